@@ -1,0 +1,164 @@
+"""Exact integer arithmetic that the firmware and the reference executor share.
+
+Two modes of requantization exist. `float` serves cores with an FPU and equals onnxruntime's QLinear kernels:
+the int32 accumulator is converted to float32, multiplied by a float32 and rounded half to even. `fixed` serves
+cores without one: a 32-bit multiplier and a shift, rounded half up, in 64-bit integers.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mode = Literal["float", "fixed"]
+Ints = NDArray[np.int64]
+
+ADD_BITS = 20  # an int8 difference (9 bits) times a 21-bit multiplier, twice, stays within 31 bits
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Requantization factors, one per output channel (or tap count).
+
+    Attributes
+    ----------
+    mode : {"float", "fixed"}
+    factor : ndarray
+        float32 factors, or int32 mantissas in [2^30, 2^31).
+    shift : ndarray of int32
+        Right shifts in fixed mode, zeros otherwise.
+    """
+
+    mode: Mode
+    factor: NDArray[Any]
+    shift: NDArray[np.int32]
+
+
+def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
+    """Encode float32 ratios for a mode.
+
+    Parameters
+    ----------
+    ratios : ndarray of float32
+        Positive scale ratios.
+    mode : {"float", "fixed"}
+
+    Raises
+    ------
+    ValueError
+        If a ratio is not positive and finite, or too large or small for a 63-bit shift.
+    """
+    ratios = np.asarray(ratios, np.float32)
+    if not (np.all(np.isfinite(ratios)) and np.all(ratios > 0)):
+        raise ValueError("requantization ratios must be positive and finite")
+    if mode == "float":
+        return Multipliers(mode, ratios, np.zeros(ratios.shape, np.int32))
+    factors, shifts = [], []
+    for ratio in ratios.tolist():
+        mantissa, exponent = math.frexp(ratio)
+        factor = round(mantissa * 2**31)
+        shift = 31 - exponent
+        if not 1 <= shift <= 62:
+            raise ValueError(f"requantization ratio {ratio} is out of range for fixed point")
+        factors.append(min(factor, 2**31 - 1))
+        shifts.append(shift)
+    return Multipliers(mode, np.array(factors, np.int32), np.array(shifts, np.int32))
+
+
+def requantize(acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
+    """Scale accumulators to the output's codes.
+
+    Parameters
+    ----------
+    acc : ndarray of int64, shape (..., channels)
+        Values that fit int32.
+    m : Multipliers
+        Broadcast against the last axis.
+    zero, low, high : int
+        Zero point and clamp bounds of the output.
+    """
+    if m.mode == "float":
+        scaled = acc.astype(np.int32).astype(np.float32) * m.factor
+        # Clamping before the conversion keeps huge products defined; the bounds are integers, so it commutes.
+        code = np.rint(np.clip(scaled, np.float32(low - zero), np.float32(high - zero))).astype(np.int64)
+        result: Ints = code + zero
+        return result
+    shift = m.shift.astype(np.int64)
+    code = (acc * m.factor.astype(np.int64) + (np.int64(1) << (shift - 1))) >> shift
+    fixed: Ints = np.clip(code + zero, low, high)
+    return fixed
+
+
+@dataclass(frozen=True)
+class AddFactors:
+    """Factors of a quantized addition.
+
+    Attributes
+    ----------
+    mode : {"float", "fixed"}
+    a, b : float or int
+        float32 ratios a_scale/y_scale and b_scale/y_scale, or integers with a common shift.
+    offset : float or int
+        What is added before rounding: zero points folded in.
+    shift : int
+        Right shift in fixed mode, 0 otherwise.
+    """
+
+    mode: Mode
+    a: float
+    b: float
+    offset: float
+    shift: int
+
+
+def add_factors(a: tuple[float, int], b: tuple[float, int], y: tuple[float, int], mode: Mode) -> AddFactors:
+    """Encode an addition from the (scale, zero point) of its operands and result.
+
+    The float form is onnxruntime's QLinearAdd: offset = zy - (ra * za + rb * zb), all float32, then two fused
+    multiply-adds. The fixed form folds the zero points into one int32 offset.
+    """
+    f32 = np.float32
+    ratio_a, ratio_b = f32(a[0]) / f32(y[0]), f32(b[0]) / f32(y[0])
+    if mode == "float":
+        offset = f32(y[1]) - (ratio_a * f32(a[1]) + ratio_b * f32(b[1]))
+        return AddFactors(mode, float(ratio_a), float(ratio_b), float(offset), 0)
+    _, exponent = math.frexp(max(float(ratio_a), float(ratio_b)))
+    shift = ADD_BITS - exponent
+    if not 1 <= shift <= 30:
+        raise ValueError(f"addition ratios {ratio_a}, {ratio_b} are out of range for fixed point")
+    factor_a, factor_b = round(float(ratio_a) * 2**shift), round(float(ratio_b) * 2**shift)
+    # |a - za| <= 255, so the sum of both products and the rounding term fits int32; the offset is exact.
+    offset_fixed = (1 << (shift - 1)) - factor_a * a[1] - factor_b * b[1]
+    return AddFactors(mode, factor_a, factor_b, offset_fixed, shift)
+
+
+def add(a: Ints, b: Ints, f: AddFactors, zero: int, low: int, high: int) -> Ints:
+    """Add two code arrays; `zero` is the result's zero point (already inside the float offset)."""
+    if f.mode == "float":
+        # Products of 9-bit integers and 24-bit floats, and their sums, are exact in float64 at these magnitudes:
+        # rounding once to float32 is what a fused multiply-add does.
+        first = (a * np.float64(f.a) + np.float64(f.offset)).astype(np.float32)
+        total = (b * np.float64(f.b) + first.astype(np.float64)).astype(np.float32)
+        return np.rint(np.clip(total, np.float32(low), np.float32(high))).astype(np.int64)
+    total_fixed = a * int(f.a) + b * int(f.b) + int(f.offset)
+    fixed: Ints = np.clip((total_fixed >> f.shift) + zero, low, high)
+    return fixed
+
+
+def softmax_table(scale: float, classes: int, span: int = 256) -> NDArray[np.uint32]:
+    """Tabulate exp(-scale * d) for differences d = 0..span-1 so that a sum over `classes` entries fits 31 bits."""
+    top = min(2**22, 2**31 // max(classes, 1))
+    table: NDArray[np.uint32] = np.rint(top * np.exp(-np.float64(np.float32(scale)) * np.arange(span))).astype(
+        np.uint32
+    )
+    return table
+
+
+def softmax(x: Ints, table: NDArray[np.uint32], levels: int, zero: int, low: int, high: int) -> Ints:
+    """Quantized softmax over the last axis with output scale 1 / levels, in integers only."""
+    terms = table.astype(np.int64)[x.max(axis=-1, keepdims=True) - x]
+    total = terms.sum(axis=-1, keepdims=True)
+    codes: Ints = np.clip((terms * levels + total // 2) // total + zero, low, high)
+    return codes

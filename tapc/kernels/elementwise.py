@@ -1,0 +1,149 @@
+"""Kernels that visit each code once: addition, requantization, copies that move data, softmax."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tapc.arithmetic import Mode
+from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.layout import (
+    SCALAR_RANGE,
+    Plane,
+    add_codes,
+    add_parameters,
+    multiplier_parameter,
+    requantize,
+)
+
+
+@dataclass(frozen=True)
+class AddSpec:
+    """Addition of two tensors of one shape."""
+
+    a: Plane
+    r: Plane
+    y: Plane
+    mode: Mode
+
+    scratch_bytes = 0
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return f"add_a{self.a.bits}r{self.r.bits}o{self.y.bits}"
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        planes = (self.a.parameter("x"), self.y.parameter("y", constant=False), self.r.parameter("r"))
+
+        def emit(b: Body) -> None:
+            with b.loop(self.y.pixels) as p, b.loop(self.y.channels) as c:
+                code = add_codes(b, self.mode, self.a.load(b, b["x"], p, c), self.r.load(b, b["r"], p, c))
+                self.y.store(b, b["y"], p, c, code)
+
+        return build(name, (*planes, *add_parameters(self.mode)), emit)
+
+
+@dataclass(frozen=True)
+class MoveSpec:
+    """Requantizing copy of a tensor into (part of) another.
+
+    Attributes
+    ----------
+    x, y : Plane
+    order : {"place", "to_nchw", "from_nchw"}
+        `place`: pixel (i, j), channel c goes to (i + row, j + column), c + channel; the rest of y keeps its
+        value, or is filled with the zero point when `fill`. `to_nchw` flattens in channel, row, column order;
+        `from_nchw` is its inverse.
+    row, column, channel : int
+    fill : bool
+    mode : {"float", "fixed"}
+    """
+
+    x: Plane
+    y: Plane
+    mode: Mode
+    order: Literal["place", "to_nchw", "from_nchw"] = "place"
+    row: int = 0
+    column: int = 0
+    channel: int = 0
+    fill: bool = False
+
+    scratch_bytes = 0
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return f"move_{self.order}_a{self.x.bits}o{self.y.bits}" + ("_fill" if self.fill else "")
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
+        parameters = (*planes, multiplier_parameter(self.mode, 1), Parameter("pad", "int32"), *SCALAR_RANGE)
+        return build(name, parameters, lambda b: _emit_move(self, b))
+
+
+def _emit_move(spec: MoveSpec, b: Body) -> None:
+    x, y, T = spec.x, spec.y, b.T
+    if spec.fill:
+        with b.loop(y.pixels) as p, b.loop(y.channels) as c:
+            y.store(b, b["y"], p, c, b["zero"])
+    with b.loop(x.height) as i, b.loop(x.width) as j, b.loop(x.channels) as c:
+        if spec.order == "place":
+            target, channel = (i + spec.row) * y.width + j + spec.column, c + spec.channel
+        else:
+            flat = (c * x.height + i) * x.width + j if spec.order == "to_nchw" else (i * x.width + j) * x.channels + c
+            if spec.order == "to_nchw":
+                target, channel = T.truncdiv(flat, y.channels), T.truncmod(flat, y.channels)
+            else:
+                target, channel = T.truncmod(flat, y.pixels), T.truncdiv(flat, y.pixels)
+        difference = x.load(b, b["x"], i * x.width + j, c) - b["pad"]
+        y.store(b, b["y"], target, channel, requantize(b, spec.mode, difference, 0, b["zero"], b["low"], b["high"]))
+
+
+@dataclass(frozen=True)
+class SoftmaxSpec:
+    """Softmax over the channels of each pixel, by table and integer division.
+
+    Attributes
+    ----------
+    x, y : Plane
+    span : int
+        Entries of the table of exponentials: the largest difference of two codes, plus one.
+    levels : int
+        1 / scale of the output.
+    """
+
+    x: Plane
+    y: Plane
+    span: int
+    levels: int
+
+    scratch_bytes = 0
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return f"softmax_a{self.x.bits}o{self.y.bits}"
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
+        parameters = (*planes, Parameter("table", "int32", self.span), *SCALAR_RANGE)
+        return build(name, parameters, lambda b: _emit_softmax(self, b))
+
+
+def _emit_softmax(spec: SoftmaxSpec, b: Body) -> None:
+    x, y, T = spec.x, spec.y, b.T
+    top, total = b.array("top", 1), b.array("total", 1)
+    with b.loop(x.pixels) as p:
+        b.store(top, 0, -128)
+        b.store(total, 0, 0)
+        with b.loop(x.channels) as c:
+            b.store(top, 0, T.max(top[0], x.load(b, b["x"], p, c)))
+        with b.loop(x.channels) as c:
+            b.store(total, 0, total[0] + b["table"][top[0] - x.load(b, b["x"], p, c)])
+        with b.loop(x.channels) as c:
+            term = b["table"][top[0] - x.load(b, b["x"], p, c)]
+            # The table keeps the total below 2^31; the scaled term needs 32 unsigned bits.
+            ratio = b.call("t_ratio", term, spec.levels, total[0])
+            y.store(b, b["y"], p, c, T.min(T.max(ratio + b["zero"], b["low"]), b["high"]))

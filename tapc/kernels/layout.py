@@ -1,0 +1,89 @@
+"""Activation access and epilogues that all kernels share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tapc.arithmetic import Mode
+from tapc.kernels.builder import Body, Parameter
+from tapc.kernels.packing import row_bytes
+
+
+@dataclass(frozen=True)
+class Plane:
+    """An activation tensor in NHWC order.
+
+    Attributes
+    ----------
+    height, width, channels : int
+    bits : {4, 8}
+        Signed 8-bit or unsigned 4-bit codes.
+    """
+
+    height: int
+    width: int
+    channels: int
+    bits: int
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return self.height * self.width
+
+    @property
+    def row(self) -> int:
+        """Bytes of a pixel."""
+        return row_bytes(self.channels, self.bits)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.pixels * self.row
+
+    def parameter(self, name: str, *, constant: bool = True) -> Parameter:
+        """Declare a pointer to the tensor."""
+        return Parameter(name, "int8" if self.bits == 8 else "uint8", self.bytes, constant)
+
+    def load(self, b: Body, buffer: Any, pixel: Any, channel: Any) -> Any:
+        """Return the code at a pixel and channel as int32."""
+        if self.bits == 8:
+            return b.T.Cast("int32", buffer[pixel * self.row + channel])
+        return b.call("t_load4", b.address(buffer, pixel * self.row), channel)
+
+    def store(self, b: Body, buffer: Any, pixel: Any, channel: Any, code: Any) -> None:
+        """Store a code; the other half of a shared byte keeps its value."""
+        if self.bits == 8:
+            b.store(buffer, pixel * self.row + channel, b.T.Cast("int8", code))
+        else:
+            b.do("t_store4", b.address(buffer, pixel * self.row), channel, code)
+
+
+SCALAR_RANGE = (Parameter("zero", "int32"), Parameter("low", "int32"), Parameter("high", "int32"))
+
+
+def multiplier_parameter(mode: Mode, count: int) -> Parameter:
+    """Declare requantization factors: float32 each, or (factor, shift) pairs of int32."""
+    return Parameter("s", "float32", count) if mode == "float" else Parameter("s", "int32", 2 * count)
+
+
+def requantize(b: Body, mode: Mode, acc: Any, channel: Any, zero: Any, low: Any, high: Any) -> Any:
+    """Return the requantized accumulator as an expression."""
+    s = b["s"]
+    if mode == "float":
+        return b.call("t_requant_float", acc, s[channel], zero, low, high)
+    return b.call("t_requant_fixed", acc, s[channel * 2], s[channel * 2 + 1], zero, low, high)
+
+
+def add_parameters(mode: Mode, prefix: str = "add_") -> tuple[Parameter, ...]:
+    """Declare the scalars of a quantized addition."""
+    number = "float32" if mode == "float" else "int32"
+    names = [("a", number), ("b", number), ("offset", number)]
+    names += [("shift", "int32"), ("zero", "int32")] if mode == "fixed" else []
+    names += [("low", "int32"), ("high", "int32")]
+    return tuple(Parameter(prefix + name, dtype) for name, dtype in names)
+
+
+def add_codes(b: Body, mode: Mode, a: Any, other: Any, prefix: str = "add_") -> Any:
+    """Return the requantized sum of two codes as an expression."""
+    names = ["a", "b", "offset", *(["shift", "zero"] if mode == "fixed" else []), "low", "high"]
+    intrinsic = "t_add_float" if mode == "float" else "t_add_fixed"
+    return b.call(intrinsic, a, other, *(b[prefix + name] for name in names))

@@ -1,0 +1,76 @@
+"""Max and average pooling."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tapc.arithmetic import Mode
+from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.conv import Window
+from tapc.kernels.depthwise import clip_window
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """A pooling kernel instance.
+
+    Attributes
+    ----------
+    x, y : Plane
+    window : Window
+    op : {"max", "average"}
+        Averages divide by the taps inside the image, or by all taps when `include_pad`.
+    include_pad : bool
+    mode : {"float", "fixed"}
+    """
+
+    x: Plane
+    y: Plane
+    window: Window
+    op: Literal["max", "average"]
+    include_pad: bool
+    mode: Mode
+
+    scratch_bytes = 0
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return f"{self.op}pool_a{self.x.bits}o{self.y.bits}"
+
+    @property
+    def counts(self) -> int:
+        """Number of factors: one per possible tap count."""
+        return self.window.height * self.window.width
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        parameters: tuple[Parameter, ...] = (self.x.parameter("x"), self.y.parameter("y", constant=False))
+        if self.op == "average":
+            scalars = (Parameter("pad", "int32"), *SCALAR_RANGE)
+            parameters += (multiplier_parameter(self.mode, self.counts), *scalars)
+        else:
+            parameters += SCALAR_RANGE[1:]
+        return build(name, parameters, lambda b: _emit(self, b))
+
+
+def _emit(spec: PoolSpec, b: Body) -> None:
+    window, x, y, T = spec.window, spec.x, spec.y, b.T
+    bounds, acc = b.array("bounds", 4), b.array("acc", 1)
+    average = spec.op == "average"
+    with b.loop(y.height) as oy, b.loop(y.width) as ox:
+        top, left = oy * window.stride_y - window.top, ox * window.stride_x - window.left
+        clip_window(b, top, window.height, x.height, bounds, 0)
+        clip_window(b, left, window.width, x.width, bounds, 2)
+        with b.loop(y.channels) as c:
+            b.store(acc, 0, 0 if average else -128)
+            with b.loop(bounds[1] - bounds[0]) as dy, b.loop(bounds[3] - bounds[2]) as dx:
+                code = x.load(b, b["x"], (top + bounds[0] + dy) * x.width + left + bounds[2] + dx, c)
+                b.store(acc, 0, acc[0] + code - b["pad"] if average else T.max(acc[0], code))
+            if average:
+                taps = (bounds[1] - bounds[0]) * (bounds[3] - bounds[2])
+                index = spec.counts - 1 if spec.include_pad else taps - 1
+                value = requantize(b, spec.mode, acc[0], index, b["zero"], b["low"], b["high"])
+            else:
+                value = T.min(T.max(acc[0], b["low"]), b["high"])
+            y.store(b, b["y"], oy * y.width + ox, c, value)

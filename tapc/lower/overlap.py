@@ -1,0 +1,42 @@
+"""How far an output must lie below the input that it overwrites.
+
+Kernels walk their output in address order. While pixel p is written, the input is still needed from some address
+on; the output may use everything below that. The distance is the largest such (bytes written - first byte needed)
+over all pixels: with input address - output address >= distance, no byte is lost.
+"""
+
+import numpy as np
+
+from tapc.kernels.conv import Window
+from tapc.kernels.layout import Plane
+
+
+def window_distance(x: Plane, y: Plane, window: Window, tile: int, *, buffered: bool) -> int:
+    """Return the distance for a kernel that slides a window.
+
+    Parameters
+    ----------
+    x, y : Plane
+    window : Window
+    tile : int
+        Pixels that are written together.
+    buffered : bool
+        The tile's windows are copied before its first store; otherwise the tile's own input is needed to its end.
+    """
+    rows = np.clip(np.arange(y.height) * window.stride_y - window.top, 0, x.height - 1)
+    columns = np.clip(np.arange(y.width) * window.stride_x - window.left, 0, x.width - 1)
+    first = rows[:, None] * x.width + columns
+    # A later output row may start further left, hence lower: take the least over all later pixels.
+    needed = np.minimum.accumulate(first.ravel()[::-1])[::-1] * x.row
+    written = (np.minimum(np.arange(y.pixels) // tile * tile + tile, y.pixels)) * y.row
+    starts = np.arange(0, y.pixels, tile)
+    if not buffered:
+        return int((written[starts] - needed[starts]).max())
+    if len(starts) == 1:
+        return -(x.bytes + y.bytes)  # everything is read before anything is written
+    return int((written[starts[:-1]] - needed[starts[1:]]).max())
+
+
+def elementwise_distance(x: Plane, y: Plane) -> int | None:
+    """Return the distance for a kernel that reads each code just before it writes the same code, or None."""
+    return 0 if y.bits <= x.bits else None

@@ -1,0 +1,69 @@
+"""Small integer programs and a host build of their library, for tests."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.kernels.packing import pack_activations, unpack_activations
+from tapc.lower import Lowered
+from tapc.lower.plan import plan
+from tapc.lower.program import Conv, Op, Program, Tensor
+from tapc.lower.steps import steps_of
+
+WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
+
+
+def tensor(name: str, shape: tuple[int, int, int], bits: int, rng: np.random.Generator) -> Tensor:
+    low, high = (0, 15) if bits == 4 else (-128, 127)
+    return Tensor(name, shape, bits, float(np.float32(rng.uniform(0.01, 0.2))), int(rng.integers(low, high + 1)))
+
+
+def conv_op(
+    rng: np.random.Generator,
+    x: Tensor,
+    y: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    groups: int,
+    w_bits: int,
+    name: str = "conv",
+) -> Conv:
+    outputs, depth = y.shape[2], x.shape[2] // groups
+    half = 1 << (w_bits - 1)
+    weights = rng.integers(-half, half, (outputs, *kernel, depth)).astype(np.int8)
+    spread = half * np.sqrt(weights[0].size) * (128 if x.bits == 8 else 8)
+    ratios = rng.uniform(0.2, 2, outputs).astype(np.float32) * np.float32((y.high - y.low) / spread)
+    bias = rng.integers(-1000, 1000, outputs).astype(np.int32)
+    low, high = sorted(rng.integers(y.low, y.high + 1, 2).tolist()) if rng.random() < 0.3 else (y.low, y.high)
+    return Conv(name, (x.name,), y.name, weights, w_bits, bias, ratios, stride, pads, groups, low, high)
+
+
+def program(ops: list[Op], tensors: list[Tensor], mode: str = "float") -> Program:
+    return Program("test", mode, {t.name: t for t in tensors}, tuple(ops), tensors[0].name, tensors[-1].name)
+
+
+def lowered(p: Program) -> Lowered:
+    steps = steps_of(p)
+    return Lowered(p, steps, plan(p, steps))
+
+
+def random_codes(t: Tensor, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    codes = rng.integers(t.low, t.high + 1, (count, *t.shape))
+    codes[0] = t.high
+    return codes
+
+
+def run_on_host(p: Program, codes: NDArray[np.int64], folder: Path, cc: str = "gcc") -> NDArray[np.int64]:
+    """Build the library and its example with the host compiler and run it."""
+    lowered(p).library().write(folder)
+    sources = [str(folder / name) for name in ("model.c", "kernels.c", "weights.c", "main.c")]
+    program_file = folder / "example"
+    flags = ("-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-sanitize=alignment")
+    subprocess.run([cc, *WARNINGS, *flags, *sources, "-o", str(program_file), "-lm"], check=True)
+    x, y = p.tensors[p.input], p.tensors[p.output]
+    data = b"".join(pack_activations(sample, x.bits).tobytes() for sample in codes)
+    output = subprocess.run([str(program_file)], input=data, stdout=subprocess.PIPE, check=True).stdout
+    return unpack_activations(np.frombuffer(output, np.uint8).reshape(len(codes), -1), y.shape, y.bits)

@@ -1,0 +1,39 @@
+"""Hypothesis strategies for convolution programs."""
+
+from hypothesis import strategies as st
+from kernels.programs import conv_op, program, tensor
+from numpy.random import Generator, default_rng
+
+from tapc.lower.program import Conv, Program, Tensor
+
+
+@st.composite
+def _conv(draw: st.DrawFn, x: Tensor, rng: Generator, name: str) -> tuple[Conv, Tensor]:
+    height, width, inputs = x.shape
+    kernel = (draw(st.integers(1, min(height + 1, 3))), draw(st.integers(1, min(width + 1, 3))))
+    stride = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    pads = []
+    for size, extent in zip((*kernel, *kernel), (height, width) * 2, strict=True):
+        pads.append(draw(st.integers(max(size - extent, 0), max(size - 1, 0))))
+    divisors = [g for g in range(1, inputs + 1) if inputs % g == 0]
+    groups = draw(st.sampled_from(divisors))
+    outputs = groups * draw(st.integers(1, 5))
+    rows = (height + pads[0] + pads[2] - kernel[0]) // stride[0] + 1
+    columns = (width + pads[1] + pads[3] - kernel[1]) // stride[1] + 1
+    y = tensor(f"{name}_y", (rows, columns, outputs), draw(st.sampled_from([4, 8])), rng)
+    w_bits = draw(st.sampled_from([2, 4, 8]))
+    return conv_op(rng, x, y, kernel, stride, tuple(pads), groups, w_bits, name), y
+
+
+@st.composite
+def conv_programs(draw: st.DrawFn, mode: str, layers: int = 1) -> Program:
+    """Draw chains of convolutions; the numbers come from a drawn seed."""
+    rng = default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels = draw(st.sampled_from([1, 2, 3, 4, 5, 8, 12, 16]))
+    shape = (draw(st.integers(1, 8)), draw(st.integers(1, 8)), channels)
+    tensors, ops = [tensor("x", shape, draw(st.sampled_from([4, 8])), rng)], []
+    for i in range(layers):
+        op, y = draw(_conv(tensors[-1], rng, f"conv{i}"))
+        ops.append(op)
+        tensors.append(y)
+    return program(ops, tensors, mode)

@@ -1,0 +1,151 @@
+"""Generated C on the host, under sanitizers and with warnings as errors, against independent oracles."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernels import oracle
+from kernels.programs import conv_op, program, random_codes, run_on_host, tensor
+from kernels.strategies import conv_programs
+
+from tapc.lower.fuse import fuse
+from tapc.lower.program import Add, Concat, Conv, Pad, Pool, Program, Requantize, Reshape, Softmax
+from tapc.lower.reference import execute
+
+COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
+SLOW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def on_host(p: Program, codes: np.ndarray, cc: str = "gcc") -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        return run_on_host(p, codes, Path(folder), cc)
+
+
+@SLOW
+@given(conv_programs("float"), st.sampled_from(COMPILERS))
+def test_conv_float(p: Program, cc: str) -> None:
+    codes = random_codes(p.tensors["x"], 3, np.random.default_rng(1))
+    op = p.ops[0]
+    assert isinstance(op, Conv)
+    np.testing.assert_array_equal(on_host(p, codes, cc), oracle.conv(p, op, codes))
+
+
+@SLOW
+@given(conv_programs("fixed"), st.sampled_from(COMPILERS))
+def test_conv_fixed(p: Program, cc: str) -> None:
+    codes = random_codes(p.tensors["x"], 3, np.random.default_rng(1))
+    op = p.ops[0]
+    assert isinstance(op, Conv)
+    np.testing.assert_array_equal(on_host(p, codes, cc), oracle.conv(p, op, codes))
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize(("bits", "swapped", "width"), [(8, False, 5), (4, True, 4), (8, True, 3)])
+def test_fused_residual_equals_separate_addition(mode: str, bits: int, swapped: bool, width: int) -> None:
+    rng = np.random.default_rng(bits + swapped)
+    x, c = tensor("x", (4, width, 5), bits, rng), tensor("c", (4, width, 5), bits, rng)
+    y = tensor("y", (4, width, 5), bits, rng)
+    conv = conv_op(rng, x, c, (3, 3), (1, 1), (1, 1, 1, 1), 1, 4)
+    add = Add("add", ("x", "c") if swapped else ("c", "x"), "y", y.low, y.high)
+    p = program([conv, add], [x, c, y], mode)
+    fused = fuse(p)
+    assert len(fused.ops) == 1
+    codes = random_codes(x, 4, rng)
+    expected = execute(p, codes)
+    np.testing.assert_array_equal(execute(fused, codes), expected)
+    np.testing.assert_array_equal(on_host(fused, codes), expected)
+    np.testing.assert_array_equal(on_host(p, codes), expected)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("op", ["max", "average", "average_padded"])
+def test_pool(mode: str, bits: int, op: str) -> None:
+    rng = np.random.default_rng(bits)
+    x = tensor("x", (7, 6, 3), bits, rng)
+    y = tensor("y", (3, 3, 3), bits, rng)
+    kind = "max" if op == "max" else "average"
+    ratios = np.float32(x.scale) / (np.float32(y.scale) * np.arange(1, 10, dtype=np.float32))
+    pool = Pool("pool", ("x",), "y", kind, (3, 3), (3, 2), (1, 1, 1, 0), op == "average_padded", ratios, y.low, y.high)
+    p = program([pool], [x, y], mode)
+    codes = random_codes(x, 4, rng)
+    got = on_host(p, codes)
+    if kind == "max":
+        padded = np.pad(codes, ((0, 0), (1, 1), (1, 0), (0, 0)), constant_values=-1000)
+    else:
+        padded = np.pad(codes - x.zero, ((0, 0), (1, 1), (1, 0), (0, 0)))
+    inside = np.pad(np.ones((7, 6), int), ((1, 1), (1, 0)))
+    for i in range(3):
+        for j in range(3):
+            part = padded[:, i * 3 : i * 3 + 3, j * 2 : j * 2 + 3]
+            if kind == "max":
+                expected = np.clip(part.max(axis=(1, 2)), y.low, y.high)
+            else:
+                taps = 9 if op == "average_padded" else int(inside[i * 3 : i * 3 + 3, j * 2 : j * 2 + 3].sum())
+                ratio = float(ratios[taps - 1])
+                sums = part.sum(axis=(1, 2))
+                scaled = [oracle.requantize(int(v), ratio, mode, y.zero, y.low, y.high) for v in sums.ravel()]
+                expected = np.array(scaled).reshape(sums.shape)
+            np.testing.assert_array_equal(got[:, i, j], expected)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize(("bits", "result"), [(8, 8), (4, 4), (8, 4), (4, 8)])
+def test_add_is_within_half_a_step_of_the_real_sum(mode: str, bits: int, result: int) -> None:
+    rng = np.random.default_rng(result)
+    x, y = tensor("x", (3, 5, 7), bits, rng), tensor("y", (3, 5, 7), result, rng)
+    p = program([Add("add", ("x", "x"), "y", y.low, y.high)], [x, y], mode)
+    codes = random_codes(x, 3, rng)
+    got = on_host(p, codes)
+    np.testing.assert_array_equal(got, execute(p, codes))
+    real = 2 * x.scale * (codes - x.zero) / y.scale + y.zero
+    np.testing.assert_array_less(np.abs(got - np.clip(real, y.low, y.high)), 0.501)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+def test_moves(mode: str) -> None:
+    rng = np.random.default_rng(7)
+    x, wide = tensor("x", (4, 3, 5), 8, rng), tensor("wide", (4, 3, 5), 4, rng)
+    joined, padded, flat = (tensor("joined", (4, 3, 10), 4, rng), tensor("padded", (6, 4, 10), 4, rng), None)
+    flat = tensor("flat", (1, 1, 240), 4, rng)
+    flat = type(flat)("flat", flat.shape, 4, padded.scale, padded.zero)
+    ops = [
+        Requantize("requantize", ("x",), "wide", np.float32(x.scale / wide.scale), 2, 14),
+        Concat("concat", ("wide", "x"), "joined",
+               (np.float32(wide.scale / joined.scale), np.float32(x.scale / joined.scale)), 0, 15),
+        Pad("pad", ("joined",), "padded", (1, 0, 1, 1), np.float32(joined.scale / padded.scale)),
+        Reshape("flatten", ("padded",), "flat", "to_nchw", True),
+    ]  # fmt: skip
+    p = program(ops, [x, wide, joined, padded, flat], mode)
+    codes = random_codes(x, 3, rng)
+    got = on_host(p, codes).reshape(3, 240)
+
+    def scaled(values: np.ndarray, a, b, low: int, high: int) -> np.ndarray:
+        ratio = float(np.float32(a.scale / b.scale))
+        flat_values = [oracle.requantize(int(v), ratio, mode, b.zero, low, high) for v in (values - a.zero).ravel()]
+        return np.array(flat_values).reshape(values.shape)
+
+    first = scaled(codes, x, wide, 2, 14)
+    both = np.concatenate([scaled(first, wide, joined, 0, 15), scaled(codes, x, joined, 0, 15)], axis=-1)
+    around = np.pad(scaled(both, joined, padded, 0, 15), ((0, 0), (1, 1), (0, 1), (0, 0)), constant_values=padded.zero)
+    np.testing.assert_array_equal(got, around.transpose(0, 3, 1, 2).reshape(3, 240))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 257])
+def test_softmax_is_within_one_step_of_the_real_one(classes: int) -> None:
+    from tapc.arithmetic import softmax_table
+
+    rng = np.random.default_rng(classes)
+    x = tensor("x", (1, 1, classes), 8, rng)
+    y = type(x)("y", x.shape, 8, 1 / 256, -128)
+    p = program([Softmax("softmax", ("x",), "y", softmax_table(x.scale, classes), 256)], [x, y])
+    codes = random_codes(x, 20, rng)
+    got = on_host(p, codes)
+    real = np.exp(x.scale * (codes - codes.max(axis=-1, keepdims=True)))
+    real = real / real.sum(axis=-1, keepdims=True)
+    np.testing.assert_array_less(np.abs((got + 128) / 256 - np.minimum(real, 255 / 256)), 0.6 / 256)
+    np.testing.assert_array_equal(got, execute(p, codes))
