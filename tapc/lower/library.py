@@ -97,7 +97,7 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
             constants[symbols[key]] = constant
         arguments = [_argument(p.name, p.dtype, p.constant, step, index, symbols, plan) for p in kernel.parameters]
         calls.append({"title": f"{step.op.name}: {step.spec.kind}", "function": kernel.name, "arguments": arguments})
-    weight_bytes = sum(c.data.nbytes for c in constants.values())
+    weight_bytes = sum(c.bytes for c in constants.values())
     context: dict[str, Any] = {
         "version": version("tapc"),
         "program": program,

@@ -71,6 +71,8 @@ def lifetimes(program: Program, steps: Sequence[Step]) -> tuple[list[Buffer], Di
     first: dict[str, int] = {root(program.input): 0}
     last: dict[str, int] = {root(program.input): 0}
     for i, step in enumerate(steps):
+        for name in step.inputs:
+            first.setdefault(root(name), 0)  # written by nobody: it exists from the start
         first.setdefault(root(step.output), i)
         for name in (*step.inputs, step.output):
             last[root(name)] = i
@@ -173,7 +175,7 @@ def _floor(buffers: Sequence[Buffer], distances: Distances, step: int) -> int:
     return sum(b.size for b in alive if b.name not in sharing)
 
 
-def plan(program: Program, steps: Sequence[Step], *, seed: int = 0) -> Plan:
+def plan(program: Program, steps: Sequence[Step], *, seed: int = 0, rounds: int = 200) -> Plan:
     """Plan the arena of a program.
 
     Raises
@@ -182,7 +184,7 @@ def plan(program: Program, steps: Sequence[Step], *, seed: int = 0) -> Plan:
         If two live buffers overlap where they must not: an error in the planner itself.
     """
     buffers, distances, alias = lifetimes(program, steps)
-    offsets = place(buffers, distances, seed=seed)
+    offsets = place(buffers, distances, seed=seed, rounds=rounds)
     for i, a in enumerate(buffers):
         for b in buffers[i + 1 :]:
             assert not conflict(a, offsets[a.name], b, offsets[b.name], distances), (a, b)

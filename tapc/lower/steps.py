@@ -1,14 +1,15 @@
 """Integer program -> steps: which kernel instance runs when, on which tensors, with which constants."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc import arithmetic
-from tapc.arithmetic import Multipliers
+from tapc.arithmetic import Mode
 from tapc.kernels.builder import Kernel
 from tapc.kernels.conv import ConvSpec, Window
 from tapc.kernels.depthwise import DepthwiseSpec
@@ -48,17 +49,33 @@ class Spec(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A read-only array of the library.
+    """A read-only array of the library, made when it is first asked for: planning needs no weights.
 
     Attributes
     ----------
     role : {"w", "b", "s", "t"}
         Packed weights, bias, requantization factors, table.
-    data : ndarray of uint32, int32 or float32
+    words : int
+        32-bit words.
+    make : callable
+        Returns the array of uint32, int32 or float32.
     """
 
     role: str
-    data: NDArray[Any]
+    words: int
+    make: Callable[[], NDArray[Any]]
+
+    @cached_property
+    def data(self) -> NDArray[Any]:
+        """The array, flat."""
+        data = self.make()
+        assert data.size == self.words and data.dtype.itemsize == 4
+        return data
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in flash."""
+        return 4 * self.words
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +124,14 @@ def plane(t: Tensor) -> Plane:
     return Plane(*t.shape, t.bits)
 
 
-def _factors(m: Multipliers) -> Constant:
-    if m.mode == "float":
-        return Constant("s", m.factor)
-    return Constant("s", np.stack([m.factor, m.shift], axis=1).astype(np.int32).ravel())
+def _factors(ratios: NDArray[np.float32], mode: Mode) -> Constant:
+    def make() -> NDArray[Any]:
+        m = arithmetic.multipliers(ratios, mode)
+        if mode == "float":
+            return m.factor
+        return np.stack([m.factor, m.shift], axis=1).astype(np.int32).ravel()
+
+    return Constant("s", ratios.size * (1 if mode == "float" else 2), make)
 
 
 def _range(y: Tensor, low: int, high: int) -> dict[str, int | float]:
@@ -137,8 +158,13 @@ def _conv(op: Conv, program: Program) -> list[Step]:
     scalars: dict[str, int | float] = {"pad": x.zero}
     tensors = {"x": op.inputs[0], "y": op.output}
     distance = {}
-    bias = op.bias.astype(np.int64)
-    if op.depthwise(x.shape[2]):
+    folded = not op.depthwise(x.shape[2])
+
+    def bias() -> NDArray[Any]:
+        sums = op.weights.reshape(len(op.bias), -1).astype(np.int64).sum(axis=1)
+        return (op.bias - (x.zero * sums if folded else 0)).astype(np.int32)
+
+    if not folded:
         spec = DepthwiseSpec(plane(x), plane(y), window, op.w_bits, program.mode)
         distance[op.inputs[0]] = window_distance(spec.x, spec.y, window, 1, buffered=False)
     else:
@@ -146,7 +172,6 @@ def _conv(op: Conv, program: Program) -> list[Step]:
         bits = program.tensors[op.inputs[1]].bits if op.residual else 0
         first = op.residual is not None and op.residual.swapped
         spec = ConvSpec(plane(x), plane(y), window, op.groups, op.w_bits, program.mode, bits, first)
-        bias = bias - x.zero * op.weights.reshape(len(bias), -1).astype(np.int64).sum(axis=1)
         if op.groups == 1:
             distance[op.inputs[0]] = window_distance(spec.x, spec.y, window, spec.pixel_tile, buffered=True)
         if op.residual is not None:
@@ -162,9 +187,9 @@ def _conv(op: Conv, program: Program) -> list[Step]:
                 distance.pop(op.inputs[1], None)
     scalars = {**_range(y, op.low, op.high), **scalars}
     constants = {
-        "w": Constant("w", spec.pack(op.weights)),
-        "bias": Constant("b", bias.astype(np.int32)),
-        "s": _factors(arithmetic.multipliers(op.ratios, program.mode)),
+        "w": Constant("w", spec.weight_words, lambda: spec.pack(op.weights)),
+        "bias": Constant("b", len(op.bias), bias),
+        "s": _factors(op.ratios, program.mode),
     }
     return [Step(op, spec, tensors, constants, scalars, distance)]
 
@@ -176,7 +201,7 @@ def _pool(op: Pool, program: Program) -> list[Step]:
     spec = PoolSpec(plane(x), plane(y), window, op.op, op.include_pad, program.mode)
     constants = {}
     if op.op == "average":
-        constants["s"] = _factors(arithmetic.multipliers(op.ratios, program.mode))
+        constants["s"] = _factors(op.ratios, program.mode)
     distance = {op.inputs[0]: window_distance(spec.x, spec.y, window, 1, buffered=False)}
     scalars = {"pad": x.zero, **_range(y, op.low, op.high)}
     return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, distance)]
@@ -197,7 +222,7 @@ def _move(
 ) -> Step:
     x, y = program.tensors[source], program.tensors[op.output]
     spec = MoveSpec(plane(x), plane(y), program.mode, **where)
-    constants = {"s": _factors(arithmetic.multipliers(np.array([ratio], np.float32), program.mode))}
+    constants = {"s": _factors(np.array([ratio], np.float32), program.mode)}
     scalars = {"pad": x.zero, **_range(y, low, high)}
     overlap = {} if distance is None else {source: distance}
     return Step(op, spec, {"x": source, "y": op.output}, constants, scalars, overlap)
@@ -237,5 +262,5 @@ def _reshape(op: Reshape, program: Program) -> list[Step]:
 def _softmax(op: Softmax, program: Program) -> list[Step]:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     spec = SoftmaxSpec(plane(x), plane(y), len(op.table), op.levels)
-    constants = {"table": Constant("t", op.table)}
+    constants = {"table": Constant("t", len(op.table), lambda: op.table)}
     return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, _range(y, y.low, y.high))]

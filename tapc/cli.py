@@ -1,0 +1,349 @@
+"""The command line. Exit codes: 0 success, 1 internal error, and those of `tapc.errors` (2 to 8)."""
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tapc.errors import DataError, TapcError, UsageError
+from tapc.progress import Advance, Stages
+
+EXIT_CODES = """\b
+Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
+5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
+
+
+class Bytes(click.ParamType):
+    """A number of bytes: 123, 64K, 2M."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes; K is 1024, M is 1024 K."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KM])(?:i?B)?|B)?", str(value), re.IGNORECASE)
+        if not match:
+            self.fail(f"{value!r} is no number of bytes; write 65536, 64K or 2M", param, ctx)
+        return int(float(match.group(1)) * {"": 1, "K": 1 << 10, "M": 1 << 20}[(match.group(2) or "").upper()])
+
+
+class BitList(click.ParamType):
+    """Bit widths separated by commas."""
+
+    name = "bits"
+
+    def __init__(self, allowed: tuple[int, ...]) -> None:
+        self.allowed = allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return sorted distinct widths."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdigit() and int(part) in self.allowed for part in parts):
+            self.fail(f"{value!r}: give some of {', '.join(map(str, self.allowed))}", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
+
+
+class Live(Stages):
+    """Shows each stage with a spinner, a bar where its length is known, and its time."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    @contextmanager
+    def show(self, name: str) -> Iterator[Advance]:
+        """Display a running stage."""
+        columns = (SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=False) as progress:
+            task = progress.add_task(name, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+            progress.update(task, completed=1, total=1)
+
+
+class _Group(click.Group):
+    """Prints tapc's errors without a traceback and leaves with their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TapcError as error:
+            Console(stderr=True).print(f"[red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+            sys.exit(error.exit_code)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=1, default=str))
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    Console().print(table)
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@click.group(cls=_Group, epilog=EXIT_CODES)
+@click.version_option(package_name="tapc")
+def main() -> None:
+    """Compile trained networks into proved firmware for microcontrollers.
+
+    \b
+    Example:
+      tapc compile resnet8 --board stm32h7
+    """
+
+
+@main.command(name="compile", epilog=EXIT_CODES)
+@click.argument("model")
+@click.option("--board", required=True, help="Board name or board file; see `tapc boards`.")
+@click.option("--data", default=None, help="Samples: folder, zip or npz; `random` for random inputs.")
+@click.option("--test-data", type=click.Path(path_type=Path), default=None,
+              help="Samples for accuracy, all of this file; by default a disjoint part of --data.")
+@click.option("--weights", type=click.Path(path_type=Path), default=None, help="State dict for a torch model.")
+@click.option("--input-shape", default=None, metavar="1,3,32,32", help="For torch models that do not say.")
+@click.option("--pixel-scale", type=float, default=None, help="Factor from raw data values to network inputs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL.")
+@click.option("--wbits", type=BitList((2, 4, 8)), default="2,4,8", show_default=True,
+              help="Weight bits on offer; one value is uniform.")
+@click.option("--abits", type=BitList((4, 8)), default="8", show_default=True,
+              help="Activation bits on offer; the network's input and output stay at 8.")
+@click.option("--target-bits", type=click.FloatRange(min=2, max=8), default=None, help="Average weight bits.")
+@click.option("--flash", type=Bytes(), default=None, help="Flash budget, e.g. 64K; default: the board's.")
+@click.option("--ram", type=Bytes(), default=None, help="RAM budget (arena, stack, variables).")
+@click.option("--latency", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="Instructions per inference.")
+@click.option("--bops", type=click.IntRange(min=1), default=None, help="Budget of MACs x weight x activation bits.")
+@click.option("--proxy", default="error", show_default=True, help="Layer sensitivity; see `tapc proxies`.")
+@click.option("--pin", type=click.Choice(["none", "first", "last", "both"]), default="none", show_default=True,
+              help="Keep these layers at 8 bits.")
+@click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins.")
+@click.option("--rounding", default="nearest", show_default=True, help="Weight rounding.")
+@click.option("--calibration", type=click.IntRange(min=1), default=256, show_default=True, help="Samples.")
+@click.option("--eval", "evaluation", type=click.IntRange(min=1), default=100, show_default=True,
+              help="Samples that run on the device.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured.")
+@JSON
+def compile_command(
+    model: str, board: str, data: str | None, test_data: Path | None, weights: Path | None, input_shape: str | None,
+    pixel_scale: float | None, output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
+    **rest: Any,
+) -> None:  # fmt: skip
+    """Compile MODEL for a board: bits, ONNX, C, firmware, proof, report.
+
+    MODEL is a zoo name, file.py:callable, an .onnx or a .tflite file.
+
+    \b
+    Examples:
+      tapc compile resnet8 --board stm32h7
+      tapc compile net.onnx --board nrf52840dk --data images/ --target-bits 4
+      tapc compile resnet8 --board pico --flash 64K --abits 4,8
+    """
+    from tapc.pipeline import Options, compile
+    from tapc.report import print_report
+
+    options = Options(
+        pin_first=pin in ("first", "both"), pin_last=pin in ("last", "both"), eval=evaluation,
+        simulate=not no_simulate, test_data=test_data, **rest,
+    )  # fmt: skip
+    console = Console(stderr=True)
+    result = compile(
+        model, board=board, data=data, weights=weights, input_shape=_shape(input_shape), pixel_scale=pixel_scale,
+        output=output, options=options, stages=Live(console),
+    )  # fmt: skip
+    if as_json:
+        _print_json(result.report.to_dict())
+        return
+    out = Console(width=None if sys.stdout.isatty() else 130)
+    print_report(result.report, out)
+    out.print(f"written to {result.output}")
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = re.split(r"[,x]", text)
+    if not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--input-shape {text!r}: write the extents with commas, batch first, e.g. 1,3,32,32")
+    return tuple(int(part) for part in parts)
+
+
+@main.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--data", default=None, help="Samples; by default those of the compilation, else random codes.")
+@click.option("--samples", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--layers", is_flag=True, help="Compare every layer of every sample, not only of the first four.")
+@JSON
+def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, as_json: bool) -> None:
+    """Run a compiled network again in the simulator and prove it.
+
+    \b
+    Example:
+      tapc run build/resnet8 --samples 20
+    """
+    from tapc.rerun import rerun
+
+    result = rerun(build, data=data, samples=samples, seed=seed, all_layers=layers, stages=Live(Console(stderr=True)))
+    if as_json:
+        _print_json(dataclasses.asdict(result))
+        return
+    rows = [(s.name, f"{s.instructions:,}", "exact" if s.exact else "differs") for s in result.layers]
+    _table(f"{result.model} on {result.board} in QEMU", ("layer", "instructions", "device"), rows)
+    click.echo(f"instructions: {result.instructions:,}; stack {result.stack} B; {result.samples} samples bit-exact")
+    if result.accuracy is not None:
+        click.echo(f"top-1 on the device: {result.accuracy:.1f} %")
+
+
+@main.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--stage", type=click.Choice(["integer", "plan", "steps", "c"]), default="integer", show_default=True)
+def show(build: Path, stage: str) -> None:
+    """Print what a compilation made at a stage.
+
+    \b
+    Example:
+      tapc show build/resnet8 --stage integer
+    """
+    from tapc.rerun import describe
+
+    click.echo(describe(build, stage))
+
+
+@main.group(invoke_without_command=True)
+@JSON
+@click.pass_context
+def boards(context: click.Context, as_json: bool) -> None:
+    """List boards.
+
+    \b
+    Examples:
+      tapc boards
+      tapc boards show stm32h7
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tapc.board import board_names, load_board
+
+    found = [load_board(name) for name in board_names()]
+    if as_json:
+        _print_json([board.model_dump(mode="json") for board in found])
+        return
+    rows = [(b.name, b.core, f"{b.clocks.cpu_hz / 1e6:g} MHz", f"{b.flash.size >> 10} KiB",
+             f"{b.arena_region.size >> 10} KiB", b.description) for b in found]  # fmt: skip
+    _table("boards", ("name", "core", "clock", "flash", "arena RAM", "description"), rows)
+
+
+@boards.command(name="show")
+@click.argument("name")
+@JSON
+def show_board(name: str, as_json: bool) -> None:
+    """Show a board's memory and its cost model.
+
+    \b
+    Example:
+      tapc boards show stm32h7
+    """
+    from tapc.board import load_board
+    from tapc.cost.model import CostModel, load_coefficients
+    from tapc.target import load_target
+
+    board = load_board(name)
+    target = load_target(board.core)
+    cost = CostModel(load_coefficients(target.cost)) if target.cost.is_file() else None
+    if as_json:
+        extra = {"cost": cost.coefficients.model_dump(mode="json") if cost else None, "arch": target.arch}
+        _print_json(board.model_dump(mode="json") | extra)
+        return
+    rows = [
+        (r.name, r.kind, f"0x{r.origin:08x}", f"{r.size:,}", f"{r.bandwidth.at(board.clocks.cpu_hz):.2f}",
+         ", ".join(r.holds)) for r in board.memory
+    ]  # fmt: skip
+    title = f"{board.name}: {board.description} ({target.arch}, requantization: {target.requantize})"
+    _table(title, ("region", "kind", "origin", "bytes", "bytes/cycle", "holds"), rows)
+    click.echo(f"simulators: {', '.join(board.simulators)}")
+    click.echo(f"cost {cost.provenance}" if cost else "no cost model yet: python -m tapc.cost.fit " + board.core)
+
+
+@main.command()
+@JSON
+def models(as_json: bool) -> None:
+    """List the networks of the zoo.
+
+    \b
+    Example:
+      tapc models --json
+    """
+    from tapc import zoo
+
+    entries = zoo.models()
+    if as_json:
+        _print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    rows = [(e.name, "x".join(map(str, e.input_shape)), f"{e.parameters:,}", f"{e.accuracy:.1f} %", e.data,
+             e.sha256[:12], e.description) for e in entries]  # fmt: skip
+    _table("models", ("name", "input", "parameters", "top-1", "data", "sha256", "description"), rows)
+
+
+@main.command()
+@JSON
+def proxies(as_json: bool) -> None:
+    """List the proxies that score layers.
+
+    \b
+    Example:
+      tapc proxies
+    """
+    from tapc.proxy import get_proxy, proxy_names
+
+    rows = [(name, get_proxy(name).summary) for name in proxy_names()]
+    if as_json:
+        _print_json([{"name": name, "summary": summary} for name, summary in rows])
+        return
+    _table("proxies", ("name", "what it measures"), list(rows))
+
+
+@main.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Check the tools and packages that tapc uses; exit code 6 when a needed one is missing.
+
+    \b
+    Example:
+      tapc doctor
+    """
+    from tapc.doctor import checks
+
+    found = checks()
+    if as_json:
+        _print_json([dataclasses.asdict(check) for check in found])
+    else:
+        rows = [(c.name, c.version or ("MISSING" if c.needed else "missing (optional)"), c.purpose,
+                 "" if c.version else c.install) for c in found]  # fmt: skip
+        _table("doctor", ("tool", "version", "for", "install with"), rows)
+    if any(check.needed and check.version is None for check in found):
+        sys.exit(6)
+
+
+__all__ = ["DataError", "main"]

@@ -1,0 +1,142 @@
+"""Fit the cost model of a core on the kernels that tapc emits, measured in QEMU.
+
+    python -m tapc.cost.fit cortex-m7 --board stm32h7 --kernels 900 --seed 0
+
+writes targets/CORE/cost.json. A fifth of the kernels is held out; their error is stored with the fit.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+from scipy.optimize import nnls
+
+from tapc.board import load_board
+from tapc.cost.features import Features, code_features, instruction_features
+from tapc.cost.model import Coefficients
+from tapc.cost.sample import random_program
+from tapc.device import QemuRunner
+from tapc.firmware import build_firmware
+from tapc.firmware.toolchain import compiler_version
+from tapc.lower import Lowered
+from tapc.lower.plan import plan
+from tapc.lower.steps import Spec, steps_of
+from tapc.target import Target, load_target
+
+BATCH = 60
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A kernel's measured instructions per call and bytes of code."""
+
+    spec: Spec
+    instructions: int
+    code: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One image's kernels, its flash beside kernels and constants, its steps, stack and static variables."""
+
+    kernels: tuple[Measurement, ...]
+    runtime: int
+    steps: int
+    stack: int
+    data: int
+
+
+def measure(target: Target, board_name: str, count: int, seed: int) -> Batch:
+    """Build one image of `count` random kernels and run it."""
+    board = load_board(board_name)
+    program = random_program(count, target.requantize, seed)
+    steps = steps_of(program)
+    network = Lowered(program, steps, plan(program, steps, rounds=0))
+    library = network.library()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "lib").mkdir()
+        library.write(folder / "lib")
+        images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
+        run = QemuRunner().run(images.twin, target, np.zeros((1, program.tensors[program.input].bytes), np.int8))
+    symbols = images.memory.symbols
+    names = {kind_name: kind for kind_name, kind in library.functions.items()}
+    by_spec = dict(zip({s.spec: None for s in steps}, names, strict=True))
+    measured: dict[Spec, Measurement] = {}
+    for step, instructions in zip(steps, run.instructions_per_step, strict=True):
+        measured[step.spec] = Measurement(step.spec, instructions, symbols[by_spec[step.spec]])
+    kernel_bytes = sum(symbols[name] for name in names)
+    runtime = images.memory.flash - kernel_bytes - library.weight_bytes
+    data = images.memory.data + images.memory.bss
+    return Batch(tuple(measured.values()), runtime, len(steps), run.stack_high_water, data)
+
+
+def solve(rows: list[Features], values: list[float]) -> dict[str, float]:
+    """Non-negative least squares of the relative error."""
+    keys = sorted({key for row in rows for key in row})
+    matrix = np.array([[row.get(key, 0.0) for key in keys] for row in rows])
+    scale = 1 / np.maximum(np.array(values), 1.0)
+    solution, _ = nnls(matrix * scale[:, None], np.array(values) * scale)
+    return {key: round(float(value), 4) for key, value in zip(keys, solution, strict=True)}
+
+
+def _error(rows: list[Features], values: list[float], coefficients: dict[str, float]) -> float:
+    predicted = [sum(n * coefficients.get(k, 0.0) for k, n in row.items()) for row in rows]
+    return float(np.mean([abs(p - v) / v for p, v in zip(predicted, values, strict=True)]))
+
+
+def fit(target: Target, board_name: str, kernels: int, seed: int) -> Coefficients:
+    """Measure random kernels and fit the core's coefficients."""
+    batches = [
+        measure(target, board_name, BATCH, seed * 1000 + i)
+        for i in track(range(-(-kernels // BATCH)), f"measuring kernels on {target.name}")
+    ]
+    small = measure(target, board_name, 5, seed * 1000 + 999)
+    samples = [m for batch in batches for m in batch.kernels]
+    held, kept = samples[::5], [m for i, m in enumerate(samples) if i % 5]
+
+    def table(part: list[Measurement], code: bool) -> tuple[list[Features], list[float]]:
+        features = code_features if code else instruction_features
+        return [features(m.spec) for m in part], [float(m.code if code else m.instructions) for m in part]
+
+    instructions, code = solve(*table(kept, False)), solve(*table(kept, True))
+    errors = [_error(*table(held, c), coefficients) for c, coefficients in ((False, instructions), (True, code))]
+    large = batches[0]
+    step_bytes = (large.runtime - small.runtime) / (large.steps - small.steps)
+    return Coefficients(
+        schema_version=1,
+        core=target.name,
+        compiler=compiler_version(),
+        instructions=instructions,
+        code=code,
+        runtime_bytes=round(small.runtime - small.steps * step_bytes, 1),
+        step_bytes=round(step_bytes, 2),
+        stack_bytes=max(batch.stack for batch in batches),
+        data_bytes=large.data,
+        kernels=len(samples),
+        instruction_error=round(errors[0], 4),
+        code_error=round(errors[1], 4),
+    )
+
+
+def main() -> None:
+    """Run the fit from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("core")
+    parser.add_argument("--board", required=True)
+    parser.add_argument("--kernels", type=int, default=900)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=None)
+    options = parser.parse_args()
+    result = fit(load_target(options.core), options.board, options.kernels, options.seed)
+    output = options.output or Path("targets") / options.core / "cost.json"
+    output.write_text(json.dumps(result.model_dump(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    print(f"{output}: {result.instruction_error:.2%} of instructions, {result.code_error:.2%} of code (held out)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Costs per layer and bit pair, for the allocator: the fitted model asked about the very kernels that would run."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from tapc.allocate import RamUse
+from tapc.cost.model import CostModel
+from tapc.lower.fuse import fuse
+from tapc.lower.plan import plan
+from tapc.lower.program import Conv, Program
+from tapc.lower.rebits import with_bits
+from tapc.lower.steps import Step, steps_of
+from tapc.network import Bits, Layer, Network
+
+
+class NetworkCost:
+    """Flash, latency and RAM of a network on a core, as functions of its bits.
+
+    Parameters
+    ----------
+    program : Program
+        The network lowered at any bits, before fusion.
+    network : Network
+    model : CostModel
+    """
+
+    def __init__(self, program: Program, network: Network, model: CostModel) -> None:
+        self._program = fuse(program)
+        self._network = network
+        self._model = model
+        self._tensors = {i: group.tensors for i, group in enumerate(network.groups)}
+        self._variant = lru_cache(maxsize=4096)(self._make_variant)
+
+    def _make_variant(self, layer: str, w_bits: int, a_bits: int, out_bits: int) -> Step:
+        node = next(n for n in self._network.layers if n.name == layer)
+        activations = {name: a_bits for name in self._tensors[node.input_group]}
+        if node.output_group != node.input_group:
+            activations |= {name: out_bits for name in self._tensors[node.output_group]}
+        program = with_bits(self._program, {layer: w_bits}, activations)
+        op = next(op for op in program.ops if isinstance(op, Conv) and op.name == layer)
+        return steps_of(program.with_ops((op,)))[0]
+
+    def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> int:
+        """Return the exact bytes of a layer's constants."""
+        return self._model.constant_bytes(self._variant(layer.name, w_bits, a_bits, out_bits))
+
+    def latency(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> float:
+        """Return the predicted instructions of a layer."""
+        return float(self._model.instructions(self._variant(layer.name, w_bits, a_bits, out_bits).spec))
+
+    def steps(self, bits: Bits) -> tuple[Program, tuple[Step, ...]]:
+        """Return the network as it would run with an assignment."""
+        activations = {name: b for i, b in bits.activations.items() for name in self._tensors[i]}
+        program = with_bits(self._program, bits.weights, activations)
+        return program, steps_of(program)
+
+    def ram(self, groups: Mapping[int, int]) -> RamUse:
+        """Plan the arena for activation bits, and add stack and static variables."""
+        program, steps = self.steps(Bits({}, dict(groups)))
+        layout = plan(program, steps)
+        c = self._model.coefficients
+        names = tuple(program.tensors[n].name if n in program.tensors else n for n in layout.peak)
+        return RamUse(layout.size + c.stack_bytes + c.data_bytes, names)
+
+    def whole(self, bits: Bits) -> tuple[int, int]:
+        """Predict (flash bytes, instructions) of the whole image."""
+        _, steps = self.steps(bits)
+        return self._model.flash(steps), self._model.total_instructions(steps)

@@ -1,0 +1,122 @@
+"""The cost model of a core: flash, instructions and their provenance, before anything is compiled."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tapc.cost.features import Features, code_features, instruction_features
+from tapc.errors import DataError
+from tapc.lower.steps import Spec, Step
+
+
+class Coefficients(BaseModel):
+    """Fitted numbers of a core, as `tapc.cost.fit` writes them to targets/CORE/cost.json.
+
+    Attributes
+    ----------
+    core : str
+    compiler : str
+        Version of the compiler that built the fitted kernels.
+    instructions : dict of str to float
+        Part -> instructions per execution.
+    code : dict of str to float
+        Part -> bytes.
+    runtime_bytes, step_bytes : float
+        Code beside the kernels: start-up and C library, and the call of each step.
+    stack_bytes, data_bytes : int
+        Deepest stack of all kernels, and static variables beside the arena.
+    kernels : int
+        Kernels in the fit.
+    instruction_error, code_error : float
+        Mean absolute relative error on kernels that were held out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int
+    core: str
+    compiler: str
+    instructions: dict[str, float]
+    code: dict[str, float]
+    runtime_bytes: float
+    step_bytes: float
+    stack_bytes: int
+    data_bytes: int
+    kernels: int
+    instruction_error: float
+    code_error: float
+
+
+def load_coefficients(path: Path) -> Coefficients:
+    """Read cost.json.
+
+    Raises
+    ------
+    DataError
+        The file is missing or not valid.
+    """
+    try:
+        return Coefficients.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cost model {path}: {error}; fit it with: python -m tapc.cost.fit CORE") from error
+
+
+def _weigh(features: Features, coefficients: dict[str, float]) -> float:
+    """Sum up; a part that was never fitted takes the mean of the parts of its family."""
+    total = 0.0
+    for key, count in features.items():
+        if key in coefficients:
+            total += count * coefficients[key]
+            continue
+        family = [v for k, v in coefficients.items() if k.split("_")[:2] == key.split("_")[:2]]
+        family = family or [v for k, v in coefficients.items() if k.split("_")[0] == key.split("_")[0]]
+        total += count * (sum(family) / len(family) if family else 0.0)
+    return total
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Predictions for one core.
+
+    Attributes
+    ----------
+    coefficients : Coefficients
+    """
+
+    coefficients: Coefficients
+
+    def instructions(self, spec: Spec) -> int:
+        """Predict the instructions of one call."""
+        return round(_weigh(instruction_features(spec), self.coefficients.instructions))
+
+    def code_bytes(self, spec: Spec) -> int:
+        """Predict the machine code of a kernel."""
+        return round(_weigh(code_features(spec), self.coefficients.code))
+
+    def constant_bytes(self, step: Step) -> int:
+        """Return the exact bytes of a step's constants."""
+        return sum(c.bytes for c in step.constants.values())
+
+    def flash(self, steps: Sequence[Step]) -> int:
+        """Predict the flash of a whole image: constants, each distinct kernel once, calls, and the runtime."""
+        kernels = {step.spec for step in steps}
+        code = sum(self.code_bytes(spec) for spec in kernels)
+        constants = sum(self.constant_bytes(step) for step in steps)
+        return round(constants + code + self.coefficients.runtime_bytes + len(steps) * self.coefficients.step_bytes)
+
+    def total_instructions(self, steps: Sequence[Step]) -> int:
+        """Predict the instructions of one inference."""
+        return sum(self.instructions(step.spec) for step in steps)
+
+    @cached_property
+    def provenance(self) -> str:
+        """How the numbers came about."""
+        c = self.coefficients
+        return (
+            f"model: fitted on {c.kernels} kernels in QEMU for {c.core}, {c.compiler}; held-out error "
+            f"{c.instruction_error:.1%} of instructions, {c.code_error:.1%} of code bytes"
+        )

@@ -1,0 +1,94 @@
+"""The QEMU plugin that counts instructions: built with the host's compiler on first use, then cached."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tapc.errors import OutputError, ToolError
+
+_SOURCE = Path(__file__).resolve().parent / "counters.c"
+_FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the plugin wrote.
+
+    Attributes
+    ----------
+    marks : tuple of int
+        Instructions executed when tapc_mark was entered and left, alternately.
+    blocks : ndarray of uint64, shape (n, 3)
+        Address, instructions and executions of every block that ran, by address. One block is counted once,
+        however often it was translated.
+    """
+
+    marks: tuple[int, ...]
+    blocks: npt.NDArray[np.uint64]
+
+
+def cache_folder() -> Path:
+    """Return tapc's cache folder: $XDG_CACHE_HOME/tapc, or ~/.cache/tapc."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "tapc"
+
+
+def counters_plugin() -> Path:
+    """Return the path of the plugin, built first if the cache does not have this version of it.
+
+    Raises
+    ------
+    ToolError
+        There is no C compiler on this machine, or it failed.
+    OutputError
+        The cache folder cannot be written.
+    """
+    source = _SOURCE.read_bytes()
+    key = hashlib.sha256(source + " ".join((*_FLAGS, *os.uname()[::4])).encode()).hexdigest()[:16]
+    path = cache_folder() / key / "counters.so"
+    if path.is_file():
+        return path
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise ToolError("counting instructions needs a C compiler for this machine: apt-get install gcc libc6-dev")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            built = Path(scratch) / path.name
+            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            if done.returncode != 0:
+                raise ToolError(f"{compiler} could not build the counter plugin (libc6-dev missing?):\n{done.stderr}")
+            built.replace(path)  # atomic: another process may build the same file
+    except OSError as error:
+        raise OutputError(f"cannot write to the cache folder {path.parent}: {error}") from error
+    return path
+
+
+def read_counts(path: Path) -> Counts:
+    """Read the plugin's file.
+
+    Raises
+    ------
+    ToolError
+        The file is missing or cut short.
+    """
+    try:
+        words = np.fromfile(path, dtype=np.uint64)
+    except OSError as error:
+        raise ToolError(f"QEMU's counter plugin wrote no counts: {error}") from error
+    marks_end = 1 + int(words[0]) if words.size else 1
+    if words.size <= marks_end or words.size != marks_end + 1 + 3 * int(words[marks_end]):
+        raise ToolError(f"QEMU's counter plugin left an incomplete file of {words.size} words")
+    records = words[marks_end + 1 :].reshape(-1, 3)
+    keys, inverse = np.unique(records[:, :2], axis=0, return_inverse=True)
+    executions = np.zeros(len(keys), np.uint64)
+    np.add.at(executions, inverse.reshape(-1), records[:, 2])
+    return Counts(tuple(map(int, words[1:marks_end])), np.column_stack([keys, executions]))

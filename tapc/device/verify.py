@@ -1,0 +1,135 @@
+"""Device against reference: every layer of some samples and the output of all, bit for bit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.arithmetic import Ints
+from tapc.device.qemu import DeviceRun
+from tapc.kernels.packing import pack_activations, unpack_activations
+from tapc.lower import Lowered
+from tapc.lower.program import Op
+from tapc.lower.reference import execute
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first element that differs.
+
+    Attributes
+    ----------
+    sample : int
+    layer : str
+    element : tuple of int
+        Height, width, channel.
+    expected, actual : int
+        Codes of the reference and of the device.
+    """
+
+    sample: int
+    layer: str
+    element: tuple[int, ...]
+    expected: int
+    actual: int
+
+    def __str__(self) -> str:
+        return (
+            f"sample {self.sample}, layer {self.layer!r}, element (h, w, c) = {self.element}: "
+            f"the reference gives {self.expected}, the device {self.actual}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """Result of a comparison.
+
+    Attributes
+    ----------
+    layers : dict of str to bool
+        Operator name -> all elements of all dumped samples equal.
+    outputs_exact : bool
+        Outputs of all samples equal.
+    samples : int
+        Samples of which every layer was compared.
+    mismatch : Mismatch or None
+        In execution order the first.
+    codes : ndarray of int64, shape (N, H, W, C)
+        Output codes of the device.
+    """
+
+    layers: dict[str, bool]
+    outputs_exact: bool
+    samples: int
+    mismatch: Mismatch | None
+    codes: Ints
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differs."""
+        return self.mismatch is None
+
+
+def device_inputs(network: Lowered, codes: Ints) -> NDArray[np.int8]:
+    """Return the bytes that the device reads, shape (N, bytes)."""
+    bits = network.program.tensors[network.program.input].bits
+    return pack_activations(codes, bits).reshape(len(codes), -1).view(np.int8)
+
+
+def _first_difference(sample: int, layer: str, expected: Ints, actual: Ints) -> Mismatch | None:
+    different = np.argwhere(expected != actual)
+    if not len(different):
+        return None
+    element = tuple(int(i) for i in different[0])
+    return Mismatch(sample, layer, element, int(expected[element]), int(actual[element]))
+
+
+def reference_outputs(network: Lowered, codes: Ints) -> Ints:
+    """Run the reference executor in batches; shape (N, H, W, C)."""
+    parts = [execute(network.program, codes[i : i + BATCH]) for i in range(0, len(codes), BATCH)]
+    return np.concatenate(parts)
+
+
+def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | None = None) -> Verification:
+    """Compare a device run with the reference executor.
+
+    Parameters
+    ----------
+    network : Lowered
+    run : DeviceRun
+        Layer outputs of its first samples are compared, outputs of all.
+    codes : ndarray of int64, shape (N, H, W, C)
+        Input codes of the run.
+    expected : ndarray of int64, optional
+        Reference outputs when they are known already.
+    """
+    program = network.program
+    last_step = {step.op.name: i for i, step in enumerate(network.steps)}
+    count = len(run.layer_outputs)
+    layers = dict.fromkeys(last_step, True)
+    mismatches: list[Mismatch] = []
+
+    def observe(op: Op, values: Ints) -> None:
+        if op.name not in last_step:
+            return
+        y = program.tensors[op.output]
+        for sample, outputs in enumerate(run.layer_outputs):
+            raw = np.frombuffer(outputs[last_step[op.name]], np.uint8)
+            found = _first_difference(sample, op.name, values[sample], unpack_activations(raw, y.shape, y.bits))
+            if found is not None:
+                layers[op.name] = False
+                mismatches.append(found)
+
+    if count:
+        execute(program, codes[:count], observe=observe)
+    y = program.tensors[program.output]
+    actual = unpack_activations(run.outputs.view(np.uint8), y.shape, y.bits)
+    wanted = reference_outputs(network, codes) if expected is None else expected
+    outputs_exact = bool(np.array_equal(actual, wanted))
+    if not outputs_exact and not mismatches:
+        sample = int(np.argwhere((actual != wanted).any(axis=(1, 2, 3)))[0, 0])
+        found = _first_difference(sample, program.ops[-1].name, wanted[sample], actual[sample])
+        mismatches += [found] if found else []
+    return Verification(layers, outputs_exact, count, mismatches[0] if mismatches else None, actual)

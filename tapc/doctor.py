@@ -1,0 +1,77 @@
+"""What this machine has of what tapc needs, and the command that installs the rest."""
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+
+@dataclass(frozen=True)
+class Check:
+    """One tool or package.
+
+    Attributes
+    ----------
+    name : str
+    purpose : str
+    needed : bool
+        Whether `tapc compile` fails without it.
+    version : str or None
+        None where it is missing.
+    install : str
+        Command that installs it.
+    """
+
+    name: str
+    purpose: str
+    needed: bool
+    version: str | None
+    install: str
+
+
+_APT = "apt-get install"
+_TOOLS = (
+    ("arm-none-eabi-gcc", "builds firmware", True, f"{_APT} gcc-arm-none-eabi libnewlib-arm-none-eabi"),
+    ("qemu-system-arm", "runs and proves firmware", True, f"{_APT} qemu-system-arm"),
+    ("cc", "builds the instruction counter for QEMU, once", True, f"{_APT} gcc libc6-dev"),
+    ("clang", "checks that the C library builds with a second compiler", False, f"{_APT} clang"),
+    ("cmake", "builds the C library folder as a project", False, f"{_APT} cmake"),
+)
+_PACKAGES = (
+    ("torch", "torch models and the zoo", True, "pip install torch==2.13.0"),
+    ("onnx", "model files", True, "pip install onnx"),
+    ("onnxruntime", "float and ONNX accuracy", True, "pip install onnxruntime"),
+    ("onnxscript", "torch export", True, "pip install onnxscript"),
+    ("apache-tvm", "C code generation", True, "pip install 'apache-tvm>=0.27,<0.28'"),
+    ("scipy", "bit allocation (HiGHS)", True, "pip install scipy"),
+    ("ai-edge-litert", "checks TFLite imports against their runtime", False, "pip install ai-edge-litert"),
+    ("litellm", "proxy search", False, "pip install 'tapc[search]'"),
+)
+
+
+def _tool_version(name: str) -> str | None:
+    path = shutil.which(name)
+    if path is None:
+        return None
+    try:
+        result = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (result.stdout or result.stderr).splitlines()[0].strip() if (result.stdout or result.stderr) else "present"
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "present" if importlib.util.find_spec(name.replace("-", "_")) else None
+
+
+def checks() -> tuple[Check, ...]:
+    """Look for every tool and package."""
+    found = [Check("python", "runs tapc", True, platform.python_version(), "python 3.11 or newer")]
+    found += [Check(n, p, needed, _tool_version(n), install) for n, p, needed, install in _TOOLS]
+    found += [Check(n, p, needed, _package_version(n), install) for n, p, needed, install in _PACKAGES]
+    return tuple(found)

@@ -1,0 +1,149 @@
+"""From a C library folder to firmware for a board, and to its twin for QEMU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapc.board import Board
+from tapc.errors import DataError, OutputError, ToolError
+from tapc.firmware.boot import rp2040_boot_source
+from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
+from tapc.firmware.memory import MemoryUse, memory_of
+from tapc.firmware.toolchain import RegionOverflowError, Unit, compile_units, run_tool
+from tapc.target import Target
+
+_HERE = Path(__file__).resolve().parent
+_EXAMPLE = "main.c"
+_MODEL = "model.c"
+_COMMON_FLAGS = ("-std=gnu11", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
+# Loops of the start-up code must stay loops: the C library cannot be called before memory is set up.
+_STARTUP_FLAGS = ("-fno-tree-loop-distribute-patterns",)
+
+
+@dataclass(frozen=True)
+class FirmwareImages:
+    """The products of one build.
+
+    Attributes
+    ----------
+    elf, bin, hex : Path
+        Firmware for the board.
+    twin : Path
+        The same library for QEMU, with marks between the model's steps.
+    memory : MemoryUse
+        Of `elf`.
+    """
+
+    elf: Path
+    bin: Path
+    hex: Path
+    twin: Path
+    memory: MemoryUse
+
+
+def build_firmware(library: Path, board: Board, target: Target, output: Path, *, work: Path) -> FirmwareImages:
+    """Compile a C library folder into firmware.elf, .bin and .hex for a board, and twin.elf for QEMU.
+
+    Parameters
+    ----------
+    library : Path
+        Folder with model.h, model.c, steps.h and further C files; main.c is an example and left out.
+    board, target : Board, Target
+        The board, and its core.
+    output, work : Path
+        Folders for the images and for everything in between; made when missing.
+
+    Returns
+    -------
+    FirmwareImages
+        Equal inputs give equal bytes, wherever the folders are.
+
+    Raises
+    ------
+    BudgetError
+        The image overflows a region (a RegionOverflowError: names it and the bytes).
+    ToolError
+        The compiler is missing or fails.
+    DataError
+        The library folder lacks a file.
+    OutputError
+        A folder cannot be written.
+    """
+    library, output, work = library.resolve(), output.resolve(), work.resolve()
+    for name in ("model.h", _MODEL, "steps.h"):
+        if not (library / name).is_file():
+            raise DataError(f"{library} is no tapc library folder: {name} is missing")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)
+        return _build(library, board, target, output, work)
+    except OSError as error:
+        raise OutputError(f"cannot write firmware to {output} (work folder {work}): {error}") from error
+
+
+def _build(library: Path, board: Board, target: Target, output: Path, work: Path) -> FirmwareImages:
+    flags = (*target.cflags, *target.optimization, *_COMMON_FLAGS, f"-ffile-prefix-map={library}=.")
+    include = ("-I", str(library))
+    trap = ("-DTAPC_TRAP_UNALIGNED",) if target.qemu is not None and target.qemu.trap_unaligned else ()
+    sources = sorted(path for path in library.glob("*.c") if path.name != _EXAMPLE)
+    lib = [Unit(f"lib_{path.stem}", path) for path in sources]
+    start = [Unit(f"start_{path.stem}", path, _STARTUP_FLAGS) for path in target.sources]
+    units = [
+        *lib,
+        Unit("twin_model", library / _MODEL, ("-DTAPC_MARKS",)),
+        *start,
+        Unit("board_main", _HERE / "board_main.c", include),
+        Unit(HARNESS_OBJECT.removesuffix(".o"), _HERE / "twin_main.c", (*include, *trap)),
+    ]
+    if board.boot == "rp2040":
+        boot_source = work / "boot.c"
+        boot_source.write_text(rp2040_boot_source(flags, work), encoding="ascii")
+        units.append(Unit("boot", boot_source))
+    objects = compile_units(units, flags, work)
+    shared = [objects[unit.name] for unit in (*start, *lib) if unit.name != "lib_model"]
+    boot = [objects["boot"]] if "boot" in objects else []
+
+    elf, binary, hexadecimal = (output / f"firmware.{kind}" for kind in ("elf", "bin", "hex"))
+    own = [*boot, *shared, objects["lib_model"], objects["board_main"]]
+    _link(own, flags, target, board_layout(board), elf, work, board)
+    run_tool("objcopy", ["-O", "binary", str(elf), str(binary)], work)
+    run_tool("objcopy", ["-O", "ihex", str(elf), str(hexadecimal)], work)
+
+    twin = output / "twin.elf"
+    simulated = [*shared, objects["twin_model"], objects["twin_main"]]
+    try:
+        _link(simulated, flags, target, twin_layout(board, target), twin, work, board)
+    except RegionOverflowError as error:
+        raise ToolError(f"the firmware fits {board.name}, but its QEMU twin does not: {error}") from error
+    return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf))
+
+
+def _link(
+    objects: Sequence[Path], flags: Sequence[str], target: Target, layout: Layout, elf: Path, work: Path, board: Board
+) -> None:
+    script = work / f"{elf.stem}.ld"
+    script.write_text(linker_script(target.linker, layout), encoding="utf-8")
+    arguments = [
+        *flags,
+        "-nostartfiles",
+        "-T",
+        script.name,
+        "-Wl,--gc-sections",
+        "-Wl,--build-id=none",
+        "-Wl,--strip-debug",
+        *(path.name for path in objects),
+        "-lm",
+        "-o",
+        str(elf),
+    ]
+    try:
+        run_tool("gcc", arguments, work)
+    except RegionOverflowError as error:
+        region = board.region(error.region)
+        raise RegionOverflowError(
+            f"does not fit {board.name}: region {region.name} ({region.size} bytes at 0x{region.origin:08X}) "
+            f"overflows by {error.overflow} bytes; {region.size + error.overflow} bytes would hold it. "
+            "Use fewer bits or a board with more memory.",
+            error.region,
+            error.overflow,
+        ) from error

@@ -1,0 +1,119 @@
+"""Where an image's parts go in memory: on the board, and on its QEMU twin. Renders the linker script."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jinja2
+
+from tapc.board import Board, Region
+from tapc.errors import UsageError
+from tapc.target import Target
+
+HARNESS_OBJECT = "twin_main.o"
+# The twin's own main stands at the end of QEMU's memory blocks, outside the board's regions.
+HARNESS_ROM_BYTES = 0x8000
+HARNESS_RAM_BYTES = 0x1000
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of memory in the linker script."""
+
+    name: str
+    access: Literal["rx", "rw"]
+    origin: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Memory of one image: its spans, and the names of those that hold each part."""
+
+    title: str
+    spans: tuple[Span, ...]
+    flash: str
+    data: str
+    arena: str
+    stack: str
+    stack_bytes: int
+    boot: bool
+    harness: bool
+
+
+def _ram_regions(board: Board) -> tuple[Region, ...]:
+    return tuple(dict.fromkeys((board.arena_region, board.data_region, board.stack_region)))
+
+
+def board_layout(board: Board) -> Layout:
+    """Return the layout of the image that is flashed."""
+    flash = Span(board.flash.name, "rx", board.flash.origin, board.flash.size)
+    rams = (Span(region.name, "rw", region.origin, region.size) for region in _ram_regions(board))
+    return _layout(board, board.name, (flash, *rams), harness=False)
+
+
+def twin_layout(board: Board, target: Target) -> Layout:
+    """Return the layout of the QEMU twin: the board's sizes at the simulated machine's addresses.
+
+    Each RAM region goes to the machine's fast memory while there is room, then to its PSRAM. A region larger than
+    either is cut to what is there.
+
+    Raises
+    ------
+    UsageError
+        The target names no QEMU machine, or the machine's memory cannot hold the regions.
+    """
+    if target.qemu is None:
+        raise UsageError(f"target {target.name} names no QEMU machine: its firmware cannot be simulated with QEMU")
+    machine = target.qemu
+    rom_end = machine.rom.origin + machine.rom.size - HARNESS_ROM_BYTES
+    # A flash larger than QEMU's ROM is cut: the board's own link has already checked the real size.
+    flash_size = min(board.flash.size, rom_end - machine.rom.origin)
+    spans = [Span(board.flash.name, "rx", machine.rom.origin, flash_size)]
+    ram_end = machine.ram.origin + machine.ram.size - HARNESS_RAM_BYTES
+    psram_end = machine.psram.origin + machine.psram.size
+    ram, psram = machine.ram.origin, machine.psram.origin
+    for region in _ram_regions(board):
+        if ram + region.size <= ram_end:
+            spans.append(Span(region.name, "rw", ram, region.size))
+            ram += region.size
+        elif psram < psram_end:
+            size = min(region.size, psram_end - psram)
+            spans.append(Span(region.name, "rw", psram, size))
+            psram += size
+        else:
+            raise UsageError(f"board {board.name}: {machine.machine} has no memory left for region {region.name}")
+    spans.append(Span("harness_rom", "rx", rom_end, HARNESS_ROM_BYTES))
+    spans.append(Span("harness_ram", "rw", ram_end, HARNESS_RAM_BYTES))
+    return _layout(board, f"{board.name}'s twin on {machine.machine}", tuple(spans), harness=True)
+
+
+def _layout(board: Board, title: str, spans: tuple[Span, ...], *, harness: bool) -> Layout:
+    return Layout(
+        title=title,
+        spans=spans,
+        flash=board.flash.name,
+        data=board.data_region.name,
+        arena=board.arena_region.name,
+        stack=board.stack_region.name,
+        stack_bytes=board.stack_bytes,
+        boot=board.boot is not None and not harness,
+        harness=harness,
+    )
+
+
+def linker_script(template: Path, layout: Layout) -> str:
+    """Render a target's linker script template."""
+    text = template.read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(text).render(
+        title=layout.title,
+        regions=layout.spans,
+        flash=layout.flash,
+        data=layout.data,
+        arena=layout.arena,
+        stack=layout.stack,
+        stack_bytes=layout.stack_bytes,
+        boot=layout.boot,
+        harness=HARNESS_OBJECT if layout.harness else None,
+    )

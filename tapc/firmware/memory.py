@@ -1,0 +1,117 @@
+"""What an image occupies, read back from its ELF."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import Section, SymbolTableSection
+
+from tapc.errors import DataError
+
+_CONSTANTS = {"w_": "weights", "b_": "biases", "s_": "scales"}
+_HARNESS = ".harness"
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes of an image by category.
+
+    Attributes
+    ----------
+    flash : int
+        Everything that is flashed: code + weights + biases + scales + tables + data.
+    code : int
+        Boot loader, vector table and functions, and the padding between sections.
+    weights, biases, scales : int
+        Constant arrays named w_*, b_* and s_*.
+    tables : int
+        All other constants, padding between constants included.
+    data : int
+        Initialized variables; they take flash and RAM.
+    bss : int
+        Zeroed variables, the arena excluded; RAM only.
+    arena : int
+        Activations; RAM only.
+    stack_reserved : int
+        Stack that the linker script keeps free.
+    symbols : dict of str to int
+        Bytes of each function and object, harness of a twin excluded. Equal names are added up.
+    """
+
+    flash: int
+    code: int
+    weights: int
+    biases: int
+    scales: int
+    tables: int
+    data: int
+    bss: int
+    arena: int
+    stack_reserved: int
+    symbols: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def static_ram(self) -> int:
+        """RAM without the stack: arena + data + bss."""
+        return self.arena + self.data + self.bss
+
+
+def _flash_bytes(image: ELFFile) -> int:
+    loaded = [
+        segment
+        for segment in image.iter_segments("PT_LOAD")
+        if segment["p_filesz"] and not any(map(segment.section_in_segment, _harness(image)))
+    ]
+    if not loaded:
+        return 0
+    first = min(segment["p_paddr"] for segment in loaded)
+    return int(max(segment["p_paddr"] + segment["p_filesz"] for segment in loaded) - first)
+
+
+def _harness(image: ELFFile) -> list[Section]:
+    return [section for section in image.iter_sections() if section.name.startswith(_HARNESS)]
+
+
+def memory_of(elf: Path) -> MemoryUse:
+    """Read an image's memory use from its ELF; a twin's harness does not count.
+
+    Raises
+    ------
+    DataError
+        The file is missing or no ELF file.
+    """
+    try:
+        with elf.open("rb") as stream:
+            image = ELFFile(stream)
+            sections = {section.name: section["sh_size"] for section in image.iter_sections()}
+            flash = _flash_bytes(image)
+            counted = {
+                index
+                for index, section in enumerate(image.iter_sections())
+                if section["sh_flags"] & 2 and not section.name.startswith(_HARNESS)  # SHF_ALLOC
+            }
+            table = image.get_section_by_name(".symtab")
+            symbols: dict[str, int] = {}
+            constants = dict.fromkeys(_CONSTANTS.values(), 0)
+            for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
+                if symbol["st_shndx"] not in counted or symbol["st_info"]["type"] not in ("STT_FUNC", "STT_OBJECT"):
+                    continue
+                symbols[symbol.name] = symbols.get(symbol.name, 0) + symbol["st_size"]
+                category = _CONSTANTS.get(symbol.name[:2])
+                if category and image.get_section(symbol["st_shndx"]).name == ".rodata":
+                    constants[category] += symbol["st_size"]
+    except (OSError, ELFError) as error:
+        raise DataError(f"{elf} is not a readable ELF file: {error}") from error
+    rodata, data = sections.get(".rodata", 0), sections.get(".data", 0)
+    return MemoryUse(
+        flash=flash,
+        code=flash - rodata - data,
+        **constants,
+        tables=rodata - sum(constants.values()),
+        data=data,
+        bss=sections.get(".bss", 0),
+        arena=sections.get(".tapc_arena", 0),
+        stack_reserved=sections.get(".stack", 0),
+        symbols=symbols,
+    )

@@ -1,0 +1,118 @@
+"""The cross compiler: compile, link, convert; its failures become tapc's errors."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapc.errors import BudgetError, ToolError
+
+INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+PREFIX = "arm-none-eabi-"
+WORKERS = 2
+
+_OVERFLOW = re.compile(r"region [`'](?P<region>\w+)' overflowed by (?P<bytes>\d+) bytes?")
+_NO_LIBRARY = re.compile(r"fatal error: (?:string|math|stdint)\.h|cannot find -l[cgm]\b")
+
+
+class RegionOverflowError(BudgetError):
+    """An image does not fit one of the board's memory regions.
+
+    Attributes
+    ----------
+    region : str
+        Name of the region in the board file.
+    overflow : int
+        Bytes that do not fit.
+    """
+
+    def __init__(self, message: str, region: str, overflow: int) -> None:
+        super().__init__(message)
+        self.region = region
+        self.overflow = overflow
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One C file to compile: `name` is its object's file name, without the suffix."""
+
+    name: str
+    source: Path
+    flags: tuple[str, ...] = ()
+
+
+def find_tool(name: str) -> str:
+    """Return the path of a tool of the cross compiler ("gcc", "objcopy").
+
+    Raises
+    ------
+    ToolError
+        It is not installed; names the command that installs it.
+    """
+    path = shutil.which(PREFIX + name)
+    if path is None:
+        raise ToolError(f"{PREFIX}{name} is not installed; install it with: {INSTALL}")
+    return path
+
+
+def run_tool(name: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run a tool of the cross compiler in `folder`.
+
+    Raises
+    ------
+    RegionOverflowError
+        The linker says that a region overflowed.
+    ToolError
+        The tool, or the C library that it needs, is missing, or the tool failed.
+    """
+    done = subprocess.run(
+        [find_tool(name), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C"},
+        check=False,
+    )
+    if done.returncode == 0:
+        return
+    if overflow := _OVERFLOW.search(done.stderr):
+        region, count = overflow["region"], int(overflow["bytes"])
+        raise RegionOverflowError(f"region {region} overflowed by {count} bytes", region, count)
+    if _NO_LIBRARY.search(done.stderr):
+        raise ToolError(f"the C library for {PREFIX}gcc is not installed; install it with: {INSTALL}")
+    lines = done.stderr.strip().splitlines()
+    errors = [line for line in lines if "error" in line.lower() or "undefined reference" in line] or lines
+    raise ToolError("\n".join([f"{PREFIX}{name} failed in {folder}:", *errors[:12]]))
+
+
+def compile_units(units: Sequence[Unit], flags: Sequence[str], work: Path) -> dict[str, Path]:
+    """Compile C files into `work`, two at a time; returns the objects' paths by unit name.
+
+    Each file is compiled from its own folder by its bare name, so that no path gets into an object.
+    """
+
+    def compile_one(unit: Unit) -> Path:
+        target = work / f"{unit.name}.o"
+        arguments = [*flags, *unit.flags, "-c", unit.source.name, "-o", str(target)]
+        run_tool("gcc", arguments, unit.source.parent)
+        return target
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return dict(zip((unit.name for unit in units), pool.map(compile_one, units), strict=True))
+
+
+def compiler_version() -> str:
+    """Return the first line that the cross compiler prints about itself.
+
+    Raises
+    ------
+    ToolError
+        It is not installed.
+    """
+    result = subprocess.run([find_tool("gcc"), "--version"], capture_output=True, text=True, check=True)
+    return result.stdout.splitlines()[0]

@@ -1,0 +1,111 @@
+"""Any supported source -> one canonical float ONNX graph, checked against the source's own runtime."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from tapc import zoo
+from tapc.errors import DataError, UsageError
+from tapc.frontend.canonical import OPERATORS, canonicalize
+from tapc.frontend.model import FloatModel, Imported
+from tapc.frontend.verify import source_error
+
+__all__ = ["OPERATORS", "FloatModel", "canonicalize", "load"]
+
+_CALLABLE = re.compile(r".+\.py:[A-Za-z_]\w*")
+
+
+def load(
+    source: str,
+    *,
+    weights: Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    samples: NDArray[Any] | None = None,
+    seed: int = 0,
+) -> FloatModel:
+    """Load a network and check the canonical graph against the source's own runtime.
+
+    Parameters
+    ----------
+    source : str
+        Zoo name, `file.py:callable`, `file.onnx` or `file.tflite`.
+    weights : pathlib.Path or None
+        Weights for a torch module: safetensors or a torch state dict.
+    input_shape : tuple of int or None
+        (1, C, H, W) or (1, features); needed where the source does not tell it.
+    samples : float32 array of shape (N, *input_shape[1:]) or None
+        Real inputs in canonical layout that are compared besides random ones.
+    seed : int
+        Seed of the random inputs and of a callable's random weights.
+
+    Returns
+    -------
+    FloatModel
+        The canonical graph and what is known about it.
+
+    Raises
+    ------
+    UsageError
+        Unknown source, or options that do not apply to it.
+    UnsupportedError
+        Operator, attribute, dynamic shape or quantized network that tapc does not lower.
+    DataError
+        Missing or corrupt file, NaN weights, or a graph that does not compute what the source computes.
+    """
+    imported = _read(source, weights, input_shape, seed)
+    graph = canonicalize(imported.graph)
+    error = source_error(graph, imported.run, samples, seed) if imported.run is not None else None
+    (inlet,), (outlet,) = graph.graph.input, graph.graph.output
+    return FloatModel(
+        name=imported.name,
+        onnx=graph,
+        input_name=inlet.name,
+        input_shape=_shape(inlet),
+        output_name=outlet.name,
+        output_shape=_shape(outlet),
+        source=source,
+        source_error=error,
+        pixel_scale=imported.pixel_scale,
+        labels=imported.labels,
+        provenance=imported.provenance,
+    )
+
+
+def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:
+    """Choose the importer; each is imported only when it is needed, because their runtimes are large."""
+    known = {entry.name: entry for entry in zoo.models()}
+    if source in known:
+        from tapc.frontend.torch_source import read_zoo
+
+        if input_shape is not None and tuple(input_shape) != known[source].input_shape:
+            raise UsageError(f"the zoo model {source} has input shape {known[source].input_shape}, not {input_shape}")
+        return read_zoo(known[source], weights)
+    if _CALLABLE.fullmatch(source):
+        from tapc.frontend.torch_source import read_callable
+
+        return read_callable(source, weights, input_shape, seed)
+    suffix = Path(source).suffix.lower()
+    if suffix not in (".onnx", ".tflite"):
+        raise UsageError(
+            f"unknown model {source!r}; give a zoo name ({', '.join(known)}), a torch module as file.py:callable, "
+            "a file.onnx or a file.tflite"
+        )
+    if weights is not None:
+        raise UsageError(f"{source} carries its own weights; --weights is for zoo models and torch modules")
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if suffix == ".onnx":
+        from tapc.frontend.onnx_source import read_onnx
+
+        return read_onnx(path, input_shape)
+    from tapc.frontend.tflite_source import read_tflite
+
+    return read_tflite(path)
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)

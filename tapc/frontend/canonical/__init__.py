@@ -1,0 +1,194 @@
+"""Any float ONNX graph of supported operators -> the canonical graph that the rest of tapc reads."""
+
+import onnx
+import onnx_ir as ir
+from onnx import checker, shape_inference
+
+from tapc.errors import DataError, UnsupportedError
+from tapc.frontend.canonical.affine import fold_affine
+from tapc.frontend.canonical.constants import check_finite, fold_constants
+from tapc.frontend.canonical.edit import shape, unsupported
+from tapc.frontend.canonical.elementwise import canonical_elementwise
+from tapc.frontend.canonical.linear import canonical_layers
+from tapc.frontend.canonical.names import name_nodes, unique_names
+from tapc.frontend.canonical.reshaping import canonical_reshapes, remove_identities
+from tapc.frontend.canonical.spatial import canonical_pools, fold_pads
+
+OPSET = 21
+IR_VERSION = 10
+OPERATORS = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "MaxPool",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "Softmax",
+)
+"""Operators of a canonical graph."""
+FOLDED = (
+    "BatchNormalization",
+    "Cast",
+    "Div",
+    "Dropout",
+    "Expand",
+    "Identity",
+    "MatMul",
+    "Mul",
+    "ReduceMean",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+)
+"""Operators that canonicalization turns into `OPERATORS` or removes, where that is possible."""
+
+
+def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Bring a float ONNX graph to canonical form; the argument is left as it is.
+
+    Canonical: batch 1, static shapes, opset 21 and IR 10, one float32 input and output of rank 2 or 4 (NCHW),
+    only `OPERATORS`, BatchNormalization folded, every layer with a bias, unique names derived from the source's.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Checked model with static input shape, any opset from 7.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The canonical model; the same bytes for the same argument.
+
+    Raises
+    ------
+    UnsupportedError
+        Operator, attribute or dynamic shape that tapc does not lower; names the node.
+    DataError
+        NaN or infinite weights, or a graph whose shapes contradict each other.
+    """
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
+    work = _with_static_shapes(model, opset)
+    graph = work.graph
+    _check_interface(graph)
+    output = graph.outputs[0].name
+    check_finite(graph)
+    _check_operators(graph)
+    remove_identities(graph)
+    canonical_layers(graph)
+    canonical_reshapes(graph)
+    fold_affine(graph)
+    fold_pads(graph)
+    canonical_pools(graph)
+    canonical_elementwise(graph, opset)
+    canonical_reshapes(graph)
+    return _finish(work, str(output))
+
+
+def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
+    """Alternate shape inference and constant folding until every tensor has a static shape."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    # Stated shapes may hold the symbolic batch that has just been fixed: infer them anew.
+    del proto.graph.value_info[:]
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    for _ in range(4):
+        work = ir.from_proto(_infer(proto))
+        fold_constants(work.graph, opset)
+        _remove_unused(work.graph)
+        if all(value.shape is not None and value.shape.is_static() for node in work.graph for value in node.outputs):
+            break
+        proto = ir.to_proto(work)
+    name_nodes(work.graph)
+    return work
+
+
+def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except shape_inference.InferenceError as error:
+        raise DataError(f"the graph's shapes do not fit together: {error}") from error
+
+
+def _remove_unused(graph: ir.Graph) -> None:
+    for node in reversed(list(graph)):
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            graph.initializers.pop(name)
+
+
+def _check_interface(graph: ir.Graph) -> None:
+    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+    if len(inputs) != 1 or len(graph.outputs) != 1:
+        raise UnsupportedError(
+            f"the network has inputs {[value.name for value in inputs]} and outputs "
+            f"{[value.name for value in graph.outputs]}; tapc compiles one input to one output"
+        )
+    for value, role in ((inputs[0], "input"), (graph.outputs[0], "output")):
+        if value.dtype != ir.DataType.FLOAT:
+            raise UnsupportedError(f"{role} {value.name!r} is {value.dtype}; pass the float32 network")
+
+
+def _check_operators(graph: ir.Graph) -> None:
+    for node in graph:
+        if node.domain in ("", "ai.onnx") and node.op_type in (*OPERATORS, *FOLDED):
+            continue
+        hint = "; pass the float network, tapc quantizes it itself" if "Linear" in node.op_type else ""
+        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        raise UnsupportedError(
+            f"node {node.name or node.outputs[0].name!r}: operator {name} is not supported{hint}; "
+            f"supported: {', '.join(OPERATORS)}; folded where possible: {', '.join(FOLDED)}"
+        )
+
+
+def _finish(work: ir.Model, output: str) -> onnx.ModelProto:
+    graph = work.graph
+    if graph.outputs[0].producer() is None:
+        raise UnsupportedError(f"output {output!r} is not computed from the input; there is nothing to compile")
+    graph.outputs[0].name = output
+    _remove_unused(graph)
+    for node in graph:
+        if node.op_type not in OPERATORS:
+            raise unsupported(node, "could not be folded")
+        _check_result(node)
+        node.doc_string = None
+        node.metadata_props.clear()
+    for value in list(graph.inputs):
+        if value.name in graph.initializers:
+            graph.inputs.remove(value)
+    unique_names(graph)
+    check_finite(graph)
+    proto = ir.to_proto(work)
+    result = onnx.helper.make_model(
+        proto.graph,
+        producer_name="tapc",
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    result.graph.doc_string = ""
+    del result.graph.value_info[:]
+    del result.graph.metadata_props[:]
+    checker.check_model(result, full_check=True)
+    return shape_inference.infer_shapes(result, strict_mode=True)
+
+
+def _check_result(node: ir.Node) -> None:
+    output = node.outputs[0]
+    extents = shape(output)
+    if len(extents) not in (2, 4) or extents[0] != 1:
+        raise unsupported(
+            node, f"its output has shape {list(extents)}; only (1, C, H, W) and (1, features) are supported"
+        )
+    if output.dtype != ir.DataType.FLOAT:
+        raise unsupported(node, f"its output is {output.dtype}; use float32 throughout")

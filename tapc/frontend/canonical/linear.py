@@ -1,0 +1,105 @@
+"""MatMul, Gemm and Conv with constant weights, an explicit bias and canonical attributes."""
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from tapc.frontend.canonical.edit import attribute, constant, content, operand, rewrite, shape, source, unsupported
+from tapc.frontend.canonical.spatial import padding
+
+Array = NDArray[np.float32]
+
+
+def parameters(node: ir.Node) -> tuple[Array, Array]:
+    """Return weights and bias of a canonical Conv or Gemm."""
+    weights, bias = content(source(node, 1)), content(source(node, 2))
+    assert weights is not None
+    assert bias is not None
+    return weights, bias
+
+
+def set_parameters(node: ir.Node, weights: NDArray[Any], bias: NDArray[Any]) -> None:
+    """Give a canonical Conv or Gemm new weights and bias, stored as float32."""
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    node.replace_input_with(1, constant(graph, f"{node.name}.weight", weights.astype(np.float32)))
+    node.replace_input_with(2, constant(graph, f"{node.name}.bias", bias.astype(np.float32)))
+
+
+def canonical_layers(graph: ir.Graph) -> None:
+    """Rewrite Conv, MatMul and Gemm to the canonical form.
+
+    Conv: explicit symmetric or asymmetric `pads`, dilation 1, bias. Gemm: weights (outputs, inputs), transB=1,
+    alpha=beta=1, bias.
+
+    Raises
+    ------
+    UnsupportedError
+        Weights that are computed, dilation, 1-D or 3-D convolution, MatMul of more than one row.
+    """
+    for node in list(graph):
+        if node.op_type == "Conv":
+            _conv(graph, node)
+        elif node.op_type == "Gemm":
+            _gemm(graph, node)
+        elif node.op_type == "MatMul":
+            _dense(graph, node, _constant(node, 1), None)
+
+
+def _constant(node: ir.Node, index: int) -> NDArray[Any]:
+    array = content(source(node, index))
+    if array is None:
+        raise unsupported(node, f"input {index} ({source(node, index).name!r}) must be a constant weight")
+    return array
+
+
+def _conv(graph: ir.Graph, node: ir.Node) -> None:
+    weights = _constant(node, 1)
+    if weights.ndim != 4:
+        raise unsupported(node, f"{weights.ndim - 2}-D convolution; only 2-D is supported: add a dimension of size 1")
+    dilations = attribute(node, "dilations", (1, 1))
+    if any(dilation != 1 for dilation in dilations):
+        raise unsupported(node, f"dilations {list(dilations)}; only 1 is supported")
+    outputs, group = weights.shape[0], int(attribute(node, "group", 1))
+    if outputs % group or shape(source(node))[1] != weights.shape[1] * group:
+        raise unsupported(node, f"group {group} does not divide {shape(source(node))[1]} inputs and {outputs} outputs")
+    bias = np.zeros(outputs, np.float32) if operand(node, 2) is None else _constant(node, 2)
+    kernel, strides = weights.shape[2:], attribute(node, "strides", (1, 1))
+    attributes = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "pads": padding(node, kernel, strides),
+        "dilations": (1, 1),
+        "group": group,
+    }
+    inputs = [source(node), constant(graph, f"{node.name}.weight", weights), constant(graph, f"{node.name}.bias", bias)]
+    rewrite(node, "Conv", inputs, attributes)
+
+
+def _gemm(graph: ir.Graph, node: ir.Node) -> None:
+    if attribute(node, "transA", 0):
+        raise unsupported(node, "transA=1 is not supported")
+    weights = _constant(node, 1) * np.float32(attribute(node, "alpha", 1.0))
+    bias = None
+    if operand(node, 2) is not None:
+        bias = _constant(node, 2) * np.float32(attribute(node, "beta", 1.0))
+    _dense(graph, node, weights.T if attribute(node, "transB", 0) else weights, bias)
+
+
+def _dense(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bias: NDArray[Any] | None) -> None:
+    """`weights` is (inputs, outputs) and `bias` broadcasts to (1, outputs)."""
+    if weights.ndim != 2 or len(shape(source(node))) != 2:
+        raise unsupported(
+            node,
+            f"multiplies {list(shape(source(node)))} by {list(weights.shape)}; only (1, inputs) vectors are supported",
+        )
+    outputs = weights.shape[1]
+    full = np.zeros(outputs, np.float32) if bias is None else np.broadcast_to(bias, (1, outputs)).reshape(outputs)
+    inputs = [
+        source(node),
+        constant(graph, f"{node.name}.weight", weights.T.astype(np.float32)),
+        constant(graph, f"{node.name}.bias", full.astype(np.float32)),
+    ]
+    rewrite(node, "Gemm", inputs, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1})

@@ -1,0 +1,93 @@
+"""Readable, unique node names: `/layer1/conv1/Conv` -> `layer1.conv1`; `conv_0` where the source has none."""
+
+import re
+from collections import defaultdict
+
+import onnx_ir as ir
+
+_PREFIX = {"GlobalAveragePool": "global_average_pool", "AveragePool": "average_pool", "MaxPool": "max_pool"}
+_GENERATED = re.compile(r"(node_.*|n?\d+|val_\d+|.*::.*)", re.IGNORECASE)
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+
+
+def name_nodes(graph: ir.Graph) -> None:
+    """Give nodes the module path that the source's node or weight names tell, or the empty name."""
+    nodes = list(graph)
+    paths = [_path(node) for node in nodes]
+    scopes = {path[:depth] for path in paths for depth in range(1, len(path))}
+    for node, path in zip(nodes, paths, strict=True):
+        operator = path[-1].lower() if path else ""
+        own = len(path) > 1 and re.fullmatch(rf"{node.op_type.lower()}(_\d+)?", operator) is not None
+        module = path[:-1] if own else path
+        # A scope that holds other modules is not this node's own module: keep the operator's name.
+        if own and any(scope[: len(module)] == module and len(scope) > len(module) for scope in scopes):
+            module = (*path[:-1], operator)
+        node.name = ".".join(module)
+
+
+def unique_names(graph: ir.Graph) -> None:
+    """Make node names unique and non-empty, and derive the names of tensors and initializers from them."""
+    counts: dict[str, int] = defaultdict(int)
+    taken: set[str] = set()
+    for node in graph:
+        base = _PREFIX.get(node.op_type, node.op_type.lower())
+        name, generated = node.name or "", not node.name
+        stem = base if generated else name
+        while not name or name in taken:
+            name = f"{stem}_{counts[stem] + (not generated)}"
+            counts[stem] += 1
+        taken.add(name)
+        node.name = name
+    _name_values(graph)
+
+
+def _name_values(graph: ir.Graph) -> None:
+    parts = {
+        "Conv": ("", "weight", "bias"),
+        "Gemm": ("", "weight", "bias"),
+        "Clip": ("", "min", "max"),
+        "Pad": ("", "pads", "value"),
+        "Reshape": ("", "shape"),
+    }
+    boundary = {value.name for value in (*graph.inputs, *graph.outputs)}
+    values: list[tuple[ir.Value, str]] = []
+    for node in graph:
+        for value, part in zip(node.inputs, parts.get(node.op_type, ()), strict=False):
+            if part and value is not None:
+                values.append((value, f"{node.name}.{part}"))
+        if not node.outputs[0].is_graph_output():
+            values.append((node.outputs[0], f"{node.name}.out"))
+    for index, (value, _) in enumerate(values):
+        _rename(graph, value, f"\0{index}")
+    for value, name in values:
+        _rename(graph, value, f"{name}_" if name in boundary else name)
+
+
+def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
+    if value.name is not None and value.is_initializer():
+        graph.initializers.pop(value.name)
+        value.name = name
+        graph.register_initializer(value)
+    else:
+        value.name = name
+
+
+def _path(node: ir.Node) -> tuple[str, ...]:
+    name = node.name or ""
+    generated = _GENERATED.fullmatch(name) or re.fullmatch(rf"{node.op_type}(_\d+)?", name)
+    if not name or generated:
+        return _weight_path(node)
+    parts: list[str] = []
+    for part in name.strip("/").split("/"):
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts[-1] = part
+        else:
+            parts.append(part)
+    return tuple(re.sub(r"[^\w.-]", "_", part) for part in parts)
+
+
+def _weight_path(node: ir.Node) -> tuple[str, ...]:
+    if node.op_type not in _WEIGHTED or len(node.inputs) < 2 or node.inputs[1] is None:
+        return ()
+    match = re.fullmatch(r"([A-Za-z_][\w./-]*)[._/](weight|kernel)", node.inputs[1].name or "")
+    return (*re.split(r"[./]", match[1]),) if match else ()

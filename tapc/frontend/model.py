@@ -1,0 +1,78 @@
+"""What every importer hands over, and what the frontend returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+Runner = Callable[[NDArray[Any]], NDArray[Any]]
+"""float32 network input in canonical layout, batch 1 -> float32 output in canonical layout, batch 1."""
+
+
+@dataclass(frozen=True)
+class FloatModel:
+    """A network as one canonical float ONNX graph.
+
+    Attributes
+    ----------
+    name : str
+        The network's name: zoo name, callable or file stem.
+    onnx : onnx.ModelProto
+        Opset 21, IR 10, batch 1, static shapes; only the operators of `tapc.frontend.canonical.OPERATORS`.
+    input_name, output_name : str
+        The graph's one input and one output, both float32.
+    input_shape, output_shape : tuple of int
+        NCHW or (1, features).
+    source : str
+        Path or zoo name that was loaded.
+    source_error : float or None
+        Largest absolute difference to the source runtime; None where that runtime is missing (see `provenance`).
+    pixel_scale : float
+        Factor from raw data values to the network's input units; 1/255 for the zoo's image networks, else 1.
+    labels : tuple of str or None
+        Class names, where known.
+    provenance : str
+        Where the graph comes from and what `source_error` was measured against.
+    """
+
+    name: str
+    onnx: onnx.ModelProto
+    input_name: str
+    input_shape: tuple[int, ...]
+    output_name: str
+    output_shape: tuple[int, ...]
+    source: str
+    source_error: float | None
+    pixel_scale: float
+    labels: tuple[str, ...] | None
+    provenance: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A source read by its importer, before canonicalization.
+
+    Attributes
+    ----------
+    name : str
+        The network's name.
+    graph : onnx.ModelProto
+        NCHW float ONNX of any operators and opset.
+    run : Callable or None
+        The source runtime; None where it is not installed.
+    provenance : str
+        The source and, after it, the runtime that `run` uses or the reason why there is none.
+    pixel_scale : float
+        See `FloatModel`.
+    labels : tuple of str or None
+        See `FloatModel`.
+    """
+
+    name: str
+    graph: onnx.ModelProto
+    run: Runner | None
+    provenance: str
+    pixel_scale: float = 1.0
+    labels: tuple[str, ...] | None = None

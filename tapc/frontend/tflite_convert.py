@@ -1,0 +1,316 @@
+"""TFLite graph -> NCHW ONNX graph with the same meaning and no Transpose."""
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.errors import DataError, UnsupportedError
+from tapc.frontend.tflite_layout import OnnxBuilder, Value, canonical_shape, image_order, same_order
+from tapc.frontend.tflite_names import layer_name
+from tapc.frontend.tflite_reader import Operator, Tensor, TfliteGraph
+
+_CLAMPS = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
+_FUSED = {0: None, 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
+_SHAPE_ONLY_INPUT = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+
+
+def convert(graph: TfliteGraph, name: str) -> onnx.ModelProto:
+    """Convert a float TFLite graph.
+
+    Parameters
+    ----------
+    graph : TfliteGraph
+        Parsed file.
+    name : str
+        Name of the ONNX graph.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Opset 21; a 4-D NHWC input or output becomes NCHW.
+
+    Raises
+    ------
+    UnsupportedError
+        Quantized network, operator or attribute that tapc does not lower, or a reshape that NCHW cannot express.
+    DataError
+        NaN or infinite weights.
+    """
+    return _Converter(graph).convert(name)
+
+
+class _Converter:
+    def __init__(self, graph: TfliteGraph) -> None:
+        self.graph = graph
+        self.live = _live(graph)
+        self.builder = OnnxBuilder()
+        self.values: dict[int, Value] = {}
+        self.constants = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
+        self.converters = {
+            "CONV_2D": self._conv,
+            "DEPTHWISE_CONV_2D": self._depthwise,
+            "FULLY_CONNECTED": self._dense,
+            "ADD": self._add,
+            "AVERAGE_POOL_2D": self._pool,
+            "MAX_POOL_2D": self._pool,
+            "MEAN": self._mean,
+            "RESHAPE": self._reshape,
+            "SQUEEZE": self._reshape,
+            "EXPAND_DIMS": self._reshape,
+            "SOFTMAX": self._softmax,
+            "RELU": self._clamp,
+            "RELU6": self._clamp,
+            "RELU_N1_TO_1": self._clamp,
+            "PAD": self._pad,
+            "CONCATENATION": self._concat,
+            "DEQUANTIZE": self._dequantize,
+        }
+
+    def convert(self, name: str) -> onnx.ModelProto:
+        inlet, outlet = self._interface()
+        tensor = self.graph.tensors[inlet]
+        self.values[inlet] = Value(tensor.name or "input", tensor.shape, _natural_order(tensor.shape))
+        for op in self.live:
+            if op.kind not in self.converters:
+                raise self._unsupported(
+                    op, f"operator {op.kind} is not supported; supported: {', '.join(self.converters)}"
+                )
+            self._check_float(op)
+            self.converters[op.kind](op)
+        if outlet not in self.values:
+            raise UnsupportedError(f"output {self.graph.tensors[outlet].name!r} is not computed from the input")
+        value = self.values[outlet]
+        if not same_order(value.order, _natural_order(value.shape)):
+            raise UnsupportedError(
+                f"output {self.graph.tensors[outlet].name!r} is a flattened image in height, width, channel order; "
+                "end the network in a dense layer or in the image itself"
+            )
+        label = self.graph.tensors[outlet].name or "output"
+        final = self.builder.node("Identity", [value.name], "", f"{label}_out" if label == value.name else label)
+        shapes = canonical_shape(tensor.shape), canonical_shape(value.shape)
+        return self.builder.model(name, (self.values[inlet].name, shapes[0]), (final, shapes[1]))
+
+    def _interface(self) -> tuple[int, int]:
+        names = [[self.graph.tensors[i].name for i in ends] for ends in (self.graph.inputs, self.graph.outputs)]
+        if len(names[0]) != 1 or len(names[1]) != 1:
+            raise UnsupportedError(
+                f"the network has inputs {names[0]} and outputs {names[1]}; tapc compiles one input to one output"
+            )
+        for index in (self.graph.inputs[0], self.graph.outputs[0]):
+            self._require_float(self.graph.tensors[index])
+        tensor = self.graph.tensors[self.graph.inputs[0]]
+        if len(tensor.shape) not in (2, 4) or tensor.shape[0] != 1:
+            raise UnsupportedError(
+                f"input {tensor.name!r} has shape {list(tensor.shape)}; only (1, H, W, C) and (1, features) work"
+            )
+        return self.graph.inputs[0], self.graph.outputs[0]
+
+    def _require_float(self, tensor: Tensor) -> None:
+        if tensor.type != "FLOAT32":
+            raise UnsupportedError(
+                f"tensor {tensor.name!r} is {tensor.type}: the network is quantized; "
+                "pass the float32 network, tapc quantizes it itself"
+            )
+
+    def _check_float(self, op: Operator) -> None:
+        data = op.inputs[:1] if op.kind in _SHAPE_ONLY_INPUT else op.inputs
+        for index in (*data, *op.outputs):
+            if index >= 0 and index not in self.constants:
+                self._require_float(self.graph.tensors[index])
+        for index in data:
+            array = self.constants.get(index)
+            if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+                name = self.graph.tensors[index].name
+                raise DataError(f"tensor {name!r} holds NaN or infinite values; retrain or repair the model")
+
+    def _unsupported(self, op: Operator, problem: str) -> UnsupportedError:
+        output = self.graph.tensors[op.outputs[0]].name if op.outputs else ""
+        return UnsupportedError(f"operator {op.index} ({op.kind}, output {output!r}): {problem}")
+
+    def _value(self, op: Operator, position: int = 0) -> Value:
+        value = self.values.get(op.inputs[position]) if position < len(op.inputs) else None
+        if value is None:
+            raise self._unsupported(op, f"input {position} must be an activation")
+        return value
+
+    def _image(self, op: Operator, position: int = 0) -> Value:
+        value = self._value(op, position)
+        if len(value.shape) != 4:
+            raise self._unsupported(
+                op, f"its input has shape {list(value.shape)}; only images (1, H, W, C) are supported"
+            )
+        return value
+
+    def _constant(self, op: Operator, position: int) -> NDArray[np.generic]:
+        array = self.constants.get(op.inputs[position]) if position < len(op.inputs) else None
+        if array is None:
+            raise self._unsupported(op, f"input {position} must be constant")
+        return array
+
+    def _bias(self, op: Operator, outputs: int) -> NDArray[np.generic]:
+        if len(op.inputs) < 3 or op.inputs[2] < 0:
+            return np.zeros(outputs, np.float32)
+        return self._constant(op, 2)
+
+    def _name(self, op: Operator) -> str:
+        names = [self.graph.tensors[i].name for i in (*op.inputs[1:2], *op.outputs) if i >= 0]
+        return layer_name(op.kind, names)
+
+    def _emit(self, op: Operator, node: str, order: NDArray[np.int64] | None = None) -> None:
+        """Register an operator's result, after its fused activation; `order` defaults to the natural one."""
+        shape = self.graph.tensors[op.outputs[0]].shape
+        kind = _FUSED.get(op.options.get("FusedActivationFunction", 0), "an unknown one")
+        if kind is not None:
+            node = self._activation(op, node, kind, f"{name}.relu" if (name := self._name(op)) else "")
+        self.values[op.outputs[0]] = Value(node, shape, _natural_order(shape) if order is None else order)
+
+    def _activation(self, op: Operator, node: str, kind: str, name: str) -> str:
+        if kind not in _CLAMPS:
+            raise self._unsupported(op, f"the fused activation {kind} is not supported")
+        low, high = _CLAMPS[kind]
+        if high is None:
+            return self.builder.node("Relu", [node], name)
+        bounds = [self.builder.constant(np.array(bound, np.float32)) for bound in (low, high)]
+        return self.builder.node("Clip", [node, *bounds], name)
+
+    def _window(self, op: Operator, kernel: tuple[int, ...]) -> dict[str, Any]:
+        """Return the ONNX attributes of a window operator; SAME padding puts the odd row at the bottom."""
+        if any(op.options.get(f"Dilation{axis}Factor", 1) != 1 for axis in "HW"):
+            raise self._unsupported(op, "dilation; only 1 is supported")
+        strides = (op.options["StrideH"], op.options["StrideW"])
+        pads = [0, 0, 0, 0]
+        if op.options["Padding"] == 0:
+            for axis, extent in enumerate(self._image(op).shape[1:3]):
+                needed = (math.ceil(extent / strides[axis]) - 1) * strides[axis] + kernel[axis] - extent
+                total = max(needed, 0)
+                pads[axis], pads[axis + 2] = total // 2, total - total // 2
+        return {"kernel_shape": kernel, "strides": strides, "pads": tuple(pads)}
+
+    def _conv(self, op: Operator) -> None:
+        value, weights = self._image(op), self._constant(op, 1)
+        group, rest = divmod(value.shape[3], weights.shape[3])
+        if rest:
+            raise self._unsupported(op, f"{weights.shape[3]} channels per group of {value.shape[3]}")
+        self._convolve(op, weights.transpose(0, 3, 1, 2), group)
+
+    def _depthwise(self, op: Operator) -> None:
+        self._convolve(op, self._constant(op, 1).transpose(3, 0, 1, 2), self._image(op).shape[3])
+
+    def _convolve(self, op: Operator, weights: NDArray[np.generic], group: int) -> None:
+        bias = self._bias(op, weights.shape[0])
+        inputs = [self._image(op).name, self.builder.constant(weights), self.builder.constant(bias)]
+        window = self._window(op, weights.shape[2:])
+        self._emit(op, self.builder.node("Conv", inputs, self._name(op), group=group, **window))
+
+    def _dense(self, op: Operator) -> None:
+        value, weights = self._value(op), self._constant(op, 1)
+        outputs, inputs = weights.shape
+        shape = self.graph.tensors[op.outputs[0]].shape
+        if op.options["WeightsFormat"] != 0:
+            raise self._unsupported(op, "shuffled weights")
+        if len(value.order) != inputs or math.prod(shape) != outputs:
+            raise self._unsupported(op, f"{list(value.shape)} holds more than one vector of {inputs} features")
+        bias, order = self._bias(op, outputs), self._wanted_order(op)
+        node = value.name if len(value.shape) == 2 else self.builder.node("Flatten", [value.name], "")
+        operands = [node, self.builder.constant(weights[order][:, value.order]), self.builder.constant(bias[order])]
+        result = self.builder.node("Gemm", operands, self._name(op), transB=1)
+        if len(shape) != 2:
+            target = self.builder.constant(np.array(canonical_shape(shape), np.int64))
+            result = self.builder.node("Reshape", [result, target], "")
+        self._emit(op, result, order)
+
+    def _wanted_order(self, op: Operator) -> NDArray[np.int64]:
+        """Return the element order that the readers of a dense layer need: NCHW if it is reshaped to an image."""
+        output = op.outputs[0]
+        readers = [other for other in self.live if output in other.inputs]
+        shape = self.graph.tensors[output].shape
+        if len(readers) == 1 and readers[0].kind == "RESHAPE" and output not in self.graph.outputs:
+            shape = self.graph.tensors[readers[0].outputs[0]].shape
+        return _natural_order(shape)
+
+    def _add(self, op: Operator) -> None:
+        fixed = [position for position in (0, 1) if op.inputs[position] in self.constants]
+        if not fixed:
+            first, second = self._value(op, 0), self._value(op, 1)
+            if first.shape != second.shape or not same_order(first.order, second.order):
+                raise self._unsupported(
+                    op, f"adds {list(first.shape)} and {list(second.shape)}; broadcasting is not supported"
+                )
+            self._emit(op, self.builder.node("Add", [first.name, second.name], self._name(op)), first.order)
+            return
+        value, array = self._value(op, 1 - fixed[0]), self._constant(op, fixed[0])
+        if math.prod(array.shape[:-1]) != 1 or len(value.shape) not in (2, 4) or not self._is_natural(value):
+            raise self._unsupported(op, f"adds a constant {list(array.shape)}; only one value per channel is supported")
+        column = array.reshape(1, -1, *[1] * (len(value.shape) - 2))
+        self._emit(op, self.builder.node("Add", [value.name, self.builder.constant(column)], self._name(op)))
+
+    def _pool(self, op: Operator) -> None:
+        window = self._window(op, (op.options["FilterHeight"], op.options["FilterWidth"]))
+        node = "AveragePool" if op.kind == "AVERAGE_POOL_2D" else "MaxPool"
+        self._emit(op, self.builder.node(node, [self._image(op).name], self._name(op), **window))
+
+    def _mean(self, op: Operator) -> None:
+        value, axes = self._image(op), sorted(int(axis) % 4 for axis in self._constant(op, 1).reshape(-1))
+        if axes != [1, 2]:
+            raise self._unsupported(op, f"a mean over axes {axes}; only over height and width")
+        node = self.builder.node("GlobalAveragePool", [value.name], self._name(op))
+        if not op.options["KeepDims"]:
+            node = self.builder.node("Flatten", [node], "")
+        self._emit(op, node)
+
+    def _reshape(self, op: Operator) -> None:
+        value, shape = self._value(op), self.graph.tensors[op.outputs[0]].shape
+        if len(shape) == 4 and not same_order(value.order, _natural_order(shape)):
+            raise self._unsupported(
+                op, f"{list(value.shape)} -> {list(shape)} interleaves channels; put it behind a dense layer or drop it"
+            )
+        target = self.builder.constant(np.array(canonical_shape(shape), np.int64))
+        self._emit(op, self.builder.node("Reshape", [value.name, target], self._name(op)), value.order)
+
+    def _softmax(self, op: Operator) -> None:
+        value = self._value(op)
+        if op.options["Beta"] != 1.0 or not value.plain:
+            raise self._unsupported(
+                op, f"beta {op.options['Beta']} over {list(value.shape)}; only beta 1 over a vector"
+            )
+        self._emit(op, self.builder.node("Softmax", [value.name], self._name(op), axis=-1))
+
+    def _clamp(self, op: Operator) -> None:
+        value = self._value(op)
+        self._emit(op, self._activation(op, value.name, op.kind, self._name(op)), value.order)
+
+    def _pad(self, op: Operator) -> None:
+        value, pads = self._image(op), self._constant(op, 1)
+        ends = pads.reshape(4, 2)[[0, 3, 1, 2]].T.reshape(-1).astype(np.int64)
+        self._emit(op, self.builder.node("Pad", [value.name, self.builder.constant(ends)], self._name(op)))
+
+    def _concat(self, op: Operator) -> None:
+        values = [self._value(op, position) for position in range(len(op.inputs))]
+        rank = len(values[0].shape)
+        if op.options["Axis"] % rank != rank - 1 or not all(self._is_natural(value) for value in values):
+            raise self._unsupported(op, f"axis {op.options['Axis']} of {rank}; only channels can be joined")
+        self._emit(op, self.builder.node("Concat", [value.name for value in values], self._name(op), axis=1))
+
+    def _dequantize(self, op: Operator) -> None:
+        self.constants[op.outputs[0]] = self._constant(op, 0)
+
+    def _is_natural(self, value: Value) -> bool:
+        return same_order(value.order, _natural_order(value.shape))
+
+
+def _natural_order(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """NCHW for images, the source's order for everything else."""
+    return image_order(shape) if len(shape) == 4 else np.arange(math.prod(shape), dtype=np.int64)
+
+
+def _live(graph: TfliteGraph) -> tuple[Operator, ...]:
+    """Return the operators that the outputs depend on; target shapes are static, so what computes them is dead."""
+    needed, live = set(graph.outputs), []
+    for op in reversed(graph.operators):
+        if needed.intersection(op.outputs):
+            live.append(op)
+            needed.update(op.inputs[:1] if op.kind in _SHAPE_ONLY_INPUT else op.inputs)
+    return tuple(reversed(live))

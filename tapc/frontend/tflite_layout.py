@@ -1,0 +1,86 @@
+"""NHWC -> NCHW without Transpose: every tensor knows the order in which its elements lie.
+
+A TFLite tensor of rank 4 is represented in NCHW. One of lower rank that was reshaped from an image keeps NCHW
+element order as well, and the dense layer that reads it gets its weight columns permuted instead.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Order = NDArray[np.int64]
+
+
+def canonical_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the NCHW shape of an NHWC one; other ranks stay."""
+    if len(shape) != 4:
+        return shape
+    batch, height, width, channels = shape
+    return (batch, channels, height, width)
+
+
+def image_order(shape: tuple[int, ...]) -> Order:
+    """Return, for each flat index of the NCHW tensor, the flat index in the NHWC `shape`."""
+    flat = np.arange(int(np.prod(shape)), dtype=np.int64)
+    return np.ascontiguousarray(flat.reshape(shape).transpose(0, 3, 1, 2)).reshape(-1)
+
+
+def same_order(first: Order, second: Order) -> bool:
+    """Whether two tensors of equal size store their elements alike."""
+    return bool(np.array_equal(first, second))
+
+
+@dataclass(frozen=True)
+class Value:
+    """A converted TFLite activation.
+
+    Attributes
+    ----------
+    name : str
+        Tensor name in the ONNX graph.
+    shape : tuple of int
+        Source shape (NHWC).
+    order : int64 array
+        order[i] is the source's flat index of the ONNX tensor's flat element i.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    order: Order
+
+    @property
+    def plain(self) -> bool:
+        """Whether the elements lie as in the source."""
+        return same_order(self.order, np.arange(len(self.order), dtype=np.int64))
+
+
+class OnnxBuilder:
+    """Collects nodes and initializers of an opset 21 graph."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: list[onnx.TensorProto] = []
+
+    def constant(self, array: NDArray[Any]) -> str:
+        """Add an initializer and return its name."""
+        name = f"constant_{len(self._initializers)}"
+        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, op: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any) -> str:
+        """Add a one-output node and return its output's name."""
+        result = output or f"value_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(op, inputs, [result], name=name, **attributes))
+        return result
+
+    def model(
+        self, name: str, inlet: tuple[str, tuple[int, ...]], outlet: tuple[str, tuple[int, ...]]
+    ) -> onnx.ModelProto:
+        """Return the model with one float32 input and output, each given as (name, shape)."""
+        values = [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in (inlet, outlet)]
+        graph = helper.make_graph(self._nodes, name, values[:1], values[1:], self._initializers)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)

@@ -1,0 +1,40 @@
+"""Layer names from the scopes that TensorFlow leaves in tensor names."""
+
+import re
+from collections.abc import Iterable
+
+_LEAVES = {
+    "CONV_2D": ("Conv2D",),
+    "DEPTHWISE_CONV_2D": ("depthwise", "DepthwiseConv2dNative"),
+    "FULLY_CONNECTED": ("MatMul", "BiasAdd"),
+    "ADD": ("add", "AddV2"),
+    "AVERAGE_POOL_2D": ("AvgPool",),
+    "MAX_POOL_2D": ("MaxPool",),
+    "MEAN": ("Mean",),
+    "RESHAPE": ("Reshape",),
+    "SOFTMAX": ("Softmax",),
+    "RELU": ("Relu",),
+    "RELU6": ("Relu6",),
+    "PAD": ("Pad",),
+    "CONCATENATION": ("concat",),
+}
+_MODEL = re.compile(r"(model|functional|sequential|StatefulPartitionedCall)(_\d+)?")
+
+
+def layer_name(kind: str, tensors: Iterable[str]) -> str:
+    """Return the layer's scope, e.g. `conv2d_1` from `model/conv2d_1/Conv2D`; empty where the names tell none.
+
+    Parameters
+    ----------
+    kind : str
+        TFLite operator.
+    tensors : iterable of str
+        Names of the operator's weights and output; the converter joins names of fused operators with `;`.
+    """
+    for part in (part for name in tensors for part in name.split(";")):
+        scopes = part.split("/")
+        if scopes[-1] in _LEAVES.get(kind, ()):
+            inner = [re.sub(r"[^\w.-]", "_", scope) for scope in scopes[:-1] if not _MODEL.fullmatch(scope)]
+            if inner:
+                return ".".join(inner)
+    return ""

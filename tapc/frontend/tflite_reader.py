@@ -1,0 +1,181 @@
+"""TFLite flatbuffers as plain Python: tensors with float32 constants, operators with their options."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tflite
+from numpy.typing import NDArray
+
+from tapc.errors import DataError, UnsupportedError
+
+_TYPES: dict[int, tuple[str, type[np.generic]]] = {
+    tflite.TensorType.FLOAT32: ("FLOAT32", np.float32),
+    tflite.TensorType.FLOAT16: ("FLOAT16", np.float16),
+    tflite.TensorType.FLOAT64: ("FLOAT64", np.float64),
+    tflite.TensorType.INT8: ("INT8", np.int8),
+    tflite.TensorType.UINT8: ("UINT8", np.uint8),
+    tflite.TensorType.INT16: ("INT16", np.int16),
+    tflite.TensorType.INT32: ("INT32", np.int32),
+    tflite.TensorType.INT64: ("INT64", np.int64),
+    tflite.TensorType.BOOL: ("BOOL", np.bool_),
+}
+_WINDOW = ("Padding", "StrideH", "StrideW", "FusedActivationFunction")
+_OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
+    "CONV_2D": (tflite.Conv2DOptions, (*_WINDOW, "DilationHFactor", "DilationWFactor")),
+    "DEPTHWISE_CONV_2D": (tflite.DepthwiseConv2DOptions, (*_WINDOW, "DilationHFactor", "DilationWFactor")),
+    "AVERAGE_POOL_2D": (tflite.Pool2DOptions, (*_WINDOW, "FilterHeight", "FilterWidth")),
+    "MAX_POOL_2D": (tflite.Pool2DOptions, (*_WINDOW, "FilterHeight", "FilterWidth")),
+    "FULLY_CONNECTED": (tflite.FullyConnectedOptions, ("FusedActivationFunction", "WeightsFormat")),
+    "ADD": (tflite.AddOptions, ("FusedActivationFunction",)),
+    "CONCATENATION": (tflite.ConcatenationOptions, ("FusedActivationFunction", "Axis")),
+    "MEAN": (tflite.ReducerOptions, ("KeepDims",)),
+    "SOFTMAX": (tflite.SoftmaxOptions, ("Beta",)),
+}
+_OPERATORS = {code: name for name, code in vars(tflite.BuiltinOperator).items() if isinstance(code, int)}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A TFLite tensor in source layout (NHWC).
+
+    Attributes
+    ----------
+    name : str
+        Name in the file.
+    shape : tuple of int
+        Static shape; a dynamic batch reads 1.
+    type : str
+        Type in the file, e.g. FLOAT32 or INT8.
+    data : array or None
+        Content of a constant; quantized and half-precision weights dequantized to float32.
+    dequantized : bool
+        Whether `data` was stored with a scale.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    data: NDArray[Any] | None
+    dequantized: bool
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A TFLite operator; missing inputs are -1, `options` bears the schema's names."""
+
+    index: int
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TfliteGraph:
+    """The one subgraph of a TFLite file."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def parse(blob: bytes, where: str) -> TfliteGraph:
+    """Parse a TFLite file.
+
+    Parameters
+    ----------
+    blob : bytes
+        The file.
+    where : str
+        Its path, for errors.
+
+    Raises
+    ------
+    DataError
+        Not a TFLite file, or a corrupt one.
+    UnsupportedError
+        Several subgraphs, a dynamic dimension besides the batch, or sparse weights.
+    """
+    if blob[4:8] != b"TFL3":
+        raise DataError(f"{where}: not a TFLite file (no TFL3 identifier)")
+    try:
+        return _parse(blob, where)
+    except (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise DataError(f"{where}: corrupt TFLite file: {error}") from error
+
+
+def _parse(blob: bytes, where: str) -> TfliteGraph:
+    model = tflite.Model.GetRootAs(blob, 0)
+    if model.SubgraphsLength() != 1:
+        raise UnsupportedError(f"{where}: {model.SubgraphsLength()} subgraphs; only one is supported")
+    graph = model.Subgraphs(0)
+    inputs, outputs = _integers(graph.InputsAsNumpy()), _integers(graph.OutputsAsNumpy())
+    tensors = tuple(_tensor(model, graph.Tensors(i), where) for i in range(graph.TensorsLength()))
+    operators = tuple(_operator(model, graph.Operators(i), i) for i in range(graph.OperatorsLength()))
+    for index in (*inputs, *outputs, *(i for op in operators for i in (*op.inputs, *op.outputs))):
+        if not -1 <= index < len(tensors):
+            raise DataError(f"{where}: corrupt TFLite file: tensor {index} of {len(tensors)}")
+    return TfliteGraph(tensors, operators, inputs, outputs)
+
+
+def _integers(array: Any) -> tuple[int, ...]:
+    return () if isinstance(array, int) else tuple(int(value) for value in array)
+
+
+def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
+    name = tensor.Name().decode() if tensor.Name() is not None else ""
+    shape = _integers(tensor.ShapeAsNumpy())
+    signature = _integers(tensor.ShapeSignatureAsNumpy())
+    for axis, extent in enumerate(signature):
+        if extent < 0 and (axis > 0 or shape[axis] != 1):
+            raise UnsupportedError(
+                f"{where}: tensor {name!r} has dynamic dimension {axis}; convert the model with a fixed input shape"
+            )
+    if tensor.Sparsity() is not None:
+        raise UnsupportedError(f"{where}: tensor {name!r} is sparse; convert the model without sparse weights")
+    kind, dtype = _TYPES.get(tensor.Type(), (f"type {tensor.Type()}", np.uint8))
+    buffer = model.Buffers(tensor.Buffer())
+    if buffer.DataLength() == 0:
+        return Tensor(name, shape, kind, None, False)
+    data: NDArray[Any] = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<"))
+    data = data.reshape(shape).astype(np.dtype(dtype))
+    scaled = _dequantize(data, tensor.Quantization())
+    if scaled is not None:
+        return Tensor(name, shape, kind, scaled, True)
+    return Tensor(name, shape, kind, data.astype(np.float32) if kind == "FLOAT16" else data, False)
+
+
+def _dequantize(data: NDArray[Any], quantization: Any) -> NDArray[np.float32] | None:
+    """Return scale * (q - zero point) as float32; None for data without a scale."""
+    if quantization is None or quantization.ScaleLength() == 0 or data.dtype.kind not in "iu":
+        return None
+    scale = np.asarray(quantization.ScaleAsNumpy(), np.float32)
+    zero = np.asarray(quantization.ZeroPointAsNumpy(), np.int64).reshape(-1)
+    zero = zero if quantization.ZeroPointLength() else np.zeros(1, np.int64)
+    if scale.size > 1:
+        along = [1] * data.ndim
+        along[quantization.QuantizedDimension()] = -1
+        scale, zero = scale.reshape(along), np.broadcast_to(zero, scale.shape).reshape(along)
+    return ((data.astype(np.int64) - zero).astype(np.float32) * scale).astype(np.float32)
+
+
+def _operator(model: Any, operator: Any, index: int) -> Operator:
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    kind = _OPERATORS.get(builtin, f"operator {builtin}")
+    if kind == "CUSTOM" and code.CustomCode() is not None:
+        kind = f"CUSTOM {code.CustomCode().decode()}"
+    options: dict[str, Any] = {}
+    if kind in _OPTIONS:
+        table, fields = _OPTIONS[kind]
+        view = table()
+        stored = operator.BuiltinOptions()
+        if stored is None:
+            raise ValueError(f"operator {index} ({kind}) has no options")
+        view.Init(stored.Bytes, stored.Pos)
+        options = {field: getattr(view, field)() for field in fields}
+    return Operator(index, kind, _integers(operator.InputsAsNumpy()), _integers(operator.OutputsAsNumpy()), options)

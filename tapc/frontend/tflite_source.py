@@ -1,0 +1,103 @@
+"""TFLite files: read, convert, and run in LiteRT for comparison."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.errors import DataError
+from tapc.frontend.model import Imported, Runner
+from tapc.frontend.tflite_convert import convert
+from tapc.frontend.tflite_reader import TfliteGraph, parse
+
+
+def read_tflite(path: Path) -> Imported:
+    """Read a float TFLite file; int8 or float16 weights of an otherwise float network are dequantized.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    DataError
+        Unreadable or corrupt file, NaN weights.
+    UnsupportedError
+        Quantized network, or an operator that tapc does not lower.
+    """
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    graph = parse(blob, str(path))
+    model = convert(graph, path.stem)
+    stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
+    origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
+    try:
+        run = litert_runner(float_weights(blob, graph) if stored else blob)
+    except ImportError:
+        return Imported(
+            path.stem, model, None, f"{origin}, not checked: ai-edge-litert is missing (pip install ai-edge-litert)"
+        )
+    return Imported(path.stem, model, run, f"{origin}, checked against LiteRT")
+
+
+def litert_runner(blob: bytes) -> Runner:
+    """Return a function that runs a TFLite model in LiteRT's own CPU kernels, NCHW in and out.
+
+    Raises
+    ------
+    ImportError
+        ai-edge-litert is not installed.
+    DataError
+        LiteRT refuses the model.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # Without delegates: XNNPACK announces itself on stderr.
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = Interpreter(model_content=blob, experimental_op_resolver_type=resolver, num_threads=1)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"LiteRT cannot run the model: {error}") from error
+    inlet = interpreter.get_input_details()[0]["index"]
+    outlet = interpreter.get_output_details()[0]["index"]
+
+    def run(x: NDArray[Any]) -> NDArray[Any]:
+        image = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x
+        interpreter.set_tensor(inlet, image)
+        interpreter.invoke()
+        y = np.array(interpreter.get_tensor(outlet))
+        return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
+
+    return run
+
+
+def float_weights(blob: bytes, graph: TfliteGraph) -> bytes:
+    """Return the file with quantized weights replaced by their float32 values.
+
+    LiteRT computes layers with quantized weights in 8-bit integers, which is not the network that is compiled.
+
+    Raises
+    ------
+    ImportError
+        ai-edge-litert is not installed.
+    """
+    import flatbuffers  # type: ignore[import-untyped]
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))
+    for tensor, parsed in zip(model.subgraphs[0].tensors, graph.tensors, strict=True):
+        if not parsed.dequantized or parsed.data is None:
+            continue
+        tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(parsed.data.astype("<f4").tobytes(), np.uint8)
+        tensor.buffer = len(model.buffers)
+        model.buffers.append(buffer)
+    packer = flatbuffers.Builder(len(blob) * 4)
+    packer.Finish(model.Pack(packer), b"TFL3")
+    return bytes(packer.Output())

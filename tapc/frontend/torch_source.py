@@ -1,0 +1,180 @@
+"""torch modules: zoo networks and `file.py:callable`, exported through torch.onnx."""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.errors import DataError, UnsupportedError, UsageError
+from tapc.frontend.model import Imported
+from tapc.zoo.registry import ZooEntry, load_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_EXPORT_OPSET = 20
+
+
+@dataclass(frozen=True)
+class _Callable:
+    path: Path
+    name: str
+
+
+def read_zoo(entry: ZooEntry, weights: Path | None) -> Imported:
+    """Export a zoo network; `weights` replaces the ones that the zoo carries."""
+    if weights is None:
+        module, origin = entry.module(), f"{entry.weights} (sha256 {entry.sha256[:12]})"
+    else:
+        module, origin = entry.build(), str(weights)
+        load_weights(module, weights)
+    imported = import_module(module, entry.input_shape, entry.name, f"zoo model {entry.name}, weights {origin}")
+    return Imported(imported.name, imported.graph, imported.run, imported.provenance, entry.pixel_scale, entry.labels)
+
+
+def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:
+    """Call `file.py:callable` and export the module that it returns.
+
+    Parameters
+    ----------
+    source : str
+        `PATH.py:NAME`; NAME takes no arguments and returns an `nn.Module` or (module, example shape).
+    weights : pathlib.Path or None
+        Safetensors file or torch state dict to load into the module.
+    input_shape : tuple of int or None
+        Wins over the returned shape and over the module's attribute `input_shape`.
+    seed : int
+        torch seed while the callable runs, so that random weights are reproducible.
+
+    Raises
+    ------
+    UsageError
+        Unknown callable, an exception in it, or no input shape.
+    DataError
+        Missing file, weights that do not fit or are not finite.
+    """
+    import torch
+    from torch import nn
+
+    path, _, name = source.rpartition(":")
+    function = _attribute(Path(path), name)
+    with torch.random.fork_rng(devices=[]), _user_code(source):
+        torch.manual_seed(seed)
+        made = function()
+    module, shape = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{source} returned {type(module).__name__}; it must return an nn.Module or (module, shape)")
+    shape = input_shape or shape or getattr(module, "input_shape", None)
+    if shape is None:
+        raise UsageError(
+            f"{source}: the input shape is unknown; return (module, (1, C, H, W)), set module.input_shape, "
+            "or give the input shape as an option"
+        )
+    if weights is not None:
+        load_weights(module, weights)
+    origin = f"torch module {source}" + (f", weights {weights}" if weights is not None else "")
+    return import_module(module, tuple(getattr(shape, "shape", shape)), name, origin)
+
+
+def import_module(module: "nn.Module", shape: tuple[int, ...], name: str, origin: str) -> Imported:
+    """Export a module in inference mode for batch 1.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps one float32 tensor to one.
+    shape : tuple of int
+        (1, C, H, W) or (1, features); the batch may be left out.
+    name, origin : str
+        The network's name and where it comes from.
+
+    Raises
+    ------
+    DataError
+        A parameter or buffer holds NaN or infinite values.
+    UnsupportedError
+        Neither of torch's exporters can export the module.
+    """
+    import torch
+
+    shape = tuple(int(extent) for extent in shape)
+    full = (1, *(shape if len(shape) in (1, 3) else shape[1:]))
+    module = module.eval()
+    for key, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"parameter {key!r} holds NaN or infinite values; retrain or repair the model")
+    graph = _export(module, torch.zeros(full), origin)
+
+    def run(x: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            return np.asarray(module(torch.from_numpy(x.copy())).numpy())
+
+    return Imported(name, graph, run, f"{origin}, checked against torch {torch.__version__}")
+
+
+def _export(module: "nn.Module", example: Any, origin: str) -> onnx.ModelProto:
+    """Export with the TorchScript exporter, which is fast and keeps module paths; else through torch.export."""
+    import torch
+
+    options: dict[str, Any] = {"opset_version": _EXPORT_OPSET, "input_names": ["input"], "output_names": ["output"]}
+    try:
+        with _silence(), torch.no_grad():
+            buffer = io.BytesIO()
+            torch.onnx.export(module, (example,), cast(Any, buffer), dynamo=False, **options)
+        return onnx.load_from_string(buffer.getvalue())
+    except Exception as first:
+        try:
+            with _silence(), torch.no_grad():
+                program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **options)
+            assert program is not None
+            return program.model_proto
+        except Exception as error:
+            reason = str(first).strip().splitlines() or [repr(error)]
+            raise UnsupportedError(f"{origin}: torch.onnx.export failed: {reason[0]}") from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporters' warnings, log lines and prints off the terminal."""
+    previous = logging.root.manager.disable
+    sink = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(previous)
+
+
+@contextlib.contextmanager
+def _user_code(source: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(f"{source} failed: {type(error).__name__}: {error}") from error
+
+
+def _attribute(path: Path, name: str) -> Any:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    namespace = importlib.util.module_from_spec(spec)
+    with _user_code(str(path)):
+        spec.loader.exec_module(namespace)
+    found = getattr(namespace, name, None)
+    if not callable(found):
+        known = sorted(key for key, value in vars(namespace).items() if callable(value) and not key.startswith("_"))
+        raise UsageError(f"{path} has no callable {name!r}; it has: {', '.join(known) or 'none'}")
+    return found

@@ -1,0 +1,32 @@
+"""The same program with other bit widths, for planning and cost only: its numbers mean nothing any more."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tapc.lower.program import Conv, Op, Program, Tensor
+
+
+def with_bits(program: Program, weights: Mapping[str, int], activations: Mapping[str, int]) -> Program:
+    """Return a program that plans and costs like one quantized with these bits.
+
+    Parameters
+    ----------
+    program : Program
+    weights : mapping of str to int
+        Layer (node) name -> weight bits.
+    activations : mapping of str to int
+        Tensor name in the float graph -> bits.
+    """
+
+    def tensor(t: Tensor) -> Tensor:
+        bits = activations.get(t.name, t.bits)
+        return t if bits == t.bits else replace(t, bits=bits, zero=0)
+
+    def op(o: Op) -> Op:
+        if not isinstance(o, Conv):
+            return o
+        residual = o.residual and replace(o.residual, middle=tensor(o.residual.middle))
+        return replace(o, w_bits=weights.get(o.name, o.w_bits), residual=residual)
+
+    tensors = {key: tensor(t) for key, t in program.tensors.items()}
+    return replace(program, tensors=tensors, ops=tuple(op(o) for o in program.ops))

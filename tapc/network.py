@@ -1,0 +1,91 @@
+"""The network as the allocator sees it: quantizable layers, activation tensors and their coupling."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+WEIGHT_BITS = (2, 4, 8)
+ACTIVATION_BITS = (4, 8)
+
+LayerOp = Literal["conv", "depthwise", "dense"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights.
+
+    Attributes
+    ----------
+    name : str
+        ONNX node name, unique in the network.
+    op : {"conv", "depthwise", "dense"}
+        Kernel family; `conv` includes grouped convolutions that are not depthwise.
+    weight_shape : tuple of int
+        OIHW for convolutions, (outputs, inputs) for dense layers.
+    macs : int
+        Multiply-accumulates per inference, padding included.
+    input_group, output_group : int
+        Index of the activation group that the layer reads and writes.
+    depth : int
+        Position among the layers with weights, from 0.
+    """
+
+    name: str
+    op: LayerOp
+    weight_shape: tuple[int, ...]
+    macs: int
+    input_group: int
+    output_group: int
+    depth: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, biases excluded."""
+        count = 1
+        for extent in self.weight_shape:
+            count *= extent
+        return count
+
+
+@dataclass(frozen=True)
+class Group:
+    """Activation tensors that share one bit width, because an operator joins them or passes them through.
+
+    Attributes
+    ----------
+    tensors : tuple of str
+        Names in the canonical float ONNX.
+    interface : bool
+        Holds the network's input or output; those stay at 8 bits.
+    """
+
+    tensors: tuple[str, ...]
+    interface: bool
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in execution order and activation groups."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Bits:
+    """A bit assignment.
+
+    Attributes
+    ----------
+    weights : dict of str to int
+        Layer name -> 2, 4 or 8.
+    activations : dict of int to int
+        Group index -> 4 or 8.
+    """
+
+    weights: dict[str, int] = field(default_factory=dict)
+    activations: dict[int, int] = field(default_factory=dict)
+
+    def pair(self, layer: Layer) -> tuple[int, int]:
+        """Return (weight bits, input activation bits) of a layer, the pair that BOPs count."""
+        return self.weights[layer.name], self.activations[layer.input_group]

@@ -1,0 +1,395 @@
+"""The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc import zoo
+from tapc.allocate import (
+    Allocation,
+    AllocationError,
+    AllocationOptions,
+    build_problem,
+    load_overrides,
+    solve,
+)
+from tapc.board import Board, load_board
+from tapc.cost.layers import NetworkCost
+from tapc.cost.model import CostModel, load_coefficients
+from tapc.data import Samples, find_data, load_samples, random_samples
+from tapc.device import DeviceRun, QemuRunner
+from tapc.device.verify import Verification, device_inputs, verify
+from tapc.errors import DataError, MismatchError
+from tapc.firmware import FirmwareImages, build_firmware
+from tapc.frontend import FloatModel, load
+from tapc.lower import Lowered, lower
+from tapc.lower.codes import input_codes
+from tapc.lower.from_onnx import program_from_onnx
+from tapc.network import Bits, Network
+from tapc.network_analysis import analyse
+from tapc.output import check_replaceable, replaced_folder
+from tapc.progress import Stages
+from tapc.proxy import get_proxy
+from tapc.quantize import (
+    Calibration,
+    QuantizedModel,
+    calibrate,
+    evaluate,
+    layer_distortion,
+    quantize,
+    uniform_bits,
+)
+from tapc.quantize.sensitivity import proxy_context
+from tapc.report import Report, make_report
+from tapc.target import Target, load_target
+
+EXACT_SAMPLES = 4
+RETRIES = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation may be told; every field has the command line's default.
+
+    Attributes
+    ----------
+    wbits, abits : tuple of int
+        Weight and activation bits on offer; one value each means uniform.
+    proxy : str
+        Where sensitivities come from.
+    flash, ram : int or None
+        Budgets in bytes; the board's regions where None.
+    latency : float or None
+        Budget in instructions per inference.
+    bops : int or None
+        Budget of MACs x weight bits x activation bits.
+    target_bits : float or None
+        Average weight bits.
+    pin_first, pin_last : bool
+        Keep the first or last layer at 8 bits.
+    overrides : Path or None
+        TOML file of manual choices.
+    rounding : str
+        Rounding method of the weights.
+    calibration : int
+        Calibration samples.
+    eval : int
+        Samples that run on the device.
+    test_data : Path or None
+        Evaluation samples, all of this file in its order; a disjoint part of the calibration data where None.
+    seed : int
+    simulate : bool
+        Run the firmware; without it nothing is proved or measured.
+    """
+
+    wbits: tuple[int, ...] = (2, 4, 8)
+    abits: tuple[int, ...] = (8,)
+    proxy: str = "error"
+    flash: int | None = None
+    ram: int | None = None
+    latency: float | None = None
+    bops: int | None = None
+    target_bits: float | None = None
+    pin_first: bool = False
+    pin_last: bool = False
+    overrides: Path | None = None
+    rounding: str = "nearest"
+    calibration: int = 256
+    eval: int = 100
+    test_data: Path | None = None
+    seed: int = 0
+    simulate: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Calibration and evaluation samples, and what to tell the user about them."""
+
+    calibration: Samples
+    test: Samples
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything that a compilation made.
+
+    Attributes
+    ----------
+    report : Report
+    output : Path
+        Folder with model.onnx, lib/, firmware.elf/.bin/.hex, twin.elf and report.json.
+    model : FloatModel
+    quantized : QuantizedModel
+    allocation : Allocation
+    lowered : Lowered
+    """
+
+    report: Report
+    output: Path
+    model: FloatModel
+    quantized: QuantizedModel
+    allocation: Allocation
+    lowered: Lowered
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Outputs of the float network, the ONNX and the device over the same samples."""
+
+    float_logits: NDArray[np.float32] | None = None
+    onnx_logits: NDArray[np.float32] | None = None
+    run: DeviceRun | None = None
+    verification: Verification | None = None
+    test: Samples | None = field(default=None)
+
+
+def compile(
+    model: Any,
+    *,
+    board: str | Board,
+    data: str | Path | None = None,
+    weights: Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    pixel_scale: float | None = None,
+    output: Path | None = None,
+    options: Options | None = None,
+    stages: Stages | None = None,
+) -> Result:
+    """Compile a network for a board and prove the firmware in the simulator.
+
+    Parameters
+    ----------
+    model : str, Path or torch.nn.Module
+        Zoo name, ``file.py:callable``, ONNX or TFLite file, or a module (then `input_shape` is needed).
+    board : str or Board
+        Board name, path of a board file, or a loaded board.
+    data : str or Path, optional
+        Folder, zip or npz of samples; ``random`` for random inputs. Zoo models find their data set by themselves.
+    weights : Path, optional
+        State dict for a torch model.
+    input_shape : tuple of int, optional
+        With batch, for torch models that do not say.
+    pixel_scale : float, optional
+        Factor from raw data values to the network's input units; the model's own where None.
+    output : Path, optional
+        Output folder, default build/NAME. It replaces an earlier build only when everything succeeded.
+    options : Options, optional
+    stages : Stages, optional
+        Shows progress.
+
+    Raises
+    ------
+    TapcError
+        See `tapc.errors`; the previous output folder survives.
+    """
+    options, stages = options or Options(), stages or Stages()
+    silicon = board if isinstance(board, Board) else load_board(str(board))
+    target = load_target(silicon.core)
+    if output is not None:
+        check_replaceable(Path(output).absolute())
+    with stages.stage("import"):
+        source = model if not isinstance(model, Path) else str(model)
+        network_model = load(source, weights=weights, input_shape=input_shape, seed=options.seed)
+    destination = Path(output) if output is not None else Path("build") / network_model.name
+    with replaced_folder(destination) as folder:
+        with stages.stage("data"):
+            samples = load_data(network_model, data, options, pixel_scale)
+        with stages.stage("calibrate"):
+            network = analyse(network_model.onnx, network_model.name)
+            calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
+        with stages.stage("allocate"):
+            sensitivity, allocation = allocate(
+                network_model, network, calibration, samples, silicon, target, options
+            )
+        with stages.stage("quantize"):
+            quantized = quantize(
+                network_model, network, allocation.bits, calibration,
+                x=samples.calibration.x, rounding=options.rounding,
+            )  # fmt: skip
+        with stages.stage("lower"):
+            lowered = lower(quantized.onnx, network_model.name, target.requantize, seed=options.seed)
+        images = build(lowered, quantized, silicon, target, folder, stages)
+        measured = _Measured(test=samples.test)
+        if options.simulate:
+            measured = measure(network_model, quantized, lowered, images, target, samples.test, stages)
+        report = make_report(
+            version=version("tapc"),
+            model=network_model,
+            board=silicon,
+            network=network,
+            lowered=lowered,
+            allocation=allocation,
+            sensitivity=sensitivity,
+            proxy=options.proxy,
+            cost=CostModel(load_coefficients(target.cost)),
+            images=images,
+            run=measured.run,
+            verification=measured.verification,
+            test=samples.test,
+            float_logits=measured.float_logits,
+            onnx_logits=measured.onnx_logits,
+            pixel_scale=network_model.pixel_scale if pixel_scale is None else pixel_scale,
+            data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
+            limits=(options.flash, options.ram),
+            seed=options.seed,
+            warnings=samples.warnings,
+            seconds=stages.seconds,
+        )
+        (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+    return Result(report, destination, network_model, quantized, allocation, lowered)
+
+
+def load_data(model: FloatModel, data: str | Path | None, options: Options, pixel_scale: float | None) -> Data:
+    """Find and load calibration and evaluation samples.
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty or of the wrong shape.
+    """
+    scale = model.pixel_scale if pixel_scale is None else pixel_scale
+    path = Path(data) if data is not None and str(data) != "random" else None
+    warnings: tuple[str, ...] = ()
+    if data is None:
+        dataset = next((entry.dataset for entry in zoo.models() if entry.name == model.source), None)
+        path = find_data(dataset) if dataset else None
+        if path is None:
+            what = f"data set {dataset!r} was not found" if dataset else "no data was given"
+            warnings = (
+                f"{what}: calibrated on random inputs, so accuracy is unknown and probably poor; "
+                "give samples with --data PATH (folder, zip or npz) or set TAPC_DATA",
+            )
+    if path is None:
+        high = 1.0 if scale == 1.0 else 255.0 * scale
+        draws = [random_samples(model.input_shape, n, options.seed + i, 0.0, high)
+                 for i, n in enumerate((options.calibration, options.eval))]  # fmt: skip
+        return Data(draws[0], draws[1], warnings)
+    if not path.exists():
+        raise DataError(f"data {path}: no such file or folder")
+    calibration = load_samples(
+        path, model.input_shape, pixel_scale=scale, count=options.calibration, split="calibration", seed=options.seed
+    )
+    separate = options.test_data is not None
+    test = load_samples(
+        options.test_data or path, model.input_shape, pixel_scale=scale, count=options.eval,
+        split="all" if separate else "test", seed=options.seed,
+    )  # fmt: skip
+    return Data(calibration, test, warnings)
+
+
+def allocate(
+    model: FloatModel,
+    network: Network,
+    calibration: Calibration,
+    samples: Data,
+    board: Board,
+    target: Target,
+    options: Options,
+) -> tuple[dict[str, float], Allocation]:
+    """Score the layers and choose the bits under the board's and the user's budgets.
+
+    The cost model predicts code as well, which no single layer owns: when the chosen bits miss a budget by that
+    prediction, the budget is tightened by the difference and solved again.
+    """
+    x = samples.calibration.x
+    template = quantize(model, network, uniform_bits(network, 8, 8), calibration, x=x[:1], bias_correction=False)
+    program = program_from_onnx(template.onnx, model.name, target.requantize)
+    cost = NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
+    distortion = layer_distortion(model, network, calibration, x)
+    context = proxy_context(model, network, calibration, x, distortion, min(options.wbits))
+    sensitivity = get_proxy(options.proxy).score(context)
+    flash = board.flash.size if options.flash is None else min(options.flash, board.flash.size)
+    ram = board_ram(board) if options.ram is None else min(options.ram, board_ram(board))
+    overrides = load_overrides(options.overrides) if options.overrides is not None else None
+    start = uniform_bits(network, 8, 8)
+    layers = {layer.name: layer for layer in network.layers}
+    whole_flash, whole_latency = cost.whole(start)
+    fixed_flash = whole_flash - sum(cost.flash_bytes(layer, 8, 8, 8) for layer in layers.values())
+    fixed_latency = whole_latency - sum(cost.latency(layer, 8, 8, 8) for layer in layers.values())
+    for _ in range(RETRIES):
+        problem = build_problem(
+            network,
+            sensitivity,
+            distortion,
+            cost,
+            AllocationOptions(
+                wbits=options.wbits, abits=options.abits, flash=flash, ram=ram, latency=options.latency,
+                bops=options.bops, target_bits=options.target_bits, pin_first=options.pin_first,
+                pin_last=options.pin_last, **({"overrides": overrides} if overrides else {}),
+            ),
+            ram=cost.ram,
+            fixed_flash=fixed_flash,
+            fixed_latency=fixed_latency,
+            regions={"flash": board.flash.name, "ram": board.arena_region.name},
+        )  # fmt: skip
+        allocation = solve(problem)
+        excess_flash, excess_latency = _excess(cost, allocation.bits, flash, options.latency)
+        if excess_flash <= 0 and excess_latency <= 0:
+            return sensitivity, allocation
+        fixed_flash += max(0, excess_flash)
+        fixed_latency += max(0, excess_latency)
+    raise AllocationError("the code that the bits need does not settle under the budgets; relax --flash", (), False)
+
+
+def _excess(cost: NetworkCost, bits: Bits, flash: int, latency: float | None) -> tuple[int, float]:
+    used_flash, used_latency = cost.whole(bits)
+    return used_flash - flash, (used_latency - latency) if latency is not None else 0.0
+
+
+def board_ram(board: Board) -> int:
+    """Bytes that arena, stack and static variables may take on a board."""
+    regions = {region.name: region.size for region in (board.arena_region, board.stack_region, board.data_region)}
+    return sum(regions.values())
+
+
+def build(
+    lowered: Lowered, quantized: QuantizedModel, board: Board, target: Target, folder: Path, stages: Stages
+) -> FirmwareImages:
+    """Write model.onnx and the C library, and compile the firmware."""
+    import onnx
+
+    with stages.stage("generate C"):
+        onnx.save(quantized.onnx, folder / "model.onnx")
+        (folder / "lib").mkdir()
+        lowered.library().write(folder / "lib")
+    with stages.stage("build firmware"):
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="tapc-") as work:
+            return build_firmware(folder / "lib", board, target, folder, work=Path(work))
+
+
+def measure(
+    model: FloatModel,
+    quantized: QuantizedModel,
+    lowered: Lowered,
+    images: FirmwareImages,
+    target: Target,
+    test: Samples,
+    stages: Stages,
+) -> _Measured:
+    """Run the twin on all evaluation samples and compare it with the reference executor and onnxruntime.
+
+    Raises
+    ------
+    MismatchError
+        The device differs from the reference: names layer, element and both values.
+    """
+    codes = input_codes(lowered.program, test.x)
+    with stages.stage("simulate") as advance:
+        run = QemuRunner().run(
+            images.twin, target, device_inputs(lowered, codes), layers=min(EXACT_SAMPLES, len(codes)), progress=advance
+        )
+    with stages.stage("prove"):
+        verification = verify(lowered, run, codes)
+        if verification.mismatch is not None:
+            raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
+    with stages.stage("evaluate"):
+        float_logits = evaluate(model.onnx, test, optimized=True)
+        onnx_logits = evaluate(quantized.onnx, test, optimized=quantized.optimizable)
+    return _Measured(float_logits, onnx_logits, run, verification, test)

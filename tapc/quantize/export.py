@@ -1,0 +1,142 @@
+"""Mixed-precision QDQ ONNX from the float graph and its quantized layers."""
+
+import ml_dtypes
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from tapc.errors import UnsupportedError
+from tapc.network_analysis import WEIGHTED, Graph
+from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.runtime import Array
+from tapc.quantize.walk import QuantizedLayer
+
+_WEIGHT_TYPES = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.int4), 2: np.dtype(ml_dtypes.int2)}
+_ACTIVATION_TYPES = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.uint4)}
+_OPSET_IR = (21, 10)
+_OPSET_IR_INT2 = (25, 13)
+
+
+class _Builder:
+    """Nodes and initializers of the QDQ graph in the order they are needed."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, value: Array) -> str:
+        tensor = numpy_helper.from_array(value, name)
+        if self.initializers.setdefault(name, tensor) != tensor:
+            raise UnsupportedError(f"the name {name!r} is taken; rename that tensor in the source model")
+        return name
+
+    def activation(self, tensor: str, owner: str, parameters: ActivationParameters) -> None:
+        """Append QuantizeLinear -> DequantizeLinear; `owner` names the tensor whose parameters these are."""
+        scale = self.constant(f"{owner}_scale", np.array(parameters.scale, np.float32))
+        zero_point = np.array(parameters.zero_point).astype(_ACTIVATION_TYPES[parameters.bits])
+        zero = self.constant(f"{owner}_zero_point", zero_point)
+        codes = f"{tensor}_quantized"
+        self.nodes += [
+            helper.make_node(
+                "QuantizeLinear", [self.raw(tensor), scale, zero], [codes], name=f"{tensor}_QuantizeLinear"
+            ),
+            helper.make_node(
+                "DequantizeLinear", [codes, scale, zero], [self.read(tensor)], name=f"{tensor}_DequantizeLinear"
+            ),
+        ]
+
+    def raw(self, tensor: str) -> str:
+        """Name of a tensor's float value before quantization; the network output keeps its name after it."""
+        return f"{tensor}_float" if tensor == self.graph.output else tensor
+
+    def read(self, tensor: str) -> str:
+        """Name of a quantized tensor's dequantized value, which its consumers read."""
+        return tensor if tensor == self.graph.output else f"{tensor}_dequantized"
+
+    def layer_constants(self, node: onnx.NodeProto, layer: QuantizedLayer) -> list[str]:
+        """Append the DequantizeLinear of a layer's weights and bias; return what the layer reads."""
+        names: list[str] = []
+        parts: list[tuple[str, Array, NDArray[np.float32]]] = [
+            ("weight", layer.weights.values.astype(_WEIGHT_TYPES[layer.weights.bits]), layer.weights.scales),
+            ("bias", layer.bias, layer.bias_scales),
+        ]
+        for part, values, scales in parts:
+            prefix = f"{node.name}.{part}"
+            inputs = [
+                self.constant(f"{prefix}_quantized", values),
+                self.constant(f"{prefix}_scale", scales),
+                self.constant(f"{prefix}_zero_point", np.zeros(len(scales), np.int8).astype(values.dtype)),
+            ]
+            names.append(f"{prefix}_dequantized")
+            self.nodes.append(
+                helper.make_node("DequantizeLinear", inputs, [names[-1]], name=f"{prefix}_DequantizeLinear", axis=0)
+            )
+        return names
+
+
+def export_qdq(
+    graph: Graph,
+    layers: dict[str, QuantizedLayer],
+    parameters: dict[str, ActivationParameters],
+    owners: dict[str, str],
+) -> onnx.ModelProto:
+    """Write the QDQ ONNX.
+
+    Nodes and the network's input and output keep their names. A quantized tensor T has the codes
+    `T_quantized` and the value `T_dequantized` (the network output: codes `T_quantized`, value `T`).
+
+    Parameters
+    ----------
+    graph : Graph
+        Canonical float graph.
+    layers : dict of str to QuantizedLayer
+        By node name.
+    parameters : dict of str to ActivationParameters
+        Per quantized tensor.
+    owners : dict of str to str
+        Quantized tensor -> the tensor whose scale and zero point initializers it uses.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Opset 21, IR 10; opset 25, IR 13 where a layer has 2-bit weights. Full-checked by onnx.checker.
+    """
+    builder = _Builder(graph)
+    builder.activation(graph.input, owners[graph.input], parameters[graph.input])
+    for node in graph.nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.input[:]
+        if node.op_type in WEIGHTED:
+            copy.input.append(builder.read(node.input[0]))
+            copy.input.extend(builder.layer_constants(node, layers[node.name]))
+        else:
+            for name in node.input:
+                if name in graph.constants:
+                    builder.constant(name, graph.constants[name])
+                copy.input.append(builder.read(name) if name in parameters else name)
+        output = node.output[0]
+        copy.output[0] = builder.raw(output)
+        builder.nodes.append(copy)
+        if output in parameters:
+            builder.activation(output, owners[output], parameters[output])
+    onnx_graph = helper.make_graph(
+        builder.nodes,
+        graph.model.graph.name or "network",
+        [_value(graph, graph.input)],
+        [_value(graph, graph.output)],
+        initializer=list(builder.initializers.values()),
+    )
+    int2 = any(layer.weights.bits == 2 for layer in layers.values())
+    opset, ir_version = _OPSET_IR_INT2 if int2 else _OPSET_IR
+    model = helper.make_model(
+        onnx_graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="tapc"
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _value(graph: Graph, tensor: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, graph.shape(tensor))

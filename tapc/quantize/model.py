@@ -1,0 +1,135 @@
+"""Post-training quantization of a float network to a mixed-precision QDQ ONNX."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from tapc.errors import DataError, UsageError
+from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
+from tapc.network_analysis import Graph
+from tapc.quantize.activations import ActivationParameters, activation_parameters
+from tapc.quantize.calibration import Calibration, HasGraph
+from tapc.quantize.export import export_qdq
+from tapc.quantize.rounding import rounding_method
+from tapc.quantize.runtime import BATCH_BYTES, Float
+from tapc.quantize.walk import QuantizedLayer, quantize_layers
+
+WALK_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A quantized network.
+
+    Attributes
+    ----------
+    onnx : onnx.ModelProto
+        Mixed-precision QDQ graph; batch 1, float32 input and output.
+    bits : Bits
+        The assignment it has.
+    activations : dict of str to ActivationParameters
+        By tensor name in the float graph.
+    layers : dict of str to QuantizedLayer
+        Integer weights and biases by node name.
+    """
+
+    onnx: onnx.ModelProto
+    bits: Bits
+    activations: dict[str, ActivationParameters]
+    layers: dict[str, QuantizedLayer]
+
+    @property
+    def optimizable(self) -> bool:
+        """Whether onnxruntime can run it with graph optimizations: 8-bit activations and no 2-bit weights."""
+        return set(self.bits.activations.values()) <= {8} and 2 not in self.bits.weights.values()
+
+
+def validate_bits(network: Network, bits: Bits) -> None:
+    """Raise UsageError where an assignment is incomplete, has an unknown width or changes the interface."""
+    for layer in network.layers:
+        if bits.weights.get(layer.name) not in WEIGHT_BITS:
+            raise UsageError(
+                f"layer {layer.name!r} has weight bits {bits.weights.get(layer.name)}; choose one of {WEIGHT_BITS}"
+            )
+    for index, group in enumerate(network.groups):
+        width = bits.activations.get(index)
+        if width not in ACTIVATION_BITS:
+            raise UsageError(
+                f"activation group {index} ({group.tensors[0]!r}) has {width} bits; choose one of {ACTIVATION_BITS}"
+            )
+        if group.interface and width != 8:
+            raise UsageError(
+                f"activation group {index} ({group.tensors[0]!r}) holds the network's input or output, "
+                f"which stay at 8 bits; it was given {width}"
+            )
+
+
+def uniform_bits(network: Network, w_bits: int, a_bits: int) -> Bits:
+    """Return the assignment of one width for all; interface groups stay at 8 bits."""
+    return Bits(
+        {layer.name: w_bits for layer in network.layers},
+        {index: 8 if group.interface else a_bits for index, group in enumerate(network.groups)},
+    )
+
+
+def quantize(
+    model: HasGraph,
+    network: Network,
+    bits: Bits,
+    calibration: Calibration,
+    *,
+    x: Float,
+    rounding: str = "nearest",
+    bias_correction: bool = True,
+) -> QuantizedModel:
+    """Quantize a network with the given bits and export it.
+
+    Parameters
+    ----------
+    model : FloatModel
+        Canonical float ONNX in `model.onnx`.
+    network : Network
+        From `tapc.network_analysis.analyse`.
+    bits : Bits
+        Weight bits of every layer and activation bits of every group.
+    calibration : Calibration
+        From `calibrate` on the same model.
+    x : float32 (N, *input_shape[1:])
+        Calibration samples; the first 64 serve bias correction and rounding.
+    rounding : str
+        A registered rounding method.
+    bias_correction : bool
+        Correct the mean shift of every layer's output in its bias.
+
+    Returns
+    -------
+    QuantizedModel
+
+    Raises
+    ------
+    UsageError
+        Incomplete or illegal bits, unknown rounding method.
+    DataError
+        No samples.
+    """
+    validate_bits(network, bits)
+    method = rounding_method(rounding)
+    if len(x) == 0:
+        raise DataError("quantization needs calibration samples; give at least one, 256 are usual")
+    graph = Graph(model.onnx)
+    width = {tensor: bits.activations[i] for i, group in enumerate(network.groups) for tensor in group.tensors}
+    parameters = activation_parameters(calibration, width)
+    largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
+    count = max(1, min(WALK_SAMPLES, BATCH_BYTES // (4 * largest)))
+    layers = quantize_layers(
+        graph,
+        {layer.name: layer for layer in network.layers},
+        bits,
+        parameters,
+        np.ascontiguousarray(x[:count], np.float32),
+        rounding=method,
+        bias_correction=bias_correction,
+    )
+    owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
+    return QuantizedModel(export_qdq(graph, layers, parameters, owners), bits, parameters, layers)

@@ -1,0 +1,135 @@
+"""onnxruntime as the executor of float and QDQ graphs: whole networks in batches, or one node at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from tapc.data import Samples
+from tapc.errors import DataError, UnsupportedError
+
+THREADS = 2
+BATCH_BYTES = 256 << 20
+MAX_BATCH = 64
+
+Array = NDArray[Any]
+Float = NDArray[np.float32]
+
+
+def batched(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a batch-1 model whose batch extent is free.
+
+    Raises
+    ------
+    UnsupportedError
+        A Reshape does not keep the batch as its first extent.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    for value in (*copy.graph.input, *copy.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    targets = {node.input[1]: node.name for node in copy.graph.node if node.op_type == "Reshape"}
+    for tensor in copy.graph.initializer:
+        if tensor.name in targets:
+            shape = numpy_helper.to_array(tensor).copy()
+            if shape[0] not in (-1, 0, 1):
+                raise UnsupportedError(f"node {targets[tensor.name]!r}: reshape to {shape.tolist()} drops the batch")
+            shape[0] = 0 if shape[0] == 1 else shape[0]
+            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
+    return copy
+
+
+def session(model: onnx.ModelProto, *, optimized: bool) -> Any:
+    """Return an onnxruntime CPU session; `optimized=False` turns every graph optimization off."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without it the integer kernels of x86 CPUs that lack VNNI saturate sums of two products to 16 bits.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def batches(x: Array, bytes_per_sample: int) -> Iterator[Array]:
+    """Yield slices of x (N, ...) whose intermediate results stay within `BATCH_BYTES`."""
+    size = max(1, min(MAX_BATCH, BATCH_BYTES // max(1, bytes_per_sample)))
+    for start in range(0, len(x), size):
+        yield x[start : start + size]
+
+
+def evaluate(onnx_model: onnx.ModelProto, samples: Samples | Float, *, optimized: bool) -> Float:
+    """Run a network, float or QDQ, over samples in onnxruntime.
+
+    Parameters
+    ----------
+    onnx_model : onnx.ModelProto
+        One input and one output, batch 1.
+    samples : Samples or float32 (N, ...)
+        In the network's input units.
+    optimized : bool
+        Let onnxruntime fuse QDQ into its integer kernels. INT2 weights and sub-byte activations need False.
+
+    Returns
+    -------
+    float32 (N, ...)
+        The network's output per sample.
+
+    Raises
+    ------
+    DataError
+        No samples, or samples of another shape than the network's input.
+    """
+    x = samples.x if isinstance(samples, Samples) else samples
+    value = onnx_model.graph.input[0]
+    expected = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:]
+    if len(x) == 0:
+        raise DataError("no samples to evaluate; give a data set with at least one sample")
+    if x.shape[1:] != expected:
+        raise DataError(f"samples have shape {x.shape[1:]}, the network takes {expected}")
+    runner = session(batched(onnx_model), optimized=optimized)
+    per_sample = 64 * int(np.prod(expected)) * 4
+    return np.concatenate([runner.run(None, {value.name: part})[0] for part in batches(x, per_sample)])
+
+
+def top1(logits: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]]) -> float:
+    """Return the share of samples, 0..1, whose largest output (N, classes) is the label (N,); ties go to the first."""
+    if len(logits) != len(y) or len(y) == 0:
+        raise DataError(f"{len(logits)} outputs against {len(y)} labels; accuracy needs as many, and at least one")
+    return float(np.mean(logits.reshape(len(logits), -1).argmax(axis=1) == y))
+
+
+class NodeRunner:
+    """Evaluates single float nodes on batches; weights and biases are arguments, so that one session serves all."""
+
+    def __init__(self, opset: int) -> None:
+        self._opset = opset
+        self._sessions: dict[str, Any] = {}
+
+    def __call__(self, node: onnx.NodeProto, operands: list[Array]) -> Float:
+        """Return the node's output for operands given in the order of its non-empty inputs."""
+        names = [name for name in node.input if name]
+        key = node.output[0]
+        if key not in self._sessions:
+            # An operand that is read twice (x + x) is one graph input.
+            inputs = {
+                name: helper.make_tensor_value_info(
+                    name, helper.np_dtype_to_tensor_dtype(operand.dtype), [None] * operand.ndim
+                )
+                for name, operand in zip(names, operands, strict=True)
+            }
+            output = helper.make_tensor_value_info(key, TensorProto.FLOAT, None)
+            graph = helper.make_graph([node], "node", list(inputs.values()), [output])
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=10)
+            self._sessions[key] = session(model, optimized=False)
+        feed = dict(zip(names, operands, strict=True))
+        result: Float = self._sessions[key].run(None, feed)[0]
+        return result

@@ -1,0 +1,75 @@
+"""What the proxies look at: weights, activations, and the measured effect of quantizing one layer alone."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from tapc.network import Network
+from tapc.network_analysis import Graph
+from tapc.proxy import ProxyContext
+from tapc.quantize.calibration import Calibration, HasGraph
+from tapc.quantize.runtime import Float, batched, evaluate, session
+from tapc.quantize.weights import quantize_weights
+
+PROXY_SAMPLES = 16
+ERROR_SAMPLES = 32
+
+
+def proxy_context(
+    model: HasGraph,
+    network: Network,
+    calibration: Calibration,
+    x: Float,
+    distortion: Mapping[str, Mapping[tuple[int, int], float]],
+    low_bits: int,
+) -> ProxyContext:
+    """Collect a proxy's inputs.
+
+    Parameters
+    ----------
+    model : FloatModel
+    network : Network
+    calibration : Calibration
+    x : float32 (N, *input_shape[1:])
+        The first 16 serve statistics, the first 32 the measured error.
+    distortion : mapping
+        From `layer_distortion`.
+    low_bits : int
+        The lowest weight bits on offer.
+    """
+    graph = Graph(model.onnx)
+    nodes = {node.name: node for node in graph.nodes}
+    weights = {
+        layer.name: graph.constants[nodes[layer.name].input[1]].astype(np.float32) for layer in network.layers
+    }
+    sources = {layer.name: nodes[layer.name].input[0] for layer in network.layers}
+    tensors = _tensors(model.onnx, sorted(set(sources.values())), x[:PROXY_SAMPLES])
+    activations = {layer: tensors[name] for layer, name in sources.items()}
+    probe = np.ascontiguousarray(x[:ERROR_SAMPLES], np.float32)
+    exact = evaluate(model.onnx, probe, optimized=True)
+    power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
+
+    def output_error(layer: str, w_bits: int) -> float:
+        changed = onnx.ModelProto()
+        changed.CopyFrom(model.onnx)
+        name = nodes[layer].input[1]
+        tensor = next(t for t in changed.graph.initializer if t.name == name)
+        approximate = quantize_weights(weights[layer], w_bits).dequantized().astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(approximate, name))
+        difference = evaluate(changed, probe, optimized=True) - exact
+        return float(np.square(difference).sum(dtype=np.float64)) / power
+
+    return ProxyContext(network, weights, activations, output_error, distortion, low_bits)
+
+
+def _tensors(model: onnx.ModelProto, names: list[str], x: Float) -> dict[str, Float]:
+    """Run the float network and return the named tensors, batch first."""
+    exposed = batched(model)
+    source = exposed.graph.input[0].name
+    del exposed.graph.output[:]
+    wanted = [name for name in names if name != source]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    values = session(exposed, optimized=False).run(wanted, {source: np.ascontiguousarray(x, np.float32)})
+    return dict(zip(wanted, values, strict=True)) | ({source: x} if source in names else {})

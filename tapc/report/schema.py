@@ -1,0 +1,153 @@
+"""The report: every figure of a compilation, with where it comes from. `report.json` is this model."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class LayerReport(_Frozen):
+    """One operator of the integer program.
+
+    Attributes
+    ----------
+    name, op : str
+    w_bits, a_bits : int or None
+        Weight bits and input activation bits.
+    out_bits : int
+        Bits of the operator's output.
+    macs, bops : int
+        Multiply-accumulates, and macs x w_bits x a_bits.
+    flash_bytes : int
+        Constants of this layer; its code is shared and counted in the totals.
+    arena_bytes : int
+        Bytes of its output and scratch buffer.
+    predicted_instructions : int
+        By the cost model.
+    instructions : int or None
+        Exact, of one inference; None when nothing ran.
+    exact : bool or None
+        Every element equal to the reference executor.
+    """
+
+    name: str
+    op: str
+    w_bits: int | None
+    a_bits: int | None
+    out_bits: int
+    macs: int
+    bops: int
+    flash_bytes: int
+    arena_bytes: int
+    predicted_instructions: int
+    instructions: int | None
+    exact: bool | None
+
+
+class Quantity(_Frozen):
+    """A predicted and a measured number of bytes, and the limit."""
+
+    predicted: int
+    measured: int | None
+    limit: int | None
+
+
+class Memory(_Frozen):
+    """Bytes of flash and RAM; ram = arena + stack + static variables."""
+
+    flash: Quantity
+    arena: Quantity
+    stack: Quantity
+    ram: Quantity
+
+
+class Accuracy(_Frozen):
+    """Top-1 in percent over the same samples; None where there are no labels or nothing ran.
+
+    Attributes
+    ----------
+    float, onnx, device : float or None
+    samples : int
+        Samples that the device ran; `onnx` and `float` are measured on the same ones.
+    onnx_agreement : float or None
+        Share (percent) of samples on which the exported ONNX in onnxruntime and the device give the same class.
+    onnx_max_step : int or None
+        Largest difference of an output code between onnxruntime and the device.
+    """
+
+    float_: float | None = Field(alias="float")
+    onnx: float | None
+    device: float | None
+    samples: int
+    onnx_agreement: float | None
+    onnx_max_step: int | None
+
+
+class AllocationReport(_Frozen):
+    """How the bits were chosen."""
+
+    proxy: str
+    status: str
+    objective: float
+    bound: float
+    gap: float
+    sensitivity: dict[str, float]
+    used: dict[str, dict[str, float | None]]
+
+
+class Report(_Frozen):
+    """A compilation.
+
+    Attributes
+    ----------
+    schema_version : int
+        Serialized as `schema`.
+    exact : bool or None
+        Every checked element of every layer, and every output, equal to the reference executor.
+    exact_samples : int
+        Samples of which every layer was compared; outputs were compared for all samples.
+    instructions : int or None
+        One inference, exact.
+    provenance : dict
+        Figure -> where it comes from.
+    seconds : dict
+        Stage -> wall-clock seconds.
+    """
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    tapc: str
+    model: str
+    source: str
+    source_error: float | None
+    board: str
+    core: str
+    data: str
+    pixel_scale: float
+    seed: int
+    exact: bool | None
+    exact_samples: int
+    layers: tuple[LayerReport, ...]
+    memory: Memory
+    accuracy: Accuracy
+    allocation: AllocationReport
+    instructions: int | None
+    predicted_instructions: int
+    macs: int
+    bops: int
+    average_weight_bits: float
+    provenance: dict[str, str]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+
+    def to_json(self) -> str:
+        """Serialize with the stable keys."""
+        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data with the stable keys."""
+        return self.model_dump(by_alias=True, mode="json")

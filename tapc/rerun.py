@@ -1,0 +1,163 @@
+"""Finished builds: run them again, or print what they were made of."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tapc.board import load_board
+from tapc.data import Samples, load_samples
+from tapc.device import QemuRunner
+from tapc.device.verify import device_inputs, verify
+from tapc.errors import DataError, MismatchError
+from tapc.lower import Lowered, lower
+from tapc.lower.codes import input_codes
+from tapc.output import MARKER
+from tapc.progress import Stages
+from tapc.target import load_target
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """A layer's exact instructions and whether it equals the reference."""
+
+    name: str
+    instructions: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Measurements of one run."""
+
+    model: str
+    board: str
+    samples: int
+    layers: tuple[StepRun, ...]
+    instructions: int
+    stack: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build folder, read back."""
+
+    folder: Path
+    report: dict[str, object]
+    model: onnx.ModelProto
+
+    @property
+    def name(self) -> str:
+        """Network name."""
+        return str(self.report["model"])
+
+    @property
+    def board(self) -> str:
+        """Board name."""
+        return str(self.report["board"])
+
+    def lowered(self) -> Lowered:
+        """Lower model.onnx again; the same seed gives the same addresses."""
+        target = load_target(str(self.report["core"]))
+        return lower(self.model, self.name, target.requantize, seed=int(str(self.report["seed"])))
+
+
+def open_build(folder: Path) -> Build:
+    """Read a build folder.
+
+    Raises
+    ------
+    DataError
+        It holds no finished build.
+    """
+    try:
+        report = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        if report["schema"] != 1:
+            raise DataError(f"{folder}: report schema {report['schema']} is not 1; compile the network again")
+        return Build(folder, report, onnx.load(folder / "model.onnx"))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{folder} holds no tapc build ({error}); make one with `tapc compile`") from error
+
+
+def rerun(
+    folder: Path, *, data: str | None, samples: int, seed: int, all_layers: bool, stages: Stages
+) -> Rerun:
+    """Run a build's twin again and prove it against the reference executor.
+
+    Parameters
+    ----------
+    folder : Path
+    data : str or None
+        Samples; random input codes where None.
+    samples : int
+    seed : int
+    all_layers : bool
+        Compare every layer of all samples.
+    stages : Stages
+
+    Raises
+    ------
+    MismatchError
+        The device differs.
+    """
+    build = open_build(folder)
+    with stages.stage("lower"):
+        network = build.lowered()
+        x = network.program.tensors[network.program.input]
+        labels = None
+        if data is None:
+            generator = np.random.default_rng(seed)
+            codes = generator.integers(x.low, x.high + 1, (samples, *x.shape)).astype(np.int64)
+        else:
+            shape = tuple(d.dim_value for d in build.model.graph.input[0].type.tensor_type.shape.dim)
+            scale = float(str(build.report["pixel_scale"]))
+            loaded: Samples = load_samples(
+                Path(data), shape, pixel_scale=scale, count=samples, split="test", seed=seed
+            )
+            codes, labels = input_codes(network.program, loaded.x), loaded.y
+    with stages.stage("simulate") as advance:
+        count = len(codes) if all_layers else min(4, len(codes))
+        target = load_target(load_board(build.board).core)
+        run = QemuRunner().run(
+            folder / "twin.elf", target, device_inputs(network, codes), layers=count, progress=advance
+        )
+    with stages.stage("prove"):
+        result = verify(network, run, codes)
+    if result.mismatch is not None:
+        raise MismatchError(f"the firmware in {folder} is wrong: {result.mismatch}")
+    per_layer: dict[str, int] = {}
+    for step, instructions in zip(network.steps, run.instructions_per_step, strict=True):
+        per_layer[step.op.name] = per_layer.get(step.op.name, 0) + instructions
+    hits = None if labels is None else result.codes.reshape(len(codes), -1).argmax(axis=1) == labels
+    return Rerun(
+        build.name,
+        build.board,
+        len(codes),
+        tuple(StepRun(name, n, result.layers[name]) for name, n in per_layer.items()),
+        run.instructions,
+        run.stack_high_water,
+        None if hits is None else 100.0 * float(np.mean(hits)),
+    )
+
+
+def describe(folder: Path, stage: str) -> str:
+    """Return a stage of a build as text: integer program, arena plan, kernel steps, or generated C."""
+    build = open_build(folder)
+    if stage == "c":
+        return (folder / "lib" / "kernels.c").read_text(encoding="utf-8")
+    network = build.lowered()
+    if stage == "integer":
+        return str(network.program)
+    if stage == "steps":
+        lines = [f"{i:3} {s.op.name}: {s.spec}" for i, s in enumerate(network.steps)]
+        return "\n".join(lines)
+    plan = network.plan
+    lines = [f"arena {plan.size} bytes", f"{'offset':>8} {'bytes':>8}  steps      buffer"]
+    for b in sorted(plan.buffers, key=lambda b: (b.first, plan.offsets[b.name])):
+        lines.append(f"{plan.offsets[b.name]:8} {b.size:8}  {b.first:3}..{b.last:<3}   {b.name}")
+    return "\n".join(lines)

@@ -1,0 +1,11 @@
+#ifndef STEPS_H
+#define STEPS_H
+
+#include <stdint.h>
+
+static const struct {
+    uint32_t offset;
+    uint32_t bytes;
+} model_step_output[3] = {{16, 16}, {16, 16}, {32, 4}};
+
+#endif

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+from tapc.firmware.boot import crc32_mpeg2, rp2040_boot_source
+from tapc.target import load_target
+
+
+def test_crc_check_value() -> None:
+    # the catalogue's check value of CRC-32/MPEG-2, the variant that the RP2040 datasheet describes
+    assert crc32_mpeg2(b"123456789") == 0x0376E6E7
+
+
+def test_boot_block(tmp_path: Path) -> None:
+    source = rp2040_boot_source(load_target("cortex-m0plus").cflags, tmp_path)
+    block = bytes(int(value, 16) for value in source.split("{")[1].split("}")[0].split(", "))
+    assert len(block) == 256
+    assert crc32_mpeg2(block[:252]) == int.from_bytes(block[252:], "little")
+    code = block[:252].rstrip(b"\0")
+    assert 0 < len(code) < 200
+    # RP2040 datasheet 4.10: EEPROM read of 32-bit frames; command 03h of 8 bits, 24 address bits; the vectors
+    for literal in (0x001F0300, 0x03000218, 0x10000100):
+        assert literal.to_bytes(4, "little") in code
