@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.errors import DataError, UnsupportedError
-from tapc.frontend.tflite_layout import OnnxBuilder, Value, canonical_shape, image_order, same_order
+from tapc.frontend.tflite_layout import OnnxBuilder, Order, Value, canonical_shape, natural_order, ordered
 from tapc.frontend.tflite_names import layer_name
 from tapc.frontend.tflite_reader import Operator, Tensor, TfliteGraph
 
@@ -72,7 +72,7 @@ class _Converter:
     def convert(self, name: str) -> onnx.ModelProto:
         inlet, outlet = self._interface()
         tensor = self.graph.tensors[inlet]
-        self.values[inlet] = Value(tensor.name or "input", tensor.shape, _natural_order(tensor.shape))
+        self.values[inlet] = Value(tensor.name or "input", tensor.shape)
         for op in self.live:
             if op.kind not in self.converters:
                 raise self._unsupported(
@@ -83,7 +83,7 @@ class _Converter:
         if outlet not in self.values:
             raise UnsupportedError(f"output {self.graph.tensors[outlet].name!r} is not computed from the input")
         value = self.values[outlet]
-        if not same_order(value.order, _natural_order(value.shape)):
+        if value.moved is not None:
             raise UnsupportedError(
                 f"output {self.graph.tensors[outlet].name!r} is a flattened image in height, width, channel order; "
                 "end the network in a dense layer or in the image itself"
@@ -159,13 +159,13 @@ class _Converter:
         names = [self.graph.tensors[i].name for i in (*op.inputs[1:2], *op.outputs) if i >= 0]
         return layer_name(op.kind, names)
 
-    def _emit(self, op: Operator, node: str, order: NDArray[np.int64] | None = None) -> None:
+    def _emit(self, op: Operator, node: str, order: Order | None = None) -> None:
         """Register an operator's result, after its fused activation; `order` defaults to the natural one."""
         shape = self.graph.tensors[op.outputs[0]].shape
         kind = _FUSED.get(op.options.get("FusedActivationFunction", 0), "an unknown one")
         if kind is not None:
             node = self._activation(op, node, kind, f"{name}.relu" if (name := self._name(op)) else "")
-        self.values[op.outputs[0]] = Value(node, shape, _natural_order(shape) if order is None else order)
+        self.values[op.outputs[0]] = Value(node, shape) if order is None else ordered(node, shape, order)
 
     def _activation(self, op: Operator, node: str, kind: str, name: str) -> str:
         if kind not in _CLAMPS:
@@ -222,27 +222,27 @@ class _Converter:
             result = self.builder.node("Reshape", [result, target], "")
         self._emit(op, result, order)
 
-    def _wanted_order(self, op: Operator) -> NDArray[np.int64]:
+    def _wanted_order(self, op: Operator) -> Order:
         """Return the element order that the readers of a dense layer need: NCHW if it is reshaped to an image."""
         output = op.outputs[0]
         readers = [other for other in self.live if output in other.inputs]
         shape = self.graph.tensors[output].shape
         if len(readers) == 1 and readers[0].kind == "RESHAPE" and output not in self.graph.outputs:
             shape = self.graph.tensors[readers[0].outputs[0]].shape
-        return _natural_order(shape)
+        return natural_order(shape)
 
     def _add(self, op: Operator) -> None:
         fixed = [position for position in (0, 1) if op.inputs[position] in self.constants]
         if not fixed:
             first, second = self._value(op, 0), self._value(op, 1)
-            if first.shape != second.shape or not same_order(first.order, second.order):
+            if first.shape != second.shape or not np.array_equal(first.order, second.order):
                 raise self._unsupported(
                     op, f"adds {list(first.shape)} and {list(second.shape)}; broadcasting is not supported"
                 )
-            self._emit(op, self.builder.node("Add", [first.name, second.name], self._name(op)), first.order)
+            self._emit(op, self.builder.node("Add", [first.name, second.name], self._name(op)), first.moved)
             return
         value, array = self._value(op, 1 - fixed[0]), self._constant(op, fixed[0])
-        if math.prod(array.shape[:-1]) != 1 or len(value.shape) not in (2, 4) or not self._is_natural(value):
+        if math.prod(array.shape[:-1]) != 1 or len(value.shape) not in (2, 4) or value.moved is not None:
             raise self._unsupported(op, f"adds a constant {list(array.shape)}; only one value per channel is supported")
         column = array.reshape(1, -1, *[1] * (len(value.shape) - 2))
         self._emit(op, self.builder.node("Add", [value.name, self.builder.constant(column)], self._name(op)))
@@ -263,7 +263,7 @@ class _Converter:
 
     def _reshape(self, op: Operator) -> None:
         value, shape = self._value(op), self.graph.tensors[op.outputs[0]].shape
-        if len(shape) == 4 and not same_order(value.order, _natural_order(shape)):
+        if len(shape) == 4 and not np.array_equal(value.order, natural_order(shape)):
             raise self._unsupported(
                 op, f"{list(value.shape)} -> {list(shape)} interleaves channels; put it behind a dense layer or drop it"
             )
@@ -272,7 +272,7 @@ class _Converter:
 
     def _softmax(self, op: Operator) -> None:
         value = self._value(op)
-        if op.options["Beta"] != 1.0 or not value.plain:
+        if op.options["Beta"] != 1.0 or value.moved is not None:
             raise self._unsupported(
                 op, f"beta {op.options['Beta']} over {list(value.shape)}; only beta 1 over a vector"
             )
@@ -280,7 +280,7 @@ class _Converter:
 
     def _clamp(self, op: Operator) -> None:
         value = self._value(op)
-        self._emit(op, self._activation(op, value.name, op.kind, self._name(op)), value.order)
+        self._emit(op, self._activation(op, value.name, op.kind, self._name(op)), value.moved)
 
     def _pad(self, op: Operator) -> None:
         value, pads = self._image(op), self._constant(op, 1)
@@ -290,20 +290,12 @@ class _Converter:
     def _concat(self, op: Operator) -> None:
         values = [self._value(op, position) for position in range(len(op.inputs))]
         rank = len(values[0].shape)
-        if op.options["Axis"] % rank != rank - 1 or not all(self._is_natural(value) for value in values):
+        if op.options["Axis"] % rank != rank - 1 or any(value.moved is not None for value in values):
             raise self._unsupported(op, f"axis {op.options['Axis']} of {rank}; only channels can be joined")
         self._emit(op, self.builder.node("Concat", [value.name for value in values], self._name(op), axis=1))
 
     def _dequantize(self, op: Operator) -> None:
         self.constants[op.outputs[0]] = self._constant(op, 0)
-
-    def _is_natural(self, value: Value) -> bool:
-        return same_order(value.order, _natural_order(value.shape))
-
-
-def _natural_order(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """NCHW for images, the source's order for everything else."""
-    return image_order(shape) if len(shape) == 4 else np.arange(math.prod(shape), dtype=np.int64)
 
 
 def _live(graph: TfliteGraph) -> tuple[Operator, ...]:

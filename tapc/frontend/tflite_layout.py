@@ -4,6 +4,7 @@ A TFLite tensor of rank 4 is represented in NCHW. One of lower rank that was res
 element order as well, and the dense layer that reads it gets its weight columns permuted instead.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +24,13 @@ def canonical_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (batch, channels, height, width)
 
 
-def image_order(shape: tuple[int, ...]) -> Order:
-    """Return, for each flat index of the NCHW tensor, the flat index in the NHWC `shape`."""
-    flat = np.arange(int(np.prod(shape)), dtype=np.int64)
-    return np.ascontiguousarray(flat.reshape(shape).transpose(0, 3, 1, 2)).reshape(-1)
+def natural_order(shape: tuple[int, ...]) -> Order:
+    """Return, for each flat index of the canonical tensor, the flat index in the source `shape`.
 
-
-def same_order(first: Order, second: Order) -> bool:
-    """Whether two tensors of equal size store their elements alike."""
-    return bool(np.array_equal(first, second))
+    That is NHWC -> NCHW for rank 4, and the source's own order for every other rank.
+    """
+    flat = np.arange(math.prod(shape), dtype=np.int64)
+    return np.ascontiguousarray(flat.reshape(shape).transpose(0, 3, 1, 2)).reshape(-1) if len(shape) == 4 else flat
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,23 @@ class Value:
         Tensor name in the ONNX graph.
     shape : tuple of int
         Source shape (NHWC).
-    order : int64 array
-        order[i] is the source's flat index of the ONNX tensor's flat element i.
+    moved : int64 array or None
+        Flat source index of each flat ONNX element, where that is not `natural_order(shape)`.
     """
 
     name: str
     shape: tuple[int, ...]
-    order: Order
+    moved: Order | None = None
 
     @property
-    def plain(self) -> bool:
-        """Whether the elements lie as in the source."""
-        return same_order(self.order, np.arange(len(self.order), dtype=np.int64))
+    def order(self) -> Order:
+        """Flat source index of each flat ONNX element."""
+        return natural_order(self.shape) if self.moved is None else self.moved
+
+
+def ordered(name: str, shape: tuple[int, ...], order: Order) -> Value:
+    """Return a value whose elements lie in `order`, which is stored only where it is not the natural one."""
+    return Value(name, shape, None if np.array_equal(order, natural_order(shape)) else order)
 
 
 class OnnxBuilder:
@@ -68,7 +72,7 @@ class OnnxBuilder:
     def constant(self, array: NDArray[Any]) -> str:
         """Add an initializer and return its name."""
         name = f"constant_{len(self._initializers)}"
-        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._initializers.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
     def node(self, op: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any) -> str:

@@ -118,8 +118,12 @@ def export_qdq(
                     builder.constant(name, graph.constants[name])
                 copy.input.append(builder.read(name) if name in parameters else name)
         output = node.output[0]
-        copy.output[0] = builder.raw(output)
-        builder.nodes.append(copy)
+        if output in parameters and _implied(graph, node, parameters[output]):
+            producer = next(n for n in reversed(builder.nodes) if n.output[0] == node.input[0])
+            producer.output[0] = builder.raw(output)
+        else:
+            copy.output[0] = builder.raw(output)
+            builder.nodes.append(copy)
         if output in parameters:
             builder.activation(output, owners[output], parameters[output])
     onnx_graph = helper.make_graph(
@@ -136,6 +140,22 @@ def export_qdq(
     )
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _implied(graph: Graph, node: onnx.NodeProto, parameters: ActivationParameters) -> bool:
+    """Whether a fused Relu or Clip does nothing that the saturation of its QuantizeLinear does not do.
+
+    Without the node onnxruntime recognizes the layer as one integer kernel.
+    """
+    before = graph.producer.get(node.input[0])
+    if before is None or graph.fused_activation(before) is not node:
+        return False
+    low, high = graph.bounds(node)
+
+    def code(value: float) -> float:
+        return float(np.rint(np.float32(value) / np.float32(parameters.scale))) + parameters.zero_point
+
+    return (low is None or code(low) <= parameters.low) and (high is None or code(high) >= parameters.high)
 
 
 def _value(graph: Graph, tensor: str) -> onnx.ValueInfoProto:

@@ -234,6 +234,25 @@ def test_budgets_that_are_all_too_small_are_all_named():
     assert {v.constraint: v.smallest for v in caught.value.violations} == {"flash": 20, "bops": 1280}
 
 
+def test_smallest_ram_budget_is_not_that_of_the_fewest_wide_groups():
+    # 4-bit inputs are slow: latency needs group 0 wide, or both of groups 1 and 2, which take less memory together
+    saved, sizes = (20, 10, 10), (500, 100, 120)
+    layers = tuple(
+        LayerChoices(f"conv{i}", i, 1, (Choice(8, 4, 0, 1, 100, 1), Choice(8, 8, 0, 1, 100 - saved[i], 1)))
+        for i in range(3)
+    )
+    problem = AllocationProblem(
+        layers,
+        (GroupChoices(False, (4, 8)),) * 3,
+        Budgets(latency=280, ram=150),
+        ram=lambda bits: RamUse(sum(sizes[i] for i in range(3) if bits[i] == 8)),
+    )
+    with pytest.raises(AllocationError) as caught:
+        solve(problem)
+    smallest = {v.constraint: v.smallest for v in caught.value.violations}
+    assert smallest == {"ram": 220, "latency": 290}
+
+
 def test_ram_violation_names_the_layers_at_the_peak():
     problem = AllocationProblem(
         (layer("conv", 0, 8, (2, 1, 0)),),

@@ -111,7 +111,8 @@ def test_export_is_the_agreed_qdq_graph(model: Model, w_bits: int, a_bits: int) 
     assert kinds["QuantizeLinear"] == len(points)
     assert kinds["DequantizeLinear"] == len(points) + 2 * len(network.layers)
     nodes = {node.name: node for node in quantized.onnx.graph.node}
-    assert {node.name for node in model.onnx.graph.node} <= set(nodes)
+    # A Relu or Clip that saturation does anyway is left out.
+    assert {node.name for node in model.onnx.graph.node if node.op_type not in ("Relu", "Clip")} <= set(nodes)
     weight_type = {2: TensorProto.INT2, 4: TensorProto.INT4, 8: TensorProto.INT8}[w_bits]
     widths = {tensor: 8 if group.interface else a_bits for group in network.groups for tensor in group.tensors}
     for layer in network.layers:

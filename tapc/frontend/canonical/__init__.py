@@ -2,7 +2,7 @@
 
 import onnx
 import onnx_ir as ir
-from onnx import checker, shape_inference
+from onnx import checker, inliner, shape_inference
 
 from tapc.errors import DataError, UnsupportedError
 from tapc.frontend.canonical.affine import fold_affine
@@ -96,13 +96,20 @@ def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
     proto = onnx.ModelProto()
     proto.CopyFrom(model)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = inliner.inline_local_functions(proto)
+    for node in proto.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            raise _unknown(node.name or node.output[0], f"{node.domain}.{node.op_type}")
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
     # Stated shapes may hold the symbolic batch that has just been fixed: infer them anew.
     del proto.graph.value_info[:]
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
     for _ in range(4):
-        work = ir.from_proto(_infer(proto))
+        work: ir.Model = ir.from_proto(_infer(proto))
         fold_constants(work.graph, opset)
         _remove_unused(work.graph)
         if all(value.shape is not None and value.shape.is_static() for node in work.graph for value in node.outputs):
@@ -129,7 +136,7 @@ def _remove_unused(graph: ir.Graph) -> None:
 
 
 def _check_interface(graph: ir.Graph) -> None:
-    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+    inputs = list(graph.inputs)
     if len(inputs) != 1 or len(graph.outputs) != 1:
         raise UnsupportedError(
             f"the network has inputs {[value.name for value in inputs]} and outputs "
@@ -142,14 +149,16 @@ def _check_interface(graph: ir.Graph) -> None:
 
 def _check_operators(graph: ir.Graph) -> None:
     for node in graph:
-        if node.domain in ("", "ai.onnx") and node.op_type in (*OPERATORS, *FOLDED):
-            continue
-        hint = "; pass the float network, tapc quantizes it itself" if "Linear" in node.op_type else ""
-        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        raise UnsupportedError(
-            f"node {node.name or node.outputs[0].name!r}: operator {name} is not supported{hint}; "
-            f"supported: {', '.join(OPERATORS)}; folded where possible: {', '.join(FOLDED)}"
-        )
+        if node.op_type not in (*OPERATORS, *FOLDED):
+            raise _unknown(node.name or str(node.outputs[0].name), node.op_type)
+
+
+def _unknown(node: str, operator: str) -> UnsupportedError:
+    hint = "; pass the float network, tapc quantizes it itself" if "Linear" in operator else ""
+    return UnsupportedError(
+        f"node {node!r}: operator {operator} is not supported{hint}; "
+        f"supported: {', '.join(OPERATORS)}; folded where possible: {', '.join(FOLDED)}"
+    )
 
 
 def _finish(work: ir.Model, output: str) -> onnx.ModelProto:
@@ -164,9 +173,6 @@ def _finish(work: ir.Model, output: str) -> onnx.ModelProto:
         _check_result(node)
         node.doc_string = None
         node.metadata_props.clear()
-    for value in list(graph.inputs):
-        if value.name in graph.initializers:
-            graph.inputs.remove(value)
     unique_names(graph)
     check_finite(graph)
     proto = ir.to_proto(work)

@@ -62,7 +62,8 @@ def _affine(node: ir.Node) -> tuple[ir.Value, Vector, Vector] | None:
         return (value, one, -vector) if value is left else (value, -one, vector)
     if value is not left:
         raise unsupported(node, "dividing by a tensor is not supported")
-    return value, 1 / vector, zero
+    with np.errstate(divide="ignore"):
+        return value, 1 / vector, zero
 
 
 def _batch_normalization(node: ir.Node) -> tuple[ir.Value, Vector, Vector]:
@@ -73,7 +74,9 @@ def _batch_normalization(node: ir.Node) -> tuple[ir.Value, Vector, Vector]:
     if len(present) != 4:
         raise unsupported(node, "its scale, bias, mean and variance must be constant")
     gamma, beta, mean, variance = present
-    scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+    # A negative variance gives NaN weights, which are reported by name at the end.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
     return source(node), scale, beta - mean * scale
 
 

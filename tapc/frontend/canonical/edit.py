@@ -60,7 +60,7 @@ def constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     free, suffix = name, 1
     while free in graph.initializers:
         free, suffix = f"{name}_{suffix}", suffix + 1
-    tensor = ir.tensor(np.ascontiguousarray(array), name=free)
+    tensor = ir.tensor(np.array(array, order="C"), name=free)
     value = ir.Value(name=free, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -16,13 +16,17 @@ def name_nodes(graph: ir.Graph) -> None:
     paths = [_path(node) for node in nodes]
     scopes = {path[:depth] for path in paths for depth in range(1, len(path))}
     for node, path in zip(nodes, paths, strict=True):
-        operator = path[-1].lower() if path else ""
-        own = len(path) > 1 and re.fullmatch(rf"{node.op_type.lower()}(_\d+)?", operator) is not None
-        module = path[:-1] if own else path
-        # A scope that holds other modules is not this node's own module: keep the operator's name.
-        if own and any(scope[: len(module)] == module and len(scope) > len(module) for scope in scopes):
-            module = (*path[:-1], operator)
-        node.name = ".".join(module)
+        node.name = ".".join(_module(node.op_type, path, scopes) if path else _weight_path(node))
+
+
+def _module(op_type: str, path: tuple[str, ...], scopes: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """Drop the operator from the end of a path, unless the scope holds other modules and is not the node's own."""
+    operator = path[-1].lower()
+    if re.fullmatch(rf"{op_type.lower()}(_\d+)?", operator) is None:
+        return path
+    module = path[:-1]
+    shared = any(scope[: len(module)] == module and len(scope) > len(module) for scope in scopes)
+    return (*module, operator) if shared or not module else module
 
 
 def unique_names(graph: ir.Graph) -> None:
@@ -76,7 +80,7 @@ def _path(node: ir.Node) -> tuple[str, ...]:
     name = node.name or ""
     generated = _GENERATED.fullmatch(name) or re.fullmatch(rf"{node.op_type}(_\d+)?", name)
     if not name or generated:
-        return _weight_path(node)
+        return ()
     parts: list[str] = []
     for part in name.strip("/").split("/"):
         if parts and part.startswith(f"{parts[-1]}."):

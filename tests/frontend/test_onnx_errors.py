@@ -1,0 +1,177 @@
+"""Every ONNX model that is refused says which node, why, and what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from frontend.canonical_form import build, save
+from onnx import TensorProto, helper
+
+from tapc.errors import DataError, TapcError, UnsupportedError
+from tapc.frontend import load
+
+IMAGE = (1, 3, 9, 8)
+W = {"w": np.ones((4, 3, 3, 3), np.float32)}
+
+
+def model(op: str, inputs: list[str], constants: dict[str, Any] | None = None, shape: Any = IMAGE, **attrs: Any) -> Any:
+    opset = attrs.pop("opset", 17)
+    relu = helper.make_node("Relu", ["x"], ["r"])
+    nodes = [relu, helper.make_node(op, inputs, ["y"], name="culprit", **attrs)]
+    return build(nodes, shape, "y", constants, opset)
+
+
+def ints(*values: int) -> Any:
+    return np.array(values, np.int64)
+
+
+UNSUPPORTED: dict[str, tuple[onnx.ModelProto, str]] = {
+    "operator": (model("HardSwish", ["r"]), r"'culprit': operator HardSwish is not supported; supported: Add, Aver"),
+    "quantized": (
+        model("QuantizeLinear", ["r", "s"], {"s": np.array(1, np.float32)}),
+        "QuantizeLinear is not supported; pass the float network",
+    ),
+    "dilation": (model("Conv", ["r", "w"], W, dilations=[2, 2]), r"dilations \[2, 2\]"),
+    "computed weights": (model("Conv", ["r", "r"], shape=(1, 1, 3, 3)), "must be a constant weight"),
+    "1-D conv": (model("Conv", ["r", "w"], {"w": np.ones((4, 3, 3), np.float32)}, (1, 3, 9)), "1-D convolution"),
+    "ceil mode": (model("MaxPool", ["r"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), "ceil_mode=1"),
+    "dilated pool": (model("MaxPool", ["r"], kernel_shape=[2, 2], dilations=[2, 2]), "dilated pooling"),
+    "1-D pool": (model("MaxPool", ["r"], kernel_shape=[2], shape=(1, 3, 9)), "only 2-D pooling"),
+    "mean of channels": (model("ReduceMean", ["r"], axes=[1]), "only over height and width"),
+    "mean of all": (model("ReduceMean", ["r"]), "all axes"),
+    "transpose": (model("Transpose", ["r"], perm=[0, 2, 3, 1]), "moves data; export the model in NCHW"),
+    "broadcast add": (
+        model("Add", ["r", "p"], {"p": np.ones((1, 3, 9, 8), np.float32)}),
+        "not one value per channel",
+    ),
+    "divide by tensor": (model("Div", ["one", "r"], {"one": np.array(1, np.float32)}), "dividing by a tensor"),
+    "reflect pad": (model("Pad", ["r", "p"], {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)}, mode="reflect"), "mode 'reflect'"),
+    "channel pad": (model("Pad", ["r", "p"], {"p": ints(0, 1, 0, 0, 0, 1, 0, 0)}), "only height and width"),
+    "non-zero pad": (
+        model("Pad", ["r", "p", "v"], {"p": ints(0, 0, 1, 0, 0, 0, 0, 0), "v": np.array(1, np.float32)}),
+        "padding value 1.0",
+    ),
+    "crop": (model("Pad", ["r", "p"], {"p": ints(0, 0, -1, 0, 0, 0, 0, 0)}), "cropping"),
+    "concat of rows": (model("Concat", ["r", "r"], axis=2), "only the channel axis"),
+    "concat with constant": (
+        model("Concat", ["r", "k"], {"k": np.ones((1, 1, 9, 8), np.float32)}, axis=1),
+        "'k' is constant",
+    ),
+    "softmax of image": (model("Softmax", ["r"], axis=1), r"only the last axis of \(1, classes\)"),
+    "matmul of matrices": (
+        model("MatMul", ["r", "w"], {"w": np.ones((8, 2), np.float32)}),
+        r"only \(1, inputs\) vectors",
+    ),
+    "batch lost": (model("Reshape", ["r", "s"], {"s": ints(3, 72)}), r"shape \[3, 72\]"),
+    "three dimensions": (model("Reshape", ["r", "s"], {"s": ints(1, 3, 72)}), r"shape \[1, 3, 72\]"),
+    "training": (
+        model(
+            "BatchNormalization", ["r", *"gbmv"], {k: np.ones(3, np.float32) for k in "gbmv"}, training_mode=1, opset=15
+        ),
+        "inference mode",
+    ),
+    "cast": (model("Cast", ["r"], to=TensorProto.DOUBLE), "is DOUBLE|casts"),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_unsupported(case: str, tmp_path: Path) -> None:
+    source, message = UNSUPPORTED[case]
+    if case == "training":
+        source.graph.node[1].output.extend(["m1", "v1"])
+    if case == "cast":
+        source.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    with pytest.raises(UnsupportedError, match=message):
+        load(save(source, tmp_path))
+
+
+def test_dynamic_dimension_names_input_and_axis(tmp_path: Path) -> None:
+    path = save(model("Relu", ["r"], shape=("n", 3, "height", 8)), tmp_path)
+    with pytest.raises(UnsupportedError, match=r"input 'x': dimension 2 \(height\) is dynamic; export"):
+        load(path)
+    assert load(path, input_shape=(1, 3, 5, 8)).input_shape == (1, 3, 5, 8)
+    with pytest.raises(UnsupportedError, match="dimension 1 is 3"):
+        load(path, input_shape=(1, 4, 5, 8))
+
+
+def test_dynamic_batch_becomes_one(tmp_path: Path) -> None:
+    assert load(save(model("Relu", ["r"], shape=("n", 3, 4, 8)), tmp_path)).output_shape == (1, 3, 4, 8)
+
+
+def test_fixed_batch(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="batch is fixed to 8"):
+        load(save(model("Relu", ["r"], shape=(8, 3, 4, 8)), tmp_path))
+
+
+def test_custom_domain(tmp_path: Path) -> None:
+    source = build([helper.make_node("FastGelu", ["x"], ["y"], name="g", domain="com.microsoft")], IMAGE, "y")
+    source.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(UnsupportedError, match=r"'g': operator com.microsoft.FastGelu"):
+        load(save(source, tmp_path))
+
+
+def test_several_inputs_or_outputs(tmp_path: Path) -> None:
+    source = model("Relu", ["r"])
+    source.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
+    with pytest.raises(UnsupportedError, match=r"outputs \['y', 'r'\]"):
+        load(save(source, tmp_path))
+    source = model("Add", ["r", "z"])
+    source.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, IMAGE))
+    with pytest.raises(UnsupportedError, match=r"inputs \['x', 'z'\]"):
+        load(save(source, tmp_path))
+
+
+def test_integer_input(tmp_path: Path) -> None:
+    source = model("Cast", ["x"], to=TensorProto.FLOAT)
+    source.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    del source.graph.node[0]
+    with pytest.raises(UnsupportedError, match="input 'x' is UINT8"):
+        load(save(source, tmp_path))
+
+
+def test_output_without_computation(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="nothing to compile"):
+        load(save(build([helper.make_node("Identity", ["x"], ["y"])], IMAGE, "y"), tmp_path))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite(bad: float, tmp_path: Path) -> None:
+    weights = np.ones((4, 3, 3, 3), np.float32)
+    weights[2, 1, 0, 0] = bad
+    with pytest.raises(DataError, match=r"initializer 'w' holds (nan|inf) at index \[2, 1, 0, 0\]; retrain"):
+        load(save(model("Conv", ["r", "w"], {"w": weights}), tmp_path))
+
+
+def test_weights_that_become_nan_by_folding(tmp_path: Path) -> None:
+    """A negative variance has no square root; onnxruntime's own output is not finite either."""
+    constants = {**W, "g": np.ones(4, np.float32), "v": np.full(4, -1, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
+        helper.make_node("BatchNormalization", ["c", "g", "g", "g", "v"], ["y"]),
+    ]
+    with pytest.raises(DataError, match=r"first.weight.*nan"):
+        load(save(build(nodes, IMAGE, "y", constants), tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07\x12\x05abcde"])
+def test_corrupt_file(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"bad.onnx: not a valid ONNX model"):
+        load(str(path))
+
+
+def test_truncations_never_escape_as_other_errors(tmp_path: Path) -> None:
+    blob = model("Conv", ["r", "w"], W).SerializeToString()
+    path = tmp_path / "cut.onnx"
+    for size in range(0, len(blob), 23):
+        path.write_bytes(blob[:size])
+        with pytest.raises(TapcError):
+            load(str(path))
+
+
+def test_contradicting_shapes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"do not fit together|cannot run"):
+        load(save(model("Conv", ["r", "w"], {"w": np.ones((4, 5, 3, 3), np.float32)}), tmp_path))
