@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
@@ -40,7 +40,7 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     n = len(x)
     flip = torch.rand(n, generator=generator) < 0.5
     x = torch.where(flip[:, None, None, None], x.flip(3), x)
-    padded = F.pad(x, (4, 4, 4, 4))
+    padded = functional.pad(x, (4, 4, 4, 4))
     dy, dx = torch.randint(0, 9, (2, n), generator=generator)
     rows = (dy[:, None] + torch.arange(32))[:, None, :, None]
     columns = (dx[:, None] + torch.arange(32))[:, None, None, :]
@@ -51,7 +51,10 @@ def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
     """Top-1 in percent."""
     model.eval()
     with torch.no_grad():
-        hits = [(model(a.float() / 255).argmax(1) == b).sum().item() for a, b in zip(x.split(500), y.split(500), strict=True)]
+        hits = [
+            (model(a.float() / 255).argmax(1) == b).sum().item()
+            for a, b in zip(x.split(500), y.split(500), strict=True)
+        ]
     return 100.0 * sum(hits) / len(y)
 
 
@@ -106,7 +109,7 @@ def main() -> None:
         order = torch.randperm(len(x), generator=generator)[: steps * options.batch]
         for batch in track(order.split(options.batch), f"epoch {epoch}"):
             inputs = augment(x[batch].float() / 255, generator).contiguous(memory_format=torch.channels_last)
-            loss = F.cross_entropy(model(inputs), y[batch])
+            loss = functional.cross_entropy(model(inputs), y[batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -131,7 +134,11 @@ def main() -> None:
     weights = {k: v.contiguous() for k, v in average.module.state_dict().items() if v.is_floating_point()}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.output)
-    print(json.dumps({"top1_original_test": accuracy, "samples": len(test_y), "epochs": options.epochs, "seed": options.seed}))
+    print(
+        json.dumps(
+            {"top1_original_test": accuracy, "samples": len(test_y), "epochs": options.epochs, "seed": options.seed}
+        )
+    )
 
 
 if __name__ == "__main__":

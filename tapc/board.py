@@ -159,6 +159,12 @@ class Board(Schema):
         return self._first("ram", "data")
 
     @property
+    def working_ram(self) -> int:
+        """Bytes of the regions that arena, stack and variables are linked to, each region once."""
+        regions = {region.name: region.size for region in (self.arena_region, self.stack_region, self.data_region)}
+        return sum(regions.values())
+
+    @property
     def stack_region(self) -> Region:
         """First internal RAM region, in file order, that may hold the stack."""
         return self._first("ram", "stack")

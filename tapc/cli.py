@@ -22,7 +22,7 @@ Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
 5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType[int]):
     """A number of bytes: 123, 64K, 2M."""
 
     name = "bytes"
@@ -37,7 +37,7 @@ class Bytes(click.ParamType):
         return int(float(match.group(1)) * {"": 1, "K": 1 << 10, "M": 1 << 20}[(match.group(2) or "").upper()])
 
 
-class BitList(click.ParamType):
+class BitList(click.ParamType[tuple[int, ...]]):
     """Bit widths separated by commas."""
 
     name = "bits"
@@ -118,30 +118,56 @@ def main() -> None:
 @click.argument("model")
 @click.option("--board", required=True, help="Board name or board file; see `tapc boards`.")
 @click.option("--data", default=None, help="Samples: folder, zip or npz; `random` for random inputs.")
-@click.option("--test-data", type=click.Path(path_type=Path), default=None,
-              help="Samples for accuracy, all of this file; by default a disjoint part of --data.")
+@click.option(
+    "--test-data",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Samples for accuracy, all of this file; by default a disjoint part of --data.",
+)
 @click.option("--weights", type=click.Path(path_type=Path), default=None, help="State dict for a torch model.")
 @click.option("--input-shape", default=None, metavar="1,3,32,32", help="For torch models that do not say.")
 @click.option("--pixel-scale", type=float, default=None, help="Factor from raw data values to network inputs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL.")
-@click.option("--wbits", type=BitList((2, 4, 8)), default="2,4,8", show_default=True,
-              help="Weight bits on offer; one value is uniform.")
-@click.option("--abits", type=BitList((4, 8)), default="8", show_default=True,
-              help="Activation bits on offer; the network's input and output stay at 8.")
+@click.option(
+    "--wbits",
+    type=BitList((2, 4, 8)),
+    default="2,4,8",
+    show_default=True,
+    help="Weight bits on offer; one value is uniform.",
+)
+@click.option(
+    "--abits",
+    type=BitList((4, 8)),
+    default="8",
+    show_default=True,
+    help="Activation bits on offer; the network's input and output stay at 8.",
+)
 @click.option("--target-bits", type=click.FloatRange(min=2, max=8), default=None, help="Average weight bits.")
 @click.option("--flash", type=Bytes(), default=None, help="Flash budget, e.g. 64K; default: the board's.")
 @click.option("--ram", type=Bytes(), default=None, help="RAM budget (arena, stack, variables).")
-@click.option("--latency", type=click.FloatRange(min=0, min_open=True), default=None,
-              help="Instructions per inference.")
+@click.option(
+    "--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions per inference."
+)
 @click.option("--bops", type=click.IntRange(min=1), default=None, help="Budget of MACs x weight x activation bits.")
 @click.option("--proxy", default="error", show_default=True, help="Layer sensitivity; see `tapc proxies`.")
-@click.option("--pin", type=click.Choice(["none", "first", "last", "both"]), default="none", show_default=True,
-              help="Keep these layers at 8 bits.")
+@click.option(
+    "--pin",
+    type=click.Choice(["none", "first", "last", "both"]),
+    default="none",
+    show_default=True,
+    help="Keep these layers at 8 bits.",
+)
 @click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins.")
 @click.option("--rounding", default="nearest", show_default=True, help="Weight rounding.")
 @click.option("--calibration", type=click.IntRange(min=1), default=256, show_default=True, help="Samples.")
-@click.option("--eval", "evaluation", type=click.IntRange(min=1), default=100, show_default=True,
-              help="Samples that run on the device.")
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Samples that run on the device.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured.")
 @JSON
@@ -160,7 +186,8 @@ def compile_command(
       tapc compile net.onnx --board nrf52840dk --data images/ --target-bits 4
       tapc compile resnet8 --board pico --flash 64K --abits 4,8
     """
-    from tapc.pipeline import Options, compile
+    from tapc.options import Options
+    from tapc.pipeline import compile
     from tapc.report import print_report
 
     options = Options(

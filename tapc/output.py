@@ -32,9 +32,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         fresh.chmod(0o755)
     except OSError as error:
-        raise OutputError(
-            f"cannot write {target}: {error.strerror or error}; choose another folder with -o"
-        ) from error
+        raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another folder with -o") from error
     try:
         yield fresh
         _swap(fresh, target)

@@ -9,18 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc import zoo
-from tapc.allocate import (
-    Allocation,
-    AllocationError,
-    AllocationOptions,
-    build_problem,
-    load_overrides,
-    solve,
-)
+from tapc.allocate import Allocation
 from tapc.board import Board, load_board
-from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples, find_data, load_samples, random_samples
+from tapc.decide import decide
 from tapc.device import DeviceRun, QemuRunner
 from tapc.device.verify import Verification, device_inputs, verify
 from tapc.errors import DataError, MismatchError
@@ -28,81 +21,15 @@ from tapc.firmware import FirmwareImages, build_firmware
 from tapc.frontend import FloatModel, load
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
-from tapc.lower.from_onnx import program_from_onnx
-from tapc.network import Bits, Network
 from tapc.network_analysis import analyse
+from tapc.options import Options
 from tapc.output import check_replaceable, replaced_folder
 from tapc.progress import Stages
-from tapc.proxy import get_proxy
-from tapc.quantize import (
-    Calibration,
-    QuantizedModel,
-    calibrate,
-    evaluate,
-    layer_distortion,
-    quantize,
-    uniform_bits,
-)
-from tapc.quantize.sensitivity import proxy_context
+from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
 from tapc.report import Report, make_report
 from tapc.target import Target, load_target
 
 EXACT_SAMPLES = 4
-RETRIES = 8
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a compilation may be told; every field has the command line's default.
-
-    Attributes
-    ----------
-    wbits, abits : tuple of int
-        Weight and activation bits on offer; one value each means uniform.
-    proxy : str
-        Where sensitivities come from.
-    flash, ram : int or None
-        Budgets in bytes; the board's regions where None.
-    latency : float or None
-        Budget in instructions per inference.
-    bops : int or None
-        Budget of MACs x weight bits x activation bits.
-    target_bits : float or None
-        Average weight bits.
-    pin_first, pin_last : bool
-        Keep the first or last layer at 8 bits.
-    overrides : Path or None
-        TOML file of manual choices.
-    rounding : str
-        Rounding method of the weights.
-    calibration : int
-        Calibration samples.
-    eval : int
-        Samples that run on the device.
-    test_data : Path or None
-        Evaluation samples, all of this file in its order; a disjoint part of the calibration data where None.
-    seed : int
-    simulate : bool
-        Run the firmware; without it nothing is proved or measured.
-    """
-
-    wbits: tuple[int, ...] = (2, 4, 8)
-    abits: tuple[int, ...] = (8,)
-    proxy: str = "error"
-    flash: int | None = None
-    ram: int | None = None
-    latency: float | None = None
-    bops: int | None = None
-    target_bits: float | None = None
-    pin_first: bool = False
-    pin_last: bool = False
-    overrides: Path | None = None
-    rounding: str = "nearest"
-    calibration: int = 256
-    eval: int = 100
-    test_data: Path | None = None
-    seed: int = 0
-    simulate: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,9 +130,8 @@ def compile(
             network = analyse(network_model.onnx, network_model.name)
             calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
         with stages.stage("allocate"):
-            sensitivity, allocation = allocate(
-                network_model, network, calibration, samples, silicon, target, options
-            )
+            decision = decide(network_model, network, calibration, samples.calibration.x, silicon, target, options)
+            allocation = decision.allocation
         with stages.stage("quantize"):
             quantized = quantize(
                 network_model, network, allocation.bits, calibration,
@@ -224,7 +150,7 @@ def compile(
             network=network,
             lowered=lowered,
             allocation=allocation,
-            sensitivity=sensitivity,
+            sensitivity=decision.sensitivity,
             proxy=options.proxy,
             cost=CostModel(load_coefficients(target.cost)),
             images=images,
@@ -280,71 +206,6 @@ def load_data(model: FloatModel, data: str | Path | None, options: Options, pixe
         split="all" if separate else "test", seed=options.seed,
     )  # fmt: skip
     return Data(calibration, test, warnings)
-
-
-def allocate(
-    model: FloatModel,
-    network: Network,
-    calibration: Calibration,
-    samples: Data,
-    board: Board,
-    target: Target,
-    options: Options,
-) -> tuple[dict[str, float], Allocation]:
-    """Score the layers and choose the bits under the board's and the user's budgets.
-
-    The cost model predicts code as well, which no single layer owns: when the chosen bits miss a budget by that
-    prediction, the budget is tightened by the difference and solved again.
-    """
-    x = samples.calibration.x
-    template = quantize(model, network, uniform_bits(network, 8, 8), calibration, x=x[:1], bias_correction=False)
-    program = program_from_onnx(template.onnx, model.name, target.requantize)
-    cost = NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
-    distortion = layer_distortion(model, network, calibration, x)
-    context = proxy_context(model, network, calibration, x, distortion, min(options.wbits))
-    sensitivity = get_proxy(options.proxy).score(context)
-    flash = board.flash.size if options.flash is None else min(options.flash, board.flash.size)
-    ram = board_ram(board) if options.ram is None else min(options.ram, board_ram(board))
-    overrides = load_overrides(options.overrides) if options.overrides is not None else None
-    start = uniform_bits(network, 8, 8)
-    layers = {layer.name: layer for layer in network.layers}
-    whole_flash, whole_latency = cost.whole(start)
-    fixed_flash = whole_flash - sum(cost.flash_bytes(layer, 8, 8, 8) for layer in layers.values())
-    fixed_latency = whole_latency - sum(cost.latency(layer, 8, 8, 8) for layer in layers.values())
-    for _ in range(RETRIES):
-        problem = build_problem(
-            network,
-            sensitivity,
-            distortion,
-            cost,
-            AllocationOptions(
-                wbits=options.wbits, abits=options.abits, flash=flash, ram=ram, latency=options.latency,
-                bops=options.bops, target_bits=options.target_bits, pin_first=options.pin_first,
-                pin_last=options.pin_last, **({"overrides": overrides} if overrides else {}),
-            ),
-            ram=cost.ram,
-            fixed_flash=fixed_flash,
-            fixed_latency=fixed_latency,
-            regions={"flash": board.flash.name, "ram": board.arena_region.name},
-        )  # fmt: skip
-        allocation = solve(problem)
-        excess_flash, excess_latency = _excess(cost, allocation.bits, flash, options.latency)
-        if excess_flash <= 0 and excess_latency <= 0:
-            return sensitivity, allocation
-        fixed_flash += max(0, excess_flash)
-        fixed_latency += max(0, excess_latency)
-    raise AllocationError("the code that the bits need does not settle under the budgets; relax --flash", (), False)
-
-
-def _excess(cost: NetworkCost, bits: Bits, flash: int, latency: float | None) -> tuple[int, float]:
-    used_flash, used_latency = cost.whole(bits)
-    return used_flash - flash, (used_latency - latency) if latency is not None else 0.0
-
-
-def board_ram(board: Board) -> int:
-    """Bytes that arena, stack and static variables may take on a board."""
-    regions = {region.name: region.size for region in (board.arena_region, board.stack_region, board.data_region)}
-    return sum(regions.values())
 
 
 def build(

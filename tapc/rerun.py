@@ -84,9 +84,7 @@ def open_build(folder: Path) -> Build:
         raise DataError(f"{folder} holds no tapc build ({error}); make one with `tapc compile`") from error
 
 
-def rerun(
-    folder: Path, *, data: str | None, samples: int, seed: int, all_layers: bool, stages: Stages
-) -> Rerun:
+def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers: bool, stages: Stages) -> Rerun:
     """Run a build's twin again and prove it against the reference executor.
 
     Parameters
@@ -116,9 +114,7 @@ def rerun(
         else:
             shape = tuple(d.dim_value for d in build.model.graph.input[0].type.tensor_type.shape.dim)
             scale = float(str(build.report["pixel_scale"]))
-            loaded: Samples = load_samples(
-                Path(data), shape, pixel_scale=scale, count=samples, split="test", seed=seed
-            )
+            loaded: Samples = load_samples(Path(data), shape, pixel_scale=scale, count=samples, split="test", seed=seed)
             codes, labels = input_codes(network.program, loaded.x), loaded.y
     with stages.stage("simulate") as advance:
         count = len(codes) if all_layers else min(4, len(codes))

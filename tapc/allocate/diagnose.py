@@ -27,7 +27,7 @@ def diagnose(engine: Engine, limits: Limits) -> AllocationError:
     alone = [v for name in order if (v := _violation(engine, name, limits)) is not None]
     if alone:
         alone.sort(key=lambda violation: violation.smallest / max(violation.limit, 1e-9))
-        return AllocationError(_message(engine.problem, alone, alternatives=True), tuple(alone), True)
+        return AllocationError(message(engine.problem, alone, alternatives=True), tuple(alone), True)
     kept: Limits = {}
     several: list[Violation] = []
     for name in order:
@@ -37,7 +37,7 @@ def diagnose(engine: Engine, limits: Limits) -> AllocationError:
         if best.value > limits[name]:
             kept[name] = best.value
             several.append(_describe(engine, name, best))
-    return AllocationError(_message(engine.problem, several, alternatives=False), tuple(several), False)
+    return AllocationError(message(engine.problem, several, alternatives=False), tuple(several), False)
 
 
 def _least(engine: Engine, name: Constraint, limits: Limits) -> Solution | None:
@@ -101,7 +101,8 @@ def _sentence(problem: AllocationProblem, violation: Violation) -> str:
     return text
 
 
-def _message(problem: AllocationProblem, violations: list[Violation], alternatives: bool) -> str:
+def message(problem: AllocationProblem, violations: list[Violation], alternatives: bool) -> str:
+    """Say which budgets fail, by how much and what would work."""
     first, *rest = (_sentence(problem, violation) for violation in violations)
     joint = "\nor keep it and raise instead: " if alternatives else "\nand also: "
     return f"no bit allocation fits. {first}" + "".join(joint + sentence for sentence in rest)

@@ -41,8 +41,9 @@ class NetworkCost:
         return steps_of(program.with_ops((op,)))[0]
 
     def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> int:
-        """Return the exact bytes of a layer's constants."""
-        return self._model.constant_bytes(self._variant(layer.name, w_bits, a_bits, out_bits))
+        """Return the exact bytes of a layer's constants plus its predicted code, as if no other layer shared it."""
+        step = self._variant(layer.name, w_bits, a_bits, out_bits)
+        return self._model.constant_bytes(step) + self._model.code_bytes(step.spec)
 
     def latency(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> float:
         """Return the predicted instructions of a layer."""
@@ -63,6 +64,14 @@ class NetworkCost:
         return RamUse(layout.size + c.stack_bytes + c.data_bytes, names)
 
     def whole(self, bits: Bits) -> tuple[int, int]:
-        """Predict (flash bytes, instructions) of the whole image."""
+        """Predict (flash bytes, instructions) of the whole image; equal kernels share their code."""
         _, steps = self.steps(bits)
         return self._model.flash(steps), self._model.total_instructions(steps)
+
+    def fixed(self) -> tuple[int, int]:
+        """Predict (flash bytes, instructions) of everything that is no layer of its own: runtime, calls, pools."""
+        names = {layer.name for layer in self._network.layers}
+        steps = steps_of(self._program)
+        others = [step for step in steps if step.op.name not in names]
+        calls = self._model.coefficients.step_bytes * (len(steps) - len(others))
+        return round(self._model.flash(others) + calls), self._model.total_instructions(others)

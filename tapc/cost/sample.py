@@ -1,6 +1,7 @@
 """Random kernels for the fit of the cost model: one program of many independent operators."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -84,8 +85,18 @@ class _Sampler:
         weights = self.rng.integers(-2, 2, (y.shape[2], size, size, 1)).astype(np.int8)
         self.ops.append(
             Conv(
-                f"op{len(self.ops)}", (x.name,), y.name, weights, w_bits, np.zeros(y.shape[2], np.int32),
-                self.ratios(y.shape[2]), (stride, stride), (pad,) * 4, channels, y.low, y.high,
+                f"op{len(self.ops)}",
+                (x.name,),
+                y.name,
+                weights,
+                w_bits,
+                np.zeros(y.shape[2], np.int32),
+                self.ratios(y.shape[2]),
+                (stride, stride),
+                (pad,) * 4,
+                channels,
+                y.low,
+                y.high,
             )  # fmt: skip
         )
 
@@ -94,7 +105,7 @@ class _Sampler:
         x = self.tensor((side, side, self.pick(3, 8, 16, 64)), self.bits())
         extent = (side - size) // 2 + 1
         y = self.tensor((extent, extent, x.shape[2]), self.bits())
-        kind = "max" if self.rng.random() < 0.5 else "average"
+        kind: Literal["max", "average"] = "max" if self.rng.random() < 0.5 else "average"
         ratios = self.ratios(size * size)
         name = f"op{len(self.ops)}"
         self.ops.append(

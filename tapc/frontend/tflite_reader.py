@@ -110,6 +110,8 @@ def parse(blob: bytes, where: str) -> TfliteGraph:
 
 def _parse(blob: bytes, where: str) -> TfliteGraph:
     model = tflite.Model.GetRootAs(blob, 0)
+    if model.SubgraphsLength() == 0:
+        raise DataError(f"{where}: corrupt TFLite file: it holds no graph")
     if model.SubgraphsLength() != 1:
         raise UnsupportedError(f"{where}: {model.SubgraphsLength()} subgraphs; only one is supported")
     graph = model.Subgraphs(0)

@@ -1,5 +1,8 @@
 """Compare the canonical graph with the runtime of the source it came from."""
 
+import functools
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -15,23 +18,23 @@ _RANDOM_INPUTS = 4
 def onnx_runner(model: onnx.ModelProto, input_name: str) -> Runner:
     """Return a function that runs a float ONNX model in onnxruntime on one CPU thread.
 
-    Raises
-    ------
-    DataError
-        onnxruntime refuses the model.
+    The first call raises DataError if onnxruntime refuses the model.
     """
-    import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise DataError(f"onnxruntime cannot run the model: {error}") from error
+    @functools.cache
+    def session() -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        try:
+            return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise DataError(f"onnxruntime cannot run the model: {error}") from error
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(session.run(None, {input_name: x})[0])
+        return np.asarray(session().run(None, {input_name: x})[0])
 
     return run
 

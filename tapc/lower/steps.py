@@ -69,7 +69,7 @@ class Constant:
     def data(self) -> NDArray[Any]:
         """The array, flat."""
         data = self.make()
-        assert data.size == self.words and data.dtype.itemsize == 4
+        assert data.nbytes == self.bytes, self.role
         return data
 
     @property

@@ -41,9 +41,7 @@ def proxy_context(
     """
     graph = Graph(model.onnx)
     nodes = {node.name: node for node in graph.nodes}
-    weights = {
-        layer.name: graph.constants[nodes[layer.name].input[1]].astype(np.float32) for layer in network.layers
-    }
+    weights = {layer.name: graph.constants[nodes[layer.name].input[1]].astype(np.float32) for layer in network.layers}
     sources = {layer.name: nodes[layer.name].input[0] for layer in network.layers}
     tensors = _tensors(model.onnx, sorted(set(sources.values())), x[:PROXY_SAMPLES])
     activations = {layer: tensors[name] for layer, name in sources.items()}

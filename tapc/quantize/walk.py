@@ -16,6 +16,8 @@ from tapc.quantize.runtime import Array, Float, NodeRunner, batched
 from tapc.quantize.weights import QuantizedWeights, per_channel, weight_scales
 
 _INT32 = np.iinfo(np.int32)
+_BIAS_LIMIT = 2.0**28
+_DEAD_BIAS = 2.0**20
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,26 @@ def integer_bias(bias: Float, scales: Float) -> NDArray[np.int32]:
     return np.clip(exact, _INT32.min, _INT32.max).astype(np.int32)
 
 
+def scales_for_bias(scales: Float, weights: Float, bias: NDArray[np.float64]) -> Float:
+    """Return weight scales with which the bias fits the accumulator and still has a fine step.
+
+    A channel with vanishing weights would need a bias far beyond int32 at its own scale, one with no weights at all
+    would round its bias to the input's step.
+
+    Parameters
+    ----------
+    scales : float32 (outputs,)
+        Best for the weights alone.
+    weights : float32 (outputs, ...)
+    bias : float64 (outputs,)
+        Largest expected bias, in units of the input's scale.
+    """
+    dead = ~np.any(weights.reshape(len(weights), -1), axis=1)
+    least = bias / _BIAS_LIMIT
+    fitted = np.where(dead & (bias > 0), bias / _DEAD_BIAS, np.maximum(scales, least))
+    return np.maximum(fitted, np.finfo(np.float32).tiny).astype(np.float32)
+
+
 def _channel_mean(values: Float) -> NDArray[np.float64]:
     axes = tuple(axis for axis in range(values.ndim) if axis != 1)
     result: NDArray[np.float64] = values.mean(axis=axes, dtype=np.float64)
@@ -141,11 +163,12 @@ def quantize_layers(
             layer = layers[node.name]
             weights = graph.constants[node.input[1]].astype(np.float32)
             width = bits.weights[layer.name]
-            scales = weight_scales(weights, width)
+            bias = float_bias(graph, node)
+            room = 2 * np.maximum(np.abs(bias), np.abs(_channel_mean(exact[output])))
+            scales = scales_for_bias(weight_scales(weights, width), weights, room / parameters[node.input[0]].scale)
             values = rounding.round(layer, weights, scales, width, inputs[0])
             integers = QuantizedWeights(values.astype(np.int8), scales, width)
             bias_scales = np.float32(parameters[node.input[0]].scale) * scales
-            bias = float_bias(graph, node)
             arguments: list[Array] = [inputs[0], integers.dequantized()]
             has_bias = len(node.input) > 2 and bool(node.input[2])
             value = run(node, [*arguments, bias] if has_bias else arguments)

@@ -67,7 +67,6 @@ def make_report(
             "float": "canonical float ONNX in onnxruntime on the same samples",
         }
     return Report(
-        schema_version=1,
         tapc=version,
         model=model.name,
         source=model.provenance,
@@ -155,7 +154,6 @@ def memory(
     c, use = cost.coefficients, images.memory
     static = use.data + use.bss
     stack = None if run is None else run.stack_high_water
-    regions = {r.name: r.size for r in (board.arena_region, board.stack_region, board.data_region)}
     return Memory(
         flash=Quantity(predicted=cost.flash(lowered.steps), measured=use.flash, limit=limits[0] or board.flash.size),
         arena=Quantity(predicted=lowered.plan.size, measured=use.arena, limit=board.arena_region.size),
@@ -163,7 +161,7 @@ def memory(
         ram=Quantity(
             predicted=lowered.plan.size + c.stack_bytes + c.data_bytes,
             measured=None if stack is None else use.arena + static + stack,
-            limit=limits[1] or sum(regions.values()),
+            limit=limits[1] or board.working_ram,
         ),
     )
 

@@ -119,7 +119,7 @@ class Report(_Frozen):
         Stage -> wall-clock seconds.
     """
 
-    schema_version: int = Field(default=SCHEMA, alias="schema")
+    schema_version: int = Field(default=SCHEMA, alias="schema", validation_alias="schema")
     tapc: str
     model: str
     source: str

@@ -23,15 +23,14 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU()
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu(y + self.downsample(x))
+        result: Tensor = self.relu(y + self.downsample(x))
+        return result
 
 
 class ResNet8(nn.Module):
@@ -58,4 +57,5 @@ class ResNet8(nn.Module):
         """Map images (N, 3, 32, 32) to logits (N, classes)."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.fc(self.avgpool(x).flatten(1))
+        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
+        return logits

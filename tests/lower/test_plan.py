@@ -43,7 +43,8 @@ def test_live_buffers_never_share_a_byte(problem: tuple[list[Buffer], dict[tuple
                         for y, x in ((b, other), (other, b))
                         if (y.name, x.name) in distances and y.first == x.last == step
                     ]
-                    assert allowed and all(allowed), (b, other)
+                    assert allowed, (b, other)
+                    assert all(allowed), (b, other)
 
 
 @given(problems())

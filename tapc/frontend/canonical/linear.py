@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from tapc.errors import DataError
 from tapc.frontend.canonical.edit import attribute, constant, content, operand, rewrite, shape, source, unsupported
 from tapc.frontend.canonical.spatial import padding
 
@@ -63,8 +64,12 @@ def _conv(graph: ir.Graph, node: ir.Node) -> None:
     if any(dilation != 1 for dilation in dilations):
         raise unsupported(node, f"dilations {list(dilations)}; only 1 is supported")
     outputs, group = weights.shape[0], int(attribute(node, "group", 1))
-    if outputs % group or shape(source(node))[1] != weights.shape[1] * group:
-        raise unsupported(node, f"group {group} does not divide {shape(source(node))[1]} inputs and {outputs} outputs")
+    channels = shape(source(node))[1]
+    if outputs % group or channels != weights.shape[1] * group:
+        raise DataError(
+            f"node {node.name!r} (Conv): weights {list(weights.shape)} in {group} groups do not fit an input of "
+            f"{channels} channels; the file is damaged, export it again"
+        )
     bias = np.zeros(outputs, np.float32) if operand(node, 2) is None else _constant(node, 2)
     kernel, strides = weights.shape[2:], attribute(node, "strides", (1, 1))
     attributes = {

@@ -1,0 +1,49 @@
+# Two commands: `make demo` compiles ResNet-8 for the STM32H747I-DISCO, `make test` lints, type-checks and tests.
+# Both set up .venv first, and the cross compiler and QEMU through apt where they are missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= 2
+
+.PHONY: demo test lint types unit setup tools test-tools clean
+
+demo: setup
+	$(BIN)/tapc compile resnet8 --board stm32h7
+
+test: setup test-tools lint types unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+setup: tools $(STAMP)
+
+$(STAMP): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tapc needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); sh tools/apt-install.sh python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $(STAMP)
+
+tools:
+	@sh tools/apt-install.sh \
+		qemu-system-arm:qemu-system-arm \
+		arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
+		cc:gcc,libc6-dev
+
+test-tools:
+	@sh tools/apt-install.sh clang:clang cmake:cmake
+
+clean:
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,58 @@
+"""What a compilation may be told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation may be told; every field has the command line's default.
+
+    Attributes
+    ----------
+    wbits, abits : tuple of int
+        Weight and activation bits on offer; one value each means uniform.
+    proxy : str
+        Where sensitivities come from.
+    flash, ram : int or None
+        Budgets in bytes; the board's regions where None.
+    latency : float or None
+        Budget in instructions per inference.
+    bops : int or None
+        Budget of MACs x weight bits x activation bits.
+    target_bits : float or None
+        Average weight bits.
+    pin_first, pin_last : bool
+        Keep the first or last layer at 8 bits.
+    overrides : Path or None
+        TOML file of manual choices.
+    rounding : str
+        Rounding method of the weights.
+    calibration : int
+        Calibration samples.
+    eval : int
+        Samples that run on the device.
+    test_data : Path or None
+        Evaluation samples, all of this file in its order; a disjoint part of the calibration data where None.
+    seed : int
+    simulate : bool
+        Run the firmware; without it nothing is proved or measured.
+    """
+
+    wbits: tuple[int, ...] = (2, 4, 8)
+    abits: tuple[int, ...] = (8,)
+    proxy: str = "error"
+    flash: int | None = None
+    ram: int | None = None
+    latency: float | None = None
+    bops: int | None = None
+    target_bits: float | None = None
+    pin_first: bool = False
+    pin_last: bool = False
+    overrides: Path | None = None
+    rounding: str = "nearest"
+    calibration: int = 256
+    eval: int = 100
+    test_data: Path | None = None
+    seed: int = 0
+    simulate: bool = True

@@ -1,0 +1,227 @@
+"""Whole compilations: every layer bit-exact in QEMU, the same bytes twice, figures as promised."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from graph_builder import everything, residual
+
+import tapc
+from tapc.quantize import evaluate
+from tapc.rerun import describe, open_build, rerun
+
+BOARDS = ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico"]
+OPTIONS = {
+    "w8a8": tapc.Options(wbits=(8,)),
+    "w4a8": tapc.Options(wbits=(4,)),
+    "w2a8": tapc.Options(wbits=(2,)),
+    "w4a4": tapc.Options(wbits=(4,), abits=(4,)),
+    "mixed": tapc.Options(target_bits=4, abits=(4, 8)),
+}
+
+
+def few(options: tapc.Options, **changes: object) -> tapc.Options:
+    return tapc.Options(**{**vars(options), "calibration": 16, "eval": 4, **changes})
+
+
+@pytest.fixture(scope="module")
+def everything_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "everything.onnx"
+    onnx.save(everything().onnx, path)
+    return path
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("bits", ["w2a8", "w4a4", "mixed"])
+def test_every_operator_is_exact(board: str, bits: str, everything_onnx: Path, tmp_path: Path) -> None:
+    options = few(OPTIONS[bits])
+    report = tapc.compile(everything_onnx, board=board, data="random", output=tmp_path / "b", options=options).report
+    assert report.exact
+    assert all(layer.exact and layer.instructions for layer in report.layers)
+    assert report.instructions == sum(layer.instructions or 0 for layer in report.layers)
+    assert report.memory.arena.predicted == report.memory.arena.measured
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("bits", ["w8a8", "mixed"])
+def test_zoo_resnet8_is_exact_and_the_same_bytes_twice(board: str, bits: str, tmp_path: Path) -> None:
+    reports = []
+    for folder in ("first", "second"):
+        options = few(OPTIONS[bits], simulate=folder == "first")
+        result = tapc.compile("resnet8", board=board, data="random", output=tmp_path / folder, options=options)
+        reports.append(result.report)
+    assert reports[0].exact
+    for name in ("firmware.elf", "firmware.bin", "firmware.hex", "twin.elf", "model.onnx"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+    flash = reports[0].memory.flash
+    assert flash.measured is not None
+    assert abs(flash.predicted - flash.measured) <= 0.02 * flash.measured
+
+
+NETWORKS = {
+    "pretrainedResnet": "cifar10-original-subset.npz",
+    "kws_ref_model_float32": "kws01-mfcc-dev.npz",
+    "vww_96_float": "random",
+    "ad01_fp32": "random",
+}
+
+
+@pytest.mark.parametrize("board", ["stm32h7", "nucleo-l4r5zi"])
+@pytest.mark.parametrize(("network", "bits"), [
+    ("pretrainedResnet", "mixed"), ("kws_ref_model_float32", "w4a4"), ("vww_96_float", "w2a8"), ("ad01_fp32", "w4a8"),
+])  # fmt: skip
+def test_mlperf_tiny_networks_are_exact(board: str, network: str, bits: str, shared_data: Path, tmp_path: Path) -> None:
+    data = NETWORKS[network]
+    result = tapc.compile(
+        shared_data / "mlperf-tiny" / f"{network}.tflite", board=board, output=tmp_path / "build",
+        data=data if data == "random" else shared_data / data, options=few(OPTIONS[bits], eval=2),
+    )  # fmt: skip
+    assert result.report.exact
+    assert all(layer.exact for layer in result.report.layers)
+
+
+def test_resnet8_w8a8_figures(shared_data: Path, tmp_path: Path) -> None:
+    data = shared_data / "cifar10-original-subset.npz"
+    model = shared_data / "mlperf-tiny" / "pretrainedResnet.tflite"
+    options = tapc.Options(wbits=(8,), eval=100)
+    result = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "build", options=options)
+    memory, accuracy = result.report.memory, result.report.accuracy
+    assert memory.arena.predicted == memory.arena.measured <= 50 * 1024
+    assert memory.stack.measured is not None
+    assert memory.stack.measured <= 2048
+    constants = sum(layer.flash_bytes for layer in result.report.layers)
+    assert memory.flash.measured is not None
+    assert memory.flash.measured - constants <= 40 * 1024
+    assert abs(memory.flash.predicted - memory.flash.measured) <= 0.02 * memory.flash.measured
+    assert accuracy.samples == 100
+    assert accuracy.device is not None
+    assert accuracy.float_ is not None
+    assert accuracy.device >= accuracy.float_ - 1.0
+    with np.load(data) as archive:
+        x, y = archive["test_x"].astype(np.float32), archive["test_y"]
+    floats = evaluate(result.model.onnx, x, optimized=True).argmax(axis=1)
+    quantized = evaluate(result.quantized.onnx, x, optimized=True).argmax(axis=1)
+    assert 100 * np.mean(quantized == y) >= 100 * np.mean(floats == y) - 1.0
+
+
+def test_reference_equals_onnxruntimes_integer_kernels(shared_data: Path, tmp_path: Path) -> None:
+    """Every layer of every development image, with onnxruntime's QLinear kernels as the independent source."""
+    from tapc.lower.codes import input_codes
+    from tapc.lower.from_onnx import program_from_onnx
+    from tapc.lower.reference import execute
+    from tapc.quantize.runtime import batched, session
+
+    data = shared_data / "cifar10-original-subset.npz"
+    model = shared_data / "mlperf-tiny" / "pretrainedResnet.tflite"
+    options = tapc.Options(wbits=(8,), simulate=False)
+    result = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "build", options=options)
+    program = program_from_onnx(result.quantized.onnx, "resnet8", "float")
+    exposed = batched(result.quantized.onnx)
+    names = [op.output for op in program.ops]
+    known = {v.name: v for v in onnx.shape_inference.infer_shapes(exposed).graph.value_info}
+    exposed.graph.output.extend(known[name] for name in names)
+    runner = session(exposed, optimized=True)
+    with np.load(data) as archive:
+        images = archive["test_x"].astype(np.float32)
+    for start in range(0, len(images), 127):
+        x = images[start : start + 127]
+        theirs = dict(zip(names, runner.run(names, {exposed.graph.input[0].name: x}), strict=True))
+        ours: dict[str, np.ndarray] = {}
+        execute(
+            program, input_codes(program, x), observe=lambda op, values, into=ours: into.update({op.output: values})
+        )
+        for name in names:
+            value = theirs[name].astype(np.int64)
+            value = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value.reshape(len(value), 1, 1, -1)
+            np.testing.assert_array_equal(ours[name], value, err_msg=name)
+
+
+def test_keyword_spotting_accuracy_on_the_device(shared_data: Path, tmp_path: Path) -> None:
+    data = shared_data / "kws01-mfcc-dev.npz"
+    options = tapc.Options(wbits=(8,), eval=500, test_data=data)
+    model = shared_data / "mlperf-tiny" / "kws_ref_model_float32.tflite"
+    accuracy = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "b", options=options).report.accuracy
+    assert accuracy.samples == 500
+    assert accuracy.device is not None
+    assert accuracy.float_ is not None
+    assert accuracy.device >= accuracy.float_ - 1.0
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build")
+    onnx.save(residual().onnx, folder / "net.onnx")
+    tapc.compile(
+        folder / "net.onnx", board="nrf52840dk", data="random", output=folder / "out", options=few(OPTIONS["mixed"])
+    )
+    return folder / "out"
+
+
+def test_report_has_the_stable_keys(build: Path) -> None:
+    report = json.loads((build / "report.json").read_text())
+    assert {"schema", "model", "board", "exact", "layers", "memory", "accuracy", "instructions", "provenance",
+            "seconds"} <= set(report)  # fmt: skip
+    assert report["schema"] == 1
+    for layer in report["layers"]:
+        assert {"name", "op", "w_bits", "a_bits", "macs", "bops", "flash_bytes", "instructions", "exact"} <= set(layer)
+    for part in ("flash", "arena", "stack", "ram"):
+        assert set(report["memory"][part]) == {"predicted", "measured", "limit"}
+    assert {"float", "onnx", "device", "samples"} <= set(report["accuracy"])
+
+
+def test_run_again_and_show(build: Path) -> None:
+    again = rerun(build, data=None, samples=3, seed=5, all_layers=True, stages=tapc.progress.Stages())
+    first = json.loads((build / "report.json").read_text())
+    assert again.samples == 3
+    assert again.instructions == pytest.approx(first["instructions"], rel=0.05)
+    assert "conv" in describe(build, "integer")
+    assert describe(build, "plan").startswith(f"arena {first['memory']['arena']['measured']} bytes")
+    assert "t_smlad" in describe(build, "c")
+
+
+def test_a_wrong_weight_is_found_and_named(build: Path, tmp_path: Path) -> None:
+    """Change one weight of the exported model: the unchanged firmware must no longer pass."""
+    from tapc.errors import MismatchError
+
+    broken = tmp_path / "broken"
+    shutil.copytree(build, broken)
+    model = onnx.load(broken / "model.onnx")
+    last = open_build(build).lowered().program.ops[-1].name
+    bias = next(t for t in model.graph.initializer if t.name == f"{last}.bias_quantized")
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[0] += 2**20
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    onnx.save(model, broken / "model.onnx")
+    with pytest.raises(MismatchError, match=rf"layer '{last}', element .* the reference gives -?\d+, the device -?\d+"):
+        rerun(broken, data=None, samples=2, seed=0, all_layers=False, stages=tapc.progress.Stages())
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])
+def test_library_builds_without_warnings(build: Path, compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    cpu = ["-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"] if "arm" in compiler else []
+    for source in sorted((build / "lib").glob("*.c")):
+        command = [compiler, *cpu, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-c", str(source)]
+        subprocess.run([*command, "-o", str(tmp_path / f"{source.stem}.o")], check=True)
+
+
+def test_library_builds_with_cmake_and_equals_the_reference(build: Path, tmp_path: Path) -> None:
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    from tapc.device.verify import device_inputs
+    from tapc.lower.reference import execute
+
+    subprocess.run(["cmake", "-S", str(build / "lib"), "-B", str(tmp_path)], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", str(tmp_path)], check=True, capture_output=True)
+    network = open_build(build).lowered()
+    shape = network.program.tensors[network.program.input].shape
+    codes = np.random.default_rng(0).integers(-128, 128, (3, *shape))
+    data = device_inputs(network, codes).tobytes()
+    output = subprocess.run([str(tmp_path / "tapc_example")], input=data, stdout=subprocess.PIPE, check=True).stdout
+    expected = execute(network.program, codes)
+    np.testing.assert_array_equal(np.frombuffer(output, np.int8).reshape(expected.shape), expected)

@@ -1,0 +1,156 @@
+"""TFLite files that are refused say which operator or tensor, why, and what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frontend.tflite_builder import TfliteBuilder
+
+from tapc.errors import DataError, TapcError, UnsupportedError
+from tapc.frontend import load
+
+IMAGE = (1, 7, 5, 3)
+
+
+def write(builder: TfliteBuilder, *outputs: int, folder: Path) -> str:
+    path = folder / "net.tflite"
+    path.write_bytes(builder.finish(*outputs))
+    return str(path)
+
+
+def relu(b: TfliteBuilder) -> int:
+    return b.operator("RELU", [b.input], IMAGE, name="model/relu/Relu")
+
+
+UNSUPPORTED: dict[str, tuple[Callable[[TfliteBuilder], int], str]] = {
+    "operator": (
+        lambda b: b.operator("HARD_SWISH", [relu(b)], IMAGE, name="model/act/hs"),
+        r"operator 1 \(HARD_SWISH, output 'model/act/hs'\): operator HARD_SWISH is not supported; supported: CONV_2D",
+    ),
+    "dilation": (lambda b: b.conv(b.input, 2, (2, 2), (1, 7, 5, 2), dilationHFactor=2), "dilation"),
+    "tanh": (
+        lambda b: b.conv(b.input, 2, (2, 2), (1, 7, 5, 2), fusedActivationFunction=4),
+        "fused activation TANH",
+    ),
+    "image order at the output": (lambda b: b.reshape(b.input, 1, 105), "flattened image in height, width, channel"),
+    "interleaving reshape": (lambda b: b.reshape(b.input, 1, 7, 3, 5), "interleaves channels"),
+    "softmax of a flattened image": (
+        lambda b: b.operator("SOFTMAX", [b.reshape(b.input, 1, 105)], (1, 105), "SoftmaxOptions", beta=1.0),
+        "only beta 1 over a vector",
+    ),
+    "softmax beta": (
+        lambda b: b.operator("SOFTMAX", [b.dense(b.input, 4)], (1, 4), "SoftmaxOptions", beta=2.0),
+        "beta 2.0",
+    ),
+    "mean of channels": (
+        lambda b: b.operator("MEAN", [b.input, b.constant(np.array([3], np.int32))], (1, 7, 5), "ReducerOptions"),
+        r"axes \[3\]",
+    ),
+    "concat of rows": (
+        lambda b: b.operator("CONCATENATION", [b.input, relu(b)], (1, 14, 5, 3), "ConcatenationOptions", axis=1),
+        "only channels",
+    ),
+    "broadcast": (
+        lambda b: b.operator("ADD", [b.input, b.weights(7, 5, 3)], IMAGE, "AddOptions"),
+        "only one value per channel",
+    ),
+    "dense of many vectors": (
+        lambda b: b.operator("FULLY_CONNECTED", [b.input, b.weights(4, 3), -1], (35, 4), "FullyConnectedOptions"),
+        "more than one vector",
+    ),
+    "computed weights": (
+        lambda b: b.operator("FULLY_CONNECTED", [b.input, relu(b), -1], (1, 4), "FullyConnectedOptions"),
+        "input 1 must be constant",
+    ),
+    "channel padding": (
+        lambda b: b.operator(
+            "PAD", [b.input, b.constant(np.array([[0, 0]] * 3 + [[1, 0]], np.int32))], (1, 7, 5, 4), "PadOptions"
+        ),
+        "only height and width",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_unsupported(case: str, tmp_path: Path) -> None:
+    build, message = UNSUPPORTED[case]
+    builder = TfliteBuilder(*IMAGE)
+    with pytest.raises(UnsupportedError, match=message):
+        load(write(builder, build(builder), folder=tmp_path))
+
+
+def test_quantized_network(shared_data: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"'input_1_int8' is INT8: the network is quantized; pass the float32"):
+        load(str(shared_data / "mlperf-tiny" / "pretrainedResnet_quant.tflite"))
+
+
+def test_quantized_inside(tmp_path: Path) -> None:
+    builder = TfliteBuilder(*IMAGE)
+    inner = builder.operator("QUANTIZE", [builder.input], IMAGE, name="inner")
+    builder.graph.tensors[inner].type = 9
+    hidden = builder.operator("RELU", [inner], IMAGE)
+    builder.graph.tensors[hidden].type = 9
+    with pytest.raises(UnsupportedError, match=r"QUANTIZE|'inner' is INT8"):
+        load(write(builder, builder.operator("DEQUANTIZE", [hidden], IMAGE), folder=tmp_path))
+
+
+def test_several_outputs(tmp_path: Path) -> None:
+    builder = TfliteBuilder(*IMAGE)
+    first = relu(builder)
+    with pytest.raises(UnsupportedError, match="one input to one output"):
+        load(write(builder, first, builder.operator("RELU6", [first], IMAGE), folder=tmp_path))
+
+
+def test_input_rank(tmp_path: Path) -> None:
+    builder = TfliteBuilder(1, 7, 5)
+    with pytest.raises(UnsupportedError, match=r"input 'in' has shape \[1, 7, 5\]"):
+        load(write(builder, builder.operator("RELU", [0], (1, 7, 5)), folder=tmp_path))
+
+
+def test_dynamic_dimension(tmp_path: Path) -> None:
+    builder = TfliteBuilder(*IMAGE)
+    builder.graph.tensors[0].shapeSignature = [-1, -1, 5, 3]
+    with pytest.raises(UnsupportedError, match=r"tensor 'in' has dynamic dimension 1; convert the model with a fixed"):
+        load(write(builder, relu(builder), folder=tmp_path))
+
+
+def test_dynamic_batch_is_one(tmp_path: Path) -> None:
+    builder = TfliteBuilder(*IMAGE)
+    builder.graph.tensors[0].shapeSignature = [-1, 7, 5, 3]
+    assert load(write(builder, relu(builder), folder=tmp_path)).input_shape == (1, 3, 7, 5)
+
+
+def test_nan_weights(tmp_path: Path) -> None:
+    builder = TfliteBuilder(1, 6)
+    weights = builder.constant(np.full((4, 6), np.nan, np.float32), name="model/fc/MatMul")
+    output = builder.operator("FULLY_CONNECTED", [0, weights, -1], (1, 4), "FullyConnectedOptions")
+    with pytest.raises(DataError, match="'model/fc/MatMul' holds NaN"):
+        load(write(builder, output, folder=tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 zip", b"\0\0\0\0TFL3"])
+def test_not_tflite(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.tflite"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"bad.tflite: (not a TFLite file|corrupt)"):
+        load(str(path))
+
+
+def test_truncations_are_reported(tmp_path: Path) -> None:
+    builder = TfliteBuilder(1, 6)
+    blob = builder.finish(builder.dense(0, 4))
+    path = tmp_path / "cut.tflite"
+    for size in range(8, len(blob) - 8, 41):
+        path.write_bytes(blob[:size])
+        with pytest.raises(TapcError):
+            load(str(path))
+
+
+def test_missing_runtime_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = TfliteBuilder(*IMAGE)
+    path = write(builder, relu(builder), folder=tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)
+    loaded = load(path)
+    assert loaded.source_error is None
+    assert "not checked: ai-edge-litert is missing (pip install ai-edge-litert)" in loaded.provenance
