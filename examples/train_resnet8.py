@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from tapc.zoo.resnet8 import ResNet8
 

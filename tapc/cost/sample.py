@@ -97,7 +97,7 @@ class _Sampler:
                 channels,
                 y.low,
                 y.high,
-            )  # fmt: skip
+            )
         )
 
     def pool(self) -> None:

@@ -1,5 +1,6 @@
 """TFLite flatbuffers as plain Python: tensors with float32 constants, operators with their options."""
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _TYPES: dict[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.INT64: ("INT64", np.int64),
     tflite.TensorType.BOOL: ("BOOL", np.bool_),
 }
+_MOST_ELEMENTS = 1 << 28
 _WINDOW = ("Padding", "StrideH", "StrideW", "FusedActivationFunction")
 _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "CONV_2D": (tflite.Conv2DOptions, (*_WINDOW, "DilationHFactor", "DilationWFactor")),
@@ -139,6 +141,8 @@ def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
             )
     if tensor.Sparsity() is not None:
         raise UnsupportedError(f"{where}: tensor {name!r} is sparse; convert the model without sparse weights")
+    if any(extent < 0 for extent in shape) or math.prod(shape) > _MOST_ELEMENTS:
+        raise ValueError(f"tensor {name!r} has shape {list(shape)}")
     kind, dtype = _TYPES.get(tensor.Type(), (f"type {tensor.Type()}", np.uint8))
     buffer = model.Buffers(tensor.Buffer())
     if buffer.DataLength() == 0:

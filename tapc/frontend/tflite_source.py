@@ -32,7 +32,10 @@ def read_tflite(path: Path) -> Imported:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     graph = parse(blob, str(path))
-    model = convert(graph, path.stem)
+    try:
+        model = convert(graph, path.stem)
+    except (ValueError, IndexError, ArithmeticError, MemoryError) as error:
+        raise DataError(f"{path}: corrupt TFLite file, its shapes do not fit together: {error}") from error
     stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
     try:
@@ -68,8 +71,11 @@ def litert_runner(blob: bytes) -> Runner:
 
     def run(x: NDArray[Any]) -> NDArray[Any]:
         image = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x
-        interpreter.set_tensor(inlet, image)
-        interpreter.invoke()
+        try:
+            interpreter.set_tensor(inlet, image)
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"LiteRT cannot run the model: {error}") from error
         y = np.array(interpreter.get_tensor(outlet))
         return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
 

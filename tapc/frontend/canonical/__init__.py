@@ -109,13 +109,22 @@ def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
     for _ in range(4):
-        work: ir.Model = ir.from_proto(_infer(proto))
+        work = _decode(_infer(proto))
         fold_constants(work.graph, opset)
         _remove_unused(work.graph)
         if all(value.shape is not None and value.shape.is_static() for node in work.graph for value in node.outputs):
             break
         proto = ir.to_proto(work)
     name_nodes(work.graph)
+    return work
+
+
+def _decode(proto: onnx.ModelProto) -> ir.Model:
+    try:
+        work: ir.Model = ir.from_proto(proto)
+        ir.to_proto(work)
+    except (ir.serde.SerdeError, ValueError, TypeError) as error:
+        raise DataError(f"the ONNX graph cannot be decoded: {error}") from error
     return work
 
 

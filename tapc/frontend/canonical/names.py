@@ -6,7 +6,7 @@ from collections import defaultdict
 import onnx_ir as ir
 
 _PREFIX = {"GlobalAveragePool": "global_average_pool", "AveragePool": "average_pool", "MaxPool": "max_pool"}
-_GENERATED = re.compile(r"(node_.*|n?\d+|val_\d+|.*::.*)", re.IGNORECASE)
+_GENERATED = re.compile(r"(node_.*|n?\d+(_\d+)*|val_\d+|.*::.*)", re.IGNORECASE)
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 

@@ -1,0 +1,79 @@
+"""Requantization, addition and softmax against exact rational arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kernels.oracle import requantize as exact
+
+from tapc import arithmetic
+
+INT32 = st.integers(-(2**31), 2**31 - 1)
+RATIO = st.floats(2.0**-20, 2.0, width=32, allow_nan=False)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@given(acc=INT32, ratio=RATIO, zero=st.integers(-128, 127))
+def test_requantization_is_exact(mode: str, acc: int, ratio: float, zero: int) -> None:
+    m = arithmetic.multipliers(np.array([ratio], np.float32), mode)
+    got = arithmetic.requantize(np.array([acc]), m, zero, -128, 127)
+    assert got.tolist() == [exact(acc, ratio, mode, zero, -128, 127)]
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@given(acc=st.integers(-(2**20), 2**20), ratio=st.floats(2.0**-12, 2.0**-4, width=32))
+def test_both_modes_are_within_half_a_step_and_a_little(mode: str, acc: int, ratio: float) -> None:
+    m = arithmetic.multipliers(np.array([ratio], np.float32), mode)
+    got = int(arithmetic.requantize(np.array([acc]), m, 0, -(2**30), 2**30)[0])
+    assert abs(got - acc * Fraction(ratio)) <= Fraction(1, 2) + abs(acc * Fraction(ratio)) / 2**22
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf")])
+def test_bad_ratios_are_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match="positive and finite"):
+        arithmetic.multipliers(np.array([ratio], np.float32), "float")
+
+
+@given(
+    a=st.integers(-128, 127), b=st.integers(-128, 127), za=st.integers(-128, 127), zb=st.integers(-128, 127),
+    scales=st.tuples(*[st.floats(2.0**-8, 1.0, width=32)] * 3), zy=st.integers(-128, 127),
+)  # fmt: skip
+def test_float_addition_is_two_fused_multiply_adds(
+    a: int, b: int, za: int, zb: int, scales: tuple[float, float, float], zy: int
+) -> None:
+    from kernels.oracle import float32, nearest_even
+
+    f = arithmetic.add_factors((scales[0], za), (scales[1], zb), (scales[2], zy), "float")
+    got = int(arithmetic.add(np.array([a]), np.array([b]), f, zy, -128, 127)[0])
+    first = float32(Fraction(f.offset) + a * Fraction(f.a))
+    total = float32(first + b * Fraction(f.b))
+    assert got == min(max(nearest_even(total), -128), 127)
+
+
+@given(
+    a=st.integers(-128, 127), b=st.integers(-128, 127), za=st.integers(-128, 127), zb=st.integers(-128, 127),
+    scales=st.tuples(*[st.floats(2.0**-8, 1.0, width=32)] * 3), zy=st.integers(-128, 127),
+)  # fmt: skip
+def test_fixed_addition_fits_int32_and_is_close(
+    a: int, b: int, za: int, zb: int, scales: tuple[float, float, float], zy: int
+) -> None:
+    f = arithmetic.add_factors((scales[0], za), (scales[1], zb), (scales[2], zy), "fixed")
+    products = (a * int(f.a), b * int(f.b))
+    partial = [products[0], products[1], sum(products), sum(products) + int(f.offset)]
+    assert all(-(2**31) <= p < 2**31 for p in partial)
+    got = int(arithmetic.add(np.array([a]), np.array([b]), f, zy, -(2**20), 2**20)[0])
+    real = ((a - za) * Fraction(scales[0]) + (b - zb) * Fraction(scales[1])) / Fraction(scales[2]) + zy
+    assert abs(got - real) <= Fraction(1, 2) + abs(real - zy) / 2**18 + Fraction(512, 2**f.shift)
+
+
+@given(st.lists(st.integers(-128, 127), min_size=1, max_size=300), st.floats(2.0**-10, 0.5, width=32))
+def test_softmax_stays_in_range_and_sums_to_about_one(codes: list[int], scale: float) -> None:
+    table = arithmetic.softmax_table(scale, len(codes))
+    assert int(table.astype(np.int64)[0]) * len(codes) < 2**31
+    got = arithmetic.softmax(np.array(codes), table, 256, -128, -128, 127)
+    assert got.min() >= -128
+    assert got.max() <= 127
+    real = np.exp(np.float64(np.float32(scale)) * (np.array(codes) - max(codes)))
+    np.testing.assert_array_less(np.abs((got + 128) / 256 - np.minimum(real / real.sum(), 255 / 256)), 0.6 / 256)
