@@ -258,6 +258,23 @@ def show(build: Path, stage: str) -> None:
     click.echo(describe(build, stage))
 
 
+@main.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=None, help="SVG, PNG or PDF; default BUILD/plot.svg."
+)
+def plot(build: Path, output: Path | None) -> None:
+    """Draw a compilation: instructions per layer, and who lives where in the arena.
+
+    \b
+    Example:
+      tapc plot build/resnet8 -o resnet8.svg
+    """
+    from tapc.rerun import draw
+
+    click.echo(draw(build, output or build / "plot.svg"))
+
+
 @main.group(invoke_without_command=True)
 @JSON
 @click.pass_context

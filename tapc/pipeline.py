@@ -120,8 +120,7 @@ def compile(
     if output is not None:
         check_replaceable(Path(output).absolute())
     with stages.stage("import"):
-        source = model if not isinstance(model, Path) else str(model)
-        network_model = load(source, weights=weights, input_shape=input_shape, seed=options.seed)
+        network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed)
     destination = Path(output) if output is not None else Path("build") / network_model.name
     with replaced_folder(destination) as folder:
         with stages.stage("data"):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from tapc.board import load_board
 from tapc.data import Samples, load_samples
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
-from tapc.errors import DataError, MismatchError
+from tapc.errors import DataError, MismatchError, OutputError, UsageError
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.output import MARKER
@@ -46,7 +47,7 @@ class Build:
     """A build folder, read back."""
 
     folder: Path
-    report: dict[str, object]
+    report: dict[str, Any]
     model: onnx.ModelProto
 
     @property
@@ -157,3 +158,25 @@ def describe(folder: Path, stage: str) -> str:
     for b in sorted(plan.buffers, key=lambda b: (b.first, plan.offsets[b.name])):
         lines.append(f"{plan.offsets[b.name]:8} {b.size:8}  {b.first:3}..{b.last:<3}   {b.name}")
     return "\n".join(lines)
+
+
+def draw(folder: Path, output: Path) -> Path:
+    """Draw a build and return the picture's path.
+
+    Raises
+    ------
+    UsageError
+        The suffix is none of .svg, .png, .pdf.
+    OutputError
+        The file cannot be written.
+    """
+    from tapc.report.plot import plot_build
+
+    if output.suffix not in (".svg", ".png", ".pdf"):
+        raise UsageError(f"cannot draw {output}: name a .svg, .png or .pdf file")
+    build = open_build(folder)
+    try:
+        plot_build(build.report, build.lowered(), output)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
+    return output

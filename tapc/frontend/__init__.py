@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from numpy.typing import NDArray
@@ -13,13 +13,16 @@ from tapc.frontend.canonical import OPERATORS, canonicalize
 from tapc.frontend.model import FloatModel, Imported
 from tapc.frontend.verify import source_error
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = ["OPERATORS", "FloatModel", "canonicalize", "load"]
 
 _CALLABLE = re.compile(r".+\.py:[A-Za-z_]\w*")
 
 
 def load(
-    source: str,
+    source: "str | Path | nn.Module",
     *,
     weights: Path | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -30,8 +33,8 @@ def load(
 
     Parameters
     ----------
-    source : str
-        Zoo name, `file.py:callable`, `file.onnx` or `file.tflite`.
+    source : str, pathlib.Path or torch.nn.Module
+        Zoo name, `file.py:callable`, `file.onnx`, `file.tflite`, or a module object.
     weights : pathlib.Path or None
         Weights for a torch module: safetensors or a torch state dict.
     input_shape : tuple of int or None
@@ -55,7 +58,12 @@ def load(
     DataError
         Missing or corrupt file, NaN weights, or a graph that does not compute what the source computes.
     """
-    imported = _read(source, weights, input_shape, seed)
+    if isinstance(source, str | Path):
+        name = str(source)
+        imported = _read(name, weights, input_shape, seed)
+    else:
+        name = type(source).__name__
+        imported = _read_module(source, weights, input_shape)
     graph = canonicalize(imported.graph)
     error = source_error(graph, imported.run, samples, seed) if imported.run is not None else None
     (inlet,), (outlet,) = graph.graph.input, graph.graph.output
@@ -66,12 +74,27 @@ def load(
         input_shape=_shape(inlet),
         output_name=outlet.name,
         output_shape=_shape(outlet),
-        source=source,
+        source=name,
         source_error=error,
         pixel_scale=imported.pixel_scale,
         labels=imported.labels,
         provenance=imported.provenance,
     )
+
+
+def _read_module(module: "nn.Module", weights: Path | None, input_shape: tuple[int, ...] | None) -> Imported:
+    """Read a module object."""
+    from tapc.frontend.torch_source import import_module
+
+    name = type(module).__name__
+    if not hasattr(module, "state_dict"):
+        raise UsageError(f"cannot compile an object of type {name}; give a name, a file or a torch.nn.Module")
+    shape = input_shape or getattr(module, "input_shape", None)
+    if shape is None:
+        raise UsageError(f"{name}: the input shape is unknown; pass input_shape=(1, C, H, W)")
+    if weights is not None:
+        zoo.load_weights(module, weights)
+    return import_module(module, tuple(shape), name, f"torch module {name}")
 
 
 def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:

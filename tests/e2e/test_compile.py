@@ -225,3 +225,20 @@ def test_library_builds_with_cmake_and_equals_the_reference(build: Path, tmp_pat
     output = subprocess.run([str(tmp_path / "tapc_example")], input=data, stdout=subprocess.PIPE, check=True).stdout
     expected = execute(network.program, codes)
     np.testing.assert_array_equal(np.frombuffer(output, np.int8).reshape(expected.shape), expected)
+
+
+def test_a_module_object_compiles(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.BatchNorm2d(8), torch.nn.ReLU6(), torch.nn.Flatten(),
+        torch.nn.Linear(8 * 5 * 5, 4),
+    )  # fmt: skip
+    result = tapc.compile(
+        module, board="pico", data="random", input_shape=(1, 3, 10, 10), output=tmp_path / "b",
+        options=few(OPTIONS["w4a8"]),
+    )  # fmt: skip
+    assert result.report.exact
+    assert result.report.source_error is not None
+    assert result.report.source_error < 1e-4

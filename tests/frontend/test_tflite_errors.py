@@ -1,11 +1,15 @@
 """TFLite files that are refused say which operator or tensor, why, and what to do."""
 
+import contextlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from frontend.tflite_builder import TfliteBuilder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tapc.errors import DataError, TapcError, UnsupportedError
 from tapc.frontend import load
@@ -147,10 +151,25 @@ def test_truncations_are_reported(tmp_path: Path) -> None:
             load(str(path))
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(8, 10_000), st.integers(0, 255)), min_size=1, max_size=3))
+def test_damaged_files_never_escape_as_other_errors(flips: list[tuple[int, int]], tmp_path: Path) -> None:
+    builder = TfliteBuilder(1, 4, 3, 2)
+    image = builder.conv(builder.input, 3, (2, 2), (1, 4, 3, 3))
+    blob = bytearray(builder.finish(builder.dense(builder.reshape(image, 1, 36), 4)))
+    for position, value in flips:
+        blob[8 + position % (len(blob) - 8)] = value
+    path = tmp_path / "flipped.tflite"
+    path.write_bytes(blob)
+    with contextlib.suppress(TapcError), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+        load(str(path))
+
+
 def test_missing_runtime_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = TfliteBuilder(*IMAGE)
     path = write(builder, relu(builder), folder=tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     loaded = load(path)
     assert loaded.source_error is None
     assert "not checked: ai-edge-litert is missing (pip install ai-edge-litert)" in loaded.provenance

@@ -1,6 +1,5 @@
 """Small edits of an onnx-ir graph that the canonicalization passes share."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -103,16 +102,6 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
     """Return the only node that reads a value, or None if several do or it is the graph's output."""
     uses = tuple(value.uses())
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
-
-
-def graph_of(node: ir.Node) -> ir.Graph:
-    """Return the graph that holds a node."""
-    return _graph(node)
-
-
-def elements(value: ir.Value) -> int:
-    """Return the number of elements of a value with a static shape."""
-    return math.prod(shape(value))
 
 
 def _graph(node: ir.Node) -> ir.Graph:

@@ -1,0 +1,104 @@
+"""The cost model: exact counts as features, a fit that recovers planted costs, predictions near measurements."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graph_builder import residual
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapc.cost.features import code_features, inside_taps, instruction_features
+from tapc.cost.fit import measure, solve
+from tapc.cost.layers import NetworkCost
+from tapc.cost.model import CostModel, load_coefficients
+from tapc.cost.sample import random_program
+from tapc.errors import DataError
+from tapc.kernels.conv import Window
+from tapc.kernels.layout import Plane
+from tapc.lower.from_onnx import program_from_onnx
+from tapc.lower.steps import steps_of
+from tapc.network_analysis import analyse
+from tapc.quantize import calibrate, quantize, uniform_bits
+from tapc.target import load_target, target_names
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2))
+def test_inside_taps_by_counting(height: int, width: int, kernel: int, stride_y: int, stride_x: int, pad: int) -> None:
+    pad = min(pad, kernel - 1)
+    if height + 2 * pad < kernel or width + 2 * pad < kernel:
+        return
+    oh, ow = (height + 2 * pad - kernel) // stride_y + 1, (width + 2 * pad - kernel) // stride_x + 1
+    window = Window(kernel, kernel, stride_y, stride_x, pad, pad)
+    rows = taps = 0
+    for oy in range(oh):
+        for ox in range(ow):
+            inside_y = [ky for ky in range(kernel) if 0 <= oy * stride_y - pad + ky < height]
+            inside_x = [kx for kx in range(kernel) if 0 <= ox * stride_x - pad + kx < width]
+            rows += len(inside_y)
+            taps += len(inside_y) * len(inside_x)
+    assert inside_taps(Plane(height, width, 1, 8), Plane(oh, ow, 1, 8), window) == (rows, taps)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=20)
+def test_fit_recovers_planted_costs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    planted = {f"part{i}": float(rng.integers(1, 50)) for i in range(4)}
+    rows = [{k: float(rng.integers(0, 100)) for k in planted} | {"part0": 1.0} for _ in range(30)]
+    found = solve(rows, [sum(n * planted[k] for k, n in row.items()) for row in rows])
+    assert found == pytest.approx(planted, rel=1e-2, abs=0.05)
+
+
+@pytest.mark.parametrize("core", target_names())
+def test_every_core_has_a_fit_with_known_error(core: str) -> None:
+    coefficients = load_coefficients(load_target(core).cost)
+    assert coefficients.core == core
+    assert coefficients.kernels >= 300
+    assert coefficients.instruction_error < 0.10
+    assert f"{coefficients.instruction_error:.1%}" in CostModel(coefficients).provenance
+
+
+@pytest.mark.parametrize(("core", "board"), [("cortex-m7", "stm32h7"), ("cortex-m0plus", "pico")])
+def test_predictions_are_near_fresh_measurements(core: str, board: str) -> None:
+    """Kernels that the fit has not seen, measured now; the average must be as good as the stored error says."""
+    target = load_target(core)
+    model = CostModel(load_coefficients(target.cost))
+    batch = measure(target, board, 25, seed=123456)
+    errors = [abs(model.instructions(m.spec) - m.instructions) / m.instructions for m in batch.kernels]
+    assert np.mean(errors) < 2 * model.coefficients.instruction_error + 0.05
+    weight = sum(m.instructions for m in batch.kernels)
+    assert abs(sum(model.instructions(m.spec) for m in batch.kernels) - weight) < 0.1 * weight
+
+
+def test_features_cover_every_kernel() -> None:
+    for step in steps_of(random_program(80, "float", 7)):
+        assert instruction_features(step.spec)
+        assert sum(code_features(step.spec).values()) >= 1
+
+
+def test_damaged_cost_file(tmp_path: Path) -> None:
+    (tmp_path / "cost.json").write_text(json.dumps({"core": "x"}))
+    with pytest.raises(DataError, match=r"tapc\.cost\.fit"):
+        load_coefficients(tmp_path / "cost.json")
+
+
+def test_fewer_bits_cost_less_flash_and_ram() -> None:
+    model = residual()
+    network = analyse(model.onnx, "net")
+    x = np.random.default_rng(0).random(
+        (8, *[d.dim_value for d in model.onnx.graph.input[0].type.tensor_type.shape.dim][1:]), np.float32
+    )
+    calibration = calibrate(model, x, seed=0)
+    eight = uniform_bits(network, 8, 8)
+    program = program_from_onnx(quantize(model, network, eight, calibration, x=x).onnx, "net", "float")
+    cost = NetworkCost(program, network, CostModel(load_coefficients(load_target("cortex-m7").cost)))
+    layer = max(network.layers, key=lambda item: item.parameters)
+    flash = [cost.flash_bytes(layer, bits, 8, 8) for bits in (2, 4, 8)]
+    assert flash == sorted(flash)
+    low = {i: 8 if group.interface else 4 for i, group in enumerate(network.groups)}
+    assert cost.ram(low).bytes < cost.ram(eight.activations).bytes
+    whole, _ = cost.whole(eight)
+    separate = cost.fixed()[0] + sum(cost.flash_bytes(layer, 8, 8, 8) for layer in network.layers)
+    assert whole <= separate
