@@ -1,12 +1,8 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tapc import zoo
 from tapc.allocate import Allocation
@@ -14,22 +10,23 @@ from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples, find_data, load_samples, random_samples
 from tapc.decide import decide
-from tapc.device import DeviceRun, QemuRunner
-from tapc.device.verify import Verification, device_inputs, verify
+from tapc.device import QemuRunner
+from tapc.device.verify import device_inputs, verify
 from tapc.errors import DataError, MismatchError
 from tapc.firmware import FirmwareImages, build_firmware
-from tapc.frontend import FloatModel, load
+from tapc.frontend import FloatModel, load, source_error
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.network_analysis import analyse
 from tapc.options import Options
-from tapc.output import check_replaceable, replaced_folder
+from tapc.output import MARKER, check_replaceable, replaced_folder
 from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
-from tapc.report import Report, make_report
+from tapc.report import Compilation, Measured, Report, make_report
 from tapc.target import Target, load_target
 
 EXACT_SAMPLES = 4
+CHECKED_SAMPLES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +59,6 @@ class Result:
     quantized: QuantizedModel
     allocation: Allocation
     lowered: Lowered
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """Outputs of the float network, the ONNX and the device over the same samples."""
-
-    float_logits: NDArray[np.float32] | None = None
-    onnx_logits: NDArray[np.float32] | None = None
-    run: DeviceRun | None = None
-    verification: Verification | None = None
-    test: Samples | None = field(default=None)
 
 
 def compile(
@@ -125,6 +111,7 @@ def compile(
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
             samples = load_data(network_model, data, options, pixel_scale)
+            network_model = check_on(network_model, samples.calibration, options.seed)
         with stages.stage("calibrate"):
             network = analyse(network_model.onnx, network_model.name)
             calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
@@ -139,33 +126,29 @@ def compile(
         with stages.stage("lower"):
             lowered = lower(quantized.onnx, network_model.name, target.requantize, seed=options.seed)
         images = build(lowered, quantized, silicon, target, folder, stages)
-        measured = _Measured(test=samples.test)
+        measured = None
         if options.simulate:
             measured = measure(network_model, quantized, lowered, images, target, samples.test, stages)
         report = make_report(
-            version=version("tapc"),
-            model=network_model,
-            board=silicon,
-            network=network,
-            lowered=lowered,
-            allocation=allocation,
-            sensitivity=decision.sensitivity,
-            proxy=options.proxy,
-            cost=CostModel(load_coefficients(target.cost)),
-            images=images,
-            run=measured.run,
-            verification=measured.verification,
-            test=samples.test,
-            float_logits=measured.float_logits,
-            onnx_logits=measured.onnx_logits,
-            pixel_scale=network_model.pixel_scale if pixel_scale is None else pixel_scale,
-            data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
-            limits=(options.flash, options.ram),
-            seed=options.seed,
-            warnings=samples.warnings,
-            seconds=stages.seconds,
+            Compilation(
+                model=network_model,
+                board=silicon,
+                network=network,
+                allocation=allocation,
+                sensitivity=decision.sensitivity,
+                lowered=lowered,
+                cost=CostModel(load_coefficients(target.cost)),
+                images=images,
+                test=samples.test,
+                data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
+                pixel_scale=network_model.pixel_scale if pixel_scale is None else pixel_scale,
+                options=options,
+                measured=measured,
+                warnings=samples.warnings,
+                seconds=stages.seconds,
+            )
         )
-        (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+        (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
     return Result(report, destination, network_model, quantized, allocation, lowered)
 
 
@@ -207,6 +190,20 @@ def load_data(model: FloatModel, data: str | Path | None, options: Options, pixe
     return Data(calibration, test, warnings)
 
 
+def check_on(model: FloatModel, samples: Samples, seed: int) -> FloatModel:
+    """Compare the canonical graph with the source's runtime on samples as well; return the larger error.
+
+    Raises
+    ------
+    DataError
+        They differ by more than rounding.
+    """
+    if model.run is None or model.source_error is None:
+        return model
+    error = source_error(model.onnx, model.run, samples.x[:CHECKED_SAMPLES], seed)
+    return replace(model, source_error=max(error, model.source_error))
+
+
 def build(
     lowered: Lowered, quantized: QuantizedModel, board: Board, target: Target, folder: Path, stages: Stages
 ) -> FirmwareImages:
@@ -232,7 +229,7 @@ def measure(
     target: Target,
     test: Samples,
     stages: Stages,
-) -> _Measured:
+) -> Measured:
     """Run the twin on all evaluation samples and compare it with the reference executor and onnxruntime.
 
     Raises
@@ -252,4 +249,4 @@ def measure(
     with stages.stage("evaluate"):
         float_logits = evaluate(model.onnx, test, optimized=True)
         onnx_logits = evaluate(quantized.onnx, test, optimized=quantized.optimizable)
-    return _Measured(float_logits, onnx_logits, run, verification, test)
+    return Measured(run, verification, float_logits, onnx_logits)

@@ -16,7 +16,7 @@ from tapc.frontend.verify import source_error
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["OPERATORS", "FloatModel", "canonicalize", "load"]
+__all__ = ["OPERATORS", "FloatModel", "canonicalize", "load", "source_error"]
 
 _CALLABLE = re.compile(r".+\.py:[A-Za-z_]\w*")
 
@@ -79,6 +79,7 @@ def load(
         pixel_scale=imported.pixel_scale,
         labels=imported.labels,
         provenance=imported.provenance,
+        run=imported.run,
     )
 
 

@@ -1,7 +1,7 @@
 """What every importer hands over, and what the frontend returns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -35,6 +35,8 @@ class FloatModel:
         Class names, where known.
     provenance : str
         Where the graph comes from and what `source_error` was measured against.
+    run : callable or None
+        The source in its own runtime, for a comparison on further inputs.
     """
 
     name: str
@@ -48,6 +50,7 @@ class FloatModel:
     pixel_scale: float
     labels: tuple[str, ...] | None
     provenance: str
+    run: Runner | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

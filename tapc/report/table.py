@@ -88,7 +88,11 @@ def print_report(report: Report, console: Console) -> None:
             f"[green]bit-exact[/]: every layer of {report.exact_samples} samples and the output of all {a.samples} "
             "equal the reference executor"
         )
-    error = "not measured" if report.source_error is None else f"max abs error {report.source_error:.3g}"
+    error = (
+        "not measured"
+        if report.source_error is None
+        else f"max abs error {report.source_error:.3g} on random and calibration inputs"
+    )
     console.print(f"source: {report.source} ({error})")
     alloc = report.allocation
     console.print(f"allocation: proxy {alloc.proxy}, {alloc.status}, bound {alloc.bound:.4g}, gap {alloc.gap:.2%}")
