@@ -23,6 +23,15 @@ def test_requantization_is_exact(mode: str, acc: int, ratio: float, zero: int) -
 
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])
+@given(half=st.integers(-200, 200), shift=st.integers(1, 12))
+def test_ties_round_as_the_mode_says(mode: str, half: int, shift: int) -> None:
+    acc = (2 * half + 1) << (shift - 1)
+    m = arithmetic.multipliers(np.array([2.0**-shift], np.float32), mode)
+    got = int(arithmetic.requantize(np.array([acc]), m, 0, -1000, 1000)[0])
+    assert got == (half + half % 2 if mode == "float" else half + 1)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
 @given(acc=st.integers(-(2**20), 2**20), ratio=st.floats(2.0**-12, 2.0**-4, width=32))
 def test_both_modes_are_within_half_a_step_and_a_little(mode: str, acc: int, ratio: float) -> None:
     m = arithmetic.multipliers(np.array([ratio], np.float32), mode)

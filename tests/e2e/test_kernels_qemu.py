@@ -20,7 +20,7 @@ from tapc.target import load_target
 
 
 @pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "pico"])
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_chains_of_convolutions(board_name: str, data: st.DataObject) -> None:
     board = load_board(board_name)
