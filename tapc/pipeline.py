@@ -9,22 +9,24 @@ from tapc.allocate import Allocation
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples, find_data, load_samples, random_samples
-from tapc.decide import decide
+from tapc.decide import Decision, decide
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
-from tapc.errors import DataError, MismatchError
+from tapc.errors import BudgetError, DataError, MismatchError
 from tapc.firmware import FirmwareImages, build_firmware
 from tapc.frontend import FloatModel, load, source_error
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
+from tapc.network import Network
 from tapc.network_analysis import analyse
 from tapc.options import Options
 from tapc.output import MARKER, check_replaceable, replaced_folder
 from tapc.progress import Stages
-from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
+from tapc.quantize import Calibration, QuantizedModel, calibrate, evaluate, quantize
 from tapc.report import Compilation, Measured, Report, make_report
 from tapc.target import Target, load_target
 
+ATTEMPTS = 4
 EXACT_SAMPLES = 4
 CHECKED_SAMPLES = 8
 
@@ -115,41 +117,97 @@ def compile(
         with stages.stage("calibrate"):
             network = analyse(network_model.onnx, network_model.name)
             calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
-        with stages.stage("allocate"):
-            decision = decide(network_model, network, calibration, samples.calibration.x, silicon, target, options)
-            allocation = decision.allocation
-        with stages.stage("quantize"):
-            quantized = quantize(
-                network_model, network, allocation.bits, calibration,
-                x=samples.calibration.x, rounding=options.rounding,
-            )  # fmt: skip
-        with stages.stage("lower"):
-            lowered = lower(quantized.onnx, network_model.name, target.requantize, seed=options.seed)
-        images = build(lowered, quantized, silicon, target, folder, stages)
-        measured = None
-        if options.simulate:
-            measured = measure(network_model, quantized, lowered, images, target, samples.test, stages)
+        attempt = within_budgets(network_model, network, calibration, samples, silicon, target, folder, options, stages)
         report = make_report(
             Compilation(
                 model=network_model,
                 board=silicon,
                 network=network,
-                allocation=allocation,
-                sensitivity=decision.sensitivity,
-                lowered=lowered,
+                allocation=attempt.decision.allocation,
+                sensitivity=attempt.decision.sensitivity,
+                lowered=attempt.lowered,
                 cost=CostModel(load_coefficients(target.cost)),
-                images=images,
+                images=attempt.images,
                 test=samples.test,
                 data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
                 pixel_scale=network_model.pixel_scale if pixel_scale is None else pixel_scale,
                 options=options,
-                measured=measured,
+                measured=attempt.measured,
                 warnings=samples.warnings,
                 seconds=stages.seconds,
             )
         )
         (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
-    return Result(report, destination, network_model, quantized, allocation, lowered)
+    allocation = attempt.decision.allocation
+    return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One pass from bits to measurements."""
+
+    decision: Decision
+    quantized: QuantizedModel
+    lowered: Lowered
+    images: FirmwareImages
+    measured: Measured | None
+
+
+def within_budgets(
+    model: FloatModel,
+    network: Network,
+    calibration: Calibration,
+    samples: Data,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> Attempt:
+    """Decide, build and measure; where the measurement misses a budget that the prediction met, decide again.
+
+    Raises
+    ------
+    BudgetError
+        The predictions fit but no built image does: names the smallest measured one.
+    """
+    tightened = options
+    best: list[tuple[int, float]] = []
+    for _ in range(ATTEMPTS):
+        try:
+            with stages.stage("allocate"):
+                decision = decide(model, network, calibration, samples.calibration.x, board, target, tightened)
+        except BudgetError:
+            if not best:
+                raise
+            break
+        with stages.stage("quantize"):
+            quantized = quantize(
+                model, network, decision.allocation.bits, calibration,
+                x=samples.calibration.x, rounding=options.rounding,
+            )  # fmt: skip
+        with stages.stage("lower"):
+            lowered = lower(quantized.onnx, model.name, target.requantize, seed=options.seed)
+        images = build(lowered, quantized, board, target, folder, stages)
+        measured = None
+        if options.simulate:
+            measured = measure(model, quantized, lowered, images, target, samples.test, stages)
+        flash: int = images.memory.flash
+        instructions: float = measured.run.instructions if measured else 0
+        excess_flash: int = max(0, flash - (options.flash or board.flash.size))
+        excess_latency: float = max(0.0, instructions - options.latency) if options.latency else 0.0
+        if not excess_flash and not excess_latency:
+            return Attempt(decision, quantized, lowered, images, measured)
+        best.append((flash, instructions))
+        tightened = replace(
+            tightened,
+            flash=(tightened.flash or board.flash.size) - excess_flash,
+            latency=tightened.latency - excess_latency if tightened.latency else None,
+        )
+    least_flash, least_instructions = min(best)
+    wanted = f"{least_flash} bytes of flash" + (f", {least_instructions:.0f} instructions" if options.latency else "")
+    advice = f"--flash {least_flash}" + (f" --latency {least_instructions:.0f}" if options.latency else "")
+    raise BudgetError(f"the bits that fit by prediction do not fit as measured: {wanted}; allow at least {advice}")
 
 
 def load_data(model: FloatModel, data: str | Path | None, options: Options, pixel_scale: float | None) -> Data:
@@ -176,15 +234,28 @@ def load_data(model: FloatModel, data: str | Path | None, options: Options, pixe
         high = 1.0 if scale == 1.0 else 255.0 * scale
         draws = [random_samples(model.input_shape, n, options.seed + i, 0.0, high)
                  for i, n in enumerate((options.calibration, options.eval))]  # fmt: skip
-        return Data(draws[0], draws[1], warnings)
-    if not path.exists():
-        raise DataError(f"data {path}: no such file or folder")
-    calibration = load_samples(
-        path, model.input_shape, pixel_scale=scale, count=options.calibration, split="calibration", seed=options.seed
+        if options.test_data is None:
+            return Data(draws[0], draws[1], warnings)
+    for file in (path, options.test_data):
+        if file is not None and not file.exists():
+            raise DataError(f"data {file}: no such file or folder")
+    calibration = (
+        draws[0]
+        if path is None
+        else load_samples(
+            path,
+            model.input_shape,
+            pixel_scale=scale,
+            count=options.calibration,
+            split="calibration",
+            seed=options.seed,
+        )
     )
     separate = options.test_data is not None
+    source = options.test_data or path
+    assert source is not None
     test = load_samples(
-        options.test_data or path, model.input_shape, pixel_scale=scale, count=options.eval,
+        source, model.input_shape, pixel_scale=scale, count=options.eval,
         split="all" if separate else "test", seed=options.seed,
     )  # fmt: skip
     return Data(calibration, test, warnings)
@@ -212,7 +283,7 @@ def build(
 
     with stages.stage("generate C"):
         onnx.save(quantized.onnx, folder / "model.onnx")
-        (folder / "lib").mkdir()
+        (folder / "lib").mkdir(exist_ok=True)
         lowered.library().write(folder / "lib")
     with stages.stage("build firmware"):
         import tempfile

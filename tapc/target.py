@@ -136,6 +136,6 @@ def load_target(name: str) -> Target:
         optimization=content.optimization,
         sources=tuple(_find(source, folders, toml) for source in content.sources),
         linker=_find(content.linker, folders, toml),
-        cost=toml.parent / "cost.json",
+        cost=toml.parent / "cost.toml",
         qemu=content.qemu,
     )

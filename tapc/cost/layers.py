@@ -73,5 +73,5 @@ class NetworkCost:
         names = {layer.name for layer in self._network.layers}
         steps = steps_of(self._program)
         others = [step for step in steps if step.op.name not in names]
-        calls = self._model.coefficients.step_bytes * (len(steps) - len(others))
+        calls = self._model.call_bytes([step for step in steps if step.op.name in names])
         return round(self._model.flash(others) + calls), self._model.total_instructions(others)

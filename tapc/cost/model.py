@@ -1,6 +1,6 @@
 """The cost model of a core: flash, instructions and their provenance, before anything is compiled."""
 
-import json
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from tapc.lower.steps import Spec, Step
 
 
 class Coefficients(BaseModel):
-    """Fitted numbers of a core, as `tapc.cost.fit` writes them to targets/CORE/cost.json.
+    """Fitted numbers of a core, as `tapc.cost.fit` writes them to targets/CORE/cost.toml.
 
     Attributes
     ----------
@@ -25,8 +25,10 @@ class Coefficients(BaseModel):
         Part -> instructions per execution.
     code : dict of str to float
         Part -> bytes.
-    runtime_bytes, step_bytes : float
-        Code beside the kernels: start-up and C library, and the call of each step.
+    runtime_bytes : float
+        Code beside kernels and calls: start-up and C library.
+    step_bytes, argument_bytes : float
+        Code of a kernel's call, and of each of its arguments.
     stack_bytes, data_bytes : int
         Deepest stack of all kernels, and static variables beside the arena.
     kernels : int
@@ -44,6 +46,7 @@ class Coefficients(BaseModel):
     code: dict[str, float]
     runtime_bytes: float
     step_bytes: float
+    argument_bytes: float
     stack_bytes: int
     data_bytes: int
     kernels: int
@@ -52,7 +55,7 @@ class Coefficients(BaseModel):
 
 
 def load_coefficients(path: Path) -> Coefficients:
-    """Read cost.json.
+    """Read cost.toml.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def load_coefficients(path: Path) -> Coefficients:
         The file is missing or not valid.
     """
     try:
-        return Coefficients.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Coefficients.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise DataError(f"cost model {path}: {error}; fit it with: python -m tapc.cost.fit CORE") from error
 
@@ -101,12 +104,17 @@ class CostModel:
         """Return the exact bytes of a step's constants."""
         return sum(c.bytes for c in step.constants.values())
 
+    def call_bytes(self, steps: Sequence[Step]) -> float:
+        """Predict the code that calls the kernels."""
+        c = self.coefficients
+        return sum(c.step_bytes + c.argument_bytes * step.arguments for step in steps)
+
     def flash(self, steps: Sequence[Step]) -> int:
         """Predict the flash of a whole image: constants, each distinct kernel once, calls, and the runtime."""
         kernels = {step.spec for step in steps}
         code = sum(self.code_bytes(spec) for spec in kernels)
         constants = sum(self.constant_bytes(step) for step in steps)
-        return round(constants + code + self.coefficients.runtime_bytes + len(steps) * self.coefficients.step_bytes)
+        return round(constants + code + self.coefficients.runtime_bytes + self.call_bytes(steps))
 
     def total_instructions(self, steps: Sequence[Step]) -> int:
         """Predict the instructions of one inference."""

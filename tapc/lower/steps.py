@@ -104,6 +104,11 @@ class Step:
     distance: dict[str, int] = field(default_factory=dict)
 
     @property
+    def arguments(self) -> int:
+        """Arguments of the call, before unused ones are dropped."""
+        return len(self.tensors) + len(self.constants) + len(self.scalars) + bool(self.spec.scratch_bytes)
+
+    @property
     def output(self) -> str:
         """Tensor that the step writes."""
         return self.tensors["y"]

@@ -1,6 +1,5 @@
 """The cost model: exact counts as features, a fit that recovers planted costs, predictions near measurements."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +78,9 @@ def test_features_cover_every_kernel() -> None:
 
 
 def test_damaged_cost_file(tmp_path: Path) -> None:
-    (tmp_path / "cost.json").write_text(json.dumps({"core": "x"}))
+    (tmp_path / "cost.toml").write_text('core = "x"\n')
     with pytest.raises(DataError, match=r"tapc\.cost\.fit"):
-        load_coefficients(tmp_path / "cost.json")
+        load_coefficients(tmp_path / "cost.toml")
 
 
 def test_fewer_bits_cost_less_flash_and_ram() -> None:

@@ -242,3 +242,26 @@ def test_a_module_object_compiles(tmp_path: Path) -> None:
     assert result.report.exact
     assert result.report.source_error is not None
     assert result.report.source_error < 1e-4
+
+
+def test_budgets_hold_as_measured(tmp_path: Path) -> None:
+    """Flash between the sizes at 8 and at 2 bits, and a latency: the built image meets both."""
+    onnx.save(residual().onnx, tmp_path / "net.onnx")
+
+    def measured(options: tapc.Options, name: str) -> tapc.Report:
+        return tapc.compile(
+            tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
+        ).report
+
+    large, small = (measured(few(OPTIONS[bits]), bits) for bits in ("w8a8", "w2a8"))
+    assert large.memory.flash.measured is not None
+    assert small.memory.flash.measured is not None
+    flash = (large.memory.flash.measured + small.memory.flash.measured) // 2
+    latency = max(large.instructions or 0, small.instructions or 0) * 1.1
+    for limit in (flash, small.memory.flash.measured + 8):
+        report = measured(tapc.Options(flash=limit, latency=latency, calibration=16, eval=4), f"b{limit}")
+        assert report.memory.flash.measured is not None
+        assert report.instructions is not None
+        assert report.memory.flash.measured <= limit
+        assert report.instructions <= latency
+        assert report.exact

@@ -194,8 +194,11 @@ def _finish(work: ir.Model, output: str) -> onnx.ModelProto:
     result.graph.doc_string = ""
     del result.graph.value_info[:]
     del result.graph.metadata_props[:]
-    checker.check_model(result, full_check=True)
-    return shape_inference.infer_shapes(result, strict_mode=True)
+    try:
+        checker.check_model(result, full_check=True)
+        return shape_inference.infer_shapes(result, strict_mode=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        raise DataError(f"the graph's shapes do not fit together: {error}") from error
 
 
 def _check_result(node: ir.Node) -> None:
