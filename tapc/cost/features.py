@@ -46,28 +46,10 @@ def instruction_features(spec: Spec) -> Features:
     if isinstance(spec, ConvSpec):
         return _conv(spec)
     if isinstance(spec, DepthwiseSpec):
-        rows, taps = inside_taps(spec.x, spec.y, spec.window)
-        channels = spec.y.channels
-        multiplied = "m" if channels != spec.x.channels else ""
-        part = f"depthwise{multiplied}_w{spec.w_bits}a{spec.x.bits}"
-        return {
-            f"{part}_tap": taps * channels,
-            f"{part}_row": rows * channels,
-            f"{part}_code_o{spec.y.bits}": spec.y.pixels * channels,
-            "window_pixel": spec.y.pixels,
-            "call": 1,
-        }
+        multiplied = "m" if spec.y.channels != spec.x.channels else ""
+        return _window(spec, f"depthwise{multiplied}_w{spec.w_bits}a{spec.x.bits}")
     if isinstance(spec, PoolSpec):
-        rows, taps = inside_taps(spec.x, spec.y, spec.window)
-        channels = spec.y.channels
-        part = f"pool_{spec.op}_a{spec.x.bits}"
-        return {
-            f"{part}_tap": taps * channels,
-            f"{part}_row": rows * channels,
-            f"{part}_code_o{spec.y.bits}": spec.y.pixels * channels,
-            "window_pixel": spec.y.pixels,
-            "call": 1,
-        }
+        return _window(spec, f"pool_{spec.op}_a{spec.x.bits}")
     if isinstance(spec, SoftmaxSpec):
         return {f"softmax_a{spec.x.bits}o{spec.y.bits}": spec.x.pixels * spec.x.channels, "call": 1}
     if isinstance(spec, AddSpec):
@@ -77,6 +59,19 @@ def instruction_features(spec: Spec) -> Features:
         fill = {f"fill_o{spec.y.bits}": spec.y.pixels * spec.y.channels} if spec.fill else {}
         return {f"move_{spec.order}_a{spec.x.bits}o{spec.y.bits}": count, **fill, "call": 1}
     raise TypeError(f"no cost features for {type(spec).__name__}")
+
+
+def _window(spec: DepthwiseSpec | PoolSpec, part: str) -> Features:
+    """Count the parts of a kernel that visits each window once per channel."""
+    rows, taps = inside_taps(spec.x, spec.y, spec.window)
+    channels = spec.y.channels
+    return {
+        f"{part}_tap": taps * channels,
+        f"{part}_row": rows * channels,
+        f"{part}_code_o{spec.y.bits}": spec.y.pixels * channels,
+        "window_pixel": spec.y.pixels,
+        "call": 1,
+    }
 
 
 def _conv(spec: ConvSpec) -> Features:
