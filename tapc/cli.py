@@ -94,7 +94,8 @@ def _print_json(data: Any) -> None:
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     table = Table(title=title, title_justify="left")
     for name in columns:
-        table.add_column(name, overflow="fold")
+        # Names stay whole so that they can be copied; prose gives way.
+        table.add_column(name, overflow="fold", no_wrap=name in ("name", "tool", "layer", "region"))
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
     Console().print(table)
@@ -218,7 +219,7 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
 
 @main.command()
 @click.argument("build", type=click.Path(path_type=Path))
-@click.option("--data", default=None, help="Samples; by default those of the compilation, else random codes.")
+@click.option("--data", default=None, help="Samples; random input codes by default.")
 @click.option("--samples", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--layers", is_flag=True, help="Compare every layer of every sample, not only of the first four.")
@@ -327,7 +328,11 @@ def show_board(name: str, as_json: bool) -> None:
     title = f"{board.name}: {board.description} ({target.arch}, requantization: {target.requantize})"
     _table(title, ("region", "kind", "origin", "bytes", "bytes/cycle", "holds"), rows)
     click.echo(f"simulators: {', '.join(board.simulators)}")
-    click.echo(f"cost {cost.provenance}" if cost else "no cost model yet: python -m tapc.cost.fit " + board.core)
+    click.echo(
+        f"cost {cost.provenance}"
+        if cost
+        else f"no cost model yet; fit one: python -m tapc.cost.fit {board.core} --board {board.name}"
+    )
 
 
 @main.command()

@@ -1,19 +1,15 @@
 """Which bits: sensitivities from a proxy, measured distortions, the core's costs, the board's budgets."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tapc.allocate import (
     Allocation,
-    AllocationError,
     AllocationOptions,
-    AllocationProblem,
-    Budgets,
     Overrides,
     build_problem,
     load_overrides,
     solve,
 )
-from tapc.allocate.diagnose import message
 from tapc.board import Board
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
@@ -93,33 +89,4 @@ def decide(
         fixed_latency=fixed_latency,
         regions={"flash": board.flash.name, "ram": board.arena_region.name},
     )
-    return Decision(sensitivity, solve_exactly(problem, cost))
-
-
-def solve_exactly(problem: AllocationProblem, cost: NetworkCost) -> Allocation:
-    """Solve, and where layers that share code make the difference, judge by the whole image.
-
-    The problem charges every layer its own code, although equal kernels share it: what fits there fits. When
-    nothing does, the smallest solution is measured whole before it is refused.
-    """
-    try:
-        return solve(problem)
-    except AllocationError as error:
-        violations = []
-        for violation in error.violations:
-            if violation.constraint not in ("flash", "latency"):
-                violations.append(violation)
-                continue
-            relaxed = solve(replace(problem, budgets=_with(problem.budgets, violation.constraint, violation.smallest)))
-            flash, latency = cost.whole(relaxed.bits)
-            needed = flash if violation.constraint == "flash" else latency
-            if needed <= violation.limit and len(error.violations) == 1:
-                return relaxed
-            violations.append(replace(violation, smallest=max(float(needed), violation.limit + 1)))
-        raise AllocationError(
-            message(problem, violations, error.alternatives), tuple(violations), error.alternatives
-        ) from error
-
-
-def _with(budgets: Budgets, constraint: str, limit: float) -> Budgets:
-    return replace(budgets, flash=int(limit)) if constraint == "flash" else replace(budgets, latency=limit)
+    return Decision(sensitivity, solve(problem))

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tapc import zoo
-from tapc.allocate import Allocation
+from tapc.allocate import Allocation, AllocationError
+from tapc.allocate.diagnose import revised
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples, find_data, load_samples, random_samples
@@ -172,15 +173,22 @@ def within_budgets(
         The predictions fit but no built image does: names the smallest measured one.
     """
     tightened = options
-    best: list[tuple[int, float]] = []
+    refused: AllocationError | None = None
     for _ in range(ATTEMPTS):
         try:
             with stages.stage("allocate"):
                 decision = decide(model, network, calibration, samples.calibration.x, board, target, tightened)
-        except BudgetError:
-            if not best:
-                raise
-            break
+        except AllocationError as error:
+            first = error.violations[0]
+            if refused is not None or first.constraint not in ("flash", "latency"):
+                raise refused or error from error
+            # The smallest by prediction may still fit as measured; if not, the message names what was measured.
+            refused = error
+            if first.constraint == "flash":
+                tightened = replace(options, flash=int(first.smallest))
+            else:
+                tightened = replace(options, latency=first.smallest)
+            continue
         with stages.stage("quantize"):
             quantized = quantize(
                 model, network, decision.allocation.bits, calibration,
@@ -192,22 +200,26 @@ def within_budgets(
         measured = None
         if options.simulate:
             measured = measure(model, quantized, lowered, images, target, samples.test, stages)
-        flash: int = images.memory.flash
-        instructions: float = measured.run.instructions if measured else 0
+        flash = images.memory.flash
+        instructions = measured.run.instructions if measured else 0
         excess_flash: int = max(0, flash - (options.flash or board.flash.size))
         excess_latency: float = max(0.0, instructions - options.latency) if options.latency else 0.0
         if not excess_flash and not excess_latency:
             return Attempt(decision, quantized, lowered, images, measured)
-        best.append((flash, instructions))
+        if refused is not None:
+            first = refused.violations[0]
+            measurement = flash if first.constraint == "flash" else instructions
+            limit = (options.flash if first.constraint == "flash" else options.latency) or first.limit
+            raise revised(refused, first.constraint, limit, max(measurement, first.smallest))
         tightened = replace(
             tightened,
             flash=(tightened.flash or board.flash.size) - excess_flash,
             latency=tightened.latency - excess_latency if tightened.latency else None,
         )
-    least_flash, least_instructions = min(best)
-    wanted = f"{least_flash} bytes of flash" + (f", {least_instructions:.0f} instructions" if options.latency else "")
-    advice = f"--flash {least_flash}" + (f" --latency {least_instructions:.0f}" if options.latency else "")
-    raise BudgetError(f"the bits that fit by prediction do not fit as measured: {wanted}; allow at least {advice}")
+    raise BudgetError(
+        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {excess_flash} bytes of flash and "
+        f"{excess_latency:.0f} instructions too many in the last; raise the budgets by as much"
+    )
 
 
 def load_data(model: FloatModel, data: str | Path | None, options: Options, pixel_scale: float | None) -> Data:

@@ -1,8 +1,9 @@
 """From a network, its sensitivities and a cost model to an allocation problem."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tapc.allocate.overrides import Overrides, ResolvedOverrides, resolve_overrides
@@ -23,6 +24,9 @@ PINNED_BITS = 8
 
 class CostModel(Protocol):
     """What a layer costs at given weight bits, input activation bits and output activation bits."""
+
+    def code(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> tuple[str, int]:
+        """Return the kernel that the layer runs, by a key that equal kernels share, and the bytes of its code."""
 
     def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> int:
         """Return the bytes of the layer's constants in flash."""
@@ -104,26 +108,34 @@ def build_problem(
         for i, group in enumerate(network.groups)
     )
     layers = []
+    kernels: dict[str, int] = {}
+    users: dict[str, set[str]] = defaultdict(set)
     for layer in network.layers:
         weight_bits, fixed_by = _weight_bits(layer, pinned, fixed, options)
         out_bits = max(groups[layer.output_group].allowed)
-        choices = tuple(
-            Choice(
-                w_bits=w,
-                a_bits=a,
-                loss=_loss(layer, sensitivity, distortion, w, a),
-                flash_bytes=cost.flash_bytes(layer, w, a, out_bits),
-                latency=cost.latency(layer, w, a, out_bits),
-                bops=layer.macs * w * a,
-            )
-            for a in groups[layer.input_group].allowed
-            for w in weight_bits
-        )
-        layers.append(LayerChoices(layer.name, layer.input_group, layer.parameters, choices, fixed_by))
+        choices = []
+        for a in groups[layer.input_group].allowed:
+            for w in weight_bits:
+                kernel, size = cost.code(layer, w, a, out_bits)
+                kernels[kernel] = size
+                users[kernel].add(layer.name)
+                loss = _loss(layer, sensitivity, distortion, w, a)
+                flash, latency = cost.flash_bytes(layer, w, a, out_bits), cost.latency(layer, w, a, out_bits)
+                choices.append(Choice(w, a, loss, flash, latency, layer.macs * w * a, kernel))
+        layers.append(LayerChoices(layer.name, layer.input_group, layer.parameters, tuple(choices), fixed_by))
+    shared = {kernel: size for kernel, size in kernels.items() if len(users[kernel]) > 1}
+    layers = [replace(layer, choices=tuple(_own(c, kernels, shared) for c in layer.choices)) for layer in layers]
     budgets = Budgets(options.flash, options.ram, options.latency, options.bops, options.target_bits)
     return AllocationProblem(
-        tuple(layers), groups, budgets, fixed_flash, fixed_latency, ram, latency_unit, dict(regions or {})
+        tuple(layers), groups, budgets, fixed_flash, fixed_latency, ram, latency_unit, dict(regions or {}), shared
     )
+
+
+def _own(choice: Choice, kernels: Mapping[str, int], shared: Mapping[str, int]) -> Choice:
+    """Charge a choice with its kernel's code where no other layer can use it."""
+    if choice.kernel in shared:
+        return choice
+    return replace(choice, flash_bytes=choice.flash_bytes + kernels[choice.kernel], kernel="")
 
 
 def _check_options(options: AllocationOptions) -> None:

@@ -1,6 +1,7 @@
 """Explain why no allocation meets the budgets: which one is too small, by how much, and what would work."""
 
 import math
+from dataclasses import replace
 
 from tapc.allocate.engine import QUANTITIES, Engine, Limits, Solution
 from tapc.allocate.problem import (
@@ -27,7 +28,7 @@ def diagnose(engine: Engine, limits: Limits) -> AllocationError:
     alone = [v for name in order if (v := _violation(engine, name, limits)) is not None]
     if alone:
         alone.sort(key=lambda violation: violation.smallest / max(violation.limit, 1e-9))
-        return AllocationError(message(engine.problem, alone, alternatives=True), tuple(alone), True)
+        return AllocationError(message(engine.problem, alone, alternatives=True), tuple(alone), True, engine.problem)
     kept: Limits = {}
     several: list[Violation] = []
     for name in order:
@@ -37,7 +38,17 @@ def diagnose(engine: Engine, limits: Limits) -> AllocationError:
         if best.value > limits[name]:
             kept[name] = best.value
             several.append(_describe(engine, name, best))
-    return AllocationError(message(engine.problem, several, alternatives=False), tuple(several), False)
+    text = message(engine.problem, several, alternatives=False)
+    return AllocationError(text, tuple(several), False, engine.problem)
+
+
+def revised(error: AllocationError, constraint: Constraint, limit: float, smallest: float) -> AllocationError:
+    """Return the same error with a constraint's original limit, and its smallest budget measured, not predicted."""
+    violations = [
+        replace(v, limit=limit, smallest=smallest) if v.constraint == constraint else v for v in error.violations
+    ]
+    text = message(error.problem, violations, alternatives=error.alternatives)
+    return AllocationError(text, tuple(violations), error.alternatives, error.problem)
 
 
 def _least(engine: Engine, name: Constraint, limits: Limits) -> Solution | None:

@@ -79,6 +79,9 @@ class Engine:
         }
         self._fixed = {"flash": problem.fixed_flash, "latency": problem.fixed_latency}
         self._group_column = {group: len(pairs) + k for k, group in enumerate(self.ram.free)}
+        first_kernel = len(pairs) + len(self._group_column)
+        self._kernel_column = {kernel: first_kernel + k for k, kernel in enumerate(sorted(problem.kernels))}
+        self._kernel_bytes = np.array([problem.kernels[kernel] for kernel in self._kernel_column], np.float64)
         self._structure = self._structural_rows()
         self._excluded: list[NDArray[np.intp]] = []
 
@@ -100,7 +103,9 @@ class Engine:
         """Return the sum of a quantity over the layers and its fixed part; exact for whole numbers below 2^53."""
         value = QUANTITIES[name]
         pairs = zip(self.problem.layers, choices, strict=True)
-        return math.fsum([*(value(layer, choice) for layer, choice in pairs), self._fixed.get(name, 0)])
+        shared = {choice.kernel for choice in choices if choice.kernel} if name == "flash" else set()
+        code = [self.problem.kernels[kernel] for kernel in shared]
+        return math.fsum([*(value(layer, choice) for layer, choice in pairs), *code, self._fixed.get(name, 0)])
 
     def exceeded(self, choices: Sequence[Choice], high: Groups, limits: Limits) -> list[str]:
         """Return the limits that an assignment breaks."""
@@ -153,7 +158,8 @@ class Engine:
         """One choice per layer; a free group has 8 bits exactly when the layers that read it chose so."""
         layers = self.problem.layers
         readers = [i for i, layer in enumerate(layers) if layer.input_group in self._group_column]
-        matrix = np.zeros((len(layers) + len(readers), len(self._columns) + len(self._group_column)))
+        width = len(self._columns) + len(self._group_column) + len(self._kernel_column)
+        matrix = np.zeros((len(layers) + len(readers), width))
         matrix[self._layer_of, np.arange(len(self._columns))] = 1
         wide = np.array([choice.a_bits == HIGH_BITS for choice in self._columns], bool)
         for row, i in enumerate(readers, start=len(layers)):
@@ -174,6 +180,8 @@ class Engine:
         room = self._slack(name, limit) - least
         if room < 0:
             return None
+        if name == "flash":
+            excess = np.r_[excess, np.zeros(len(self._group_column)), self._kernel_bytes]
         if self._whole(name):
             step = int(np.gcd.reduce(excess.astype(np.int64))) or 1
             return excess / step, math.floor(room / step) + 0.5
@@ -194,14 +202,20 @@ class Engine:
             row = self._row(name, limit)
             if row is None:
                 return None
-            column_upper[: len(self._columns)][row[0] > row[1]] = 0
-            rows.append(np.r_[row[0], np.zeros(width - len(self._columns))])
+            column_upper[: len(row[0])][row[0] > row[1]] = 0
+            rows.append(np.r_[row[0], np.zeros(width - len(row[0]))])
             upper.append(row[1])
         for cover in self.ram.covers(int(limits["ram"])) if "ram" in limits else []:
             if not cover:
                 return None
             rows.append(_indicator([self._group_column[group] for group in sorted(cover)], width))
             upper.append(len(cover) - 1)
+        for column, choice in enumerate(self._columns):
+            if choice.kernel:  # a chosen pair brings its kernel
+                link = _indicator([column], width)
+                link[self._kernel_column[choice.kernel]] = -1
+                rows.append(link)
+                upper.append(0)
         for columns in self._excluded:
             rows.append(_indicator(columns, width))
             upper.append(len(columns) - 1)
@@ -214,7 +228,8 @@ class Engine:
             return None
         matrix, lower, upper, column_upper = prepared
         excess = self._excess(name)
-        cost = np.r_[excess, np.full(len(self._group_column), _PER_WIDE_GROUP.get(name, 0.0))]
+        shared = self._kernel_bytes * (name == "flash")
+        cost = np.r_[excess, np.full(len(self._group_column), _PER_WIDE_GROUP.get(name, 0.0)), shared]
         while True:
             largest = float(np.max(np.abs(cost[column_upper > 0]), initial=0))
             scale = 1.0 if self._whole(name) or largest == 0 else _SCALE / largest
@@ -222,7 +237,9 @@ class Engine:
             if result is None:
                 return None
             columns = np.flatnonzero(result.x[: len(self._columns)] > 0.5)
-            optimum = float(excess[columns].sum())
+            kernels = {self._columns[column].kernel for column in columns} - {""}
+            brought = sum(cost[self._kernel_column[kernel]] for kernel in kernels)
+            optimum = float(excess[columns].sum() + brought)
             worse = (cost > optimum * (1 + TOLERANCE)) & (column_upper > 0)
             if scale == 1.0 or optimum == 0 or optimum * scale >= _LEAST_SCALED_OPTIMUM or not worse.any():
                 break

@@ -31,6 +31,9 @@ class Choice:
         In the cost model's unit.
     bops : int
         MACs x w_bits x a_bits.
+    kernel : str
+        Key into the problem's `kernels` when the layer's code may be shared with other layers; empty when its code
+        is part of `flash_bytes`.
     """
 
     w_bits: int
@@ -39,6 +42,7 @@ class Choice:
     flash_bytes: int
     latency: float
     bops: int
+    kernel: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class AllocationProblem:
         Unit of latencies in messages.
     regions : mapping of str to str
         Constraint -> memory region that it stands for, named in messages.
+    kernels : mapping of str to int
+        Kernel -> bytes of code, in flash once however many of the chosen pairs name it.
 
     Raises
     ------
@@ -145,6 +151,7 @@ class AllocationProblem:
     ram: RamModel | None = None
     latency_unit: str = "instructions"
     regions: Mapping[str, str] = field(default_factory=dict)
+    kernels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.budgets.ram is not None and self.ram is None:
@@ -227,9 +234,13 @@ class AllocationError(BudgetError):
     violations : tuple of Violation
         Relaxing the first one suffices when `alternatives`; otherwise all of them have to be relaxed.
     alternatives : bool
+    problem : AllocationProblem
     """
 
-    def __init__(self, message: str, violations: tuple[Violation, ...], alternatives: bool) -> None:
+    def __init__(
+        self, message: str, violations: tuple[Violation, ...], alternatives: bool, problem: "AllocationProblem"
+    ) -> None:
         super().__init__(message)
+        self.problem = problem
         self.violations = violations
         self.alternatives = alternatives

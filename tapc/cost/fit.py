@@ -135,7 +135,7 @@ def to_toml(result: Coefficients) -> str:
     """Return the coefficients as TOML: scalars first, then the two tables."""
     values = result.model_dump()
     tables = {name: values.pop(name) for name in ("instructions", "code")}
-    lines = ["# Written by: python -m tapc.cost.fit " + result.core]
+    lines = [f"# Written by: python -m tapc.cost.fit {result.core} --board BOARD"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{key} = {value}" for key, value in sorted(table.items()))]

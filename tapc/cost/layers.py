@@ -41,9 +41,13 @@ class NetworkCost:
         return steps_of(program.with_ops((op,)))[0]
 
     def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> int:
-        """Return the exact bytes of a layer's constants plus its predicted code, as if no other layer shared it."""
-        step = self._variant(layer.name, w_bits, a_bits, out_bits)
-        return self._model.constant_bytes(step) + self._model.code_bytes(step.spec)
+        """Return the exact bytes of a layer's constants."""
+        return self._model.constant_bytes(self._variant(layer.name, w_bits, a_bits, out_bits))
+
+    def code(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> tuple[str, int]:
+        """Return a layer's kernel and the predicted bytes of its code; equal kernels are in flash once."""
+        spec = self._variant(layer.name, w_bits, a_bits, out_bits).spec
+        return str(spec), self._model.code_bytes(spec)
 
     def latency(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> float:
         """Return the predicted instructions of a layer."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tapc.cost.features import Features, code_features, instruction_features
 from tapc.errors import DataError
@@ -54,6 +54,9 @@ class Coefficients(BaseModel):
     code_error: float
 
 
+_REFIT = "fit it with: python -m tapc.cost.fit CORE --board BOARD"
+
+
 def load_coefficients(path: Path) -> Coefficients:
     """Read cost.toml.
 
@@ -64,8 +67,11 @@ def load_coefficients(path: Path) -> Coefficients:
     """
     try:
         return Coefficients.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        keys = ", ".join(".".join(map(str, item["loc"])) for item in error.errors()[:3])
+        raise DataError(f"cost model {path}: wrong or missing {keys}; {_REFIT}") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"cost model {path}: {error}; fit it with: python -m tapc.cost.fit CORE") from error
+        raise DataError(f"cost model {path}: {error}; {_REFIT}") from error
 
 
 def _weigh(features: Features, coefficients: dict[str, float]) -> float:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -161,7 +162,9 @@ def _user_code(source: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise UsageError(f"{source} failed: {type(error).__name__}: {error}") from error
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        raise UsageError(f"{source} failed: {type(error).__name__}: {error}{where}") from error
 
 
 def _attribute(path: Path, name: str) -> Any:

@@ -1,6 +1,7 @@
 """Random small allocation problems, and solvers too simple to be wrong."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 from hypothesis import strategies as st
@@ -29,7 +30,9 @@ def totals(problem: AllocationProblem, assignment: Assignment) -> dict[str, floa
     bits = sum(layer.parameters * c.w_bits for layer, c in zip(problem.layers, choices, strict=True))
     result = {
         "loss": sum(c.loss for c in choices),
-        "flash": problem.fixed_flash + sum(c.flash_bytes for c in choices),
+        "flash": problem.fixed_flash
+        + sum(c.flash_bytes for c in choices)
+        + sum(size for kernel, size in problem.kernels.items() if any(c.kernel == kernel for c in choices)),
         "latency": problem.fixed_latency + sum(c.latency for c in choices),
         "bops": sum(c.bops for c in choices),
         "target_bits": bits / parameters,
@@ -89,6 +92,7 @@ def problems(draw: st.DrawFn, constraints: tuple[str, ...] = ALL, tight: bool = 
     group_count = draw(st.integers(1, 4))
     groups = [GroupChoices(True, (8,))]
     groups += [GroupChoices(False, draw(st.sampled_from([(4, 8), (8,), (4,)]))) for _ in range(group_count - 1)]
+    kernels = {name: draw(st.integers(0, 60)) for name in draw(st.sampled_from([(), ("k0",), ("k0", "k1")]))}
     layers = []
     for i in range(draw(st.integers(1, 4))):
         group = draw(st.integers(0, group_count - 1))
@@ -96,7 +100,15 @@ def problems(draw: st.DrawFn, constraints: tuple[str, ...] = ALL, tight: bool = 
         widths = draw(st.sampled_from([(2, 4, 8), (4, 8), (8,), (2,)]))
         cost = draw(st.integers(0, 9))
         choices = tuple(
-            Choice(w, a, draw(st.integers(0, 20)), parameters * w, cost * draw(st.integers(1, 9)), parameters * w * a)
+            Choice(
+                w,
+                a,
+                draw(st.integers(0, 20)),
+                parameters * w,
+                cost * draw(st.integers(1, 9)),
+                parameters * w * a,
+                draw(st.sampled_from(["", *kernels])),
+            )
             for a in groups[group].allowed
             for w in widths
         )
@@ -105,7 +117,7 @@ def problems(draw: st.DrawFn, constraints: tuple[str, ...] = ALL, tight: bool = 
     index = st.integers(0, group_count - 1)
     pairs = tuple(draw(st.lists(st.tuples(index, index), min_size=1, max_size=4)))
     free = AllocationProblem(
-        tuple(layers), tuple(groups), fixed_flash=7, fixed_latency=3, ram=weighted_ram(sizes, pairs)
+        tuple(layers), tuple(groups), fixed_flash=7, fixed_latency=3, ram=weighted_ram(sizes, pairs), kernels=kernels
     )
     used = [totals(free, a) for a in assignments(free)]
     limits = {}
@@ -119,4 +131,4 @@ def problems(draw: st.DrawFn, constraints: tuple[str, ...] = ALL, tight: bool = 
             )
             limits[name] = max(draw(st.sampled_from(values)) + slack, 0.25 if name == "target_bits" else 1)
     budgets = Budgets(**limits)
-    return AllocationProblem(free.layers, free.groups, budgets, free.fixed_flash, free.fixed_latency, free.ram)
+    return replace(free, budgets=budgets)

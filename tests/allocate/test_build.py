@@ -28,10 +28,14 @@ def network():
 class Cost:
     def __init__(self):
         self.asked = []
+        self.code_size = 0
 
     def flash_bytes(self, layer, w_bits, a_bits, out_bits):
         self.asked.append((layer.name, w_bits, a_bits, out_bits))
         return layer.parameters * w_bits // 8 + 4
+
+    def code(self, layer, w_bits, a_bits, out_bits):
+        return f"{layer.op}{layer.parameters}w{w_bits}a{a_bits}", self.code_size
 
     def latency(self, layer, w_bits, a_bits, out_bits):
         return layer.macs * (1.5 if w_bits == 8 else 2.0)
