@@ -88,7 +88,7 @@ def _conv(spec: ConvSpec) -> Features:
     odd = "odd" if spec.group_outputs % CHANNEL_TILE else ""
     residual = f"r{spec.residual_bits}" if spec.residual_bits else ""
     features: Features = {
-        f"multiply_w{spec.w_bits}t{tile}": blocks * words,
+        f"multiply_w{spec.w_bits}t{tile}u{spec.unroll}": blocks * words,
         f"block_w{spec.w_bits}o{spec.y.bits}{residual}t{tile}{odd}": blocks,
         f"copy_{copy}": slots * inside * loads,
         f"tap_{copy}{'checked' if checked else ''}": slots * inside,
@@ -116,7 +116,7 @@ def code_features(spec: Spec) -> Features:
         single = "point" if spec.window.height * spec.window.width == 1 else ""
         features: Features = {
             f"{copy}{'' if inside else 'checked'}{single}": 1,
-            f"code_multiply_w{spec.w_bits}t{tile}": 1,
+            f"code_multiply_w{spec.w_bits}t{tile}u{spec.unroll}": 1,
             f"code_block_o{spec.y.bits}{residual}t{tile}{odd}": 1,
         }
         features |= {"code_grouped": 1} if spec.groups > 1 else {}

@@ -25,6 +25,7 @@ from tapc.kernels.layout import (
 from tapc.kernels.packing import pair_words, weights_per_word
 
 CHANNEL_TILE = 2
+UNROLL = (4, 3, 2, 1)  # weight words per loop iteration: the largest that divides them
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ class ConvSpec:
     def pixel_tile(self) -> int:
         """Pixels that share each weight load."""
         return 2 if self.y.pixels > 1 else 1
+
+    @property
+    def unroll(self) -> int:
+        """Weight words of one iteration of the inner loop."""
+        words = self.padded_taps // weights_per_word(self.w_bits)
+        return next(n for n in UNROLL if words % n == 0)
 
     @property
     def scratch_bytes(self) -> int:
@@ -247,8 +254,7 @@ def _fields(b: Body, word: Any, bits: int, s: int) -> Any:
     """Return the s-th pair of a word as two int16: sign-extended bytes, or unsigned narrower fields."""
     if bits == 8:
         return b.call("t_sxtb16" if s == 0 else "t_sxtb16_ror8", word)
-    mask = ((1 << bits) - 1) * 0x10001
-    return b.T.bitwise_and(b.T.shift_right(word, s * bits) if s else word, mask)
+    return b.call("t_fields", ((1 << bits) - 1) * 0x10001, word, s * bits)
 
 
 def _column_sums(spec: ConvSpec, b: Body, total: Any, words: int) -> None:
@@ -282,17 +288,19 @@ def _multiply(spec: ConvSpec, b: Body, pixel: Any, total: Any, group: Any) -> No
                 bias = b["bias"][channel(row)]
                 b.store(acc, row * tile + j, bias if total is None else bias + total[j])
         start = (group * tiles + block) * words * rows
-        with b.loop(words) as k:
-            for row in range(rows):
-                b.store(word, row, b["w"][start + k * rows + row])
-            for s in range(per_word // 2):
+        run = spec.unroll
+        with b.loop(words // run) as outer:
+            for inner in range(run):
+                k = outer * run + inner
                 for row in range(rows):
-                    for j in range(tile):
-                        column = b["col"][(k * (per_word // 2) + s) * tile + j]
-                        index = row * tile + j
-                        b.store(
-                            acc, index, b.call("t_smlad", _fields(b, word[row], spec.w_bits, s), column, acc[index])
-                        )
+                    b.store(word, row, b["w"][start + k * rows + row])
+                for s in range(per_word // 2):
+                    for row in range(rows):
+                        for j in range(tile):
+                            column = b["col"][(k * (per_word // 2) + s) * tile + j]
+                            index = row * tile + j
+                            value = b.call("t_smlad", _fields(b, word[row], spec.w_bits, s), column, acc[index])
+                            b.store(acc, index, value)
         for row in range(rows):
             for j in range(tile):
                 value = requantize(b, spec.mode, acc[row * tile + j], channel(row), b["zero"], b["low"], b["high"])

@@ -115,6 +115,16 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         dsp=_asm("sxtb16 %0, %1, ror #8", "v"),
     ),
     Intrinsic(
+        "t_fields", "int32_t", ("int32_t mask", "int32_t word", "int32_t shift"),
+        lambda mask, word, shift: _signed((word & 0xFFFFFFFF) >> shift & mask, 32),
+        "return (int32_t)((uint32_t)mask & ((uint32_t)word >> shift));",
+        # One instruction: the barrel shifter is free. GCC alone would shift first, then mask by an immediate. The
+        # constraint needs a constant, hence inlining, and Clang checks it before it inlines.
+        dsp="\n#if defined(__OPTIMIZE__) && !defined(__clang__)\n  if (shift) {"
+        ' int32_t r; __asm__("and %0, %1, %2, lsr %3" : "=r"(r) : "r"(mask), "r"(word), "n"(shift)); return r; }'
+        "\n#endif\n  return (int32_t)((uint32_t)mask & ((uint32_t)word >> shift));",
+    ),
+    Intrinsic(
         "t_ratio", "int32_t", ("int32_t term", "int32_t levels", "int32_t total"),
         lambda term, levels, total: (term * levels + total // 2) // total,
         "return (int32_t)(((uint32_t)term * (uint32_t)levels + (uint32_t)total / 2u) / (uint32_t)total);",
