@@ -132,7 +132,9 @@ def tensor_parameters(statistics: TensorStatistics, bits: int) -> ActivationPara
     low, high = min(0.0, statistics.low), max(0.0, statistics.high)
     if high - low < np.finfo(np.float32).tiny * 256:
         return ActivationParameters(bits, 1.0, first)
-    values = np.sort(np.append(statistics.values, np.array([statistics.low, statistics.high], np.float32)))
+    # The extremes may have escaped the sample, but must not weigh double where they are in it.
+    extremes = np.array([statistics.low, statistics.high], np.float32)
+    values = np.sort(np.concatenate([statistics.values, np.setdiff1d(extremes, statistics.values)]))
     if statistics.point.op == "Input" and (lossless := _lattice(values, bits)) is not None:
         return lossless
     ratios = np.linspace(1.0, 1.0 / _COARSE, _COARSE)

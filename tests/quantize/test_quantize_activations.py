@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -106,6 +106,7 @@ def test_sensor_words_keep_their_own_scale_and_zero_point() -> None:
 
 
 @settings(max_examples=50, deadline=None)
+@example(247, 4, "cauchy")
 @given(st.integers(0, 10_000), st.sampled_from([4, 8]), st.sampled_from(["normal", "relu", "cauchy", "negative"]))
 def test_search_never_loses_to_the_full_range(seed: int, bits: int, kind: str) -> None:
     random = np.random.default_rng(seed)
