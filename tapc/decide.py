@@ -61,7 +61,7 @@ def decide(
     """
     # Only shapes and scales of this one matter: it is re-labelled with the bits in question.
     template = quantize(model, network, uniform_bits(network, 8, 8), calibration, x=x[:1], bias_correction=False)
-    program = program_from_onnx(template.onnx, model.name, target.requantize)
+    program = program_from_onnx(template.onnx, model.name, target.requantize, target.isa)
     cost = NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
     distortion = layer_distortion(model, network, calibration, x)
     context = proxy_context(model, network, calibration, x, distortion, min(options.wbits))

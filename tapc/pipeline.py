@@ -195,7 +195,7 @@ def within_budgets(
                 x=samples.calibration.x, rounding=options.rounding,
             )  # fmt: skip
         with stages.stage("lower"):
-            lowered = lower(quantized.onnx, model.name, target.requantize, seed=options.seed)
+            lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
         images = build(lowered, quantized, board, target, folder, stages)
         measured = None
         if options.simulate:

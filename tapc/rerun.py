@@ -63,7 +63,7 @@ class Build:
     def lowered(self) -> Lowered:
         """Lower model.onnx again; the same seed gives the same addresses."""
         target = load_target(str(self.report["core"]))
-        return lower(self.model, self.name, target.requantize, seed=int(str(self.report["seed"])))
+        return lower(self.model, self.name, target.requantize, target.isa, seed=int(str(self.report["seed"])))
 
 
 def open_build(folder: Path) -> Build:

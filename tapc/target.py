@@ -10,6 +10,7 @@ from pydantic import Field
 from tapc.board import Address, ByteCount, Schema, read_schema, search_path, shipped
 from tapc.errors import DataError, UsageError
 
+Isa = Literal["dsp", "scalar"]
 Feature = Literal["dsp", "fpu", "fpu-double", "mve"]
 
 
@@ -89,6 +90,11 @@ class Target:
     linker: Path
     cost: Path
     qemu: QemuMachine | None
+
+    @property
+    def isa(self) -> Isa:
+        """Instruction set family that the kernels are written for."""
+        return "dsp" if "dsp" in self.features else "scalar"
 
 
 def _target_folders() -> list[Path]:

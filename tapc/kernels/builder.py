@@ -103,6 +103,10 @@ class Body:
         """Return ``&buffer[index]``."""
         return self.T.address_of(buffer[index])
 
+    def bind(self, value: Any) -> Any:
+        """Name a value that is computed once; returns the variable."""
+        return self.T.bind(value)
+
     def loop(self, extent: Any, start: Any = 0) -> AbstractContextManager[Any]:
         """Open a loop from start to extent (exclusive)."""
         context: AbstractContextManager[Any] = self.T.serial(start, extent)

@@ -97,7 +97,7 @@ def _emit_move(spec: MoveSpec, b: Body) -> None:
             else:
                 target, channel = T.truncmod(flat, y.pixels), T.truncdiv(flat, y.pixels)
         difference = x.load(b, b["x"], i * x.width + j, c) - b["pad"]
-        y.store(b, b["y"], target, channel, requantize(b, spec.mode, difference, 0, b["zero"], b["low"], b["high"]))
+        y.store(b, b["y"], target, channel, requantize(b, spec.mode, difference, 0))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,10 @@ def _smlad(a: int, b: int, acc: int) -> int:
     return _signed(acc + a0 * b0 + a1 * b1, 32)
 
 
+def _smlaxy(x: int, y: int) -> Callable[[int, int, int], int]:
+    return lambda a, b, acc: _signed(acc + _halves(a)[x] * _halves(b)[y], 32)
+
+
 def _requant_float(acc: int, scale: float, zero: int, low: int, high: int) -> int:
     scaled = np.float32(acc) * np.float32(scale)
     return int(np.clip(np.rint(scaled) + zero, low, high))
@@ -71,20 +75,85 @@ def _asm(template: str, *inputs: str) -> str:
     return f'int32_t r; __asm__("{template}" : "=r"(r) : {operands}); return r;'
 
 
+# One instruction: the barrel shifter is free. GCC alone would shift first, then mask by an immediate. The constraint
+# needs a constant, hence inlining, and Clang checks it before it inlines.
+_FIELDS = (
+    "\n#if defined(__OPTIMIZE__) && !defined(__clang__)\n"
+    '  if (shift) {{ int32_t r; __asm__("and %0, %1, %2, {0} %3"'
+    ' : "=r"(r) : "r"(mask), "r"(word), "n"(shift)); return r; }}'
+    "\n#endif\n  return (int32_t)((uint32_t)mask & ((uint32_t)word {1} shift));"
+)
+_FULL = (
+    "float f = (float)acc * scale, a = (float)({low} - zero), b = (float)({high} - zero);"
+    " f = f < a ? a : (f > b ? b : f); return (int32_t)lrintf(f) + zero;"
+)
+
+
+def _full(saturate: str, bits: int) -> str:
+    """Round, add the zero point and saturate; VCVTR and QADD saturate too, so that no sum wraps around."""
+    return (
+        "float f = (float)acc * scale; int32_t q;"
+        ' __asm__("vcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0\\n\\tqadd %1, %1, %2\\n\\t'
+        f'{saturate} %1, #{bits}, %1" : "+&t"(f), "=&r"(q) : "r"(zero)); return q;'
+    )
+
+
 _CLAMP = "return q < low ? low : (q > high ? high : q);"
 
+
+def _multiply_half(x: int, y: int) -> Intrinsic:
+    """Return SMLA<x><y>: the product of the bottom (0) or top (1) halves."""
+    halves = ["(int16_t){}", "({} >> 16)"]
+    product = f"{halves[x].format('a')} * {halves[y].format('b')}"
+    name = "smla" + "bt"[x] + "bt"[y]
+    return Intrinsic(
+        f"t_{name}", "int32_t", ("int32_t a", "int32_t b", "int32_t acc"), _smlaxy(x, y),
+        f"return (int32_t)((uint32_t)acc + (uint32_t)({product}));",
+        dsp=_asm(f"{name} %0, %1, %2, %3", "a", "b", "acc"),
+    )  # fmt: skip
+
+
 INTRINSICS: tuple[Intrinsic, ...] = (
+    *(_multiply_half(x, y) for x in range(2) for y in range(2)),
     Intrinsic(
         "t_load32", "int32_t", ("const void *p",), None,
         "int32_t r; __builtin_memcpy(&r, p, 4); return r;",
     ),
     Intrinsic(
-        "t_store16", "void", ("void *p", "int32_t v"), None,
-        "int16_t h = (int16_t)v; __builtin_memcpy(p, &h, 2);",
+        "t_load8", "int32_t", ("const void *p",), None,
+        "return *(const int8_t *)p;",
     ),
     Intrinsic(
-        "t_half", "void *", ("void *p", "int32_t half"), None,
-        "return (char *)p + 2 * half;",
+        "t_load2", "void", ("const int32_t *p", "int32_t offset", "int32_t *out"), None,
+        "out[0] = p[offset]; out[1] = p[offset + 1];",
+        # GCC alone loads two neighbours at once only into registers that it happened to choose well, and keeps
+        # addresses of constant offsets in registers, or worse, on the stack. The constraint needs inlining, and
+        # Clang checks it before it inlines.
+        dsp="\n#if defined(__OPTIMIZE__) && !defined(__clang__)\n"
+        '  int32_t a, b; __asm__("ldrd %0, %1, [%2, %3]" : "=r"(a), "=r"(b) : "r"(p), "n"(4 * offset),'
+        ' "m"(*(const t_block *)(const void *)p)); out[0] = a; out[1] = b; return;'
+        "\n#endif\n  out[0] = p[offset]; out[1] = p[offset + 1];",
+    ),
+    Intrinsic(
+        "t_store2", "void", ("int32_t *p", "int32_t a", "int32_t b"), None,
+        "p[0] = a; p[1] = b;",
+        dsp='__asm__("strd %1, %2, %0" : "=m"(*(t_two *)(void *)p) : "r"(a), "r"(b));',
+    ),
+    Intrinsic(
+        "t_at", "const void *", ("const void *p", "int32_t offset"), None,
+        "return (const char *)p + offset;",
+    ),
+    Intrinsic(
+        "t_source", "const void *", ("const void *p", "int32_t offset", "const void *q"), None,
+        "return offset < 0 ? q : (const char *)p + offset;",
+    ),
+    Intrinsic(
+        "t_store8", "void", ("void *p", "int32_t index", "int32_t v"), None,
+        "((int8_t *)p)[index] = (int8_t)v;",
+    ),
+    Intrinsic(
+        "t_store16at", "void", ("int32_t *p", "int32_t index", "int32_t v"), None,
+        "int16_t h = (int16_t)v; __builtin_memcpy((char *)p + 2 * index, &h, 2);",
     ),
     Intrinsic(
         "t_load4", "int32_t", ("const uint8_t *p", "int32_t channel"), None,
@@ -118,11 +187,13 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "t_fields", "int32_t", ("int32_t mask", "int32_t word", "int32_t shift"),
         lambda mask, word, shift: _signed((word & 0xFFFFFFFF) >> shift & mask, 32),
         "return (int32_t)((uint32_t)mask & ((uint32_t)word >> shift));",
-        # One instruction: the barrel shifter is free. GCC alone would shift first, then mask by an immediate. The
-        # constraint needs a constant, hence inlining, and Clang checks it before it inlines.
-        dsp="\n#if defined(__OPTIMIZE__) && !defined(__clang__)\n  if (shift) {"
-        ' int32_t r; __asm__("and %0, %1, %2, lsr %3" : "=r"(r) : "r"(mask), "r"(word), "n"(shift)); return r; }'
-        "\n#endif\n  return (int32_t)((uint32_t)mask & ((uint32_t)word >> shift));",
+        dsp=_FIELDS.format("lsr", ">>"),
+    ),
+    Intrinsic(
+        "t_top_fields", "int32_t", ("int32_t mask", "int32_t word", "int32_t shift"),
+        lambda mask, word, shift: _signed(word << shift & mask, 32),
+        "return (int32_t)((uint32_t)mask & ((uint32_t)word << shift));",
+        dsp=_FIELDS.format("lsl", "<<"),
     ),
     Intrinsic(
         "t_ratio", "int32_t", ("int32_t term", "int32_t levels", "int32_t total"),
@@ -137,6 +208,18 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         fpu='float f = (float)acc * scale; int32_t q;'
         ' __asm__("vcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0" : "+t"(f), "=r"(q));'
         " low -= zero; high -= zero; q = q < low ? low : (q > high ? high : q); return q + zero;",
+    ),
+    Intrinsic(
+        "t_requant_float8", "int32_t", ("int32_t acc", "float scale", "int32_t zero"),
+        lambda acc, scale, zero: _requant_float(acc, scale, zero, -128, 127),
+        _FULL.format(low=-128, high=127),
+        fpu=_full("ssat", 8),
+    ),
+    Intrinsic(
+        "t_requant_float4", "int32_t", ("int32_t acc", "float scale", "int32_t zero"),
+        lambda acc, scale, zero: _requant_float(acc, scale, zero, 0, 15),
+        _FULL.format(low=0, high=15),
+        fpu=_full("usat", 4),
     ),
     Intrinsic(
         "t_requant_fixed", "int32_t",
@@ -171,6 +254,8 @@ def header() -> str:
         "#include <math.h>",
         "#include <stdint.h>",
         "",
+        "typedef int64_t __attribute__((may_alias, aligned(4))) t_two;",
+        "typedef struct { int32_t word[256]; } __attribute__((may_alias)) t_block;  /* what LDRD's offset reaches */",
         "#define T_INLINE static inline __attribute__((always_inline, unused))",
         "",
     ]
@@ -180,6 +265,6 @@ def header() -> str:
         if not special:
             lines += [head, f"  {entry.portable}", "}", ""]
             continue
-        guard = "defined(__ARM_FEATURE_DSP)" if entry.dsp else "defined(__ARM_FP) && (__ARM_FP & 4)"
+        guard = "defined(__ARM_FEATURE_DSP)" + ("" if entry.dsp else " && defined(__ARM_FP) && (__ARM_FP & 4)")
         lines += [head, f"#if {guard}", f"  {special}", "#else", f"  {entry.portable}", "#endif", "}", ""]
     return "\n".join([*lines, "#endif", ""])

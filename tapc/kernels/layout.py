@@ -65,12 +65,24 @@ def multiplier_parameter(mode: Mode, count: int) -> Parameter:
     return Parameter("s", "float32", count) if mode == "float" else Parameter("s", "int32", 2 * count)
 
 
-def requantize(b: Body, mode: Mode, acc: Any, channel: Any, zero: Any, low: Any, high: Any) -> Any:
-    """Return the requantized accumulator as an expression."""
+def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> Any:
+    """Return the requantized accumulator as an expression.
+
+    Parameters
+    ----------
+    b : Body
+        With parameters s, zero, low and high.
+    mode : {"float", "fixed"}
+    acc, channel : expression
+    bits : {0, 4, 8}
+        Bits of the result where its range is all of its codes; 0 where it is [low, high].
+    """
     s = b["s"]
     if mode == "float":
-        return b.call("t_requant_float", acc, s[channel], zero, low, high)
-    return b.call("t_requant_fixed", acc, s[channel * 2], s[channel * 2 + 1], zero, low, high)
+        if bits:
+            return b.call(f"t_requant_float{bits}", acc, s[channel], b["zero"])
+        return b.call("t_requant_float", acc, s[channel], b["zero"], b["low"], b["high"])
+    return b.call("t_requant_fixed", acc, s[channel * 2], s[channel * 2 + 1], b["zero"], b["low"], b["high"])
 
 
 def add_parameters(mode: Mode, prefix: str = "add_") -> tuple[Parameter, ...]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.conv import Window
+from tapc.kernels.columns import Window
 from tapc.kernels.depthwise import clip_window
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
 
@@ -70,7 +70,7 @@ def _emit(spec: PoolSpec, b: Body) -> None:
             if average:
                 taps = (bounds[1] - bounds[0]) * (bounds[3] - bounds[2])
                 index = spec.counts - 1 if spec.include_pad else taps - 1
-                value = requantize(b, spec.mode, acc[0], index, b["zero"], b["low"], b["high"])
+                value = requantize(b, spec.mode, acc[0], index)
             else:
                 value = T.min(T.max(acc[0], b["low"]), b["high"])
             y.store(b, b["y"], oy * y.width + ox, c, value)

@@ -11,6 +11,7 @@ from tapc.lower.library import Library, generate
 from tapc.lower.plan import Plan, plan
 from tapc.lower.program import Program
 from tapc.lower.steps import Step, steps_of
+from tapc.target import Isa
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +34,9 @@ class Lowered:
         return generate(self.program, self.steps, self.plan)
 
 
-def lower(model: onnx.ModelProto, name: str, mode: Mode, *, seed: int = 0) -> Lowered:
+def lower(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa, *, seed: int = 0) -> Lowered:
     """Lower a QDQ model to steps with addresses."""
-    program = fuse(program_from_onnx(model, name, mode))
+    program = fuse(program_from_onnx(model, name, mode, isa))
     steps = steps_of(program)
     return Lowered(program, steps, plan(program, steps, seed=seed))
 

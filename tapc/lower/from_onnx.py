@@ -24,6 +24,7 @@ from tapc.lower.program import (
     Softmax,
     Tensor,
 )
+from tapc.target import Isa
 
 _BITS = {
     onnx.TensorProto.INT8: 8,
@@ -300,7 +301,7 @@ _HANDLERS: dict[str, Callable[[_Lowering, onnx.NodeProto], None]] = {
 }
 
 
-def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode) -> Program:
+def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -> Program:
     """Lower a mixed-precision QDQ model.
 
     Parameters
@@ -311,6 +312,8 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode) -> Program:
         Name of the program.
     mode : {"float", "fixed"}
         Requantization of the target core.
+    isa : {"dsp", "scalar"}
+        Instruction set family of the target core.
 
     Raises
     ------
@@ -329,4 +332,4 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode) -> Program:
         handler(lowering, node)
     source = lowering.graph.consumers[model.graph.input[0].name][0].output[0]
     target = lowering.graph.quantized(model.graph.output[0].name)
-    return Program(name, mode, lowering.tensors, tuple(lowering.ops), source, target)
+    return Program(name, mode, lowering.tensors, tuple(lowering.ops), source, target, isa)

@@ -16,7 +16,15 @@ from tapc.lower.plan import Plan
 from tapc.lower.program import Program
 from tapc.lower.steps import Constant, Spec, Step
 
-OPTIMIZATION = ("-O2", "-fno-schedule-insns", "-fno-schedule-insns2", "-ffp-contract=off")
+OPTIMIZATION = (
+    "-O2",
+    "-fno-schedule-insns",
+    "-fno-schedule-insns2",
+    "-fno-tree-loop-distribute-patterns",
+    "-fno-tree-pre",
+    "-frename-registers",
+    "-ffp-contract=off",
+)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,32 @@ on; the output may use everything below that. The distance is the largest such (
 over all pixels: with input address - output address >= distance, no byte is lost.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from tapc.kernels.conv import Window
+from tapc.kernels.columns import Window
 from tapc.kernels.layout import Plane
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Where an output may overlap a dying input: by how much it must lie below it.
+
+    Attributes
+    ----------
+    least : int
+        Smallest (input address - output address).
+    multiple : int
+        That difference must be a multiple of this.
+    """
+
+    least: int
+    multiple: int = 1
+
+    def allows(self, difference: int) -> bool:
+        """Whether the output may lie `difference` bytes below the input."""
+        return difference >= self.least and difference % self.multiple == 0
 
 
 def window_distance(x: Plane, y: Plane, window: Window, tile: int, *, buffered: bool) -> int:

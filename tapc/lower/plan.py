@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tapc.lower.overlap import Overlap
 from tapc.lower.program import Program, Reshape
 from tapc.lower.steps import Step
 
@@ -55,7 +56,7 @@ class Plan:
     peak: tuple[str, ...]
 
 
-Distances = dict[tuple[str, str], int]
+Distances = dict[tuple[str, str], Overlap]
 
 
 def lifetimes(program: Program, steps: Sequence[Step]) -> tuple[list[Buffer], Distances, dict[str, str]]:
@@ -96,7 +97,7 @@ def conflict(a: Buffer, a_offset: int, b: Buffer, b_offset: int, distances: Dist
         return False
     for (y, y_offset), (x, x_offset) in (((a, a_offset), (b, b_offset)), ((b, b_offset), (a, a_offset))):
         distance = distances.get((y.name, x.name))
-        if distance is not None and x_offset - y_offset >= distance:
+        if distance is not None and distance.allows(x_offset - y_offset):
             return False
     return True
 
@@ -115,9 +116,9 @@ def _place(order: Sequence[Buffer], distances: Distances) -> dict[str, int]:
         for other in alive:
             candidates.add(_align(offsets[other.name] + other.size))
             if (buffer.name, other.name) in distances:
-                candidates.add((max(offsets[other.name] - distances[buffer.name, other.name], 0)) & -ALIGNMENT)
+                candidates.add((max(offsets[other.name] - distances[buffer.name, other.name].least, 0)) & -ALIGNMENT)
             if (other.name, buffer.name) in distances:
-                candidates.add(_align(offsets[other.name] + distances[other.name, buffer.name]))
+                candidates.add(_align(offsets[other.name] + distances[other.name, buffer.name].least))
         offsets[buffer.name] = min(
             c for c in candidates if not any(conflict(buffer, c, o, offsets[o.name], distances) for o in alive)
         )

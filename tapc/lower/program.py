@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tapc.arithmetic import Mode
 from tapc.kernels.packing import row_bytes
+from tapc.target import Isa
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,8 @@ class Program:
         In execution order.
     input, output : str
         Tensor names.
+    isa : {"dsp", "scalar"}
+        Instruction set family of the core, for which kernels are chosen.
     """
 
     name: str
@@ -221,6 +224,7 @@ class Program:
     ops: tuple[Op, ...]
     input: str
     output: str
+    isa: Isa = "dsp"
 
     def macs(self, op: Op) -> int:
         """Multiply-accumulates of an operator, padding included."""

@@ -25,8 +25,12 @@ def with_bits(program: Program, weights: Mapping[str, int], activations: Mapping
     def op(o: Op) -> Op:
         if not isinstance(o, Conv):
             return o
+        middle = program.tensors[o.output] if o.residual is None else o.residual.middle
         residual = o.residual and replace(o.residual, middle=tensor(o.residual.middle))
-        return replace(o, w_bits=weights.get(o.name, o.w_bits), residual=residual)
+        low, high = o.low, o.high
+        if (low, high) == (middle.low, middle.high):
+            low, high = tensor(middle).low, tensor(middle).high
+        return replace(o, w_bits=weights.get(o.name, o.w_bits), residual=residual, low=low, high=high)
 
     tensors = {key: tensor(t) for key, t in program.tensors.items()}
     return replace(program, tensors=tensors, ops=tuple(op(o) for o in program.ops))

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from tapc import arithmetic
 from tapc.arithmetic import Mode
 from tapc.kernels.builder import Kernel
-from tapc.kernels.conv import ConvSpec, Window
+from tapc.kernels.columns import Window
+from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
 from tapc.kernels.layout import Plane
 from tapc.kernels.pool import PoolSpec
-from tapc.lower.overlap import elementwise_distance, window_distance
+from tapc.lower.overlap import Overlap, elementwise_distance, window_distance
 from tapc.lower.program import (
     Add,
     Concat,
@@ -91,9 +92,8 @@ class Step:
         Kernel parameter -> tensor, inputs first, `y` the output.
     constants : dict of str to Constant
     scalars : dict of str to int or float
-    distance : dict of str to int
-        Input tensor -> smallest (input address - output address) at which the output may overlap the input that
-        dies here; inputs that are missing must not overlap.
+    distance : dict of str to Overlap
+        Input tensor that dies here -> where the output may overlap it; inputs that are missing must not overlap.
     """
 
     op: Op
@@ -101,7 +101,7 @@ class Step:
     tensors: dict[str, str]
     constants: dict[str, Constant] = field(default_factory=dict)
     scalars: dict[str, int | float] = field(default_factory=dict)
-    distance: dict[str, int] = field(default_factory=dict)
+    distance: dict[str, Overlap] = field(default_factory=dict)
 
     @property
     def arguments(self) -> int:
@@ -154,6 +154,16 @@ def _select(op: Op, program: Program) -> list[Step]:
     raise TypeError(f"no kernel for {type(op).__name__}")
 
 
+def _fits_shifted(op: Conv, x: Tensor, shift: int) -> bool:
+    """Whether these weights keep 2^shift times every accumulator within 32 bits, for every input."""
+    weights = op.weights.reshape(len(op.bias), -1).astype(np.int64)
+    ends = np.stack([weights * (x.low - x.zero), weights * (x.high - x.zero)])
+    least, most = ends.min(axis=0).sum(axis=1) + op.bias, ends.max(axis=0).sum(axis=1) + op.bias
+    fits = max(int(most.max()), int(-least.min())) << shift < 2**31
+    # The ratios divided by 2^shift must stay within what fixed point can express.
+    return fits and float(op.ratios.min()) >= 2.0 ** (shift - 31)
+
+
 @_select.register
 def _conv(op: Conv, program: Program) -> list[Step]:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
@@ -162,23 +172,32 @@ def _conv(op: Conv, program: Program) -> list[Step]:
     spec: ConvSpec | DepthwiseSpec
     scalars: dict[str, int | float] = {"pad": x.zero}
     tensors = {"x": op.inputs[0], "y": op.output}
-    distance = {}
-    folded = not op.depthwise(x.shape[2])
+    distance: dict[str, Overlap] = {}
+    shift = 0
 
     def bias() -> NDArray[Any]:
         sums = op.weights.reshape(len(op.bias), -1).astype(np.int64).sum(axis=1)
-        return (op.bias - (x.zero * sums if folded else 0)).astype(np.int32)
+        # Only the final sum must fit 32 bits: the accumulator may wrap around on its way there.
+        folded: NDArray[Any] = (op.bias - x.zero * sums) << shift
+        return folded.astype(np.int32)
 
-    if not folded:
-        spec = DepthwiseSpec(plane(x), plane(y), window, op.w_bits, program.mode)
-        distance[op.inputs[0]] = window_distance(spec.x, spec.y, window, 1, buffered=False)
+    if op.depthwise(x.shape[2]):
+        clamped = op.low > y.low or op.high < y.high
+        spec = DepthwiseSpec(plane(x), plane(y), window, op.w_bits, program.mode, program.isa, clamped)
+        if spec.x.row == spec.y.row and spec.multiplier == 1:
+            distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes
     else:
         middle = y if op.residual is None else op.residual.middle
         bits = program.tensors[op.inputs[1]].bits if op.residual else 0
         first = op.residual is not None and op.residual.swapped
-        spec = ConvSpec(plane(x), plane(y), window, op.groups, op.w_bits, program.mode, bits, first)
+        clamped = op.low > middle.low or op.high < middle.high
+        isa = program.isa
+        top = op.w_bits < 8 and _fits_shifted(op, x, 16 - op.w_bits)
+        spec = ConvSpec(plane(x), plane(y), window, op.groups, op.w_bits, program.mode, isa, bits, first, clamped, top)
+        shift = spec.shift
         if op.groups == 1:
-            distance[op.inputs[0]] = window_distance(spec.x, spec.y, window, spec.pixel_tile, buffered=True)
+            pixels = spec.schedule.pixels
+            distance[op.inputs[0]] = Overlap(window_distance(spec.x, spec.y, window, pixels, buffered=True))
         if op.residual is not None:
             other = program.tensors[op.inputs[1]]
             tensors["r"] = op.inputs[1]
@@ -187,14 +206,15 @@ def _conv(op: Conv, program: Program) -> list[Step]:
             scalars |= _sum_scalars(program, *operands, y, op.residual.low, op.residual.high)
             # Two pixels advance together, so residual and result must keep step byte for byte.
             if other.bits == y.bits and op.groups == 1:
-                distance[op.inputs[1]] = max(0, distance.get(op.inputs[1], 0))
+                least = distance[op.inputs[1]].least if op.inputs[1] in distance else 0
+                distance[op.inputs[1]] = Overlap(max(0, least))
             else:
                 distance.pop(op.inputs[1], None)
     scalars = {**_range(y, op.low, op.high), **scalars}
     constants = {
         "w": Constant("w", spec.weight_words, lambda: spec.pack(op.weights)),
         "bias": Constant("b", len(op.bias), bias),
-        "s": _factors(op.ratios, program.mode),
+        "s": _factors(op.ratios / np.float32(1 << shift), program.mode),
     }
     return [Step(op, spec, tensors, constants, scalars, distance)]
 
@@ -207,7 +227,7 @@ def _pool(op: Pool, program: Program) -> list[Step]:
     constants = {}
     if op.op == "average":
         constants["s"] = _factors(op.ratios, program.mode)
-    distance = {op.inputs[0]: window_distance(spec.x, spec.y, window, 1, buffered=False)}
+    distance = {op.inputs[0]: Overlap(window_distance(spec.x, spec.y, window, 1, buffered=False))}
     scalars = {"pad": x.zero, **_range(y, op.low, op.high)}
     return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, distance)]
 
@@ -217,7 +237,7 @@ def _add(op: Add, program: Program) -> list[Step]:
     a, b, y = (program.tensors[name] for name in (*op.inputs, op.output))
     spec = AddSpec(plane(a), plane(b), plane(y), program.mode)
     distances = {name: elementwise_distance(plane(program.tensors[name]), spec.y) for name in op.inputs}
-    distance = {name: d for name, d in distances.items() if d is not None}
+    distance = {name: Overlap(d) for name, d in distances.items() if d is not None}
     tensors = {"x": op.inputs[0], "r": op.inputs[1], "y": op.output}
     return [Step(op, spec, tensors, {}, _sum_scalars(program, a, b, y, op.low, op.high), distance)]
 
@@ -229,7 +249,7 @@ def _move(
     spec = MoveSpec(plane(x), plane(y), program.mode, **where)
     constants = {"s": _factors(np.array([ratio], np.float32), program.mode)}
     scalars = {"pad": x.zero, **_range(y, low, high)}
-    overlap = {} if distance is None else {source: distance}
+    overlap = {} if distance is None else {source: Overlap(distance)}
     return Step(op, spec, {"x": source, "y": op.output}, constants, scalars, overlap)
 
 

@@ -91,7 +91,7 @@ def test_fewer_bits_cost_less_flash_and_ram() -> None:
     )
     calibration = calibrate(model, x, seed=0)
     eight = uniform_bits(network, 8, 8)
-    program = program_from_onnx(quantize(model, network, eight, calibration, x=x).onnx, "net", "float")
+    program = program_from_onnx(quantize(model, network, eight, calibration, x=x).onnx, "net", "float", "dsp")
     cost = NetworkCost(program, network, CostModel(load_coefficients(load_target("cortex-m7").cost)))
     layer = max(network.layers, key=lambda item: item.parameters)
     flash = [cost.flash_bytes(layer, bits, 8, 8) for bits in (2, 4, 8)]

@@ -119,7 +119,7 @@ def test_reference_equals_onnxruntimes_integer_kernels(shared_data: Path, tmp_pa
     model = shared_data / "mlperf-tiny" / "pretrainedResnet.tflite"
     options = tapc.Options(wbits=(8,), simulate=False)
     result = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "build", options=options)
-    program = program_from_onnx(result.quantized.onnx, "resnet8", "float")
+    program = program_from_onnx(result.quantized.onnx, "resnet8", "float", "dsp")
     exposed = batched(result.quantized.onnx)
     names = [op.output for op in program.ops]
     known = {v.name: v for v in onnx.shape_inference.infer_shapes(exposed).graph.value_info}

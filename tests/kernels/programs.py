@@ -36,7 +36,8 @@ def conv_op(
     weights = rng.integers(-half, half, (outputs, *kernel, depth)).astype(np.int8)
     spread = half * np.sqrt(weights[0].size) * (128 if x.bits == 8 else 8)
     ratios = rng.uniform(0.2, 2, outputs).astype(np.float32) * np.float32((y.high - y.low) / spread)
-    bias = rng.integers(-1000, 1000, outputs).astype(np.int32)
+    # Large biases leave no room for weights at the top of half-words.
+    bias = rng.integers(-1000, 1000, outputs).astype(np.int32) * (1 if rng.random() < 0.7 else 1 << 12)
     low, high = sorted(rng.integers(y.low, y.high + 1, 2).tolist()) if rng.random() < 0.3 else (y.low, y.high)
     return Conv(name, (x.name,), y.name, weights, w_bits, bias, ratios, stride, pads, groups, low, high)
 

@@ -43,6 +43,15 @@ def test_conv_fixed(p: Program, cc: str) -> None:
     np.testing.assert_array_equal(on_host(p, codes, cc), oracle.conv(p, op, codes))
 
 
+def test_grouped_convolution_whose_windows_reach_over_the_border() -> None:
+    rng = np.random.default_rng(0)
+    x, y = tensor("x", (3, 2, 4), 8, rng), tensor("y", (2, 2, 2), 8, rng)
+    op = conv_op(rng, x, y, (2, 2), (2, 1), (0, 0, 1, 1), 2, 8)
+    p = program([op], [x, y])
+    codes = random_codes(x, 3, rng)
+    np.testing.assert_array_equal(on_host(p, codes), oracle.conv(p, op, codes))
+
+
 @pytest.mark.parametrize("mode", ["float", "fixed"])
 @pytest.mark.parametrize(("bits", "swapped", "width"), [(8, False, 5), (4, True, 4), (8, True, 3)])
 def test_fused_residual_equals_separate_addition(mode: str, bits: int, swapped: bool, width: int) -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapc.kernels.conv import ConvSpec, Window
+from tapc.kernels.columns import Window
+from tapc.kernels.conv import ConvSpec
 from tapc.kernels.intrinsics import INTRINSICS
 from tapc.kernels.layout import Plane
 from tapc.kernels.packing import (
@@ -80,18 +81,21 @@ def test_activations_round_trip(bits: int, pixels: int, channels: int, seed: int
     np.testing.assert_array_equal(unpack_activations(raw, (pixels, 1, channels), bits), values)
 
 
+@pytest.mark.parametrize("top", [False, True])
 @pytest.mark.parametrize("a_bits", [4, 8])
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("depth", [1, 3, 4, 8, 16])
-def test_column_order_is_a_permutation(a_bits: int, depth: int) -> None:
-    spec = ConvSpec(Plane(4, 4, depth, a_bits), Plane(4, 4, 6, 8), Window(3, 3, 1, 1, 1, 1), 1, 4, "float")
-    order = spec.column_order()
+def test_column_order_is_a_permutation(a_bits: int, groups: int, depth: int, top: bool) -> None:
+    planes = Plane(4, 4, depth * groups, a_bits), Plane(4, 4, 6 * groups, 8)
+    spec = ConvSpec(*planes, Window(3, 3, 1, 1, 1, 1), groups, 4, "float", top=top)
+    order = spec.columns.order()
     assert sorted(order[order >= 0].tolist()) == list(range(9 * depth))
-    weights = np.random.default_rng(0).integers(-8, 8, (6, 3, 3, depth)).astype(np.int8)
+    weights = np.random.default_rng(0).integers(-8, 8, (6 * groups, 3, 3, depth)).astype(np.int8)
     words = spec.pack(weights)
     assert words.size == spec.weight_words
-    rows = words.reshape(3, -1, 2).swapaxes(1, 2).reshape(6, -1)
-    column = unpack_pair_words(rows, 4)
-    np.testing.assert_array_equal(column[:, order >= 0], weights.reshape(6, -1)[:, order[order >= 0]])
+    rows = words.reshape(3 * groups, -1, 2).swapaxes(1, 2).reshape(6 * groups, -1)
+    column = unpack_pair_words(rows, 4, signed=top)[:, : len(order)]
+    np.testing.assert_array_equal(column[:, order >= 0], weights.reshape(6 * groups, -1)[:, order[order >= 0]])
 
 
 def test_intrinsics_mean_what_their_portable_c_does() -> None:
@@ -99,6 +103,11 @@ def test_intrinsics_mean_what_their_portable_c_does() -> None:
     table = {entry.name: entry.meaning for entry in INTRINSICS if entry.meaning is not None}
     assert table["t_smlad"](0x0002FFFF, 0x00030004, 10) == 10 + (-1) * 4 + 2 * 3
     assert table["t_smlad"](-(2**31), -(2**31), 2**31 - 1) == 2**30 + 2**31 - 1 - 2**32
+    assert table["t_smlabt"](0x00050003, 0x0007FFFE, 1) == 1 + 3 * 7
+    assert table["t_smlatb"](0x00050003, 0x0007FFFE, 1) == 1 + 5 * -2
+    assert table["t_top_fields"](0xF000F000 - 2**32, 0x00A000B0, 8) == 0xA000B000 - 2**32
+    assert table["t_requant_float8"](2**31 - 1, 1e9, 127) == 127
+    assert table["t_requant_float4"](-5, 0.5, 3) == 1  # half to even
     assert table["t_sxtb16"](0x80FF7F01) == (0xFFFF << 16 | 1) - 2**32
     assert table["t_pair"](-1, 1) == 0x1FFFF
     assert table["t_ratio"](3, 256, 7) == 110

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tapc.kernels.conv import Window
 from tapc.kernels.layout import Plane
-from tapc.lower.overlap import window_distance
+from tapc.lower.overlap import Overlap, window_distance
 from tapc.lower.plan import Buffer, conflict, place
 
 
@@ -22,7 +22,8 @@ def problems(draw: st.DrawFn) -> tuple[list[Buffer], dict[tuple[str, str], int]]
     for y in buffers:
         for x in buffers:
             if x.last == y.first and x.first < x.last and x is not y and draw(st.booleans()):
-                distances[y.name, x.name] = draw(st.integers(-x.size, y.size))
+                least, multiple = draw(st.integers(-x.size, y.size)), draw(st.sampled_from([1, 1, 4, 12]))
+                distances[y.name, x.name] = Overlap(least, multiple)
     return buffers, distances
 
 
@@ -39,7 +40,7 @@ def test_live_buffers_never_share_a_byte(problem: tuple[list[Buffer], dict[tuple
                 other = owner.setdefault(byte, b)
                 if other is not b:
                     allowed = [
-                        offsets[x.name] - offsets[y.name] >= distances[y.name, x.name]
+                        distances[y.name, x.name].allows(offsets[x.name] - offsets[y.name])
                         for y, x in ((b, other), (other, b))
                         if (y.name, x.name) in distances and y.first == x.last == step
                     ]
@@ -62,8 +63,8 @@ def test_conflict_sees_overlap() -> None:
     a, b = Buffer("a", 8, 0, 1), Buffer("b", 8, 1, 2)
     assert conflict(a, 0, b, 4, {})
     assert not conflict(a, 0, b, 8, {})
-    assert not conflict(a, 4, b, 0, {("b", "a"): 4})
-    assert conflict(a, 0, b, 4, {("b", "a"): 0})
+    assert not conflict(a, 4, b, 0, {("b", "a"): Overlap(4)})
+    assert conflict(a, 0, b, 4, {("b", "a"): Overlap(0)})
 
 
 @pytest.mark.parametrize("buffered", [True, False])
