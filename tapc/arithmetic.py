@@ -5,6 +5,7 @@ the int32 accumulator is converted to float32, multiplied by a float32 and round
 cores without one: a 32-bit multiplier and a shift, rounded half up, in 64-bit integers.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -145,6 +146,58 @@ def add(a: Ints, b: Ints, f: AddFactors, zero: int, low: int, high: int) -> Ints
     total_fixed = a * int(f.a) + b * int(f.b) + int(f.offset)
     fixed: Ints = np.clip((total_fixed >> f.shift) + zero, low, high)
     return fixed
+
+
+@dataclass(frozen=True)
+class LinearAdd:
+    """An addition in three integer operations: clip((a * factor_a + b * factor_b + offset) >> shift).
+
+    Attributes
+    ----------
+    factor_a, factor_b, offset, shift : int
+    """
+
+    factor_a: int
+    factor_b: int
+    offset: int
+    shift: int
+
+
+@functools.lru_cache(maxsize=1024)
+def linear_add(
+    f: AddFactors, a: tuple[int, int], b: tuple[int, int], zero: int, low: int, high: int
+) -> LinearAdd | None:
+    """Find an integer form that gives what `add` gives for every pair of codes, or None.
+
+    For given factors, each pair bounds the offset from below or above (clipped results only from one side): the form
+    is exact if the tightest bounds leave an integer between them.
+
+    Parameters
+    ----------
+    f : AddFactors
+    a, b : tuple of int
+        Lowest and highest code of the operands.
+    zero, low, high : int
+        The result's zero point and range.
+    """
+    left, right = (np.arange(ends[0], ends[1] + 1, dtype=np.int64) for ends in (a, b))
+    expected = add(left[:, None], right[None, :], f, zero, low, high)
+    scale = 2.0**-f.shift if f.mode == "fixed" else 1.0
+    ratio_a, ratio_b = f.a * scale, f.b * scale
+    extent = max(abs(v) for v in (*a, *b, low, high)) + 1
+    finest = 30 - math.frexp(extent * (ratio_a + ratio_b + 1))[1]
+    for shift in range(min(finest, 24), 7, -1):
+        unit = 1 << shift
+        for factor_a in {math.floor(ratio_a * unit), math.ceil(ratio_a * unit)}:
+            for factor_b in {math.floor(ratio_b * unit), math.ceil(ratio_b * unit)}:
+                total = left[:, None] * factor_a + right[None, :] * factor_b
+                least = np.where(expected > low, expected * unit - total, np.iinfo(np.int64).min).max()
+                most = np.where(expected < high, (expected + 1) * unit - 1 - total, np.iinfo(np.int64).max).min()
+                bound = (1 << 31) - 1 - int(np.abs(total).max())
+                offset = max(int(least), -bound)
+                if offset <= min(int(most), bound):
+                    return LinearAdd(factor_a, factor_b, offset, shift)
+    return None
 
 
 def softmax_table(scale: float, classes: int, span: int = 256) -> NDArray[np.uint32]:

@@ -57,7 +57,7 @@ class Batch:
 def measure(target: Target, board_name: str, count: int, seed: int) -> Batch:
     """Build one image of `count` random kernels and run it."""
     board = load_board(board_name)
-    program = random_program(count, target.requantize, seed)
+    program = random_program(count, target.requantize, target.isa, seed)
     steps = steps_of(program)
     network = Lowered(program, steps, plan(program, steps, rounds=0))
     library = network.library()

@@ -20,6 +20,7 @@ from tapc.lower.program import (
     Softmax,
     Tensor,
 )
+from tapc.target import Isa
 
 
 class _Sampler:
@@ -34,7 +35,7 @@ class _Sampler:
 
     def tensor(self, shape: tuple[int, int, int], bits: int) -> Tensor:
         name = f"t{len(self.tensors)}"
-        self.tensors[name] = Tensor(name, shape, bits, 0.05, 0 if bits == 4 else -4)
+        self.tensors[name] = Tensor(name, shape, bits, float(self.rng.uniform(0.03, 0.1)), 0 if bits == 4 else -4)
         return self.tensors[name]
 
     def ratios(self, count: int) -> np.ndarray:
@@ -101,15 +102,15 @@ class _Sampler:
         )
 
     def pool(self) -> None:
-        side, size = self.pick(4, 8, 9), self.pick(2, 3, 4)
+        side, size, pad = self.pick(4, 8, 9), self.pick(2, 3, 4), self.pick(0, 0, 1)
         x = self.tensor((side, side, self.pick(3, 8, 16, 64)), self.bits())
-        extent = (side - size) // 2 + 1
+        extent = (side + 2 * pad - size) // 2 + 1
         y = self.tensor((extent, extent, x.shape[2]), self.bits())
         kind: Literal["max", "average"] = "max" if self.rng.random() < 0.5 else "average"
         ratios = self.ratios(size * size)
         name = f"op{len(self.ops)}"
         self.ops.append(
-            Pool(name, (x.name,), y.name, kind, (size, size), (2, 2), (0,) * 4, False, ratios, y.low, y.high)
+            Pool(name, (x.name,), y.name, kind, (size, size), (2, 2), (pad,) * 4, False, ratios, y.low, y.high)
         )
 
     def other(self) -> None:
@@ -138,13 +139,14 @@ class _Sampler:
             self.ops.append(Softmax(name, (x.name,), out.name, table, 256))
 
 
-def random_program(count: int, mode: Mode, seed: int, *, largest: int = 12000) -> Program:
+def random_program(count: int, mode: Mode, isa: Isa, seed: int, *, largest: int = 12000) -> Program:
     """Return a program of `count` unrelated operators, for measuring only.
 
     Parameters
     ----------
     count : int
     mode : {"float", "fixed"}
+    isa : {"dsp", "scalar"}
     seed : int
     largest : int
         Most weights of one operator.
@@ -154,4 +156,4 @@ def random_program(count: int, mode: Mode, seed: int, *, largest: int = 12000) -
     kinds = (sampler.conv, sampler.depthwise, sampler.pool, sampler.other)
     while len(sampler.ops) < count:
         kinds[int(sampler.rng.choice(4, p=[0.6, 0.16, 0.08, 0.16]))]()
-    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), start.name, sampler.ops[-1].output)
+    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), start.name, sampler.ops[-1].output, isa)

@@ -1,26 +1,40 @@
-"""Depthwise convolution: every output channel reads one input channel.
-
-A channel's image is expanded once to int16, with its border, into a scratch plane; its taps stay in registers as
-pairs, and two neighbouring outputs share each loaded word. As no other channel's bytes are touched, the output may
-replace the input in place.
-"""
+"""Depthwise convolution: every output channel reads one input channel."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.columns import Window
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
-from tapc.kernels.packing import linear_words, weights_per_word
-from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.dsp.depthwise import DspDepthwise
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.window import Window
 from tapc.target import Isa
 
-# SMLAxy: x names the half of the weights, y that of the pixels.
-_HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
+
+class DepthwiseForm(Protocol):
+    """What an instruction set's form of a depthwise convolution offers."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the output may replace an input with the same bytes a pixel."""
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch memory."""
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the packed weights."""
+
+    def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+        """Lay weights out in reading order."""
+
+    def emit(self, b: Body) -> None:
+        """Write the kernel's statements."""
 
 
 @dataclass(frozen=True)
@@ -50,36 +64,24 @@ class DepthwiseSpec:
         """Output channels per input channel."""
         return self.y.channels // self.x.channels
 
-    @property
-    def rows(self) -> int:
-        """Rows of the scratch plane: those that windows reach."""
-        return (self.y.height - 1) * self.window.stride_y + self.window.height
-
-    @property
-    def pitch(self) -> int:
-        """Pixels of a row of the scratch plane, an even number that covers every window."""
-        covered = (self.y.width - 1) * self.window.stride_x + self.window.width
-        return covered + covered % 2
-
-    @property
-    def filled(self) -> tuple[int, int]:
-        """Rows and columns of the plane that the image fills."""
-        window = self.window
-        return min(self.x.height, self.rows - window.top), min(self.x.width, self.pitch - window.left)
+    @cached_property
+    def form(self) -> DepthwiseForm:
+        """How the instruction set computes it."""
+        return DspDepthwise(self)
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of the scratch plane."""
-        return self.rows * self.pitch * 2
+        """Bytes of scratch memory."""
+        return self.form.scratch_bytes
 
     @property
     def weight_words(self) -> int:
         """Words of the packed weights."""
-        return -(-self.taps * self.y.channels // weights_per_word(self.w_bits))
+        return self.form.weight_words
 
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
-        """Pack weights of shape (channels, kernel height, kernel width, 1) channel by channel."""
-        return linear_words(weights, self.w_bits)
+        """Pack weights of shape (channels, kernel height, kernel width, 1)."""
+        return self.form.pack(weights)
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -93,139 +95,4 @@ class DepthwiseSpec:
             Parameter("pad", "int32"),
             *SCALAR_RANGE,
         )
-        return build(name, parameters, lambda b: _emit(self, b))
-
-
-def clip_window(b: Body, start: Any, size: int, extent: int, bounds: Any, slot: int) -> None:
-    """Store the first and one-past-last tap of a window that lie inside an axis."""
-    T = b.T
-    b.store(bounds, slot, T.max(0, 0 - start))
-    b.store(bounds, slot + 1, T.min(size, extent - start))
-
-
-def _weight(spec: DepthwiseSpec, b: Body, index: Any) -> Any:
-    bits, per_word = spec.w_bits, weights_per_word(spec.w_bits)
-    T = b.T
-    word = b["w"][T.truncdiv(index, per_word)]
-    shift = T.truncmod(index, per_word) * bits
-    if bits == 8:
-        return T.Cast("int32", T.Cast("int8", T.shift_right(word, shift)))
-    return T.bitwise_and(T.shift_right(word, shift), (1 << bits) - 1) - (1 << (bits - 1))
-
-
-def _emit(spec: DepthwiseSpec, b: Body) -> None:
-    window, y = spec.window, spec.y
-    height, width = spec.filled
-    if (height, width) != (spec.rows, spec.pitch):
-        border = b.array("border", 1)
-        b.store(border, 0, b.call("t_pair", b["pad"], b["pad"]))
-        with b.loop(spec.scratch_bytes // 4) as i:
-            b.store(b["plane"], i, border[0])
-    pairs = _Pairs(spec, b)
-    bits = 0 if spec.clamped else y.bits
-    with b.loop(spec.x.channels) as source:
-        _expand(spec, b, source)
-        with b.loop(spec.multiplier) as m:
-            c = source * spec.multiplier + m
-            pairs.load(c)
-            bias = b.bind(b["bias"][c])
-
-            def outputs(oy: Any, ox: Any, count: int, c: Any = c, bias: Any = bias) -> None:
-                """Compute neighbouring outputs from column ox on."""
-                acc, code = b.array("acc", count), b.array("code", count)
-                for i in range(count):
-                    b.store(acc, i, bias)
-                row = oy * window.stride_y * (spec.pitch // 2)
-                pairs.multiply(acc, row + b.T.truncdiv(ox * window.stride_x, 2), count)
-                for i in range(count):
-                    b.store(code, i, requantize(b, spec.mode, acc[i], c, bits))
-                for i in range(count):
-                    y.store(b, b["y"], oy * y.width + ox + i, c, code[i])
-
-            with b.loop(y.height) as oy:
-                if y.width > 1:
-                    with b.loop(y.width // 2) as pair:
-                        outputs(oy, pair * 2, 2)
-                if y.width % 2:
-                    outputs(oy, y.width - 1, 1)
-
-
-def _expand(spec: DepthwiseSpec, b: Body, channel: Any) -> None:
-    """Copy a channel's image into the scratch plane; its border keeps the zero point."""
-    window, x = spec.window, spec.x
-    height, width = spec.filled
-    run = largest_divisor(width, 8)
-    with b.loop(height) as iy, b.loop(width // run) as outer:
-        for i in range(run):
-            ix = outer * run + i
-            code = x.load(b, b["x"], iy * x.width + ix, channel)
-            b.do("t_store16at", b.address(b["plane"], 0), (iy + window.top) * spec.pitch + ix + window.left, code)
-
-
-class _Pairs:
-    """A channel's weights in pairs, aligned to even and to odd positions, and the products that use them."""
-
-    def __init__(self, spec: DepthwiseSpec, b: Body) -> None:
-        self.spec, self.b = spec, b
-        width = spec.window.width
-        self.even, self.odd = width // 2, max(width - 1, 0) // 2
-        # A single tap is taken from the half of a pair; without pairs it stands alone.
-        self.per_row = self.even + self.odd if width > 1 else 1
-        self.words = b.array("taps", spec.window.height * self.per_row)
-
-    def load(self, channel: Any) -> None:
-        """Unpack the weights of a channel."""
-        spec, b = self.spec, self.b
-        width = spec.window.width
-        taps = b.array("weights", width)
-        for ky in range(spec.window.height):
-            for kx in range(width):
-                b.store(taps, kx, _weight(spec, b, channel * spec.taps + ky * width + kx))
-            starts = [*range(0, width - 1, 2), *range(1, width - 1, 2)]
-            for i, kx in enumerate(starts):
-                b.store(self.words, ky * self.per_row + i, b.call("t_pair", taps[kx], taps[kx + 1]))
-            if width == 1:
-                b.store(self.words, ky, taps[0])
-
-    def _single(self, ky: int, kx: int) -> tuple[Any, int]:
-        """Return a word that holds a tap, and in which half."""
-        row = ky * self.per_row
-        if self.spec.window.width == 1:
-            return self.words[row], 0
-        if kx // 2 < self.even:
-            return self.words[row + kx // 2], kx % 2
-        return self.words[row + self.even + (kx - 1) // 2], 1
-
-    def multiply(self, acc: Any, first: Any, count: int) -> None:
-        """Add the products of `count` neighbouring outputs; `first` is the first window's first word."""
-        spec, b = self.spec, self.b
-        window, pitch = spec.window, spec.pitch // 2
-        offsets = [i * window.stride_x for i in range(count)]
-        for ky in range(window.height):
-            last = (offsets[-1] + window.width - 1) // 2
-            pixels = b.array("pixels", last + 1)
-            needed = sorted({(o + kx) // 2 for o in offsets for kx in range(window.width)})
-            at = 0
-            while at < len(needed):
-                i = needed[at]
-                if at + 1 < len(needed) and needed[at + 1] == i + 1:
-                    b.do("t_load2", b.address(b["plane"], first), ky * pitch + i, b.address(pixels, i))
-                    at += 2
-                else:
-                    b.store(pixels, i, b["plane"][first + ky * pitch + i])
-                    at += 1
-            words = {i: pixels[i] for i in needed}
-            for i, offset in enumerate(offsets):
-                kx = 0
-                while kx < window.width:
-                    position = offset + kx
-                    if position % 2 == 0 and kx + 1 < window.width:
-                        index = kx // 2 if kx % 2 == 0 else self.even + kx // 2
-                        pair = self.words[ky * self.per_row + index]
-                        b.store(acc, i, b.call("t_smlad", pair, words[position // 2], acc[i]))
-                        kx += 2
-                        continue
-                    word, half = self._single(ky, kx)
-                    name = _HALVES[half, position % 2]
-                    b.store(acc, i, b.call(name, word, words[position // 2], acc[i]))
-                    kx += 1
+        return build(name, parameters, self.form.emit)

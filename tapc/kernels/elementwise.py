@@ -1,28 +1,39 @@
 """Kernels that visit each code once: addition, requantization, copies that move data, softmax."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import (
     SCALAR_RANGE,
     Plane,
+    SumForm,
     add_codes,
     add_parameters,
     multiplier_parameter,
     requantize,
 )
+from tapc.kernels.schedule import largest_divisor
 
 
 @dataclass(frozen=True)
 class AddSpec:
-    """Addition of two tensors of one shape."""
+    """Addition of two tensors of one shape.
+
+    Attributes
+    ----------
+    a, r, y : Plane
+    form : {"linear", "float", "fixed"}
+    clamped : bool
+        The result's range is narrower than its codes.
+    """
 
     a: Plane
     r: Plane
     y: Plane
-    mode: Mode
+    form: SumForm
+    clamped: bool = True
 
     scratch_bytes = 0
 
@@ -31,16 +42,35 @@ class AddSpec:
         """Short name of the code shape."""
         return f"add_a{self.a.bits}r{self.r.bits}o{self.y.bits}"
 
+    @property
+    def unroll(self) -> int:
+        """Codes per iteration of the loop over whole bytes."""
+        return largest_divisor(self.y.pixels * self.y.channels, 8) if self.whole else 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether all codes are bytes."""
+        return self.a.bits == self.r.bits == self.y.bits == 8
+
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
         planes = (self.a.parameter("x"), self.y.parameter("y", constant=False), self.r.parameter("r"))
+        bits = 0 if self.clamped else self.y.bits
+
+        def one(b: Body, p: Any, c: Any) -> None:
+            codes = self.a.load(b, b["x"], p, c), self.r.load(b, b["r"], p, c)
+            self.y.store(b, b["y"], p, c, add_codes(b, self.form, *codes, bits))
 
         def emit(b: Body) -> None:
-            with b.loop(self.y.pixels) as p, b.loop(self.y.channels) as c:
-                code = add_codes(b, self.mode, self.a.load(b, b["x"], p, c), self.r.load(b, b["r"], p, c))
-                self.y.store(b, b["y"], p, c, code)
+            if not self.whole:
+                with b.loop(self.y.pixels) as p, b.loop(self.y.channels) as c:
+                    one(b, p, c)
+                return
+            with b.loop(self.y.pixels * self.y.channels // self.unroll) as outer:
+                for i in range(self.unroll):
+                    one(b, 0, outer * self.unroll + i)
 
-        return build(name, (*planes, *add_parameters(self.mode)), emit)
+        return build(name, (*planes, *add_parameters(self.form)), emit)
 
 
 @dataclass(frozen=True)

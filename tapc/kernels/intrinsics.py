@@ -113,6 +113,28 @@ def _multiply_half(x: int, y: int) -> Intrinsic:
     )  # fmt: skip
 
 
+def _add_linear(bits: int) -> Intrinsic:
+    """Return an addition of codes that saturates to all codes of `bits`, or to a range for 0."""
+    low, high = {8: (-128, 127), 4: (0, 15), 0: (0, 0)}[bits]
+    parameters = ("int32_t a", "int32_t b", "int32_t fa", "int32_t fb", "int32_t offset", "int32_t shift")
+    total = (
+        "int32_t q = (int32_t)((uint32_t)a * (uint32_t)fa + (uint32_t)b * (uint32_t)fb + (uint32_t)offset) >> shift; "
+    )
+    if not bits:
+        return Intrinsic(
+            "t_add_linear", "int32_t", (*parameters, "int32_t low", "int32_t high"),
+            lambda a, b, fa, fb, offset, shift, low, high: min(max((a * fa + b * fb + offset) >> shift, low), high),
+            total + _CLAMP,
+        )  # fmt: skip
+    saturate = "ssat" if bits == 8 else "usat"
+    return Intrinsic(
+        f"t_add_linear{bits}", "int32_t", parameters,
+        lambda a, b, fa, fb, offset, shift: min(max((a * fa + b * fb + offset) >> shift, low), high),
+        total + f"return q < {low} ? {low} : (q > {high} ? {high} : q);",
+        dsp=total + f'__asm__("{saturate} %0, #{bits}, %0" : "+r"(q)); return q;',
+    )  # fmt: skip
+
+
 INTRINSICS: tuple[Intrinsic, ...] = (
     *(_multiply_half(x, y) for x in range(2) for y in range(2)),
     Intrinsic(
@@ -227,6 +249,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         _requant_fixed,
         "int32_t q = (int32_t)(((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero; " + _CLAMP,
     ),
+    *(_add_linear(bits) for bits in (8, 4, 0)),
     Intrinsic(
         "t_add_float", "int32_t",
         ("int32_t a", "int32_t b", "float fa", "float fb", "float offset", "int32_t low", "int32_t high"), None,

@@ -1,7 +1,7 @@
 """Activation access and epilogues that all kernels share."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Parameter
@@ -85,17 +85,35 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> An
     return b.call("t_requant_fixed", acc, s[channel * 2], s[channel * 2 + 1], b["zero"], b["low"], b["high"])
 
 
-def add_parameters(mode: Mode, prefix: str = "add_") -> tuple[Parameter, ...]:
+SumForm = Literal["linear", "float", "fixed"]
+
+
+def add_parameters(form: SumForm) -> tuple[Parameter, ...]:
     """Declare the scalars of a quantized addition."""
-    number = "float32" if mode == "float" else "int32"
+    number = "float32" if form == "float" else "int32"
     names = [("a", number), ("b", number), ("offset", number)]
-    names += [("shift", "int32"), ("zero", "int32")] if mode == "fixed" else []
+    names += [("shift", "int32")] if form != "float" else []
+    names += [("zero", "int32")] if form == "fixed" else []
     names += [("low", "int32"), ("high", "int32")]
-    return tuple(Parameter(prefix + name, dtype) for name, dtype in names)
+    return tuple(Parameter(f"add_{name}", dtype) for name, dtype in names)
 
 
-def add_codes(b: Body, mode: Mode, a: Any, other: Any, prefix: str = "add_") -> Any:
-    """Return the requantized sum of two codes as an expression."""
-    names = ["a", "b", "offset", *(["shift", "zero"] if mode == "fixed" else []), "low", "high"]
-    intrinsic = "t_add_float" if mode == "float" else "t_add_fixed"
-    return b.call(intrinsic, a, other, *(b[prefix + name] for name in names))
+def add_codes(b: Body, form: SumForm, a: Any, other: Any, bits: int = 0) -> Any:
+    """Return the requantized sum of two codes as an expression.
+
+    Parameters
+    ----------
+    b : Body
+        With the parameters of `add_parameters`.
+    form : {"linear", "float", "fixed"}
+    a, other : expression
+    bits : {0, 4, 8}
+        As for `requantize`; used by the linear form.
+    """
+    if form == "linear":
+        scalars = [b[f"add_{name}"] for name in ("a", "b", "offset", "shift")]
+        if bits:
+            return b.call(f"t_add_linear{bits}", a, other, *scalars)
+        return b.call("t_add_linear", a, other, *scalars, b["add_low"], b["add_high"])
+    names = ["a", "b", "offset", *(["shift", "zero"] if form == "fixed" else []), "low", "high"]
+    return b.call(f"t_add_{form}", a, other, *(b[f"add_{name}"] for name in names))

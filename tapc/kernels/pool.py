@@ -1,13 +1,12 @@
 """Max and average pooling."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.columns import Window
-from tapc.kernels.depthwise import clip_window
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+from tapc.kernels.window import Window, clip_window
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,14 @@ class PoolSpec:
         return f"{self.op}pool_a{self.x.bits}o{self.y.bits}"
 
     @property
+    def inside(self) -> bool:
+        """Whether no window reaches over the border."""
+        return self.window.inside(self.x, self.y)
+
+    @property
     def counts(self) -> int:
         """Number of factors: one per possible tap count."""
-        return self.window.height * self.window.width
+        return 1 if self.include_pad or self.inside else self.window.taps
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -60,16 +64,19 @@ def _emit(spec: PoolSpec, b: Body) -> None:
     average = spec.op == "average"
     with b.loop(y.height) as oy, b.loop(y.width) as ox:
         top, left = oy * window.stride_y - window.top, ox * window.stride_x - window.left
-        clip_window(b, top, window.height, x.height, bounds, 0)
-        clip_window(b, left, window.width, x.width, bounds, 2)
+        extents: tuple[Any, Any] = (window.height, window.width)
+        if not spec.inside:
+            clip_window(b, top, window.height, x.height, bounds, 0)
+            clip_window(b, left, window.width, x.width, bounds, 2)
+            top, left = top + bounds[0], left + bounds[2]
+            extents = (bounds[1] - bounds[0], bounds[3] - bounds[2])
         with b.loop(y.channels) as c:
             b.store(acc, 0, 0 if average else -128)
-            with b.loop(bounds[1] - bounds[0]) as dy, b.loop(bounds[3] - bounds[2]) as dx:
-                code = x.load(b, b["x"], (top + bounds[0] + dy) * x.width + left + bounds[2] + dx, c)
+            with b.loop(extents[0]) as dy, b.loop(extents[1]) as dx:
+                code = x.load(b, b["x"], (top + dy) * x.width + left + dx, c)
                 b.store(acc, 0, acc[0] + code - b["pad"] if average else T.max(acc[0], code))
             if average:
-                taps = (bounds[1] - bounds[0]) * (bounds[3] - bounds[2])
-                index = spec.counts - 1 if spec.include_pad else taps - 1
+                index = extents[0] * extents[1] - 1 if spec.counts > 1 else 0
                 value = requantize(b, spec.mode, acc[0], index)
             else:
                 value = T.min(T.max(acc[0], b["low"]), b["high"])

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapc.kernels.columns import Window
 from tapc.kernels.layout import Plane
+from tapc.kernels.window import Window
 
 
 @dataclass(frozen=True)

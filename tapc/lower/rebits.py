@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from tapc.lower.program import Conv, Op, Program, Tensor
 
 
@@ -30,7 +32,16 @@ def with_bits(program: Program, weights: Mapping[str, int], activations: Mapping
         low, high = o.low, o.high
         if (low, high) == (middle.low, middle.high):
             low, high = tensor(middle).low, tensor(middle).high
-        return replace(o, w_bits=weights.get(o.name, o.w_bits), residual=residual, low=low, high=high)
+        bits = weights.get(o.name, o.w_bits)
+        return replace(_coarser(o, o.w_bits - bits), w_bits=bits, residual=residual, low=low, high=high)
 
     tensors = {key: tensor(t) for key, t in program.tensors.items()}
     return replace(program, tensors=tensors, ops=tuple(op(o) for o in program.ops))
+
+
+def _coarser(op: Conv, bits: int) -> Conv:
+    """Drop the lowest bits of the weights: kernels are chosen by the accumulators' bounds."""
+    if bits <= 0:
+        return op
+    factor = np.float32(1 << bits)
+    return replace(op, weights=op.weights >> bits, bias=op.bias >> bits, ratios=op.ratios * factor)

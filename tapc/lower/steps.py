@@ -1,7 +1,7 @@
 """Integer program -> steps: which kernel instance runs when, on which tensors, with which constants."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, singledispatch
 from typing import Any, Protocol
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from tapc import arithmetic
 from tapc.arithmetic import Mode
 from tapc.kernels.builder import Kernel
-from tapc.kernels.columns import Window
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
-from tapc.kernels.layout import Plane
+from tapc.kernels.layout import Plane, SumForm
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.window import Window
+from tapc.lower.bounds import fits_shifted
 from tapc.lower.overlap import Overlap, elementwise_distance, window_distance
 from tapc.lower.program import (
     Add,
@@ -143,10 +144,18 @@ def _range(y: Tensor, low: int, high: int) -> dict[str, int | float]:
     return {"zero": y.zero, "low": low, "high": high}
 
 
-def _sum_scalars(program: Program, a: Tensor, b: Tensor, y: Tensor, low: int, high: int) -> dict[str, int | float]:
+def _sum(
+    program: Program, a: Tensor, b: Tensor, y: Tensor, low: int, high: int
+) -> tuple[SumForm, dict[str, int | float]]:
+    """Return the form of an addition and its scalars: three integer operations where they are exact."""
     f = arithmetic.add_factors(a.quantization, b.quantization, y.quantization, program.mode)
+    limits: dict[str, int | float] = {"add_low": low, "add_high": high}
+    linear = arithmetic.linear_add(f, (a.low, a.high), (b.low, b.high), y.zero, low, high)
+    if linear is not None:
+        scalars = {"add_a": linear.factor_a, "add_b": linear.factor_b, "add_offset": linear.offset}
+        return "linear", {**scalars, "add_shift": linear.shift, **limits}
     fixed: dict[str, int | float] = {"add_shift": f.shift, "add_zero": y.zero} if f.mode == "fixed" else {}
-    return {"add_a": f.a, "add_b": f.b, "add_offset": f.offset, **fixed, "add_low": low, "add_high": high}
+    return f.mode, {"add_a": f.a, "add_b": f.b, "add_offset": f.offset, **fixed, **limits}
 
 
 @singledispatch
@@ -154,69 +163,92 @@ def _select(op: Op, program: Program) -> list[Step]:
     raise TypeError(f"no kernel for {type(op).__name__}")
 
 
-def _fits_shifted(op: Conv, x: Tensor, shift: int) -> bool:
-    """Whether these weights keep 2^shift times every accumulator within 32 bits, for every input."""
-    weights = op.weights.reshape(len(op.bias), -1).astype(np.int64)
-    ends = np.stack([weights * (x.low - x.zero), weights * (x.high - x.zero)])
-    least, most = ends.min(axis=0).sum(axis=1) + op.bias, ends.max(axis=0).sum(axis=1) + op.bias
-    fits = max(int(most.max()), int(-least.min())) << shift < 2**31
-    # The ratios divided by 2^shift must stay within what fixed point can express.
-    return fits and float(op.ratios.min()) >= 2.0 ** (shift - 31)
-
-
 @_select.register
 def _conv(op: Conv, program: Program) -> list[Step]:
-    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-    _, height, width, _ = op.weights.shape
-    window = Window(height, width, *op.stride, *op.pads[:2])
-    spec: ConvSpec | DepthwiseSpec
-    scalars: dict[str, int | float] = {"pad": x.zero}
-    tensors = {"x": op.inputs[0], "y": op.output}
-    distance: dict[str, Overlap] = {}
-    shift = 0
+    if op.depthwise(program.tensors[op.inputs[0]].shape[2]):
+        return [_depthwise(op, program)]
+    return [_dense(op, program)]
+
+
+def _constants(op: Conv, program: Program, spec: ConvSpec | DepthwiseSpec, shift: int = 0) -> dict[str, Constant]:
+    """Return weights, biases and factors for accumulators that are 2^shift times too large."""
+    zero = program.tensors[op.inputs[0]].zero
 
     def bias() -> NDArray[Any]:
         sums = op.weights.reshape(len(op.bias), -1).astype(np.int64).sum(axis=1)
         # Only the final sum must fit 32 bits: the accumulator may wrap around on its way there.
-        folded: NDArray[Any] = (op.bias - x.zero * sums) << shift
+        folded: NDArray[Any] = (op.bias - zero * sums) << shift
         return folded.astype(np.int32)
 
-    if op.depthwise(x.shape[2]):
-        clamped = op.low > y.low or op.high < y.high
-        spec = DepthwiseSpec(plane(x), plane(y), window, op.w_bits, program.mode, program.isa, clamped)
-        if spec.x.row == spec.y.row and spec.multiplier == 1:
-            distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes
-    else:
-        middle = y if op.residual is None else op.residual.middle
-        bits = program.tensors[op.inputs[1]].bits if op.residual else 0
-        first = op.residual is not None and op.residual.swapped
-        clamped = op.low > middle.low or op.high < middle.high
-        isa = program.isa
-        top = op.w_bits < 8 and _fits_shifted(op, x, 16 - op.w_bits)
-        spec = ConvSpec(plane(x), plane(y), window, op.groups, op.w_bits, program.mode, isa, bits, first, clamped, top)
-        shift = spec.shift
-        if op.groups == 1:
-            pixels = spec.schedule.pixels
-            distance[op.inputs[0]] = Overlap(window_distance(spec.x, spec.y, window, pixels, buffered=True))
-        if op.residual is not None:
-            other = program.tensors[op.inputs[1]]
-            tensors["r"] = op.inputs[1]
-            operands = (other, middle) if first else (middle, other)
-            scalars |= _range(middle, op.low, op.high)
-            scalars |= _sum_scalars(program, *operands, y, op.residual.low, op.residual.high)
-            # Two pixels advance together, so residual and result must keep step byte for byte.
-            if other.bits == y.bits and op.groups == 1:
-                least = distance[op.inputs[1]].least if op.inputs[1] in distance else 0
-                distance[op.inputs[1]] = Overlap(max(0, least))
-            else:
-                distance.pop(op.inputs[1], None)
-    scalars = {**_range(y, op.low, op.high), **scalars}
-    constants = {
+    return {
         "w": Constant("w", spec.weight_words, lambda: spec.pack(op.weights)),
         "bias": Constant("b", len(op.bias), bias),
         "s": _factors(op.ratios / np.float32(1 << shift), program.mode),
     }
-    return [Step(op, spec, tensors, constants, scalars, distance)]
+
+
+def _window(op: Conv) -> Window:
+    _, height, width, _ = op.weights.shape
+    return Window(height, width, *op.stride, *op.pads[:2])
+
+
+def _depthwise(op: Conv, program: Program) -> Step:
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    window = _window(op)
+    clamped = op.low > y.low or op.high < y.high
+    spec = DepthwiseSpec(plane(x), plane(y), window, op.w_bits, program.mode, program.isa, clamped)
+    distance = {}
+    if spec.form.in_place and spec.x.row == spec.y.row and spec.multiplier == 1:
+        distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes
+    scalars = {"pad": x.zero, **_range(y, op.low, op.high)}
+    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, _constants(op, program, spec), scalars, distance)
+
+
+def _dense(op: Conv, program: Program) -> Step:
+    """Convolution over all channels of a group, with the addition that is fused into it."""
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    middle = y if op.residual is None else op.residual.middle
+    spec = ConvSpec(
+        plane(x),
+        plane(y),
+        _window(op),
+        op.groups,
+        op.w_bits,
+        program.mode,
+        program.isa,
+        clamped=op.low > middle.low or op.high < middle.high,
+        top=op.w_bits < 8 and fits_shifted(op, x, 16 - op.w_bits),
+    )
+    distance: dict[str, Overlap] = {}
+    if op.groups == 1:
+        pixels = spec.form.schedule.pixels
+        distance[op.inputs[0]] = Overlap(window_distance(spec.x, spec.y, spec.window, pixels, buffered=True))
+    tensors = {"x": op.inputs[0], "y": op.output}
+    scalars = {"pad": x.zero, **_range(middle, op.low, op.high)}
+    if op.residual is not None:
+        other, residual = program.tensors[op.inputs[1]], op.residual
+        tensors["r"] = op.inputs[1]
+        operands = (other, middle) if residual.swapped else (middle, other)
+        form, summands = _sum(program, *operands, y, residual.low, residual.high)
+        swapped = residual.swapped
+        if swapped and form == "linear":  # integers add in any order
+            swapped = False
+            summands |= {"add_a": summands["add_b"], "add_b": summands["add_a"]}
+        scalars |= summands
+        spec = replace(
+            spec,
+            residual_bits=other.bits,
+            residual_first=swapped,
+            sum_form=form,
+            sum_clamped=residual.low > y.low or residual.high < y.high,
+        )
+        # Pixels of a tile advance together, so residual and result must keep step byte for byte.
+        if other.bits == y.bits and op.groups == 1:
+            least = distance[op.inputs[1]].least if op.inputs[1] in distance else 0
+            distance[op.inputs[1]] = Overlap(max(0, least))
+        else:
+            distance.pop(op.inputs[1], None)
+    return Step(op, spec, tensors, _constants(op, program, spec, spec.form.shift), scalars, distance)
 
 
 @_select.register
@@ -226,7 +258,7 @@ def _pool(op: Pool, program: Program) -> list[Step]:
     spec = PoolSpec(plane(x), plane(y), window, op.op, op.include_pad, program.mode)
     constants = {}
     if op.op == "average":
-        constants["s"] = _factors(op.ratios, program.mode)
+        constants["s"] = _factors(op.ratios[-spec.counts :], program.mode)
     distance = {op.inputs[0]: Overlap(window_distance(spec.x, spec.y, window, 1, buffered=False))}
     scalars = {"pad": x.zero, **_range(y, op.low, op.high)}
     return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, distance)]
@@ -235,11 +267,12 @@ def _pool(op: Pool, program: Program) -> list[Step]:
 @_select.register
 def _add(op: Add, program: Program) -> list[Step]:
     a, b, y = (program.tensors[name] for name in (*op.inputs, op.output))
-    spec = AddSpec(plane(a), plane(b), plane(y), program.mode)
+    form, scalars = _sum(program, a, b, y, op.low, op.high)
+    spec = AddSpec(plane(a), plane(b), plane(y), form, op.low > y.low or op.high < y.high)
     distances = {name: elementwise_distance(plane(program.tensors[name]), spec.y) for name in op.inputs}
     distance = {name: Overlap(d) for name, d in distances.items() if d is not None}
     tensors = {"x": op.inputs[0], "r": op.inputs[1], "y": op.output}
-    return [Step(op, spec, tensors, {}, _sum_scalars(program, a, b, y, op.low, op.high), distance)]
+    return [Step(op, spec, tensors, {}, scalars, distance)]
 
 
 def _move(

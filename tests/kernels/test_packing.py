@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapc.kernels.columns import Window
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.intrinsics import INTRINSICS
 from tapc.kernels.layout import Plane
@@ -18,6 +17,7 @@ from tapc.kernels.packing import (
     unpack_pair_words,
     weights_per_word,
 )
+from tapc.kernels.window import Window
 
 BITS = st.sampled_from([2, 4, 8])
 
@@ -88,7 +88,7 @@ def test_activations_round_trip(bits: int, pixels: int, channels: int, seed: int
 def test_column_order_is_a_permutation(a_bits: int, groups: int, depth: int, top: bool) -> None:
     planes = Plane(4, 4, depth * groups, a_bits), Plane(4, 4, 6 * groups, 8)
     spec = ConvSpec(*planes, Window(3, 3, 1, 1, 1, 1), groups, 4, "float", top=top)
-    order = spec.columns.order()
+    order = spec.form.columns.order()
     assert sorted(order[order >= 0].tolist()) == list(range(9 * depth))
     weights = np.random.default_rng(0).integers(-8, 8, (6 * groups, 3, 3, depth)).astype(np.int8)
     words = spec.pack(weights)

@@ -1,22 +1,90 @@
-"""The inner product of a convolution: a register tile of output channels x pixels, with SMLAD.
+"""Convolution with SMLAD: a register tile of output channels x pixels over interleaved int16 columns.
 
 Four taps of a tile of 2 x 2 take three LDRD, four unpackings and eight SMLAD, for sixteen multiply-accumulates.
+
+4- and 2-bit weights are unpacked into the top bits of half-words, where their sign is right: the accumulators then hold
+2^(16 - bits) times the sum, which the requantization factors undo exactly. Where a layer's weights do not rule out that
+such an accumulator overflows, they are stored with an offset of 2^(bits-1) instead: the surplus offset * sum(x) is the
+same for all output channels, so each pixel's sum is taken once, while its column is made, and subtracted.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tapc.kernels.builder import Body
-from tapc.kernels.columns import fields
+from tapc.kernels.dsp.columns import Columns, fields
 from tapc.kernels.layout import Plane, add_codes, requantize
-from tapc.kernels.packing import weights_per_word
+from tapc.kernels.packing import pair_words, weights_per_word
+from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
 
 if TYPE_CHECKING:
     from tapc.kernels.conv import ConvSpec
 
 
-def emit(spec: "ConvSpec", b: Body) -> None:
+@dataclass(frozen=True)
+class DspConv:
+    """How a convolution is computed on a core with the DSP extension."""
+
+    spec: "ConvSpec"
+
+    @property
+    def schedule(self) -> Schedule:
+        """The tuned schedule, or a good one for the shape."""
+        spec = self.spec
+        if spec.tuned is not None:
+            return spec.tuned
+        pixels = 1 if spec.y.pixels == 1 else 2
+        rows = least_padding(spec.group_outputs, (4, 2)) if pixels == 1 else 2
+        per_word = weights_per_word(spec.w_bits)
+        return Schedule(rows, pixels, largest_divisor(max(-(-spec.taps // 4) * 4 // per_word, 1), 48 // per_word))
+
+    @property
+    def columns(self) -> Columns:
+        """The column buffer."""
+        return Columns(self.spec.x, self.spec.y, self.spec.window, self.spec.groups, self.schedule.pixels)
+
+    @property
+    def words(self) -> int:
+        """Weight words of one output channel; the last may be used in part."""
+        return -(-self.columns.padded // weights_per_word(self.spec.w_bits))
+
+    @property
+    def shift(self) -> int:
+        """Power of two that the accumulators are multiplied by."""
+        return 16 - self.spec.w_bits if self.spec.top else 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the column buffer."""
+        return self.columns.bytes
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the packed weights."""
+        tiles = -(-self.spec.group_outputs // self.schedule.rows)
+        return self.spec.groups * tiles * self.schedule.rows * self.words
+
+    def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+        """Lay weights out in reading order: per group and tile, words of the tile's channels, alternating."""
+        spec, order, rows = self.spec, self.columns.order(), self.schedule.rows
+        flat = weights.reshape(spec.groups, spec.group_outputs, -1)
+        column = np.where(order >= 0, flat[:, :, np.maximum(order, 0)], 0)
+        rest = -len(order) % weights_per_word(spec.w_bits)
+        column = np.pad(column, ((0, 0), (0, -spec.group_outputs % rows), (0, rest)))
+        words = pair_words(column, spec.w_bits, signed=spec.top)
+        return words.reshape(spec.groups, -1, rows, words.shape[-1]).swapaxes(2, 3).ravel()
+
+    def emit(self, b: Body) -> None:
+        """Write the kernel's statements."""
+        _emit(self, b)
+
+
+def _emit(form: "DspConv", b: Body) -> None:
     """Write a convolution's statements."""
-    columns, pixels = spec.columns, spec.schedule.pixels
+    spec, columns, pixels = form.spec, form.columns, form.schedule.pixels
     pixel = b.array("pixel", pixels)
     total = b.array("total", pixels) if spec.w_bits < 8 and not spec.top else None
     columns.clear(b)
@@ -30,12 +98,12 @@ def emit(spec: "ConvSpec", b: Body) -> None:
         if total is not None:
             for j in range(pixels):
                 b.store(total, j, total[j] * -(1 << (spec.w_bits - 1)))
-        _tiles(spec, b, pixel, total, group)
+        _tiles(form, b, pixel, total, group)
 
 
-def _tiles(spec: "ConvSpec", b: Body, pixel: Any, total: Any, group: Any) -> None:
+def _tiles(form: "DspConv", b: Body, pixel: Any, total: Any, group: Any) -> None:
     """Compute all output channels of the tile's pixels."""
-    rows, pixels, T = spec.schedule.rows, spec.schedule.pixels, b.T
+    spec, rows, pixels, T = form.spec, form.schedule.rows, form.schedule.pixels, b.T
     tiles = -(-spec.group_outputs // rows)
     acc, code = b.array("acc", rows * pixels), b.array("code", rows * pixels)
     rest = spec.group_outputs % rows
@@ -50,7 +118,7 @@ def _tiles(spec: "ConvSpec", b: Body, pixel: Any, total: Any, group: Any) -> Non
             for j in range(pixels):
                 bias = b["bias"][channel(row)]
                 b.store(acc, row * pixels + j, bias if total is None else bias + total[j])
-        _product(spec, b, acc, (group * tiles + block) * spec.words * rows)
+        _product(form, b, acc, (group * tiles + block) * form.words * rows)
         for row in range(rows):
             for j in range(pixels):
                 index = row * pixels + j
@@ -64,7 +132,8 @@ def _tiles(spec: "ConvSpec", b: Body, pixel: Any, total: Any, group: Any) -> Non
                     index = row * pixels + j
                     other = residual.load(b, b["r"], pixel[j], channel(row))
                     operands = (other, code[index]) if spec.residual_first else (code[index], other)
-                    b.store(code, index, add_codes(b, spec.mode, *operands))
+                    bits = 0 if spec.sum_clamped else spec.y.bits
+                    b.store(code, index, add_codes(b, spec.sum_form, *operands, bits))
 
         # All codes of the tile exist before the first store: the residual may live where y is written.
         for row in range(rows):
@@ -79,9 +148,10 @@ def _tiles(spec: "ConvSpec", b: Body, pixel: Any, total: Any, group: Any) -> Non
                 write()
 
 
-def _product(spec: "ConvSpec", b: Body, acc: Any, start: Any) -> None:
+def _product(form: "DspConv", b: Body, acc: Any, start: Any) -> None:
     """Add the products of all taps to the accumulators; the tile's weights begin at word `start`."""
-    rows, pixels, run = spec.schedule.rows, spec.schedule.pixels, spec.schedule.unroll
+    spec, schedule = form.spec, form.schedule
+    rows, pixels, run = schedule.rows, schedule.pixels, schedule.unroll
     groups = weights_per_word(spec.w_bits) // 4
     weights, taps, pair = b.array("weights", rows), b.array("taps", 2), b.array("pair", 1)
 
@@ -103,7 +173,7 @@ def _product(spec: "ConvSpec", b: Body, acc: Any, start: Any) -> None:
     def pointers(k: Any) -> tuple[Any, Any]:
         return b.address(b["w"], start + k * rows), b.address(b["col"], k * groups * pixels * 2)
 
-    whole, rest = divmod(spec.columns.padded // 4, groups)
+    whole, rest = divmod(form.columns.padded // 4, groups)
     if whole > run:
         with b.loop(whole // run) as outer:
             for k in range(run):

@@ -14,32 +14,10 @@ from numpy.typing import NDArray
 from tapc.kernels.builder import Body
 from tapc.kernels.layout import Plane
 from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.window import Window
 
 ONES = 0x10001
 LEFTOVERS = 32  # single taps that are spelled out; with more of them the field is gathered first
-
-
-@dataclass(frozen=True)
-class Window:
-    """A sliding window: kernel, stride and leading padding."""
-
-    height: int
-    width: int
-    stride_y: int
-    stride_x: int
-    top: int
-    left: int
-
-    @property
-    def taps(self) -> int:
-        """Height times width."""
-        return self.height * self.width
-
-    def inside(self, x: Plane, y: Plane) -> bool:
-        """Whether all windows lie inside the image."""
-        bottom = (y.height - 1) * self.stride_y - self.top + self.height
-        right = (y.width - 1) * self.stride_x - self.left + self.width
-        return self.top == 0 and self.left == 0 and bottom <= x.height and right <= x.width
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,197 @@
+"""Depthwise convolution with SMLAD.
+
+A channel's image is expanded once to int16, with its border, into a scratch plane; its taps stay in registers as
+pairs, and two neighbouring outputs share each loaded word. As no other channel's bytes are touched, the output may
+replace the input in place.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.kernels.builder import Body
+from tapc.kernels.layout import requantize
+from tapc.kernels.packing import linear_words, weights_per_word
+from tapc.kernels.schedule import largest_divisor
+
+if TYPE_CHECKING:
+    from tapc.kernels.depthwise import DepthwiseSpec
+
+# SMLAxy: x names the half of the weights, y that of the pixels.
+_HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
+
+
+@dataclass(frozen=True)
+class DspDepthwise:
+    """How a depthwise convolution is computed on a core with the DSP extension."""
+
+    spec: "DepthwiseSpec"
+
+    in_place = True
+
+    @property
+    def rows(self) -> int:
+        """Rows of the scratch plane: those that windows reach."""
+        spec = self.spec
+        return (spec.y.height - 1) * spec.window.stride_y + spec.window.height
+
+    @property
+    def pitch(self) -> int:
+        """Pixels of a row of the scratch plane, an even number that covers every window."""
+        spec = self.spec
+        covered = (spec.y.width - 1) * spec.window.stride_x + spec.window.width
+        return covered + covered % 2
+
+    @property
+    def filled(self) -> tuple[int, int]:
+        """Rows and columns of the plane that the image fills."""
+        spec, window = self.spec, self.spec.window
+        return min(spec.x.height, self.rows - window.top), min(spec.x.width, self.pitch - window.left)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the scratch plane."""
+        return self.rows * self.pitch * 2
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the packed weights."""
+        return -(-self.spec.taps * self.spec.y.channels // weights_per_word(self.spec.w_bits))
+
+    def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+        """Pack the weights channel by channel."""
+        return linear_words(weights, self.spec.w_bits)
+
+    def emit(self, b: Body) -> None:
+        """Write the kernel's statements."""
+        _emit(self, b)
+
+
+def _weight(spec: "DepthwiseSpec", b: Body, index: Any) -> Any:
+    bits, per_word = spec.w_bits, weights_per_word(spec.w_bits)
+    T = b.T
+    word = b["w"][T.truncdiv(index, per_word)]
+    shift = T.truncmod(index, per_word) * bits
+    if bits == 8:
+        return T.Cast("int32", T.Cast("int8", T.shift_right(word, shift)))
+    return T.bitwise_and(T.shift_right(word, shift), (1 << bits) - 1) - (1 << (bits - 1))
+
+
+def _emit(form: DspDepthwise, b: Body) -> None:
+    spec, window, y = form.spec, form.spec.window, form.spec.y
+    height, width = form.filled
+    if (height, width) != (form.rows, form.pitch):
+        border = b.array("border", 1)
+        b.store(border, 0, b.call("t_pair", b["pad"], b["pad"]))
+        with b.loop(form.scratch_bytes // 4) as i:
+            b.store(b["plane"], i, border[0])
+    pairs = _Pairs(form, b)
+    bits = 0 if spec.clamped else y.bits
+    with b.loop(spec.x.channels) as source:
+        _expand(form, b, source)
+        with b.loop(spec.multiplier) as m:
+            c = source * spec.multiplier + m
+            pairs.load(c)
+            bias = b.bind(b["bias"][c])
+
+            def outputs(oy: Any, ox: Any, count: int, c: Any = c, bias: Any = bias) -> None:
+                """Compute neighbouring outputs from column ox on."""
+                acc, code = b.array("acc", count), b.array("code", count)
+                for i in range(count):
+                    b.store(acc, i, bias)
+                row = oy * window.stride_y * (form.pitch // 2)
+                pairs.multiply(acc, row + b.T.truncdiv(ox * window.stride_x, 2), count)
+                for i in range(count):
+                    b.store(code, i, requantize(b, spec.mode, acc[i], c, bits))
+                for i in range(count):
+                    y.store(b, b["y"], oy * y.width + ox + i, c, code[i])
+
+            with b.loop(y.height) as oy:
+                if y.width > 1:
+                    with b.loop(y.width // 2) as pair:
+                        outputs(oy, pair * 2, 2)
+                if y.width % 2:
+                    outputs(oy, y.width - 1, 1)
+
+
+def _expand(form: DspDepthwise, b: Body, channel: Any) -> None:
+    """Copy a channel's image into the scratch plane; its border keeps the zero point."""
+    window, x = form.spec.window, form.spec.x
+    height, width = form.filled
+    run = largest_divisor(width, 8)
+    with b.loop(height) as iy, b.loop(width // run) as outer:
+        for i in range(run):
+            ix = outer * run + i
+            code = x.load(b, b["x"], iy * x.width + ix, channel)
+            b.do("t_store16at", b.address(b["plane"], 0), (iy + window.top) * form.pitch + ix + window.left, code)
+
+
+class _Pairs:
+    """A channel's weights in pairs, aligned to even and to odd positions, and the products that use them."""
+
+    def __init__(self, form: DspDepthwise, b: Body) -> None:
+        self.form, self.spec, self.b = form, form.spec, b
+        width = self.spec.window.width
+        self.even, self.odd = width // 2, max(width - 1, 0) // 2
+        # A single tap is taken from the half of a pair; without pairs it stands alone.
+        self.per_row = self.even + self.odd if width > 1 else 1
+        self.words = b.array("taps", self.spec.window.height * self.per_row)
+
+    def load(self, channel: Any) -> None:
+        """Unpack the weights of a channel."""
+        spec, b = self.spec, self.b
+        width = spec.window.width
+        taps = b.array("weights", width)
+        for ky in range(spec.window.height):
+            for kx in range(width):
+                b.store(taps, kx, _weight(spec, b, channel * spec.taps + ky * width + kx))
+            starts = [*range(0, width - 1, 2), *range(1, width - 1, 2)]
+            for i, kx in enumerate(starts):
+                b.store(self.words, ky * self.per_row + i, b.call("t_pair", taps[kx], taps[kx + 1]))
+            if width == 1:
+                b.store(self.words, ky, taps[0])
+
+    def _single(self, ky: int, kx: int) -> tuple[Any, int]:
+        """Return a word that holds a tap, and in which half."""
+        row = ky * self.per_row
+        if self.spec.window.width == 1:
+            return self.words[row], 0
+        if kx // 2 < self.even:
+            return self.words[row + kx // 2], kx % 2
+        return self.words[row + self.even + (kx - 1) // 2], 1
+
+    def multiply(self, acc: Any, first: Any, count: int) -> None:
+        """Add the products of `count` neighbouring outputs; `first` is the first window's first word."""
+        spec, b = self.spec, self.b
+        window, pitch = spec.window, self.form.pitch // 2
+        offsets = [i * window.stride_x for i in range(count)]
+        for ky in range(window.height):
+            last = (offsets[-1] + window.width - 1) // 2
+            pixels = b.array("pixels", last + 1)
+            needed = sorted({(o + kx) // 2 for o in offsets for kx in range(window.width)})
+            at = 0
+            while at < len(needed):
+                i = needed[at]
+                if at + 1 < len(needed) and needed[at + 1] == i + 1:
+                    b.do("t_load2", b.address(b["plane"], first), ky * pitch + i, b.address(pixels, i))
+                    at += 2
+                else:
+                    b.store(pixels, i, b["plane"][first + ky * pitch + i])
+                    at += 1
+            words = {i: pixels[i] for i in needed}
+            for i, offset in enumerate(offsets):
+                kx = 0
+                while kx < window.width:
+                    position = offset + kx
+                    if position % 2 == 0 and kx + 1 < window.width:
+                        index = kx // 2 if kx % 2 == 0 else self.even + kx // 2
+                        pair = self.words[ky * self.per_row + index]
+                        b.store(acc, i, b.call("t_smlad", pair, words[position // 2], acc[i]))
+                        kx += 2
+                        continue
+                    word, half = self._single(ky, kx)
+                    name = _HALVES[half, position % 2]
+                    b.store(acc, i, b.call(name, word, words[position // 2], acc[i]))
+                    kx += 1

@@ -1,0 +1,37 @@
+"""Sliding windows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tapc.kernels.builder import Body
+from tapc.kernels.layout import Plane
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window: kernel, stride and leading padding."""
+
+    height: int
+    width: int
+    stride_y: int
+    stride_x: int
+    top: int
+    left: int
+
+    @property
+    def taps(self) -> int:
+        """Height times width."""
+        return self.height * self.width
+
+    def inside(self, x: Plane, y: Plane) -> bool:
+        """Whether all windows lie inside the image."""
+        bottom = (y.height - 1) * self.stride_y - self.top + self.height
+        right = (y.width - 1) * self.stride_x - self.left + self.width
+        return self.top == 0 and self.left == 0 and bottom <= x.height and right <= x.width
+
+
+def clip_window(b: Body, start: Any, size: int, extent: int, bounds: Any, slot: int) -> None:
+    """Store the first and one-past-last tap of a window that lie inside an axis."""
+    T = b.T
+    b.store(bounds, slot, T.max(0, 0 - start))
+    b.store(bounds, slot + 1, T.min(size, extent - start))
