@@ -8,7 +8,7 @@ from tapc.kernels.schedule import largest_divisor
 
 def depthwise(form: DspDepthwise) -> Features:
     """Count expansion, unpacking, products and results of all channels."""
-    height, width = form.filled
+    height, width = form.plane.filled
     spec, y, window = form.spec, form.spec.y, form.spec.window
     pairs, single = y.channels * y.height * (y.width // 2), y.channels * y.height * (y.width % 2)
     shape = f"{window.height}x{window.width}s{window.stride_x}"
@@ -16,7 +16,7 @@ def depthwise(form: DspDepthwise) -> Features:
     return {
         f"expand_a{spec.x.bits}": spec.x.channels * height * width,
         "expand_row": spec.x.channels * height,
-        "border": form.scratch_bytes / 4 if (height, width) != (form.rows, form.pitch) else 0,
+        "border": form.scratch_bytes / 4 if form.plane.bordered else 0,
         f"unpack_w{spec.w_bits}": y.channels * spec.taps,
         f"products_{shape}n2": pairs,
         f"products_{shape}n1": single,
@@ -47,6 +47,7 @@ def conv(form: DspConv) -> Features:
     load = f"a{columns.source_bits}{summed}t{tile}"
     features: Features = {
         f"multiply_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * form.words,
+        f"quad_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * columns.padded / 4,
         f"loop_r{schedule.rows}t{tile}": blocks * outer,
         f"block_o{spec.y.bits}{residual}{clamped}r{schedule.rows}t{tile}{odd}{summed}": blocks,
         f"pixel_{kind}{summed}t{tile}{'point' if window.taps == 1 else ''}": slots,
@@ -74,7 +75,7 @@ def depthwise_code(form: DspDepthwise) -> Features:
     """Return the parts of the machine code."""
     spec, window = form.spec, form.spec.window
     shape = f"{window.height}x{window.width}s{window.stride_x}n{1 + (spec.y.width > 1) + spec.y.width % 2}"
-    filled = "" if form.filled == (form.rows, form.pitch) else "border"
+    filled = "border" if form.plane.bordered else ""
     return {
         "code_depthwise": 1,
         f"code_products_{shape}": 1,

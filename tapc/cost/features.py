@@ -7,7 +7,7 @@ part takes on a core. Keys name a part and whatever changes its code.
 from collections.abc import Callable
 from typing import Any
 
-from tapc.cost import dsp
+from tapc.cost import dsp, scalar
 from tapc.cost.windows import Features, inside_taps
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
@@ -15,6 +15,8 @@ from tapc.kernels.dsp.conv import DspConv
 from tapc.kernels.dsp.depthwise import DspDepthwise
 from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.scalar.conv import ScalarConv
+from tapc.kernels.scalar.depthwise import ScalarDepthwise
 from tapc.lower.steps import Spec
 
 __all__ = ["Features", "code_features", "instruction_features"]
@@ -23,6 +25,8 @@ __all__ = ["Features", "code_features", "instruction_features"]
 _FORMS: dict[type, tuple[Callable[[Any], Features], Callable[[Any], Features]]] = {
     DspConv: (dsp.conv, dsp.conv_code),
     DspDepthwise: (dsp.depthwise, dsp.depthwise_code),
+    ScalarConv: (scalar.conv, scalar.conv_code),
+    ScalarDepthwise: (scalar.depthwise, scalar.depthwise_code),
 }
 
 
@@ -43,15 +47,18 @@ def instruction_features(spec: Spec) -> Features:
     if isinstance(spec, PoolSpec):
         return _window(spec, f"pool_{spec.op}{'_inside' if spec.inside else ''}_a{spec.x.bits}")
     if isinstance(spec, SoftmaxSpec):
-        return {f"softmax_a{spec.x.bits}o{spec.y.bits}": spec.x.pixels * spec.x.channels, "call": 1}
+        count = spec.x.pixels * spec.x.channels
+        return {f"softmax_a{spec.x.bits}o{spec.y.bits}": count, "softmax_pixel": spec.x.pixels, "call": 1}
     if isinstance(spec, AddSpec):
         count = spec.y.pixels * spec.y.channels
         form = f"{spec.form}{spec.a.bits}{spec.r.bits}{spec.y.bits}{'c' if spec.clamped else ''}"
-        return {f"add_{form}": count, f"add_loop_{form}": count / spec.unroll, "call": 1}
+        loops = count / spec.unroll if spec.whole else 0
+        return {f"add_{form}": count, "add_loop": loops, "add_pixel": 0 if spec.whole else spec.y.pixels, "call": 1}
     if isinstance(spec, MoveSpec):
         count = spec.x.pixels * spec.x.channels
-        fill = {f"fill_o{spec.y.bits}": spec.y.pixels * spec.y.channels} if spec.fill else {}
-        return {f"move_{spec.order}_a{spec.x.bits}o{spec.y.bits}": count, **fill, "call": 1}
+        parts = {f"move_{spec.order}_a{spec.x.bits}o{spec.y.bits}": count, f"move_{spec.order}_pixel": spec.x.pixels}
+        fill = {f"fill_o{spec.y.bits}": spec.y.pixels * spec.y.channels, "fill_pixel": spec.y.pixels}
+        return {**parts, **(fill if spec.fill else {}), "call": 1}
     raise TypeError(f"no cost features for {type(spec).__name__}")
 
 
@@ -59,9 +66,11 @@ def _window(spec: PoolSpec, part: str) -> Features:
     """Count the parts of a kernel that visits each window once per channel."""
     rows, taps = inside_taps(spec.x, spec.y, spec.window)
     channels = spec.y.channels
+    # A short row of a known length is spelled out by the compiler.
+    size = f"{spec.window.height}x{spec.window.width}" if spec.inside and spec.window.width < 4 else ""
     return {
         f"{part}_tap": taps * channels,
-        f"{part}_row": rows * channels,
+        f"{part}_row{size}": rows * channels,
         f"{part}_code_o{spec.y.bits}": spec.y.pixels * channels,
         "window_pixel": spec.y.pixels,
         "call": 1,
@@ -73,7 +82,18 @@ def code_features(spec: Spec) -> Features:
     if isinstance(spec, ConvSpec | DepthwiseSpec):
         return _FORMS[type(spec.form)][1](spec.form)
     if isinstance(spec, AddSpec):
-        return {f"code_{spec.kind}_{spec.form}{'c' if spec.clamped else ''}": spec.unroll, "code_add": 1}
+        form = f"{spec.form}{'c' if spec.clamped else ''}"
+        narrow = (spec.a.bits == 4) + (spec.r.bits == 4)
+        return {f"code_add_{form}": spec.unroll, "code_add_a4": narrow, f"code_add_o{spec.y.bits}": 1}
     if isinstance(spec, PoolSpec):
-        return {f"code_{spec.kind}{'_inside' if spec.inside else ''}": 1}
+        clip = 0 if spec.inside else 1
+        return {
+            f"code_{spec.op}pool": 1,
+            f"code_pool_a{spec.x.bits}": 1,
+            f"code_pool_o{spec.y.bits}": 1,
+            "code_clip": clip,
+        }
+    if isinstance(spec, MoveSpec):
+        parts = {f"code_move_{spec.order}": 1, f"code_move_a{spec.x.bits}": 1, f"code_move_o{spec.y.bits}": 1}
+        return {**parts, f"code_fill_o{spec.y.bits}": spec.fill}
     return {f"code_{spec.kind}": 1}

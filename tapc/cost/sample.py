@@ -53,7 +53,7 @@ class _Sampler:
         if side < size:
             return
         groups = 1 if dense or self.rng.random() < 0.85 else 2
-        depth = self.pick(1, 3, 4, 8, 16, 24, 32, 64) if not dense else self.pick(16, 64, 100, 128, 256, 640)
+        depth = self.pick(1, 3, 3, 4, 8, 16, 24, 32, 64) if not dense else self.pick(16, 64, 100, 128, 256, 640)
         outputs = groups * self.pick(8, 16, 32, 48, 64, 5, 10)
         x = self.tensor((side, side, depth * groups), self.bits())
         extent = (side + 2 * pad - size) // stride + 1
@@ -155,5 +155,5 @@ def random_program(count: int, mode: Mode, isa: Isa, seed: int, *, largest: int 
     start = sampler.tensor((1, 1, 4), 8)
     kinds = (sampler.conv, sampler.depthwise, sampler.pool, sampler.other)
     while len(sampler.ops) < count:
-        kinds[int(sampler.rng.choice(4, p=[0.6, 0.16, 0.08, 0.16]))]()
+        kinds[int(sampler.rng.choice(4, p=[0.52, 0.12, 0.12, 0.24]))]()
     return Program("samples", mode, sampler.tensors, tuple(sampler.ops), start.name, sampler.ops[-1].output, isa)

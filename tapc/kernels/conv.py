@@ -1,5 +1,6 @@
 """Convolution and dense layers: what a kernel instance is. Each instruction set computes it in its own form."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +12,7 @@ from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.dsp.conv import DspConv
 from tapc.kernels.layout import SCALAR_RANGE, Plane, SumForm, add_parameters, multiplier_parameter
+from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
 from tapc.target import Isa
@@ -42,6 +44,9 @@ class ConvForm(Protocol):
         """Write the kernel's statements."""
 
 
+_FORMS: dict[Isa, Callable[["ConvSpec"], ConvForm]] = {"dsp": DspConv, "scalar": ScalarConv}
+
+
 @dataclass(frozen=True)
 class ConvSpec:
     """A convolution kernel instance; everything that changes the generated code and nothing else.
@@ -65,7 +70,10 @@ class ConvSpec:
     clamped : bool
         The convolution's result is clamped more narrowly than its codes.
     top : bool
-        Weights narrower than 8 bits are unpacked into the top bits.
+        dsp: weights narrower than 8 bits are unpacked into the top bits.
+    run : int
+        scalar: weight words, a divisor of an output channel's, whose products with two pixels at once stay within
+        16 bits each; 0 where there are none.
     tuned : Schedule or None
         A schedule in place of the default.
     """
@@ -83,6 +91,7 @@ class ConvSpec:
     sum_clamped: bool = True
     clamped: bool = True
     top: bool = False
+    run: int = 0
     tuned: Schedule | None = None
 
     @property
@@ -109,7 +118,7 @@ class ConvSpec:
     @cached_property
     def form(self) -> ConvForm:
         """How the instruction set computes it."""
-        return DspConv(self)
+        return _FORMS[self.isa](self)
 
     @property
     def scratch_bytes(self) -> int:

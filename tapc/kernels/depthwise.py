@@ -1,5 +1,6 @@
 """Depthwise convolution: every output channel reads one input channel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +12,7 @@ from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.dsp.depthwise import DspDepthwise
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.scalar.depthwise import ScalarDepthwise
 from tapc.kernels.window import Window
 from tapc.target import Isa
 
@@ -35,6 +37,9 @@ class DepthwiseForm(Protocol):
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
+
+
+_FORMS: dict[Isa, Callable[["DepthwiseSpec"], DepthwiseForm]] = {"dsp": DspDepthwise, "scalar": ScalarDepthwise}
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class DepthwiseSpec:
     @cached_property
     def form(self) -> DepthwiseForm:
         """How the instruction set computes it."""
-        return DspDepthwise(self)
+        return _FORMS[self.isa](self)
 
     @property
     def scratch_bytes(self) -> int:

@@ -1,6 +1,7 @@
 """The intrinsic table: each entry is its meaning for Python and its C forms, in one place.
 
-`dsp` is the Armv7E-M form, `fpu` the form for cores with a single-precision VFP; `portable` compiles anywhere.
+`dsp` is the Armv7E-M form, `fpu` the form for cores with a single-precision VFP, `v6m` the form for Armv6-M, whose
+multiplier returns only 32 bits; `portable` compiles anywhere.
 The generated header selects at compile time, so one library builds for Cortex-M and for the host.
 """
 
@@ -57,7 +58,7 @@ class Intrinsic:
         The semantics on Python numbers; None for memory accesses.
     portable : str
         C body.
-    dsp, fpu : str
+    dsp, fpu, v6m : str
         Replacement bodies, empty where there is none.
     """
 
@@ -68,6 +69,7 @@ class Intrinsic:
     portable: str
     dsp: str = ""
     fpu: str = ""
+    v6m: str = ""
 
 
 def _asm(template: str, *inputs: str) -> str:
@@ -98,6 +100,7 @@ def _full(saturate: str, bits: int) -> str:
     )
 
 
+_FIXED = "int32_t q = (int32_t)(((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero; "
 _CLAMP = "return q < low ? low : (q > high ? high : q);"
 
 
@@ -244,10 +247,36 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         fpu=_full("usat", 4),
     ),
     Intrinsic(
+        "t_mulhi", "int32_t", ("int32_t a", "int32_t b"), lambda a, b: a * b >> 32,
+        "return (int32_t)(((int64_t)a * b) >> 32);",
+        # Hacker's Delight, 8-2: four products of half-words.
+        v6m="uint32_t a0 = (uint32_t)a & 0xFFFFu, b0 = (uint32_t)b & 0xFFFFu; int32_t a1 = a >> 16, b1 = b >> 16;"
+        " int32_t t = (int32_t)((uint32_t)a1 * b0 + (a0 * b0 >> 16));"
+        " int32_t u = (int32_t)(a0 * (uint32_t)b1 + ((uint32_t)t & 0xFFFFu)); return a1 * b1 + (t >> 16) + (u >> 16);",
+    ),
+    Intrinsic(
         "t_requant_fixed", "int32_t",
         ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero", "int32_t low", "int32_t high"),
         _requant_fixed,
-        "int32_t q = (int32_t)(((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero; " + _CLAMP,
+        _FIXED + _CLAMP,
+        v6m="if (shift > 32) { int32_t q = ((t_mulhi(acc, factor) + (1 << (shift - 33))) >> (shift - 32)) + zero; "
+        + _CLAMP + " } " + _FIXED + _CLAMP,
+    ),
+    Intrinsic(
+        "t_signed", "int32_t", ("int32_t word", "int32_t left", "int32_t right"),
+        lambda word, left, right: _signed(word << left, 32) >> right,
+        "return (int32_t)((uint32_t)word << left) >> right;",
+    ),
+    Intrinsic(
+        "t_mac", "int32_t", ("int32_t acc", "int32_t a", "int32_t b"), lambda acc, a, b: _signed(acc + a * b, 32),
+        "return (int32_t)((uint32_t)acc + (uint32_t)a * (uint32_t)b);",
+        # GCC alone sums the products in another order, for which the registers do not suffice.
+        v6m='int32_t t = a; __asm__("mul %0, %2\\n\\tadd %1, %0" : "+&l"(t), "+lh"(acc) : "l"(b) : "cc"); return acc;',
+    ),
+    Intrinsic("t_low", "int32_t", ("int32_t v",), lambda v: _signed(v, 16), "return (int16_t)v;"),
+    Intrinsic(
+        "t_high", "int32_t", ("int32_t v",), lambda v: _signed(v - _signed(v, 16), 32) >> 16,
+        "return (int32_t)((uint32_t)v - (uint32_t)(int16_t)v) >> 16;",
     ),
     *(_add_linear(bits) for bits in (8, 4, 0)),
     Intrinsic(
@@ -268,6 +297,13 @@ INTRINSICS: tuple[Intrinsic, ...] = (
 )  # fmt: skip
 
 
+_GUARDS = (
+    "defined(__ARM_FEATURE_DSP)",
+    "defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && (__ARM_FP & 4)",
+    "defined(__ARM_ARCH_6M__)",
+)
+
+
 def header() -> str:
     """Return `tapc_intrinsics.h`, self-contained C11 for GCC and Clang."""
     lines = [
@@ -284,10 +320,10 @@ def header() -> str:
     ]
     for entry in INTRINSICS:
         head = f"T_INLINE {entry.result} {entry.name}({', '.join(entry.parameters)}) {{"
-        special = entry.dsp or entry.fpu
-        if not special:
+        forms = [(guard, body) for guard, body in zip(_GUARDS, (entry.dsp, entry.fpu, entry.v6m), strict=True) if body]
+        if not forms:
             lines += [head, f"  {entry.portable}", "}", ""]
             continue
-        guard = "defined(__ARM_FEATURE_DSP)" + ("" if entry.dsp else " && defined(__ARM_FP) && (__ARM_FP & 4)")
-        lines += [head, f"#if {guard}", f"  {special}", "#else", f"  {entry.portable}", "#endif", "}", ""]
+        ((guard, body),) = forms
+        lines += [head, f"#if {guard}", f"  {body}", "#else", f"  {entry.portable}", "#endif", "}", ""]
     return "\n".join([*lines, "#endif", ""])

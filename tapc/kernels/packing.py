@@ -52,24 +52,24 @@ def unpack_pair_words(words: NDArray[np.uint32], bits: int, *, signed: bool = Fa
     return (((fields + half) & ((1 << bits) - 1)) - half if bits == 8 or signed else fields - half).astype(np.int8)
 
 
-def linear_words(codes: NDArray[Any], bits: int) -> NDArray[np.uint32]:
-    """Pack a flat array little-endian: element i is field i mod (32 / bits) of word i * bits / 32, offset as above."""
+def linear_words(codes: NDArray[Any], bits: int, *, signed: bool = False) -> NDArray[np.uint32]:
+    """Pack a flat array little-endian: element i is field i mod (32 / bits) of word i * bits / 32, stored as above."""
     per_word = weights_per_word(bits)
     flat = np.asarray(codes).astype(np.int64).ravel()
     flat = np.pad(flat, (0, -len(flat) % per_word))
-    offset = 0 if bits == 8 else 1 << (bits - 1)
+    offset = 0 if bits == 8 or signed else 1 << (bits - 1)
     fields = ((flat + offset) & ((1 << bits) - 1)).astype(np.uint32).reshape(-1, per_word)
     words: NDArray[np.uint32] = np.bitwise_or.reduce(fields << (np.arange(per_word, dtype=np.uint32) * bits), axis=-1)
     return words
 
 
-def unpack_linear_words(words: NDArray[np.uint32], bits: int, count: int) -> NDArray[np.int8]:
+def unpack_linear_words(words: NDArray[np.uint32], bits: int, count: int, *, signed: bool = False) -> NDArray[np.int8]:
     """Invert `linear_words` for `count` elements."""
     per_word = weights_per_word(bits)
     fields = ((words[:, None] >> (np.arange(per_word, dtype=np.uint32) * bits)) & ((1 << bits) - 1)).astype(np.int64)
     half = 1 << (bits - 1)
     flat = fields.ravel()[:count]
-    return (((flat + half) & ((1 << bits) - 1)) - half if bits == 8 else flat - half).astype(np.int8)
+    return (((flat + half) & ((1 << bits) - 1)) - half if bits == 8 or signed else flat - half).astype(np.int8)
 
 
 def row_bytes(channels: int, bits: int) -> int:

@@ -29,6 +29,12 @@ class Window:
         right = (y.width - 1) * self.stride_x - self.left + self.width
         return self.top == 0 and self.left == 0 and bottom <= x.height and right <= x.width
 
+    def covers(self, b: Body, origin: Any, x: Plane) -> Any:
+        """Return the condition that the window at (row, column) `origin` lies inside the image."""
+        T = b.T
+        rows = T.And(origin[0] >= 0, origin[0] + self.height <= x.height)
+        return T.And(rows, T.And(origin[1] >= 0, origin[1] + self.width <= x.width))
+
 
 def clip_window(b: Body, start: Any, size: int, extent: int, bounds: Any, slot: int) -> None:
     """Store the first and one-past-last tap of a window that lie inside an axis."""

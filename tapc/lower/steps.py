@@ -15,9 +15,10 @@ from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
 from tapc.kernels.layout import Plane, SumForm
+from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.window import Window
-from tapc.lower.bounds import fits_shifted
+from tapc.lower.bounds import fits_shifted, packed_run
 from tapc.lower.overlap import Overlap, elementwise_distance, window_distance
 from tapc.lower.program import (
     Add,
@@ -217,7 +218,8 @@ def _dense(op: Conv, program: Program) -> Step:
         program.mode,
         program.isa,
         clamped=op.low > middle.low or op.high < middle.high,
-        top=op.w_bits < 8 and fits_shifted(op, x, 16 - op.w_bits),
+        top=program.isa == "dsp" and op.w_bits < 8 and fits_shifted(op, x, 16 - op.w_bits),
+        run=packed_run(op, x, weights_per_word(op.w_bits)) if program.isa == "scalar" and plane(y).pixels > 1 else 0,
     )
     distance: dict[str, Overlap] = {}
     if op.groups == 1:

@@ -25,7 +25,7 @@ from tapc.target import load_target
 def test_chains_of_convolutions(board_name: str, data: st.DataObject) -> None:
     board = load_board(board_name)
     target = load_target(board.core)
-    program = data.draw(conv_programs(target.requantize, layers=4))
+    program = data.draw(conv_programs(target.requantize, target.isa, layers=4))
     network = lowered(program)
     codes = random_codes(program.tensors["x"], 3, np.random.default_rng(1))
     with tempfile.TemporaryDirectory() as name:

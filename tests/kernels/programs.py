@@ -33,7 +33,8 @@ def conv_op(
 ) -> Conv:
     outputs, depth = y.shape[2], x.shape[2] // groups
     half = 1 << (w_bits - 1)
-    weights = rng.integers(-half, half, (outputs, *kernel, depth)).astype(np.int8)
+    # Small weights leave room for packed sums.
+    weights = (rng.integers(-half, half, (outputs, *kernel, depth)) // int(rng.choice([1, 1, 16]))).astype(np.int8)
     spread = half * np.sqrt(weights[0].size) * (128 if x.bits == 8 else 8)
     ratios = rng.uniform(0.2, 2, outputs).astype(np.float32) * np.float32((y.high - y.low) / spread)
     # Large biases leave no room for weights at the top of half-words.
@@ -42,8 +43,8 @@ def conv_op(
     return Conv(name, (x.name,), y.name, weights, w_bits, bias, ratios, stride, pads, groups, low, high)
 
 
-def program(ops: list[Op], tensors: list[Tensor], mode: str = "float") -> Program:
-    return Program("test", mode, {t.name: t for t in tensors}, tuple(ops), tensors[0].name, tensors[-1].name)
+def program(ops: list[Op], tensors: list[Tensor], mode: str = "float", isa: str = "dsp") -> Program:
+    return Program("test", mode, {t.name: t for t in tensors}, tuple(ops), tensors[0].name, tensors[-1].name, isa)
 
 
 def lowered(p: Program) -> Lowered:

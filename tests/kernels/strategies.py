@@ -26,7 +26,7 @@ def _conv(draw: st.DrawFn, x: Tensor, rng: Generator, name: str) -> tuple[Conv, 
 
 
 @st.composite
-def conv_programs(draw: st.DrawFn, mode: str, layers: int = 1) -> Program:
+def conv_programs(draw: st.DrawFn, mode: str, isa: str, layers: int = 1) -> Program:
     """Draw chains of convolutions; the numbers come from a drawn seed."""
     rng = default_rng(draw(st.integers(0, 2**32 - 1)))
     channels = draw(st.sampled_from([1, 2, 3, 4, 5, 8, 12, 16]))
@@ -36,4 +36,4 @@ def conv_programs(draw: st.DrawFn, mode: str, layers: int = 1) -> Program:
         op, y = draw(_conv(tensors[-1], rng, f"conv{i}"))
         ops.append(op)
         tensors.append(y)
-    return program(ops, tensors, mode)
+    return program(ops, tensors, mode, isa)

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from kernels.strategies import conv_programs
 from tapc.lower.fuse import fuse
 from tapc.lower.program import Add, Concat, Conv, Pad, Pool, Program, Requantize, Reshape, Softmax
 from tapc.lower.reference import execute
+from tapc.target import Isa
 
 COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
 SLOW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -25,18 +27,12 @@ def on_host(p: Program, codes: np.ndarray, cc: str = "gcc") -> np.ndarray:
         return run_on_host(p, codes, Path(folder), cc)
 
 
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("isa", get_args(Isa))
 @SLOW
-@given(conv_programs("float"), st.sampled_from(COMPILERS))
-def test_conv_float(p: Program, cc: str) -> None:
-    codes = random_codes(p.tensors["x"], 3, np.random.default_rng(1))
-    op = p.ops[0]
-    assert isinstance(op, Conv)
-    np.testing.assert_array_equal(on_host(p, codes, cc), oracle.conv(p, op, codes))
-
-
-@SLOW
-@given(conv_programs("fixed"), st.sampled_from(COMPILERS))
-def test_conv_fixed(p: Program, cc: str) -> None:
+@given(st.data(), st.sampled_from(COMPILERS))
+def test_conv(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
+    p = data.draw(conv_programs(mode, isa))
     codes = random_codes(p.tensors["x"], 3, np.random.default_rng(1))
     op = p.ops[0]
     assert isinstance(op, Conv)
@@ -52,15 +48,16 @@ def test_grouped_convolution_whose_windows_reach_over_the_border() -> None:
     np.testing.assert_array_equal(on_host(p, codes), oracle.conv(p, op, codes))
 
 
+@pytest.mark.parametrize("isa", get_args(Isa))
 @pytest.mark.parametrize("mode", ["float", "fixed"])
 @pytest.mark.parametrize(("bits", "swapped", "width"), [(8, False, 5), (4, True, 4), (8, True, 3)])
-def test_fused_residual_equals_separate_addition(mode: str, bits: int, swapped: bool, width: int) -> None:
+def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int, swapped: bool, width: int) -> None:
     rng = np.random.default_rng(bits + swapped)
     x, c = tensor("x", (4, width, 5), bits, rng), tensor("c", (4, width, 5), bits, rng)
     y = tensor("y", (4, width, 5), bits, rng)
     conv = conv_op(rng, x, c, (3, 3), (1, 1), (1, 1, 1, 1), 1, 4)
     add = Add("add", ("x", "c") if swapped else ("c", "x"), "y", y.low, y.high)
-    p = program([conv, add], [x, c, y], mode)
+    p = program([conv, add], [x, c, y], mode, isa)
     fused = fuse(p)
     (op,) = fused.ops
     assert isinstance(op, Conv)

@@ -204,7 +204,7 @@ class _Writer:
                 self.runs(lambda offset: b.address(b["x"], first + offset), x.width * x.row)
             else:
                 b.when(
-                    self._whole(origin),
+                    c.window.covers(b, origin, x),
                     lambda: self.runs(lambda offset: b.address(b["x"], first + offset), x.width * x.row),
                     lambda: self._taps(origin, group),
                 )
@@ -226,7 +226,7 @@ class _Writer:
                 b.store(at, 1, c.run)
                 self._gather(origin, group)
 
-            b.when(self._whole(origin), whole, border)
+            b.when(c.window.covers(b, origin, x), whole, border)
             buffer = b.address(b["col"], c.column_words)
             source = b.bind(b.call("t_source", b.address(b["x"], 0), at[0], buffer, dtype="handle"))
             self.runs(lambda offset: b.call("t_at", source, offset, dtype="handle"), at[1])
@@ -264,14 +264,6 @@ class _Writer:
             b.store(word, 0, pair)
             b.store(b["col"], c.word(first + i // 2, self.slot), word[0])
             self.add(word[0])
-
-    def _whole(self, origin: Any) -> Any:
-        """Whether a field lies inside the image."""
-        c, T = self.columns, self.b.T
-        limits = []
-        for i, (extent, size) in enumerate(((c.x.height, c.window.height), (c.x.width, c.window.width))):
-            limits += [origin[i] >= 0, origin[i] + size <= extent]
-        return T.And(T.And(limits[0], limits[1]), T.And(limits[2], limits[3]))
 
     def _each_tap(self, origin: Any, inside: Callable[[Any, Any], None], outside: Callable[[Any], None]) -> None:
         """Visit a field's taps: `inside(source pixel, tap)` or `outside(tap)`."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
 from tapc.kernels.dsp.columns import Columns, fields
-from tapc.kernels.layout import Plane, add_codes, requantize
+from tapc.kernels.layout import add_residual, requantize
 from tapc.kernels.packing import pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
 
@@ -126,14 +126,9 @@ def _tiles(form: "DspConv", b: Body, pixel: Any, total: Any, group: Any) -> None
                 value = requantize(b, spec.mode, acc[index], channel(row), bits)
                 b.store(code, index, value)
         if spec.residual_bits:
-            residual = Plane(spec.y.height, spec.y.width, spec.y.channels, spec.residual_bits)
             for row in range(rows):
                 for j in range(pixels):
-                    index = row * pixels + j
-                    other = residual.load(b, b["r"], pixel[j], channel(row))
-                    operands = (other, code[index]) if spec.residual_first else (code[index], other)
-                    bits = 0 if spec.sum_clamped else spec.y.bits
-                    b.store(code, index, add_codes(b, spec.sum_form, *operands, bits))
+                    add_residual(spec, b, code, row * pixels + j, pixel[j], channel(row))
 
         # All codes of the tile exist before the first store: the residual may live where y is written.
         for row in range(rows):

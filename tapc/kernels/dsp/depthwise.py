@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
+from tapc.kernels.expanded import Expanded
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
-from tapc.kernels.schedule import largest_divisor
 
 if TYPE_CHECKING:
     from tapc.kernels.depthwise import DepthwiseSpec
@@ -32,28 +32,14 @@ class DspDepthwise:
     in_place = True
 
     @property
-    def rows(self) -> int:
-        """Rows of the scratch plane: those that windows reach."""
-        spec = self.spec
-        return (spec.y.height - 1) * spec.window.stride_y + spec.window.height
-
-    @property
-    def pitch(self) -> int:
-        """Pixels of a row of the scratch plane, an even number that covers every window."""
-        spec = self.spec
-        covered = (spec.y.width - 1) * spec.window.stride_x + spec.window.width
-        return covered + covered % 2
-
-    @property
-    def filled(self) -> tuple[int, int]:
-        """Rows and columns of the plane that the image fills."""
-        spec, window = self.spec, self.spec.window
-        return min(spec.x.height, self.rows - window.top), min(spec.x.width, self.pitch - window.left)
+    def plane(self) -> Expanded:
+        """The scratch plane, int16; rows are whole words."""
+        return Expanded(self.spec.x, self.spec.y, self.spec.window, 2)
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes of the scratch plane."""
-        return self.rows * self.pitch * 2
+        return self.plane.pixels * 2
 
     @property
     def weight_words(self) -> int:
@@ -81,8 +67,8 @@ def _weight(spec: "DepthwiseSpec", b: Body, index: Any) -> Any:
 
 def _emit(form: DspDepthwise, b: Body) -> None:
     spec, window, y = form.spec, form.spec.window, form.spec.y
-    height, width = form.filled
-    if (height, width) != (form.rows, form.pitch):
+    plane = form.plane
+    if plane.bordered:
         border = b.array("border", 1)
         b.store(border, 0, b.call("t_pair", b["pad"], b["pad"]))
         with b.loop(form.scratch_bytes // 4) as i:
@@ -90,7 +76,7 @@ def _emit(form: DspDepthwise, b: Body) -> None:
     pairs = _Pairs(form, b)
     bits = 0 if spec.clamped else y.bits
     with b.loop(spec.x.channels) as source:
-        _expand(form, b, source)
+        plane.fill(b, source, lambda at, code: b.do("t_store16at", b.address(b["plane"], 0), at, code))
         with b.loop(spec.multiplier) as m:
             c = source * spec.multiplier + m
             pairs.load(c)
@@ -101,7 +87,7 @@ def _emit(form: DspDepthwise, b: Body) -> None:
                 acc, code = b.array("acc", count), b.array("code", count)
                 for i in range(count):
                     b.store(acc, i, bias)
-                row = oy * window.stride_y * (form.pitch // 2)
+                row = oy * window.stride_y * (form.plane.pitch // 2)
                 pairs.multiply(acc, row + b.T.truncdiv(ox * window.stride_x, 2), count)
                 for i in range(count):
                     b.store(code, i, requantize(b, spec.mode, acc[i], c, bits))
@@ -114,18 +100,6 @@ def _emit(form: DspDepthwise, b: Body) -> None:
                         outputs(oy, pair * 2, 2)
                 if y.width % 2:
                     outputs(oy, y.width - 1, 1)
-
-
-def _expand(form: DspDepthwise, b: Body, channel: Any) -> None:
-    """Copy a channel's image into the scratch plane; its border keeps the zero point."""
-    window, x = form.spec.window, form.spec.x
-    height, width = form.filled
-    run = largest_divisor(width, 8)
-    with b.loop(height) as iy, b.loop(width // run) as outer:
-        for i in range(run):
-            ix = outer * run + i
-            code = x.load(b, b["x"], iy * x.width + ix, channel)
-            b.do("t_store16at", b.address(b["plane"], 0), (iy + window.top) * form.pitch + ix + window.left, code)
 
 
 class _Pairs:
@@ -165,7 +139,7 @@ class _Pairs:
     def multiply(self, acc: Any, first: Any, count: int) -> None:
         """Add the products of `count` neighbouring outputs; `first` is the first window's first word."""
         spec, b = self.spec, self.b
-        window, pitch = spec.window, self.form.pitch // 2
+        window, pitch = spec.window, self.form.plane.pitch // 2
         offsets = [i * window.stride_x for i in range(count)]
         for ky in range(window.height):
             last = (offsets[-1] + window.width - 1) // 2

@@ -1,0 +1,133 @@
+"""Convolution without SIMD.
+
+Where the weights prove that no sum of a run of taps leaves 16 bits, two pixels share each word of the column,
+x0 + 65536 x1: one MULS multiplies both by a weight, and the run's two sums are taken apart after its last tap.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.kernels.builder import Body
+from tapc.kernels.layout import add_residual, requantize
+from tapc.kernels.packing import linear_words, weights_per_word
+from tapc.kernels.scalar.columns import Columns
+from tapc.kernels.schedule import Schedule, largest_divisor
+
+if TYPE_CHECKING:
+    from tapc.kernels.conv import ConvSpec
+
+TAPS = 16  # multiplied between two tests of the loop counter, at most
+
+
+@dataclass(frozen=True)
+class ScalarConv:
+    """How a convolution is computed on a core without SIMD."""
+
+    spec: "ConvSpec"
+
+    shift = 0
+
+    @property
+    def per_word(self) -> int:
+        """Weights of a word."""
+        return weights_per_word(self.spec.w_bits)
+
+    @property
+    def words(self) -> int:
+        """Weight words of one output channel."""
+        return -(-self.spec.taps // self.per_word)
+
+    @property
+    def packed(self) -> bool:
+        """Whether two pixels share each word of the column."""
+        return self.spec.run > 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """The tuned schedule, or a good one for the shape."""
+        if self.spec.tuned is not None:
+            return self.spec.tuned
+        unroll = largest_divisor(self.spec.run or self.words, max(TAPS // self.per_word, 1))
+        return Schedule(1, 1 if self.spec.y.pixels == 1 else 2, unroll)
+
+    @property
+    def columns(self) -> Columns:
+        """The column buffer."""
+        spec = self.spec
+        return Columns(spec.x, spec.y, spec.window, spec.groups, self.schedule.pixels, self.packed)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the columns; those behind the last tap meet weights of zero."""
+        return 4 * self.words * self.per_word * self.columns.stride
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the packed weights."""
+        return self.spec.y.channels * self.words
+
+    def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+        """Pack the weights channel by channel, in two's complement, each from a new word on."""
+        flat = weights.reshape(self.spec.y.channels, -1)
+        padded = np.pad(flat, ((0, 0), (0, self.words * self.per_word - flat.shape[1])))
+        return linear_words(padded, self.spec.w_bits, signed=True)
+
+    def emit(self, b: Body) -> None:
+        """Write the kernel's statements."""
+        spec, pixels = self.spec, self.schedule.pixels
+        pixel = b.array("pixel", pixels)
+        with b.loop(spec.groups) as group, b.loop(-(-spec.y.pixels // pixels)) as step:
+            for j in range(pixels):
+                # The last tile of an image that it does not divide computes the last pixel again.
+                index = step * pixels + j
+                b.store(pixel, j, b.T.min(index, spec.y.pixels - 1) if spec.y.pixels % pixels and j else index)
+            for j in range(pixels):
+                self.columns.emit(b, pixel[j], j, group)
+            with b.loop(spec.group_outputs) as output:
+                channel = group * spec.group_outputs + output
+                acc, code = b.array("acc", pixels), b.array("code", pixels)
+                for j in range(pixels):
+                    b.store(acc, j, b["bias"][channel])
+                _product(self, b, acc, channel * self.words)
+                for j in range(pixels):
+                    bits = 0 if spec.clamped else spec.y.bits
+                    b.store(code, j, requantize(b, spec.mode, acc[j], channel, bits))
+                if spec.residual_bits:
+                    for j in range(pixels):
+                        add_residual(spec, b, code, j, pixel[j], channel)
+                for j in range(pixels):
+                    spec.y.store(b, b["y"], pixel[j], channel, code[j])
+
+
+def _product(form: ScalarConv, b: Body, acc: Any, start: Any) -> None:
+    """Add the products of all taps to the accumulators; the channel's weights begin at word `start`."""
+    spec, schedule, per_word = form.spec, form.schedule, form.per_word
+    word, weight = b.array("word", 1), b.array("weight", 1)
+    stride = form.columns.stride
+    sums = b.array("total", 1) if form.packed else acc
+
+    def multiply(index: Any, count: int) -> None:
+        """Multiply the taps of `count` words from `index` on."""
+        with b.loop(count // schedule.unroll) as outer:
+            for k in range(schedule.unroll):
+                at = index + outer * schedule.unroll + k
+                b.store(word, 0, b["w"][start + at])
+                for t in range(per_word):
+                    left = 32 - spec.w_bits * (t + 1)
+                    b.store(weight, 0, b.call("t_signed", word[0], left, 32 - spec.w_bits))
+                    for j in range(stride):
+                        x = b["col"][(at * per_word + t) * stride + j]
+                        b.store(sums, j, b.call("t_mac", sums[j], weight[0], x))
+
+    if not form.packed:
+        multiply(0, form.words)
+        return
+
+    with b.loop(form.words // spec.run) as run:
+        b.store(sums, 0, 0)
+        multiply(run * spec.run, spec.run)
+        b.store(acc, 0, acc[0] + b.call("t_low", sums[0]))
+        b.store(acc, 1, acc[1] + b.call("t_high", sums[0]))
