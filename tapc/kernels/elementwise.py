@@ -11,6 +11,7 @@ from tapc.kernels.layout import (
     SumForm,
     add_codes,
     add_parameters,
+    each_channel,
     multiplier_parameter,
     requantize,
 )
@@ -63,8 +64,8 @@ class AddSpec:
 
         def emit(b: Body) -> None:
             if not self.whole:
-                with b.loop(self.y.pixels) as p, b.loop(self.y.channels) as c:
-                    one(b, p, c)
+                with b.loop(self.y.pixels) as p:
+                    each_channel(b, self.y.channels, lambda c: one(b, p, c))
                 return
             with b.loop(self.y.pixels * self.y.channels // self.unroll) as outer:
                 for i in range(self.unroll):
@@ -115,19 +116,26 @@ class MoveSpec:
 def _emit_move(spec: MoveSpec, b: Body) -> None:
     x, y, T = spec.x, spec.y, b.T
     if spec.fill:
-        with b.loop(y.pixels) as p, b.loop(y.channels) as c:
-            y.store(b, b["y"], p, c, b["zero"])
-    with b.loop(x.height) as i, b.loop(x.width) as j, b.loop(x.channels) as c:
+        with b.loop(y.pixels) as p:
+            each_channel(b, y.channels, lambda c: y.store(b, b["y"], p, c, b["zero"]))
+
+    def target(i: Any, j: Any, c: Any) -> tuple[Any, Any]:
+        """Return the pixel and the channel that a code goes to."""
         if spec.order == "place":
-            target, channel = (i + spec.row) * y.width + j + spec.column, c + spec.channel
-        else:
-            flat = (c * x.height + i) * x.width + j if spec.order == "to_nchw" else (i * x.width + j) * x.channels + c
-            if spec.order == "to_nchw":
-                target, channel = T.truncdiv(flat, y.channels), T.truncmod(flat, y.channels)
-            else:
-                target, channel = T.truncmod(flat, y.pixels), T.truncdiv(flat, y.pixels)
-        difference = x.load(b, b["x"], i * x.width + j, c) - b["pad"]
-        y.store(b, b["y"], target, channel, requantize(b, spec.mode, difference, 0))
+            return (i + spec.row) * y.width + j + spec.column, c + spec.channel
+        if spec.order == "to_nchw":
+            flat = (c * x.height + i) * x.width + j
+            return T.truncdiv(flat, y.channels), T.truncmod(flat, y.channels)
+        flat = (i * x.width + j) * x.channels + c
+        return T.truncmod(flat, y.pixels), T.truncdiv(flat, y.pixels)
+
+    with b.loop(x.height) as i, b.loop(x.width) as j:
+
+        def move(c: Any) -> None:
+            difference = x.load(b, b["x"], i * x.width + j, c) - b["pad"]
+            y.store(b, b["y"], *target(i, j, c), requantize(b, spec.mode, difference, 0))
+
+        each_channel(b, x.channels, move)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Activation access and epilogues that all kernels share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +59,16 @@ class Plane:
             b.store(buffer, pixel * self.row + channel, b.T.Cast("int8", code))
         else:
             b.do("t_store4", b.address(buffer, pixel * self.row), channel, code)
+
+
+def each_channel(b: Body, channels: int, body: Callable[[Any], None]) -> None:
+    """Visit channels two by two, as 4-bit codes lie in a byte: the compiler then knows which half is meant."""
+    if channels > 1:
+        with b.loop(channels // 2) as pair:
+            body(pair * 2)
+            body(pair * 2 + 1)
+    if channels % 2:
+        body(channels - 1)
 
 
 SCALAR_RANGE = (Parameter("zero", "int32"), Parameter("low", "int32"), Parameter("high", "int32"))
