@@ -169,6 +169,14 @@ def main() -> None:
     show_default=True,
     help="Samples that run on the device.",
 )
+@click.option(
+    "--tune",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Measure up to N schedules of each kernel in the simulator and keep the fastest.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured.")
 @JSON

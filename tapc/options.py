@@ -34,6 +34,8 @@ class Options:
         Samples that run on the device.
     test_data : Path or None
         Evaluation samples, all of this file in its order; a disjoint part of the calibration data where None.
+    tune : int
+        Schedules per kernel that are measured in the simulator; 0 keeps the defaults.
     seed : int
     simulate : bool
         Run the firmware; without it nothing is proved or measured.
@@ -54,5 +56,6 @@ class Options:
     calibration: int = 256
     eval: int = 100
     test_data: Path | None = None
+    tune: int = 0
     seed: int = 0
     simulate: bool = True

@@ -1,5 +1,6 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tapc.device.verify import device_inputs, verify
 from tapc.errors import BudgetError, DataError, MismatchError
 from tapc.firmware import FirmwareImages, build_firmware
 from tapc.frontend import FloatModel, load, source_error
-from tapc.lower import Lowered, lower
+from tapc.lower import Lowered, lower, scheduled
 from tapc.lower.codes import input_codes
 from tapc.network import Network
 from tapc.network_analysis import analyse
@@ -26,6 +27,7 @@ from tapc.progress import Stages
 from tapc.quantize import Calibration, QuantizedModel, calibrate, evaluate, quantize
 from tapc.report import Compilation, Measured, Report, make_report
 from tapc.target import Target, load_target
+from tapc.tune import Tuning, tune
 
 ATTEMPTS = 4
 EXACT_SAMPLES = 4
@@ -134,6 +136,7 @@ def compile(
                 pixel_scale=network_model.pixel_scale if pixel_scale is None else pixel_scale,
                 options=options,
                 measured=attempt.measured,
+                tuning=attempt.tuning,
                 warnings=samples.warnings,
                 seconds=stages.seconds,
             )
@@ -152,6 +155,7 @@ class Attempt:
     lowered: Lowered
     images: FirmwareImages
     measured: Measured | None
+    tuning: Tuning | None
 
 
 def within_budgets(
@@ -196,7 +200,7 @@ def within_budgets(
             )  # fmt: skip
         with stages.stage("lower"):
             lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
-        images = build(lowered, quantized, board, target, folder, stages)
+        lowered, images, tuning = build_tuned(lowered, quantized, board, target, folder, options, stages)
         measured = None
         if options.simulate:
             measured = measure(model, quantized, lowered, images, target, samples.test, stages)
@@ -205,7 +209,7 @@ def within_budgets(
         excess_flash: int = max(0, flash - (options.flash or board.flash.size))
         excess_latency: float = max(0.0, instructions - options.latency) if options.latency else 0.0
         if not excess_flash and not excess_latency:
-            return Attempt(decision, quantized, lowered, images, measured)
+            return Attempt(decision, quantized, lowered, images, measured, tuning)
         if refused is not None:
             first = refused.violations[0]
             measurement = flash if first.constraint == "flash" else instructions
@@ -285,6 +289,32 @@ def check_on(model: FloatModel, samples: Samples, seed: int) -> FloatModel:
         return model
     error = source_error(model.onnx, model.run, samples.x[:CHECKED_SAMPLES], seed)
     return replace(model, source_error=max(error, model.source_error))
+
+
+def build_tuned(
+    lowered: Lowered,
+    quantized: QuantizedModel,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> tuple[Lowered, FirmwareImages, Tuning | None]:
+    """Build with tuned schedules when asked to; where they do not fit the memory, with the defaults."""
+    if not options.tune:
+        return lowered, build(lowered, quantized, board, target, folder, stages), None
+    with stages.stage("tune") as advance:
+        tuning = tune(lowered, target, options.tune, jobs=os.cpu_count() or 1, advance=advance)
+    tuned = scheduled(lowered.program, tuning.schedules, seed=options.seed)
+    if tuned.plan.size <= lowered.plan.size:
+        try:
+            images = build(tuned, quantized, board, target, folder, stages)
+            if images.memory.flash <= (options.flash or board.flash.size):
+                return tuned, images, tuning
+        except BudgetError:
+            pass  # unrolled loops are longer
+    given_up = replace(tuning, schedules={}, after=tuning.before)
+    return lowered, build(lowered, quantized, board, target, folder, stages), given_up
 
 
 def build(

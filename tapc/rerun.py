@@ -13,6 +13,7 @@ from tapc.data import Samples, load_samples
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import DataError, MismatchError, OutputError, UsageError
+from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.output import MARKER
@@ -63,7 +64,9 @@ class Build:
     def lowered(self) -> Lowered:
         """Lower model.onnx again; the same seed gives the same addresses."""
         target = load_target(str(self.report["core"]))
-        return lower(self.model, self.name, target.requantize, target.isa, seed=int(str(self.report["seed"])))
+        schedules = {layer: Schedule(**values) for layer, values in self.report.get("schedules", {}).items()}
+        seed = int(str(self.report["seed"]))
+        return lower(self.model, self.name, target.requantize, target.isa, seed=seed, schedules=schedules)
 
 
 def open_build(folder: Path) -> Build:

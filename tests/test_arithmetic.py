@@ -86,3 +86,39 @@ def test_softmax_stays_in_range_and_sums_to_about_one(codes: list[int], scale: f
     assert got.max() <= 127
     real = np.exp(np.float64(np.float32(scale)) * (np.array(codes) - max(codes)))
     np.testing.assert_array_less(np.abs((got + 128) / 256 - np.minimum(real / real.sum(), 255 / 256)), 0.6 / 256)
+
+
+@given(
+    st.sampled_from(["float", "fixed"]),
+    st.tuples(*[st.floats(0.003, 0.3)] * 3),
+    st.tuples(*[st.integers(-128, 127)] * 3),
+    st.sampled_from([(-128, 127), (-100, 20), (0, 15)]),
+)
+def test_linear_addition_equals_the_definition_for_every_pair(mode, scales, zeros, limits) -> None:
+    parts = [(float(np.float32(scale)), zero) for scale, zero in zip(scales, zeros, strict=True)]
+    try:
+        f = arithmetic.add_factors(*parts, mode)
+    except ValueError:
+        return
+    low, high = limits
+    form = arithmetic.linear_add(f, (-128, 127), (-128, 127), zeros[2], low, high)
+    if form is None:
+        return
+    a, b = np.meshgrid(np.arange(-128, 128), np.arange(-128, 128))
+    total = a * form.factor_a + b * form.factor_b + form.offset
+    assert np.abs(total).max() < 2**31
+    got = np.clip(total >> form.shift, low, high)
+    np.testing.assert_array_equal(got, arithmetic.add(a, b, f, zeros[2], low, high))
+
+
+def test_linear_addition_exists_unless_many_sums_are_ties() -> None:
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(50):
+        scales = [float(np.float32(v)) for v in rng.uniform(0.01, 0.1, 3)]
+        f = arithmetic.add_factors(*[(scale, 3) for scale in scales], "float")
+        found += arithmetic.linear_add(f, (-128, 127), (-128, 127), 3, -128, 127) is not None
+    assert found >= 48
+    # 51 a + 43 b is halfway between multiples of 70 for many pairs; float32 rounds them either way.
+    f = arithmetic.add_factors((0.051, -11), (0.043, -9), (0.07, 3), "float")
+    assert arithmetic.linear_add(f, (-128, 127), (-128, 127), 3, -128, 127) is None

@@ -10,12 +10,25 @@ import tapc
 ROOT = Path(tapc.__file__).parent
 RANKS = (
     ("errors",),
-    ("arithmetic", "board", "data", "doctor", "network", "network_analysis", "options", "output", "progress", "target"),
+    (
+        "arithmetic",
+        "board",
+        "cache",
+        "data",
+        "doctor",
+        "network",
+        "network_analysis",
+        "options",
+        "output",
+        "progress",
+        "target",
+    ),
     ("kernels", "zoo"),
     ("allocate", "frontend", "proxy"),
     ("lower", "quantize"),
     ("cost", "device", "firmware"),
-    ("decide", "report"),
+    ("decide", "tune"),
+    ("report",),
     ("pipeline", "rerun"),
     ("cli",),
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tapc.cache import cache_folder
 from tapc.errors import OutputError, ToolError
 
 _SOURCE = Path(__file__).resolve().parent / "counters.c"
@@ -32,12 +33,6 @@ class Counts:
 
     marks: tuple[int, ...]
     blocks: npt.NDArray[np.uint64]
-
-
-def cache_folder() -> Path:
-    """Return tapc's cache folder: $XDG_CACHE_HOME/tapc, or ~/.cache/tapc."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "tapc"
 
 
 def counters_plugin() -> Path:

@@ -25,6 +25,9 @@ class ConvForm(Protocol):
     def schedule(self) -> Schedule:
         """Loop structure."""
 
+    def candidates(self) -> tuple[Schedule, ...]:
+        """Return schedules that tuning may try."""
+
     @property
     def shift(self) -> int:
         """Power of two that the accumulators are multiplied by."""

@@ -60,12 +60,13 @@ class PoolSpec:
 
 def _emit(spec: PoolSpec, b: Body) -> None:
     window, x, y, T = spec.window, spec.x, spec.y, b.T
-    bounds, acc = b.array("bounds", 4), b.array("acc", 1)
+    acc = b.array("acc", 1)
     average = spec.op == "average"
     with b.loop(y.height) as oy, b.loop(y.width) as ox:
         top, left = oy * window.stride_y - window.top, ox * window.stride_x - window.left
         extents: tuple[Any, Any] = (window.height, window.width)
         if not spec.inside:
+            bounds = b.array("bounds", 4)
             clip_window(b, top, window.height, x.height, bounds, 0)
             clip_window(b, left, window.width, x.width, bounds, 2)
             top, left = top + bounds[0], left + bounds[2]

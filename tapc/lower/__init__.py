@@ -1,10 +1,12 @@
 """Lowering: QDQ ONNX -> integer program -> kernels -> C library."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
 
 from tapc.arithmetic import Mode
+from tapc.kernels.schedule import Schedule
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
 from tapc.lower.library import Library, generate
@@ -34,11 +36,24 @@ class Lowered:
         return generate(self.program, self.steps, self.plan)
 
 
-def lower(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa, *, seed: int = 0) -> Lowered:
-    """Lower a QDQ model to steps with addresses."""
+def lower(
+    model: onnx.ModelProto,
+    name: str,
+    mode: Mode,
+    isa: Isa,
+    *,
+    seed: int = 0,
+    schedules: Mapping[str, Schedule] | None = None,
+) -> Lowered:
+    """Lower a QDQ model to steps with addresses; `schedules` name operators that have a tuned schedule."""
     program = fuse(program_from_onnx(model, name, mode, isa))
-    steps = steps_of(program)
+    return scheduled(program, schedules, seed=seed)
+
+
+def scheduled(program: Program, schedules: Mapping[str, Schedule] | None, *, seed: int = 0) -> Lowered:
+    """Select kernels with these schedules and plan their memory."""
+    steps = steps_of(program, schedules)
     return Lowered(program, steps, plan(program, steps, seed=seed))
 
 
-__all__ = ["Library", "Lowered", "Plan", "Program", "Step", "lower"]
+__all__ = ["Library", "Lowered", "Plan", "Program", "Step", "lower", "scheduled"]

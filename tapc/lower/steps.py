@@ -1,6 +1,6 @@
 """Integer program -> steps: which kernel instance runs when, on which tensors, with which constants."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, singledispatch
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
 from tapc.kernels.layout import Plane, SumForm
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
 from tapc.lower.bounds import fits_shifted, packed_run
 from tapc.lower.overlap import Overlap, elementwise_distance, window_distance
@@ -121,9 +122,16 @@ class Step:
         return tuple(name for key, name in self.tensors.items() if key != "y")
 
 
-def steps_of(program: Program) -> tuple[Step, ...]:
-    """Select a kernel for every operator; reshapes that move nothing need none."""
-    return tuple(step for op in program.ops for step in _select(op, program))
+def steps_of(program: Program, schedules: Mapping[str, Schedule] | None = None) -> tuple[Step, ...]:
+    """Select a kernel for every operator; reshapes that move nothing need none.
+
+    Parameters
+    ----------
+    program : Program
+    schedules : mapping of str to Schedule, optional
+        Operator -> schedule, in place of the default.
+    """
+    return tuple(step for op in program.ops for step in _select(op, program, schedules or {}))
 
 
 def plane(t: Tensor) -> Plane:
@@ -160,15 +168,15 @@ def _sum(
 
 
 @singledispatch
-def _select(op: Op, program: Program) -> list[Step]:
+def _select(op: Op, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
     raise TypeError(f"no kernel for {type(op).__name__}")
 
 
 @_select.register
-def _conv(op: Conv, program: Program) -> list[Step]:
+def _conv(op: Conv, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
     if op.depthwise(program.tensors[op.inputs[0]].shape[2]):
         return [_depthwise(op, program)]
-    return [_dense(op, program)]
+    return [_dense(op, program, schedules.get(op.name))]
 
 
 def _constants(op: Conv, program: Program, spec: ConvSpec | DepthwiseSpec, shift: int = 0) -> dict[str, Constant]:
@@ -205,7 +213,7 @@ def _depthwise(op: Conv, program: Program) -> Step:
     return Step(op, spec, {"x": op.inputs[0], "y": op.output}, _constants(op, program, spec), scalars, distance)
 
 
-def _dense(op: Conv, program: Program) -> Step:
+def _dense(op: Conv, program: Program, schedule: Schedule | None) -> Step:
     """Convolution over all channels of a group, with the addition that is fused into it."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     middle = y if op.residual is None else op.residual.middle
@@ -220,6 +228,7 @@ def _dense(op: Conv, program: Program) -> Step:
         clamped=op.low > middle.low or op.high < middle.high,
         top=program.isa == "dsp" and op.w_bits < 8 and fits_shifted(op, x, 16 - op.w_bits),
         run=packed_run(op, x, weights_per_word(op.w_bits)) if program.isa == "scalar" and plane(y).pixels > 1 else 0,
+        tuned=schedule,
     )
     distance: dict[str, Overlap] = {}
     if op.groups == 1:
@@ -254,7 +263,7 @@ def _dense(op: Conv, program: Program) -> Step:
 
 
 @_select.register
-def _pool(op: Pool, program: Program) -> list[Step]:
+def _pool(op: Pool, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     window = Window(*op.kernel, *op.stride, *op.pads[:2])
     spec = PoolSpec(plane(x), plane(y), window, op.op, op.include_pad, program.mode)
@@ -267,7 +276,7 @@ def _pool(op: Pool, program: Program) -> list[Step]:
 
 
 @_select.register
-def _add(op: Add, program: Program) -> list[Step]:
+def _add(op: Add, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
     a, b, y = (program.tensors[name] for name in (*op.inputs, op.output))
     form, scalars = _sum(program, a, b, y, op.low, op.high)
     spec = AddSpec(plane(a), plane(b), plane(y), form, op.low > y.low or op.high < y.high)
@@ -289,13 +298,13 @@ def _move(
 
 
 @_select.register
-def _requantize(op: Requantize, program: Program) -> list[Step]:
+def _requantize(op: Requantize, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
     planes = (plane(program.tensors[op.inputs[0]]), plane(program.tensors[op.output]))
     return [_move(program, op, op.inputs[0], op.ratio, op.low, op.high, elementwise_distance(*planes))]
 
 
 @_select.register
-def _concat(op: Concat, program: Program) -> list[Step]:
+def _concat(op: Concat, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
     steps, channel = [], 0
     for name, ratio in zip(op.inputs, op.ratios, strict=True):
         steps.append(_move(program, op, name, ratio, op.low, op.high, None, channel=channel))
@@ -304,14 +313,14 @@ def _concat(op: Concat, program: Program) -> list[Step]:
 
 
 @_select.register
-def _pad(op: Pad, program: Program) -> list[Step]:
+def _pad(op: Pad, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
     y = program.tensors[op.output]
     where = {"row": op.pads[0], "column": op.pads[1], "fill": True}
     return [_move(program, op, op.inputs[0], op.ratio, y.low, y.high, None, **where)]
 
 
 @_select.register
-def _reshape(op: Reshape, program: Program) -> list[Step]:
+def _reshape(op: Reshape, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
     if not op.moves:
         return []
     y = program.tensors[op.output]
@@ -319,7 +328,7 @@ def _reshape(op: Reshape, program: Program) -> list[Step]:
 
 
 @_select.register
-def _softmax(op: Softmax, program: Program) -> list[Step]:
+def _softmax(op: Softmax, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     spec = SoftmaxSpec(plane(x), plane(y), len(op.table), op.levels)
     constants = {"table": Constant("t", len(op.table), lambda: op.table)}

@@ -1,6 +1,6 @@
 """Assemble the report from what the stages returned."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -23,6 +23,7 @@ from tapc.network import Network
 from tapc.options import Options
 from tapc.quantize import top1
 from tapc.report.schema import Accuracy, AllocationReport, LayerReport, Memory, Quantity, Report
+from tapc.tune import Tuning
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,8 @@ class Compilation:
     options : Options
     measured : Measured or None
         None when nothing ran.
+    tuning : Tuning or None
+        None when schedules are the defaults.
     warnings : tuple of str
     seconds : dict of str to float
     """
@@ -81,6 +84,7 @@ class Compilation:
     pixel_scale: float
     options: Options
     measured: Measured | None
+    tuning: Tuning | None
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -135,10 +139,22 @@ def make_report(c: Compilation) -> Report:
         macs=sum(layer.macs for layer in layers),
         bops=sum(layer.bops for layer in layers),
         average_weight_bits=average,
-        provenance={"predicted": c.cost.provenance} | _PROVENANCE | (_PROVENANCE_MEASURED if measured else {}),
+        provenance=provenance(c),
+        schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
         warnings=c.warnings,
         seconds=dict(c.seconds),
     )
+
+
+def provenance(c: Compilation) -> dict[str, str]:
+    """Say where the figures come from."""
+    origins = {"predicted": c.cost.provenance} | _PROVENANCE | (_PROVENANCE_MEASURED if c.measured else {})
+    if (t := c.tuning) is not None:
+        origins["tuning"] = (
+            f"{t.measured} schedules measured, {t.cached} from the cache; "
+            f"convolutions {t.before:,} -> {t.after:,} instructions"
+        )
+    return origins
 
 
 def _kind(op: Op, lowered: Lowered) -> str:

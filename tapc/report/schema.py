@@ -115,6 +115,8 @@ class Report(_Frozen):
         One inference, exact.
     provenance : dict
         Figure -> where it comes from.
+    schedules : dict
+        Layer -> tuned schedule (rows, pixels, unroll), where it is not the default.
     seconds : dict
         Stage -> wall-clock seconds.
     """
@@ -141,6 +143,7 @@ class Report(_Frozen):
     bops: int
     average_weight_bits: float
     provenance: dict[str, str]
+    schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 

@@ -1,6 +1,7 @@
 """The cost model: exact counts as features, a fit that recovers planted costs, predictions near measurements."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.steps import steps_of
 from tapc.network_analysis import analyse
 from tapc.quantize import calibrate, quantize, uniform_bits
-from tapc.target import load_target, target_names
+from tapc.target import Isa, load_target, target_names
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2))
@@ -71,8 +72,9 @@ def test_predictions_are_near_fresh_measurements(core: str, board: str) -> None:
     assert abs(sum(model.instructions(m.spec) for m in batch.kernels) - weight) < 0.1 * weight
 
 
-def test_features_cover_every_kernel() -> None:
-    for step in steps_of(random_program(80, "float", 7)):
+@pytest.mark.parametrize("isa", get_args(Isa))
+def test_features_cover_every_kernel(isa: Isa) -> None:
+    for step in steps_of(random_program(80, "float", isa, 7)):
         assert instruction_features(step.spec)
         assert sum(code_features(step.spec).values()) >= 1
 

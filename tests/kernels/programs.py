@@ -1,16 +1,16 @@
 """Small integer programs and a host build of their library, for tests."""
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.packing import pack_activations, unpack_activations
-from tapc.lower import Lowered
-from tapc.lower.plan import plan
+from tapc.kernels.schedule import Schedule
+from tapc.lower import Lowered, scheduled
 from tapc.lower.program import Conv, Op, Program, Tensor
-from tapc.lower.steps import steps_of
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 
@@ -47,9 +47,8 @@ def program(ops: list[Op], tensors: list[Tensor], mode: str = "float", isa: str 
     return Program("test", mode, {t.name: t for t in tensors}, tuple(ops), tensors[0].name, tensors[-1].name, isa)
 
 
-def lowered(p: Program) -> Lowered:
-    steps = steps_of(p)
-    return Lowered(p, steps, plan(p, steps))
+def lowered(p: Program, schedules: Mapping[str, Schedule] | None = None) -> Lowered:
+    return scheduled(p, schedules)
 
 
 def random_codes(t: Tensor, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -58,9 +57,11 @@ def random_codes(t: Tensor, count: int, rng: np.random.Generator) -> NDArray[np.
     return codes
 
 
-def run_on_host(p: Program, codes: NDArray[np.int64], folder: Path, cc: str = "gcc") -> NDArray[np.int64]:
+def run_on_host(
+    p: Program, codes: NDArray[np.int64], folder: Path, cc: str = "gcc", schedules: Mapping[str, Schedule] | None = None
+) -> NDArray[np.int64]:
     """Build the library and its example with the host compiler and run it."""
-    lowered(p).library().write(folder)
+    lowered(p, schedules).library().write(folder)
     sources = [str(folder / name) for name in ("model.c", "kernels.c", "weights.c", "main.c")]
     program_file = folder / "example"
     flags = ("-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-sanitize=alignment")

@@ -2,29 +2,36 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from kernels import oracle
 from kernels.programs import conv_op, program, random_codes, run_on_host, tensor
 from kernels.strategies import conv_programs
 
+from tapc.kernels.conv import ConvSpec
+from tapc.kernels.elementwise import AddSpec
+from tapc.kernels.schedule import Schedule
 from tapc.lower.fuse import fuse
-from tapc.lower.program import Add, Concat, Conv, Pad, Pool, Program, Requantize, Reshape, Softmax
+from tapc.lower.program import Add, Concat, Conv, Pad, Pool, Program, Requantize, Reshape, Softmax, Tensor
 from tapc.lower.reference import execute
+from tapc.lower.steps import steps_of
 from tapc.target import Isa
 
 COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
 SLOW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def on_host(p: Program, codes: np.ndarray, cc: str = "gcc") -> np.ndarray:
+def on_host(
+    p: Program, codes: np.ndarray, cc: str = "gcc", schedules: Mapping[str, Schedule] | None = None
+) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
-        return run_on_host(p, codes, Path(folder), cc)
+        return run_on_host(p, codes, Path(folder), cc, schedules)
 
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])
@@ -37,6 +44,19 @@ def test_conv(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
     op = p.ops[0]
     assert isinstance(op, Conv)
     np.testing.assert_array_equal(on_host(p, codes, cc), oracle.conv(p, op, codes))
+
+
+@pytest.mark.parametrize("isa", get_args(Isa))
+@SLOW
+@given(st.data())
+def test_every_schedule_gives_the_same(isa: str, data: st.DataObject) -> None:
+    p = data.draw(conv_programs("fixed", isa))
+    (step,), op = steps_of(p), p.ops[0]
+    assert isinstance(op, Conv)
+    assume(isinstance(step.spec, ConvSpec) and step.spec.form.candidates())
+    schedule = data.draw(st.sampled_from(step.spec.form.candidates()))
+    codes = random_codes(p.tensors["x"], 2, np.random.default_rng(1))
+    np.testing.assert_array_equal(on_host(p, codes, schedules={op.name: schedule}), oracle.conv(p, op, codes))
 
 
 def test_grouped_convolution_whose_windows_reach_over_the_border() -> None:
@@ -113,6 +133,18 @@ def test_add_is_within_half_a_step_of_the_real_sum(mode: str, bits: int, result:
     np.testing.assert_array_equal(got, execute(p, codes))
     real = 2 * x.scale * (codes - x.zero) / y.scale + y.zero
     np.testing.assert_array_less(np.abs(got - np.clip(real, y.low, y.high)), 0.501)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-128, 127), (-20, 30)])
+def test_addition_without_a_linear_form(low: int, high: int) -> None:
+    x, y = Tensor("x", (4, 8, 8), 8, 0.051, -11), Tensor("y", (4, 8, 8), 8, 0.07, 3)
+    p = program([Add("add", ("x", "x"), "y", low, high)], [x, y])
+    (step,) = steps_of(p)
+    codes = random_codes(x, 3, np.random.default_rng(0))
+    expected = execute(p, codes)
+    assert isinstance(step.spec, AddSpec)
+    assert step.spec.form == "float"
+    np.testing.assert_array_equal(on_host(p, codes), expected)
 
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])

@@ -23,6 +23,8 @@ from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
 if TYPE_CHECKING:
     from tapc.kernels.conv import ConvSpec
 
+LONGEST = 24  # groups of four taps that a loop's body may spell out
+
 
 @dataclass(frozen=True)
 class DspConv:
@@ -38,8 +40,19 @@ class DspConv:
             return spec.tuned
         pixels = 1 if spec.y.pixels == 1 else 2
         rows = least_padding(spec.group_outputs, (4, 2)) if pixels == 1 else 2
-        per_word = weights_per_word(spec.w_bits)
-        return Schedule(rows, pixels, largest_divisor(max(-(-spec.taps // 4) * 4 // per_word, 1), 48 // per_word))
+        return Schedule(rows, pixels, largest_divisor(self._whole, 48 // weights_per_word(spec.w_bits)))
+
+    @property
+    def _whole(self) -> int:
+        """Weight words of an output channel that are used in full, at least 1."""
+        return max(-(-self.spec.taps // 4) * 4 // weights_per_word(self.spec.w_bits), 1)
+
+    def candidates(self) -> tuple[Schedule, ...]:
+        """Return schedules that tuning may try, longest loops first."""
+        tiles = [(2, 2), (4, 1), (2, 1), (4, 2)] if self.spec.y.pixels > 1 else [(4, 1), (2, 1)]
+        limit = min(self._whole, LONGEST * 4 // weights_per_word(self.spec.w_bits))
+        unrolls = [n for n in range(limit, 0, -1) if self._whole % n == 0]
+        return tuple(Schedule(rows, pixels, n) for n in unrolls for rows, pixels in tiles)
 
     @property
     def columns(self) -> Columns:

@@ -53,6 +53,13 @@ class ScalarConv:
         unroll = largest_divisor(self.spec.run or self.words, max(TAPS // self.per_word, 1))
         return Schedule(1, 1 if self.spec.y.pixels == 1 else 2, unroll)
 
+    def candidates(self) -> tuple[Schedule, ...]:
+        """Return schedules that tuning may try, longest loops first."""
+        run = self.spec.run or self.words
+        limit = min(run, max(2 * TAPS // self.per_word, 1))
+        tiles = [2] if self.packed else [1] if self.spec.y.pixels == 1 else [2, 1]
+        return tuple(Schedule(1, j, n) for n in range(limit, 0, -1) if run % n == 0 for j in tiles)
+
     @property
     def columns(self) -> Columns:
         """The column buffer."""

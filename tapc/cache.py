@@ -1,0 +1,67 @@
+"""The cache folder, and records in it that are found by what they were made from."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tapc.errors import OutputError
+
+
+def cache_folder() -> Path:
+    """Return tapc's cache folder: $XDG_CACHE_HOME/tapc, or ~/.cache/tapc."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "tapc"
+
+
+def digest(*parts: Any) -> str:
+    """Return the SHA-256 of JSON values, in hexadecimal."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def tree_digest(folder: Path, pattern: str) -> str:
+    """Return a digest of the names and contents of a folder's files."""
+    files = sorted(folder.rglob(pattern))
+    contents = [(str(f.relative_to(folder)), hashlib.sha256(f.read_bytes()).hexdigest()) for f in files]
+    return digest(contents)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Content-addressed JSON records: one file each, never changed once written.
+
+    Attributes
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
+
+    def get(self, key: str) -> Any:
+        """Return the record, or None where there is none; a damaged one counts as none."""
+        try:
+            return json.loads(self._path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def put(self, key: str, value: Any) -> None:
+        """Write a record; readers see all of it or nothing.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
+        path = self._path(key)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(value), encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(f"cannot write the cache {self.folder}: {error}; set XDG_CACHE_HOME") from error

@@ -1,0 +1,54 @@
+"""Tuning with real measurements."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernels.programs import conv_op, lowered, program, tensor
+
+from tapc.cache import Store
+from tapc.kernels.conv import ConvSpec
+from tapc.lower import Lowered
+from tapc.target import load_target
+from tapc.tune import tune
+
+
+def network(isa: str, mode: str) -> Lowered:
+    rng = np.random.default_rng(3)
+    x, middle, y = tensor("x", (6, 5, 8), 8, rng), tensor("middle", (6, 5, 12), 8, rng), tensor("y", (3, 3, 10), 8, rng)
+    first = conv_op(rng, x, middle, (3, 3), (1, 1), (1, 1, 1, 1), 1, 4, "first")
+    second = conv_op(rng, middle, y, (3, 3), (2, 2), (1, 1, 1, 1), 1, 8, "second")
+    second = replace(second, inputs=("middle",))
+    return lowered(program([first, second], [x, middle, y], mode, isa))
+
+
+@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m0plus"])
+def test_measurements_are_cached_and_the_fastest_wins(core: str, tmp_path: Path) -> None:
+    target = load_target(core)
+    net, store = network(target.isa, target.requantize), Store(tmp_path)
+    seen: list[tuple[int, int]] = []
+    first = tune(net, target, 5, store=store, advance=lambda done, total: seen.append((done, total)))
+    assert first.measured > 2
+    assert first.cached == 0
+    assert seen[-1][0] == seen[-1][1] == first.measured
+    assert first.after <= first.before
+    again = tune(net, target, 5, store=store)
+    assert (again.measured, again.cached) == (0, first.measured)
+    assert again.schedules == first.schedules
+    more = tune(net, target, 50, store=store)
+    assert more.cached == first.measured
+    assert more.after <= first.after
+
+
+def test_variants_never_need_more_memory(tmp_path: Path) -> None:
+    target = load_target("cortex-m7")
+    net = network(target.isa, target.requantize)
+    result = tune(net, target, 8, store=Store(tmp_path))
+    for step in net.steps:
+        assert isinstance(step.spec, ConvSpec)
+        schedule = result.schedules.get(step.op.name)
+        if schedule is not None:
+            tuned = replace(step.spec, tuned=schedule)
+            assert tuned.scratch_bytes <= step.spec.scratch_bytes
+            assert tuned.weight_words <= step.spec.weight_words
