@@ -27,7 +27,7 @@ class Multipliers:
     ----------
     mode : {"float", "fixed"}
     factor : ndarray
-        float32 factors, or int32 mantissas in [2^30, 2^31).
+        float32 factors, or int32 mantissas in [2^30, 2^31), 0 for ratios too small to count.
     shift : ndarray of int32
         Right shifts in fixed mode, zeros otherwise.
     """
@@ -49,7 +49,7 @@ def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
     Raises
     ------
     ValueError
-        If a ratio is not positive and finite, or too large or small for a 63-bit shift.
+        If a ratio is not positive and finite, or in fixed mode 2^31 or more.
     """
     ratios = np.asarray(ratios, np.float32)
     if not (np.all(np.isfinite(ratios)) and np.all(ratios > 0)):
@@ -61,7 +61,9 @@ def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
         mantissa, exponent = math.frexp(ratio)
         factor = round(mantissa * 2**31)
         shift = 31 - exponent
-        if not 1 <= shift <= 62:
+        if shift > 62:
+            factor, shift = 0, 62  # below 2^-32 every int32 scales to less than a half
+        if shift < 1:
             raise ValueError(f"requantization ratio {ratio} is out of range for fixed point")
         factors.append(min(factor, 2**31 - 1))
         shifts.append(shift)

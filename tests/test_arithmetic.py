@@ -23,6 +23,15 @@ def test_requantization_is_exact(mode: str, acc: int, ratio: float, zero: int) -
 
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])
+@given(acc=st.one_of(INT32, st.sampled_from([-(2**31), 2**31 - 1])), ratio=st.floats(2.0**-80, 2.0**-20, width=32))
+def test_tiny_ratios_are_exact_too(mode: str, acc: int, ratio: float) -> None:
+    """Weights that are next to nothing make ratios that no 63-bit shift expresses."""
+    m = arithmetic.multipliers(np.array([ratio], np.float32), mode)
+    got = arithmetic.requantize(np.array([acc]), m, 3, -(2**30), 2**30)
+    assert got.tolist() == [exact(acc, ratio, mode, 3, -(2**30), 2**30)]
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
 @given(half=st.integers(-200, 200), shift=st.integers(1, 12))
 def test_ties_round_as_the_mode_says(mode: str, half: int, shift: int) -> None:
     acc = (2 * half + 1) << (shift - 1)
