@@ -59,8 +59,10 @@ def decide(
     AllocationError
         No bits fit: names the budgets and the smallest that work.
     """
-    # Only shapes and scales of this one matter: it is re-labelled with the bits in question.
-    template = quantize(model, network, uniform_bits(network, 8, 8), calibration, x=x[:1], bias_correction=False)
+    # Only its shapes, scales and dead channels matter: it is re-labelled with the bits in question. More bits leave
+    # more channels alive, so the most on offer predict enough.
+    widest = uniform_bits(network, max(options.wbits), max(options.abits))
+    template = quantize(model, network, widest, calibration, x=x[:1], bias_correction=False)
     program = program_from_onnx(template.onnx, model.name, target.requantize, target.isa)
     cost = NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
     distortion = layer_distortion(model, network, calibration, x)

@@ -178,12 +178,15 @@ def within_budgets(
     """
     tightened = options
     refused: AllocationError | None = None
+    ram, ram_limit = 0, options.ram or board.working_ram
     for _ in range(ATTEMPTS):
         try:
             with stages.stage("allocate"):
                 decision = decide(model, network, calibration, samples.calibration.x, board, target, tightened)
         except AllocationError as error:
             first = error.violations[0]
+            if first.constraint == "ram" and ram > ram_limit:
+                raise revised(error, "ram", ram_limit, max(ram, first.smallest)) from error
             if refused is not None or first.constraint not in ("flash", "latency"):
                 raise refused or error from error
             # The smallest by prediction may still fit as measured; if not, the message names what was measured.
@@ -204,25 +207,30 @@ def within_budgets(
         measured = None
         if options.simulate:
             measured = measure(model, quantized, lowered, images, target, samples.test, stages)
-        flash = images.memory.flash
+        use = images.memory
+        stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
         instructions = measured.run.instructions if measured else 0
-        excess_flash: int = max(0, flash - (options.flash or board.flash.size))
+        excess_flash: int = max(0, use.flash - (options.flash or board.flash.size))
+        # Quantized, the network may have a few channels more alive than predicted.
+        ram = use.static_ram + stack
+        excess_ram: int = max(0, ram - ram_limit)
         excess_latency: float = max(0.0, instructions - options.latency) if options.latency else 0.0
-        if not excess_flash and not excess_latency:
+        if not excess_flash and not excess_ram and not excess_latency:
             return Attempt(decision, quantized, lowered, images, measured, tuning)
         if refused is not None:
             first = refused.violations[0]
-            measurement = flash if first.constraint == "flash" else instructions
+            measurement = use.flash if first.constraint == "flash" else instructions
             limit = (options.flash if first.constraint == "flash" else options.latency) or first.limit
             raise revised(refused, first.constraint, limit, max(measurement, first.smallest))
         tightened = replace(
             tightened,
             flash=(tightened.flash or board.flash.size) - excess_flash,
+            ram=(tightened.ram or ram_limit) - excess_ram,
             latency=tightened.latency - excess_latency if tightened.latency else None,
         )
     raise BudgetError(
-        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {excess_flash} bytes of flash and "
-        f"{excess_latency:.0f} instructions too many in the last; raise the budgets by as much"
+        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {excess_flash} bytes of flash, {excess_ram} "
+        f"bytes of RAM and {excess_latency:.0f} instructions too many in the last; raise the budgets by as much"
     )
 
 
@@ -305,7 +313,7 @@ def build_tuned(
         return lowered, build(lowered, quantized, board, target, folder, stages), None
     with stages.stage("tune") as advance:
         tuning = tune(lowered, target, options.tune, jobs=os.cpu_count() or 1, advance=advance)
-    tuned = scheduled(lowered.program, tuning.schedules, seed=options.seed)
+    tuned = scheduled(lowered.program, tuning.schedules, source=lowered.source, seed=options.seed)
     if tuned.plan.size <= lowered.plan.size:
         try:
             images = build(tuned, quantized, board, target, folder, stages)

@@ -171,7 +171,7 @@ def _library(program: Program, batch: Sequence[_Variant]) -> tuple[Library, tupl
     variants = Program("variants", program.mode, tensors, tuple(ops), source, ops[-1].output, program.isa)
     schedules = {op.name: v.spec.form.schedule for op, v in zip(ops, batch, strict=True)}
     steps = steps_of(variants, schedules)
-    library = Lowered(variants, steps, plan(variants, steps, rounds=0)).library()
+    library = Lowered(variants, steps, plan(variants, steps, rounds=0), variants).library()
     return library, steps, tensors[source].bytes
 
 

@@ -59,7 +59,7 @@ def measure(target: Target, board_name: str, count: int, seed: int) -> Batch:
     board = load_board(board_name)
     program = random_program(count, target.requantize, target.isa, seed)
     steps = steps_of(program)
-    network = Lowered(program, steps, plan(program, steps, rounds=0))
+    network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

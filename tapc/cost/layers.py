@@ -8,6 +8,7 @@ from tapc.cost.model import CostModel
 from tapc.lower.fuse import fuse
 from tapc.lower.plan import plan
 from tapc.lower.program import Conv, Program
+from tapc.lower.prune import prune
 from tapc.lower.rebits import with_bits
 from tapc.lower.steps import Step, steps_of
 from tapc.network import Bits, Layer, Network
@@ -19,13 +20,13 @@ class NetworkCost:
     Parameters
     ----------
     program : Program
-        The network lowered at any bits, before fusion.
+        The network lowered at any bits, before any rewrite. Other bits may leave a few more or fewer channels alive.
     network : Network
     model : CostModel
     """
 
     def __init__(self, program: Program, network: Network, model: CostModel) -> None:
-        self._program = fuse(program)
+        self._program = fuse(prune(program))
         self._network = network
         self._model = model
         self._tensors = {i: group.tensors for i, group in enumerate(network.groups)}

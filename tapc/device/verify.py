@@ -1,6 +1,6 @@
 """Device against reference: every layer of some samples and the output of all, bit for bit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ class Mismatch:
     sample : int
     layer : str
     element : tuple of int
-        Height, width, channel.
+        Height, width, channel of the network's tensor.
     expected, actual : int
         Codes of the reference and of the device.
     """
@@ -88,12 +88,15 @@ def _first_difference(sample: int, layer: str, expected: Ints, actual: Ints) -> 
 
 def reference_outputs(network: Lowered, codes: Ints) -> Ints:
     """Run the reference executor in batches; shape (N, H, W, C)."""
-    parts = [execute(network.program, codes[i : i + BATCH]) for i in range(0, len(codes), BATCH)]
+    parts = [execute(network.reference, codes[i : i + BATCH]) for i in range(0, len(codes), BATCH)]
     return np.concatenate(parts)
 
 
 def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | None = None) -> Verification:
-    """Compare a device run with the reference executor.
+    """Compare a device run with the reference executor on the network before any rewrite.
+
+    Layers are compared on the channels that the device computes. Channels that were removed could only show in the
+    outputs, which are compared in full.
 
     Parameters
     ----------
@@ -106,24 +109,28 @@ def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | No
         Reference outputs when they are known already.
     """
     program = network.program
-    last_step = {step.op.name: i for i, step in enumerate(network.steps)}
+    last_step = {step.output: i for i, step in enumerate(network.steps)}
     count = len(run.layer_outputs)
-    layers = dict.fromkeys(last_step, True)
+    layers = {step.op.name: True for step in network.steps}
     mismatches: list[Mismatch] = []
 
     def observe(op: Op, values: Ints) -> None:
-        if op.name not in last_step:
+        if op.output not in last_step:
             return
-        y = program.tensors[op.output]
+        index = last_step[op.output]
+        layer, y = network.steps[index].op.name, program.tensors[op.output]
+        live = program.live.get(op.output)
+        channels = np.arange(values.shape[-1]) if live is None else np.flatnonzero(live)
         for sample, outputs in enumerate(run.layer_outputs):
-            raw = np.frombuffer(outputs[last_step[op.name]], np.uint8)
-            found = _first_difference(sample, op.name, values[sample], unpack_activations(raw, y.shape, y.bits))
+            actual = unpack_activations(np.frombuffer(outputs[index], np.uint8), y.shape, y.bits)
+            found = _first_difference(sample, layer, values[sample][..., channels], actual)
             if found is not None:
-                layers[op.name] = False
-                mismatches.append(found)
+                row, column, channel = found.element
+                layers[layer] = False
+                mismatches.append(replace(found, element=(row, column, int(channels[channel]))))
 
     if count:
-        execute(program, codes[:count], observe=observe)
+        execute(network.reference, codes[:count], observe=observe)
     y = program.tensors[program.output]
     actual = unpack_activations(run.outputs.view(np.uint8), y.shape, y.bits)
     wanted = reference_outputs(network, codes) if expected is None else expected

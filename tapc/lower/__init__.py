@@ -12,6 +12,7 @@ from tapc.lower.fuse import fuse
 from tapc.lower.library import Library, generate
 from tapc.lower.plan import Plan, plan
 from tapc.lower.program import Program
+from tapc.lower.prune import prune
 from tapc.lower.steps import Step, steps_of
 from tapc.target import Isa
 
@@ -23,13 +24,22 @@ class Lowered:
     Attributes
     ----------
     program : Program
+        What runs.
     steps : tuple of Step
     plan : Plan
+    source : Program or None
+        The network before any rewrite; None where that is `program`.
     """
 
     program: Program
     steps: tuple[Step, ...]
     plan: Plan
+    source: Program | None = None
+
+    @property
+    def reference(self) -> Program:
+        """What the device must equal, on the channels that it still has."""
+        return self.program if self.source is None else self.source
 
     def library(self) -> Library:
         """Generate the C sources (this is where TVM runs)."""
@@ -46,14 +56,16 @@ def lower(
     schedules: Mapping[str, Schedule] | None = None,
 ) -> Lowered:
     """Lower a QDQ model to steps with addresses; `schedules` name operators that have a tuned schedule."""
-    program = fuse(program_from_onnx(model, name, mode, isa))
-    return scheduled(program, schedules, seed=seed)
+    source = program_from_onnx(model, name, mode, isa)
+    return scheduled(fuse(prune(source)), schedules, source=source, seed=seed)
 
 
-def scheduled(program: Program, schedules: Mapping[str, Schedule] | None, *, seed: int = 0) -> Lowered:
-    """Select kernels with these schedules and plan their memory."""
+def scheduled(
+    program: Program, schedules: Mapping[str, Schedule] | None, *, source: Program | None = None, seed: int = 0
+) -> Lowered:
+    """Select kernels with these schedules and plan their memory; `source` is the program before pruning."""
     steps = steps_of(program, schedules)
-    return Lowered(program, steps, plan(program, steps, seed=seed))
+    return Lowered(program, steps, plan(program, steps, seed=seed), source or program)
 
 
 __all__ = ["Library", "Lowered", "Plan", "Program", "Step", "lower", "scheduled"]

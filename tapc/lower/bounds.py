@@ -1,38 +1,90 @@
-"""What a layer's weights prove about its accumulators, for every input."""
+"""What every code of a program can be, whatever the input: the reference executor run on intervals.
+
+Every operator but Softmax is monotone: requantization, clamps, sums, maxima and moves never reverse an order, and a
+convolution splits into its positive and its negative weights. So the reference executor itself, run on the smallest
+and on the largest codes, gives exact bounds per element, borders included, in both modes of requantization.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tapc.lower.program import Conv, Tensor
-
-
-def fits_shifted(op: Conv, x: Tensor, shift: int) -> bool:
-    """Whether 2^shift times every accumulator stays within 32 bits."""
-    weights = op.weights.reshape(len(op.bias), -1).astype(np.int64)
-    ends = np.stack([weights * (x.low - x.zero), weights * (x.high - x.zero)])
-    least, most = ends.min(axis=0).sum(axis=1) + op.bias, ends.max(axis=0).sum(axis=1) + op.bias
-    fits = max(int(most.max()), int(-least.min())) << shift < 2**31
-    # The ratios divided by 2^shift must stay within what fixed point can express.
-    return fits and float(op.ratios.min()) >= 2.0 ** (shift - 31)
+from tapc import arithmetic
+from tapc.arithmetic import Ints
+from tapc.lower.program import Conv, Op, Program, Softmax
+from tapc.lower.reference import accumulate, run_op
 
 
-def packed_run(op: Conv, x: Tensor, per_word: int) -> int:
-    """Return the largest number of weight words, a divisor of a channel's, that sum up within 16 bits; 0 for none.
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Smallest and largest code of each element of a tensor.
+
+    Attributes
+    ----------
+    low, high : ndarray of int64, shape (H, W, C)
+    """
+
+    low: Ints
+    high: Ints
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Channels that do not depend on the input, shape (C,)."""
+        known: NDArray[np.bool_] = (self.low == self.high).all(axis=(0, 1))
+        return known
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Channels that have one code everywhere, shape (C,)."""
+        constant: NDArray[np.bool_] = self.known & (self.low == self.low[:1, :1]).all(axis=(0, 1))
+        return constant
+
+
+def accumulator_bounds(op: Conv, program: Program, x: Bounds) -> Bounds:
+    """Bound a convolution's accumulators, bias included.
 
     Parameters
     ----------
     op : Conv
-    x : Tensor
-        Its input; products are those of its codes, zero point included.
-    per_word : int
-        Weights of a word.
+    program : Program
+    x : Bounds
+        Of the convolution's input.
     """
-    weights = op.weights.reshape(len(op.bias), -1).astype(np.int64)
-    weights = np.pad(weights, ((0, 0), (0, -weights.shape[1] % per_word)))
-    words = weights.shape[1] // per_word
-    ends = np.stack([weights * x.low, weights * x.high])
-    least, most = (v.reshape(len(op.bias), words, per_word).sum(axis=2) for v in (ends.min(axis=0), ends.max(axis=0)))
-    for run in (n for n in range(words, 0, -1) if words % n == 0):
-        low, high = (v.reshape(len(op.bias), -1, run).sum(axis=2) for v in (least, most))
-        if low.min() >= -(1 << 15) and high.max() < 1 << 15:
-            return run
-    return 0
+    zero = program.tensors[op.inputs[0]].zero
+    rising, falling = np.maximum(op.weights, 0), np.minimum(op.weights, 0)
+    least, most = x.low[None] - zero, x.high[None] - zero
+    ends = []
+    for a, b in ((least, most), (most, least)):
+        acc = accumulate(a, rising, op.stride, op.pads, op.groups)
+        acc += accumulate(b, falling, op.stride, op.pads, op.groups)
+        ends.append(acc[0] + op.bias)
+    return Bounds(*ends)
+
+
+def _bounds(op: Op, program: Program, x: list[Bounds]) -> Bounds:
+    y = program.tensors[op.output]
+    if isinstance(op, Conv):
+        assert op.residual is None, "bounds are for programs before fusion"
+        acc = accumulator_bounds(op, program, x[0])
+        m = arithmetic.multipliers(op.ratios, program.mode)
+        return Bounds(*(arithmetic.requantize(a, m, y.zero, op.low, op.high) for a in (acc.low, acc.high)))
+    if isinstance(op, Softmax):  # each class falls when another rises
+        return Bounds(np.full(y.shape, y.low, np.int64), np.full(y.shape, y.high, np.int64))
+    low, high = (run_op(op, program, ends)[0] for ends in ([b.low[None] for b in x], [b.high[None] for b in x]))
+    return Bounds(low, high)
+
+
+def bounds(program: Program) -> dict[str, Bounds]:
+    """Bound every tensor of a program before fusion.
+
+    Returns
+    -------
+    dict of str to Bounds
+        By tensor name; the input may be anything.
+    """
+    x = program.tensors[program.input]
+    found = {program.input: Bounds(np.full(x.shape, x.low, np.int64), np.full(x.shape, x.high, np.int64))}
+    for op in program.ops:
+        found[op.output] = _bounds(op, program, [found[name] for name in op.inputs])
+    return found

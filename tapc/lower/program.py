@@ -1,6 +1,6 @@
 """The integer program: typed tensors and operators between the QDQ ONNX and the kernels."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -216,6 +216,8 @@ class Program:
         Tensor names.
     isa : {"dsp", "scalar"}
         Instruction set family of the core, for which kernels are chosen.
+    live : dict of str to ndarray of bool
+        Tensor -> which of the network's channels it holds; those that are not listed hold all.
     """
 
     name: str
@@ -225,6 +227,7 @@ class Program:
     input: str
     output: str
     isa: Isa = "dsp"
+    live: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def macs(self, op: Op) -> int:
         """Multiply-accumulates of an operator, padding included."""
@@ -236,13 +239,16 @@ class Program:
     def with_ops(self, ops: tuple[Op, ...]) -> "Program":
         """Return a copy with other operators; tensors that nothing uses are dropped."""
         used = {self.input, self.output}.union(*({*op.inputs, op.output} for op in ops))
-        return replace(self, ops=ops, tensors={k: v for k, v in self.tensors.items() if k in used})
+        tensors = {k: v for k, v in self.tensors.items() if k in used}
+        return replace(self, ops=ops, tensors=tensors, live={k: v for k, v in self.live.items() if k in used})
 
     def __str__(self) -> str:
         lines = [f"program {self.name} (requantization: {self.mode})", f"input  {_describe(self.tensors[self.input])}"]
         for op in self.ops:
             lines.append(f"{op.name} = {_operator(op)}({', '.join(op.inputs)})")
-            lines.append(f"    -> {_describe(self.tensors[op.output])}")
+            live = self.live.get(op.output)
+            channels = "" if live is None else f" ({live.sum()} of {len(live)} channels)"
+            lines.append(f"    -> {_describe(self.tensors[op.output])}{channels}")
         return "\n".join([*lines, f"output {self.output}"])
 
 

@@ -50,13 +50,27 @@ def execute(
     values: Values = {program.input: np.asarray(inputs).astype(np.int64)}
     last = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
     for i, op in enumerate(program.ops):
-        values[op.output] = _run(op, program, [values[name] for name in op.inputs])
+        values[op.output] = run_op(op, program, [values[name] for name in op.inputs])
         if observe is not None:
             observe(op, values[op.output])
         for name in set(op.inputs):
             if last[name] == i and name != program.output:
                 del values[name]
     return values[program.output]
+
+
+def run_op(op: Op, program: Program, x: list[Ints]) -> Ints:
+    """Run one operator.
+
+    Parameters
+    ----------
+    op : Op
+    program : Program
+        Holds its tensors.
+    x : list of ndarray of int64, shape (N, H, W, C)
+        Codes of its inputs.
+    """
+    return _run(op, program, x)
 
 
 def windows(x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, ...], fill: int) -> Any:

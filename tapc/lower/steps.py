@@ -19,7 +19,6 @@ from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
-from tapc.lower.bounds import fits_shifted, packed_run
 from tapc.lower.overlap import Overlap, elementwise_distance, window_distance
 from tapc.lower.program import (
     Add,
@@ -34,6 +33,7 @@ from tapc.lower.program import (
     Softmax,
     Tensor,
 )
+from tapc.lower.widths import fits_shifted, packed_run
 
 
 class Spec(Protocol):

@@ -93,7 +93,7 @@ _PROVENANCE = {
     "flash": "measured: bytes of firmware.bin, read from the ELF",
     "arena": "measured: symbol model_arena in the ELF; predicted by the planner",
     "allocation": "model",
-    "macs, bops": "model: padding included",
+    "macs, bops": "model: of the network, padding included; live_macs: of the channels that can change the output",
 }
 _PROVENANCE_MEASURED = {
     "instructions": "instructions(qemu): exact, first sample",
@@ -137,6 +137,7 @@ def make_report(c: Compilation) -> Report:
         instructions=None if measured is None else measured.run.instructions,
         predicted_instructions=c.cost.total_instructions(c.lowered.steps),
         macs=sum(layer.macs for layer in layers),
+        live_macs=sum(layer.live_macs for layer in layers),
         bops=sum(layer.bops for layer in layers),
         average_weight_bits=average,
         provenance=provenance(c),
@@ -171,12 +172,13 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
     """Report every operator that runs, in order."""
     lowered, cost, measured = c.lowered, c.cost, c.measured
     program, reports = lowered.program, []
+    nominal = {layer.name: layer.macs for layer in c.network.layers}
     for op in program.ops:
         own = [i for i, step in enumerate(lowered.steps) if step.op is op]
         if not own:
             continue
         x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-        macs = program.macs(op)
+        macs = nominal.get(op.name, 0)
         w_bits = op.w_bits if isinstance(op, Conv) else None
         reports.append(
             LayerReport(
@@ -186,6 +188,7 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
                 a_bits=x.bits,
                 out_bits=y.bits,
                 macs=macs,
+                live_macs=program.macs(op),
                 bops=macs * (w_bits or 0) * x.bits,
                 flash_bytes=sum(cost.constant_bytes(lowered.steps[i]) for i in own),
                 arena_bytes=y.bytes + max(lowered.steps[i].spec.scratch_bytes for i in own),

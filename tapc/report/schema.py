@@ -22,7 +22,9 @@ class LayerReport(_Frozen):
     out_bits : int
         Bits of the operator's output.
     macs, bops : int
-        Multiply-accumulates, and macs x w_bits x a_bits.
+        Multiply-accumulates of the network's layer, and macs x w_bits x a_bits.
+    live_macs : int
+        Multiply-accumulates that run: without channels that cannot change the output.
     flash_bytes : int
         Constants of this layer; its code is shared and counted in the totals.
     arena_bytes : int
@@ -41,6 +43,7 @@ class LayerReport(_Frozen):
     a_bits: int | None
     out_bits: int
     macs: int
+    live_macs: int
     bops: int
     flash_bytes: int
     arena_bytes: int
@@ -140,6 +143,7 @@ class Report(_Frozen):
     instructions: int | None
     predicted_instructions: int
     macs: int
+    live_macs: int
     bops: int
     average_weight_bits: float
     provenance: dict[str, str]

@@ -27,7 +27,8 @@ def layers_table(report: Report) -> Table:
     table = Table(title=f"{report.model} on {report.board} ({report.core})", title_justify="left")
     for name in ("layer", "op"):
         table.add_column(name)
-    for name in ("w", "a", "MACs", "BOPs", "flash B", "arena B", "instructions", "predicted", "device"):
+    pruned = ("live MACs",) if report.live_macs < report.macs else ()
+    for name in ("w", "a", "MACs", *pruned, "BOPs", "flash B", "arena B", "instructions", "predicted", "device"):
         table.add_column(name, justify="right")
     for layer in report.layers:
         table.add_row(
@@ -36,6 +37,7 @@ def layers_table(report: Report) -> Table:
             "-" if layer.w_bits is None else str(layer.w_bits),
             "-" if layer.a_bits is None else str(layer.a_bits),
             _number(layer.macs or None),
+            *(_number(layer.live_macs or None) for _ in pruned),
             _number(layer.bops or None),
             _number(layer.flash_bytes),
             _number(layer.arena_bytes),
@@ -45,7 +47,8 @@ def layers_table(report: Report) -> Table:
         )
     table.add_section()
     table.add_row(
-        "total", "", f"{report.average_weight_bits:.2f}", "", _number(report.macs), _number(report.bops),
+        "total", "", f"{report.average_weight_bits:.2f}", "", _number(report.macs),
+        *(_number(report.live_macs) for _ in pruned), _number(report.bops),
         _number(sum(layer.flash_bytes for layer in report.layers)), _bytes(report.memory.arena.measured)[:-2],
         _number(report.instructions), _number(report.predicted_instructions), _mark(report.exact),
     )  # fmt: skip
