@@ -102,3 +102,33 @@ def everything(seed: int = 0) -> Model:
     y = b.reshape(y, "reshape", [1, 6])
     y = b.node("Relu", [b.gemm(y, "fc1", 6, 7)], "fc1.relu")
     return b.build(b.node("Softmax", [b.gemm(y, "fc2", 7, 4)], "softmax", axis=-1))
+
+
+def dead(seed: int = 0) -> Model:
+    """MobileNet blocks and a residual block with channels that training has zeroed, biases left."""
+    b = Builder((1, 3, 12, 12), seed)
+    rng = np.random.default_rng(seed + 1)
+
+    def zero(name: str, count: int) -> None:
+        weights, bias = (numpy_helper.to_array(t).copy() for t in b.initializers[-2:])
+        rows = rng.choice(len(weights), count, replace=False)
+        weights[rows], bias[rows] = 0, rng.choice([-0.5, 0.0, 0.7], count)
+        b.initializers[-2:] = [
+            numpy_helper.from_array(value.astype(np.float32), f"{name}.{part}")
+            for value, part in ((weights, "weight"), (bias, "bias"))
+        ]
+
+    def layer(x: str, name: str, inputs: int, outputs: int, count: int, **kind: int) -> str:
+        y = b.conv(x, name, inputs, outputs, **kind)
+        zero(name, count)
+        return b.node("Relu", [y], f"{name}.relu")
+
+    y = layer("x", "stem", 3, 9, 2, stride=2)
+    for i, outputs in enumerate((14, 14)):
+        inputs = (9, 14)[i]
+        y = layer(y, f"dw{i}", inputs, inputs, 1, groups=inputs)
+        y = layer(y, f"pw{i}", inputs, outputs, 6, kernel=1)
+    side = layer(y, "side", 14, 14, 5)
+    y = b.node("Add", [b.conv(side, "back", 14, 14), y], "add")
+    y = b.node("Flatten", [b.node("GlobalAveragePool", [y], "pool")], "flatten", axis=1)
+    return b.build(b.gemm(y, "fc", 14, 5))

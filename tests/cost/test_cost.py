@@ -1,11 +1,12 @@
 """The cost model: exact counts as features, a fit that recovers planted costs, predictions near measurements."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
-from graph_builder import residual
+from graph_builder import dead, residual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,11 @@ from tapc.cost.sample import random_program
 from tapc.errors import DataError
 from tapc.kernels.conv import Window
 from tapc.kernels.layout import Plane
+from tapc.lower import lower
 from tapc.lower.from_onnx import program_from_onnx
-from tapc.lower.steps import steps_of
+from tapc.lower.fuse import fuse
+from tapc.lower.plan import plan
+from tapc.lower.steps import Step, steps_of
 from tapc.network_analysis import analyse
 from tapc.quantize import calibrate, quantize, uniform_bits
 from tapc.target import Isa, load_target, target_names
@@ -104,3 +108,24 @@ def test_fewer_bits_cost_less_flash_and_ram() -> None:
     kernels = dict(cost.code(layer, 8, 8, 8) for layer in network.layers)
     separate = cost.fixed()[0] + sum(cost.flash_bytes(layer, 8, 8, 8) for layer in network.layers)
     assert whole == pytest.approx(separate + sum(kernels.values()), abs=2)
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (2, 8), (4, 4)])
+def test_dead_channels_are_predicted_dead(bits: tuple[int, int]) -> None:
+    """The allocator's template, without bias correction, costs what the final network does."""
+    model = dead()
+    network = analyse(model.onnx, "net")
+    x = np.random.default_rng(0).random((16, 3, 12, 12), np.float32)
+    calibration, chosen = calibrate(model, x, seed=0), uniform_bits(network, *bits)
+    template = quantize(model, network, chosen, calibration, x=x[:1], bias_correction=False)
+    program = program_from_onnx(template.onnx, "net", "float", "dsp")
+    cost = NetworkCost(program, network, CostModel(load_coefficients(load_target("cortex-m7").cost)))
+    final = lower(quantize(model, network, chosen, calibration, x=x).onnx, "net", "float", "dsp")
+
+    def constants(steps: Sequence[Step]) -> int:
+        return sum(constant.bytes for step in steps for constant in step.constants.values())
+
+    pruned, steps = cost.steps(chosen)
+    assert plan(pruned, steps).size == final.plan.size
+    assert constants(steps) == pytest.approx(constants(final.steps), rel=0.01)
+    assert constants(steps) < 0.9 * constants(steps_of(fuse(program)))

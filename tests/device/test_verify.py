@@ -1,13 +1,16 @@
 """The comparison itself: a single wrong element anywhere is found, and the first one is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kernels.programs import conv_op, lowered, program, random_codes, tensor
 
 from tapc.device import DeviceRun
-from tapc.device.verify import verify
+from tapc.device.verify import Verification, verify
 from tapc.kernels.packing import pack_activations
 from tapc.lower import Lowered
+from tapc.lower.prune import prune
 from tapc.lower.reference import execute
 
 
@@ -74,3 +77,34 @@ def test_a_wrong_output_of_a_sample_without_layers_is_found(case) -> None:
     assert not result.exact
     assert result.mismatch is not None
     assert (result.mismatch.sample, result.mismatch.layer, result.mismatch.element) == (2, "second", (0, 2, 1))
+
+
+def test_removed_channels_are_left_out_and_the_others_keep_their_numbers() -> None:
+    """The reference is the network before pruning; a difference is named by the network's channel."""
+    rng = np.random.default_rng(5)
+    x, m, y = tensor("x", (2, 2, 3), 8, rng), tensor("m", (2, 2, 5), 8, rng), tensor("y", (2, 2, 2), 8, rng)
+    same = ((1, 1), (1, 1), (0, 0, 0, 0), 1, 8)
+    first, second = (
+        replace(conv_op(rng, a, b, *same, name), low=-128, high=127, bias=np.zeros(b.shape[2], np.int32))
+        for a, b, name in ((x, m, "first"), (m, y, "second"))
+    )
+    first.weights[[0, 2]] = 0
+    source = program([first, second], [x, m, y])
+    pruned = prune(source)
+    assert np.flatnonzero(pruned.live["m"]).tolist() == [1, 3, 4]
+    network = replace(lowered(pruned), source=source)
+    codes = random_codes(x, 2, rng)
+    layers: dict[str, np.ndarray] = {}
+    execute(source, codes, observe=lambda op, values: layers.update({op.name: values}))
+    dumped = [[layers["first"][i][..., [1, 3, 4]], layers["second"][i]] for i in range(2)]
+    outputs = layers["second"].astype(np.int8).reshape(2, -1)
+
+    def check() -> Verification:
+        raw = [[pack_activations(values, 8).tobytes() for values in sample] for sample in dumped]
+        return verify(network, run(raw, outputs), codes)
+
+    assert check().exact
+    dumped[1][0][1, 0, 2] ^= 1
+    mismatch = check().mismatch
+    assert mismatch is not None
+    assert (mismatch.sample, mismatch.layer, mismatch.element) == (1, "first", (1, 0, 4))

@@ -3,12 +3,13 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from graph_builder import everything, residual
+from graph_builder import dead, everything, residual
 
 import tapc
 from tapc.quantize import evaluate
@@ -44,6 +45,25 @@ def test_every_operator_is_exact(board: str, bits: str, everything_onnx: Path, t
     assert all(layer.exact and layer.instructions for layer in report.layers)
     assert report.instructions == sum(layer.instructions or 0 for layer in report.layers)
     assert report.memory.arena.predicted == report.memory.arena.measured
+
+
+@pytest.mark.parametrize("board", ["stm32h7", "pico"])
+@pytest.mark.parametrize("bits", ["w8a8", "w4a4", "mixed"])
+def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None:
+    onnx.save(dead().onnx, tmp_path / "net.onnx")
+    result = tapc.compile(
+        tmp_path / "net.onnx", board=board, data="random", output=tmp_path / "b", options=few(OPTIONS[bits])
+    )
+    report = result.report
+    assert report.exact
+    assert report.memory.arena.predicted == report.memory.arena.measured
+    assert result.allocation.used["ram"].used == report.memory.ram.predicted
+    assert report.live_macs == sum(layer.live_macs for layer in report.layers) < 0.8 * report.macs
+    layers = {layer.name: layer for layer in report.layers}
+    assert layers["side"].live_macs < layers["side"].macs == 14 * 14 * 9 * 6 * 6
+    assert layers["side"].bops == layers["side"].macs * (layers["side"].w_bits or 0) * layers["side"].a_bits
+    again = rerun(tmp_path / "b", data=None, samples=3, seed=1, all_layers=True, stages=tapc.progress.Stages())
+    assert all(layer.exact for layer in again.layers)
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -265,3 +285,32 @@ def test_budgets_hold_as_measured(tmp_path: Path) -> None:
         assert report.memory.flash.measured <= limit
         assert report.instructions <= latency
         assert report.exact
+
+
+def test_ram_holds_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the prediction is too low, the next choice is tighter, or the error names what was measured."""
+    from tapc.allocate import AllocationError, RamUse
+    from tapc.cost.layers import NetworkCost
+
+    onnx.save(residual().onnx, tmp_path / "net.onnx")
+
+    def measured(name: str, **changes: object) -> int:
+        options = few(OPTIONS["w8a8"], **changes)
+        memory = tapc.compile(
+            tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
+        ).report.memory
+        assert memory.ram.measured is not None
+        return memory.ram.measured
+
+    wide, narrow = measured("wide"), measured("narrow", abits=(4,))
+    limit = (wide + narrow) // 2
+    honest = NetworkCost.ram
+
+    def flattering(self: NetworkCost, groups: Mapping[int, int]) -> RamUse:
+        use = honest(self, groups)
+        return RamUse(use.bytes - (wide - limit) - 200, use.limiting)
+
+    monkeypatch.setattr(NetworkCost, "ram", flattering)
+    assert measured("b", abits=(4, 8), ram=limit) <= limit
+    with pytest.raises(AllocationError, match=rf"the budget is {limit} bytes.* is {wide} bytes"):
+        measured("c", ram=limit)
