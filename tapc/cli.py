@@ -211,7 +211,7 @@ def compile_command(
     if as_json:
         _print_json(result.report.to_dict())
         return
-    out = Console(width=None if sys.stdout.isatty() else 130)
+    out = Console(width=None if sys.stdout.isatty() else 150)
     print_report(result.report, out)
     out.print(f"written to {result.output}")
 

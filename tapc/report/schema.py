@@ -34,7 +34,7 @@ class LayerReport(_Frozen):
     instructions : int or None
         Exact, of one inference; None when nothing ran.
     exact : bool or None
-        Every element equal to the reference executor.
+        Every element of every channel that runs equal to the reference executor.
     """
 
     name: str
