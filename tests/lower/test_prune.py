@@ -100,7 +100,7 @@ def block(mode: str, bits: int) -> Program:
     layer reads from 3 and ignores from 4; 5 saturated, and ignored by the depthwise layer; 6 live but ignored by the
     layer after it.
     """
-    rng = default_rng(1)
+    rng, unused = default_rng(2), default_rng(0)
     zero = 5 if bits == 4 else 10
     x, a, b, c, y = (
         Tensor(name, (4, 5, n), bits, 0.1, zero) for name, n in (("x", 3), ("a", 7), ("b", 7), ("c", 4), ("y", 2))
@@ -108,7 +108,7 @@ def block(mode: str, bits: int) -> Program:
     unit = 2e-3 if bits == 8 else 2e-2
 
     def layer(x: Tensor, y: Tensor, size: int, groups: int, low: int | None = None) -> Conv:
-        op = conv_op(rng, x, y, (size, size), (1, 1), (size // 2,) * 4, groups, 8, f"{x.name}{y.name}")
+        op = conv_op(unused, x, y, (size, size), (1, 1), (size // 2,) * 4, groups, 8, f"{x.name}{y.name}")
         weights = rng.integers(1, 9, op.weights.shape).astype(np.int8)
         ratios, bias = np.full(y.shape[2], unit, np.float32), np.zeros(y.shape[2], np.int32)
         return replace(op, weights=weights, bias=bias, ratios=ratios, low=y.low if low is None else low, high=y.high)
