@@ -39,21 +39,21 @@ def conv(form: DspConv) -> Features:
     blocks = steps * -(-spec.group_outputs // schedule.rows)
     odd = "odd" if spec.group_outputs % schedule.rows else ""
     residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
-    summed = "s" if spec.w_bits < 8 and not spec.top else ""
     quads = columns.run * columns.source_bits // 32 * columns.runs
     single = columns.run % 4 * columns.runs if kind != "words" else 0
     clamped = "c" if spec.clamped else ""
     outer = form.words // schedule.unroll
-    load = f"a{columns.source_bits}{summed}t{tile}"
+    load = f"a{columns.source_bits}t{tile}"
     features: Features = {
         f"multiply_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * form.words,
         f"quad_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * columns.padded / 4,
         f"loop_r{schedule.rows}t{tile}": blocks * outer,
-        f"block_o{spec.y.bits}{residual}{clamped}r{schedule.rows}t{tile}{odd}{summed}": blocks,
-        f"pixel_{kind}{summed}t{tile}{'point' if window.taps == 1 else ''}": slots,
+        f"block_o{spec.y.bits}{residual}{clamped}r{schedule.rows}t{tile}{odd}": blocks,
+        f"pixel_{kind}t{tile}{'point' if window.taps == 1 else ''}": slots,
         f"load_{load}": slots * quads * (whole if kind == "words" else 1),
         f"run_{load}": slots * columns.runs * (whole if kind == "words" else 1),
         f"single_{load}": slots * single,
+        f"run_r{schedule.rows}t{tile}": blocks * -(-form.words // spec.run) if spec.run else 0,
         "group": spec.groups,
         "call": 1,
     }
@@ -93,15 +93,15 @@ def conv_code(form: DspConv) -> Features:
     quads = columns.run * columns.source_bits // 32
     odd = "odd" if spec.group_outputs % schedule.rows else ""
     residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
-    summed = "s" if spec.w_bits < 8 and not spec.top else ""
     features: Features = {
-        f"code_column_{kind}{'' if columns.inside else 'border'}{summed}t{tile}": 1,
-        f"code_load_a{columns.source_bits}{summed}t{tile}": min(quads, largest_divisor(max(quads, 1), 4)),
-        f"code_single{summed}t{tile}": single,
+        f"code_column_{kind}{'' if columns.inside else 'border'}t{tile}": 1,
+        f"code_load_a{columns.source_bits}t{tile}": min(quads, largest_divisor(max(quads, 1), 4)),
+        f"code_singlet{tile}": single,
         f"code_multiply_w{spec.w_bits}r{schedule.rows}t{tile}": schedule.unroll,
         f"code_block_o{spec.y.bits}{residual}r{schedule.rows}t{tile}{odd}{'c' if spec.clamped else ''}": 1,
         "code_clear": (columns.padded // 2 - -(-columns.taps // 2)) * tile,
     }
+    features |= {"code_run": 1} if spec.run else {}
     features |= {"code_grouped": 1} if spec.groups > 1 else {}
     features |= {"code_odd_pixels": 1} if spec.y.pixels % tile else {}
     return features

@@ -63,8 +63,9 @@ class _Sampler:
             return
         half = 1 << (w_bits - 1)
         weights = self.rng.integers(-half, half, (outputs, size, size, depth)).astype(np.int8)
+        bias = 1 << 22 if self.rng.random() < 0.1 else 0  # leaves no room at the top of an accumulator
         op = Conv(
-            f"op{len(self.ops)}", (x.name,), y.name, weights, w_bits, np.zeros(outputs, np.int32),
+            f"op{len(self.ops)}", (x.name,), y.name, weights, w_bits, np.full(outputs, bias, np.int32),
             self.ratios(outputs), (stride, stride), (pad,) * 4, groups, y.low, y.high,
         )  # fmt: skip
         if self.rng.random() < 0.3 and not dense:

@@ -72,11 +72,10 @@ class ConvSpec:
         The sum is clamped more narrowly than y's codes.
     clamped : bool
         The convolution's result is clamped more narrowly than its codes.
-    top : bool
-        dsp: weights narrower than 8 bits are unpacked into the top bits.
     run : int
-        scalar: weight words, a divisor of an output channel's, whose products with two pixels at once stay within
-        16 bits each; 0 where there are none.
+        Weight words, a divisor of an output channel's whole ones. dsp: after so many, sums at the top of the
+        accumulators are shifted back; 0 where they never overflow. scalar: the products of so many with two pixels
+        at once stay within 16 bits each; 0 where there are none.
     tuned : Schedule or None
         A schedule in place of the default.
     """
@@ -93,7 +92,6 @@ class ConvSpec:
     sum_form: SumForm = "float"
     sum_clamped: bool = True
     clamped: bool = True
-    top: bool = False
     run: int = 0
     tuned: Schedule | None = None
 

@@ -14,7 +14,7 @@ def weights_per_word(bits: int) -> int:
     return 32 // bits
 
 
-def pair_words(codes: NDArray[Any], bits: int, *, signed: bool = False) -> NDArray[np.uint32]:
+def pair_words(codes: NDArray[Any], bits: int) -> NDArray[np.uint32]:
     """Pack rows of codes so that masking out one field of both half-words gives two consecutive codes.
 
     Field s of the low half-word is element 2s, field s of the high half-word element 2s + 1: one AND of the shifted
@@ -25,35 +25,35 @@ def pair_words(codes: NDArray[Any], bits: int, *, signed: bool = False) -> NDArr
     codes : ndarray of int, shape (..., K)
         Signed codes; K is a multiple of 32 / bits.
     bits : {2, 4, 8}
-        8-bit fields stay two's complement, narrower ones are stored with an offset of 2^(bits-1).
-    signed : bool
-        Store narrower fields in two's complement too.
+        Fields are in two's complement.
 
     Returns
     -------
     ndarray of uint32, shape (..., K * bits / 32)
     """
     per_word = weights_per_word(bits)
-    offset = 0 if bits == 8 or signed else 1 << (bits - 1)
-    fields = (np.asarray(codes).astype(np.int64) + offset) & ((1 << bits) - 1)
+    fields = np.asarray(codes).astype(np.int64) & ((1 << bits) - 1)
     fields = fields.reshape(*fields.shape[:-1], -1, per_word // 2, 2).astype(np.uint32)
     shifts = (np.arange(per_word // 2, dtype=np.uint32) * bits)[:, None] + np.array([0, 16], np.uint32)
     words: NDArray[np.uint32] = np.bitwise_or.reduce(np.bitwise_or.reduce(fields << shifts, axis=-1), axis=-1)
     return words
 
 
-def unpack_pair_words(words: NDArray[np.uint32], bits: int, *, signed: bool = False) -> NDArray[np.int8]:
+def unpack_pair_words(words: NDArray[np.uint32], bits: int) -> NDArray[np.int8]:
     """Invert `pair_words`."""
     per_word = weights_per_word(bits)
     shifts = (np.arange(per_word // 2, dtype=np.uint32) * bits)[:, None] + np.array([0, 16], np.uint32)
     fields = ((words[..., None, None] >> shifts) & ((1 << bits) - 1)).astype(np.int64)
     fields = fields.reshape(*words.shape[:-1], -1)
     half = 1 << (bits - 1)
-    return (((fields + half) & ((1 << bits) - 1)) - half if bits == 8 or signed else fields - half).astype(np.int8)
+    return (((fields + half) & ((1 << bits) - 1)) - half).astype(np.int8)
 
 
 def linear_words(codes: NDArray[Any], bits: int, *, signed: bool = False) -> NDArray[np.uint32]:
-    """Pack a flat array little-endian: element i is field i mod (32 / bits) of word i * bits / 32, stored as above."""
+    """Pack a flat array little-endian: element i is field i mod (32 / bits) of word i * bits / 32.
+
+    8-bit or `signed` fields are in two's complement, others have an offset of 2^(bits-1).
+    """
     per_word = weights_per_word(bits)
     flat = np.asarray(codes).astype(np.int64).ravel()
     flat = np.pad(flat, (0, -len(flat) % per_word))

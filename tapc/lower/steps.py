@@ -13,10 +13,12 @@ from tapc.arithmetic import Mode
 from tapc.kernels.builder import Kernel
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
+from tapc.kernels.dsp.conv import SHORT, DspConv
 from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
 from tapc.kernels.layout import Plane, SumForm
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
 from tapc.lower.overlap import Overlap, elementwise_distance, window_distance
@@ -33,7 +35,7 @@ from tapc.lower.program import (
     Softmax,
     Tensor,
 )
-from tapc.lower.widths import fits_shifted, packed_run
+from tapc.lower.widths import packed_run, top_run
 
 
 class Spec(Protocol):
@@ -217,19 +219,23 @@ def _dense(op: Conv, program: Program, schedule: Schedule | None) -> Step:
     """Convolution over all channels of a group, with the addition that is fused into it."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     middle = y if op.residual is None else op.residual.middle
+    bits = 8 if program.isa == "dsp" and op.weights[0].size <= SHORT else op.w_bits
     spec = ConvSpec(
         plane(x),
         plane(y),
         _window(op),
         op.groups,
-        op.w_bits,
+        bits,
         program.mode,
         program.isa,
         clamped=op.low > middle.low or op.high < middle.high,
-        top=program.isa == "dsp" and op.w_bits < 8 and fits_shifted(op, x, 16 - op.w_bits),
-        run=packed_run(op, x, weights_per_word(op.w_bits)) if program.isa == "scalar" and plane(y).pixels > 1 else 0,
         tuned=schedule,
     )
+    if isinstance(spec.form, DspConv):
+        order = spec.form.columns.order()
+        spec = replace(spec, run=top_run(op, x, weights_per_word(bits), spec.form.top, order))
+    elif isinstance(spec.form, ScalarConv) and spec.y.pixels > 1:
+        spec = replace(spec, run=packed_run(op, x, weights_per_word(bits)))
     distance: dict[str, Overlap] = {}
     if op.groups == 1:
         pixels = spec.form.schedule.pixels

@@ -1,6 +1,7 @@
 """Which widths a layer's weights prove sufficient for its sums, for every input."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapc.lower.program import Conv, Tensor
 
@@ -15,6 +16,27 @@ def fits_shifted(op: Conv, x: Tensor, shift: int) -> bool:
     return fits and float(op.ratios.min()) >= 2.0 ** (shift - 31)
 
 
+def top_run(op: Conv, x: Tensor, per_word: int, shift: int, order: NDArray[np.int64]) -> int:
+    """Return how many weight words may be summed up at the top of an accumulator, 2^shift times their sum; 0 for all.
+
+    Parameters
+    ----------
+    op : Conv
+    x : Tensor
+        Its input.
+    per_word : int
+        Weights of a word.
+    shift : int
+    order : ndarray of int64
+        Tap at each place of the packed weights, -1 for none.
+    """
+    if shift == 0 or fits_shifted(op, x, shift):
+        return 0
+    taps = op.weights.reshape(len(op.bias), -1)
+    packed = np.where(order >= 0, taps[:, np.maximum(order, 0)], 0)
+    return _longest_run(packed, x, per_word, max(len(order) // per_word, 1), 32 - shift)
+
+
 def packed_run(op: Conv, x: Tensor, per_word: int) -> int:
     """Return the largest number of weight words, a divisor of a channel's, that sum up within 16 bits; 0 for none.
 
@@ -26,13 +48,18 @@ def packed_run(op: Conv, x: Tensor, per_word: int) -> int:
     per_word : int
         Weights of a word.
     """
-    weights = op.weights.reshape(len(op.bias), -1).astype(np.int64)
-    weights = np.pad(weights, ((0, 0), (0, -weights.shape[1] % per_word)))
-    words = weights.shape[1] // per_word
+    taps = op.weights.reshape(len(op.bias), -1)
+    return _longest_run(taps, x, per_word, -(-taps.shape[1] // per_word), 16)
+
+
+def _longest_run(packed: NDArray[np.int8], x: Tensor, per_word: int, words: int, bits: int) -> int:
+    """Return the largest divisor of `words` for which the sum of every run of so many words fits `bits`; or 0."""
+    weights = np.pad(packed.astype(np.int64), ((0, 0), (0, -packed.shape[1] % per_word)))
     ends = np.stack([weights * x.low, weights * x.high])
-    least, most = (v.reshape(len(op.bias), words, per_word).sum(axis=2) for v in (ends.min(axis=0), ends.max(axis=0)))
+    least, most = (v.reshape(len(packed), -1, per_word).sum(axis=2) for v in (ends.min(axis=0), ends.max(axis=0)))
     for run in (n for n in range(words, 0, -1) if words % n == 0):
-        low, high = (v.reshape(len(op.bias), -1, run).sum(axis=2) for v in (least, most))
-        if low.min() >= -(1 << 15) and high.max() < 1 << 15:
+        rest = ((0, 0), (0, -least.shape[1] % run))
+        low, high = (np.pad(v, rest).reshape(len(packed), -1, run).sum(axis=2) for v in (least, most))
+        if low.min() >= -(1 << (bits - 1)) and high.max() < 1 << (bits - 1):
             return run
     return 0

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -57,6 +58,22 @@ def test_every_schedule_gives_the_same(isa: str, data: st.DataObject) -> None:
     schedule = data.draw(st.sampled_from(step.spec.form.candidates()))
     codes = random_codes(p.tensors["x"], 2, np.random.default_rng(1))
     np.testing.assert_array_equal(on_host(p, codes, schedules={op.name: schedule}), oracle.conv(p, op, codes))
+
+
+@pytest.mark.parametrize(("w_bits", "taps"), [(4, 1204), (2, 2000), (4, 24)])
+def test_sums_too_large_for_the_top_of_an_accumulator(w_bits: int, taps: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = tensor("x", (1, 1, taps), 8, rng), tensor("y", (1, 1, 5), 8, rng)
+    op = conv_op(rng, x, y, (1, 1), (1, 1), (0, 0, 0, 0), 1, w_bits)
+    weights = np.full_like(op.weights, -(1 << (w_bits - 1)))
+    spread = np.float32(50 / (128 * taps * (1 << (w_bits - 1))))
+    op = replace(op, weights=weights, bias=np.full(5, 2**22, np.int32), ratios=np.full(5, spread, np.float32))
+    p = program([op], [x, y])
+    (step,) = steps_of(p)
+    assert isinstance(step.spec, ConvSpec)
+    assert step.spec.run > 0
+    codes = np.stack([np.full(x.shape, v) for v in (-128, 127, 5)])
+    np.testing.assert_array_equal(on_host(p, codes), oracle.conv(p, op, codes))
 
 
 def test_grouped_convolution_whose_windows_reach_over_the_border() -> None:

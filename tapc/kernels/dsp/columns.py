@@ -16,7 +16,6 @@ from tapc.kernels.layout import Plane
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.window import Window
 
-ONES = 0x10001
 LEFTOVERS = 32  # single taps that are spelled out; with more of them the field is gathered first
 
 
@@ -127,7 +126,7 @@ class Columns:
             for slot in range(self.pixels):
                 b.store(b["col"], self.word(word, slot), 0)
 
-    def emit(self, b: Body, pixel: Any, slot: int, group: Any, total: Any) -> None:
+    def emit(self, b: Body, pixel: Any, slot: int, group: Any) -> None:
         """Write one pixel's field to its slot.
 
         Parameters
@@ -138,12 +137,8 @@ class Columns:
             Output pixel.
         slot : int
         group : expression
-        total : buffer or None
-            When given, `total[slot]` becomes the sum of the field's codes.
         """
-        if total is not None:
-            b.store(total, slot, 0)
-        _Writer(self, b, slot, total).field(pixel, group)
+        _Writer(self, b, slot).field(pixel, group)
 
 
 @dataclass(frozen=True)
@@ -151,7 +146,6 @@ class _Writer:
     columns: Columns
     b: Body
     slot: int
-    total: Any
 
     def pair(self, first: Any, low: Any, high: Any) -> None:
         """Store the two words of a group, whose first word is `first`, and add up their taps."""
@@ -164,11 +158,6 @@ class _Writer:
         for i in range(2):
             if self.columns.pixels > 1:
                 self.b.store(self.b["col"], place + i * self.columns.pixels, words[i])
-            self.add(words[i])
-
-    def add(self, word: Any) -> None:
-        if self.total is not None:
-            self.b.store(self.total, self.slot, self.b.call("t_smlad", word, ONES, self.total[self.slot]))
 
     def words(self, address: Callable[[Any], Any], first: Any, bytes_: int) -> None:
         """Expand a run of whole words; `first` is its first column word."""
@@ -263,7 +252,6 @@ class _Writer:
             word = b.array("word", 1)
             b.store(word, 0, pair)
             b.store(b["col"], c.word(first + i // 2, self.slot), word[0])
-            self.add(word[0])
 
     def _each_tap(self, origin: Any, inside: Callable[[Any, Any], None], outside: Callable[[Any], None]) -> None:
         """Visit a field's taps: `inside(source pixel, tap)` or `outside(tap)`."""
@@ -308,16 +296,17 @@ class _Writer:
         self._each_tap(origin, inside, outside)
 
 
-def fields(b: Body, word: Any, bits: int, s: int, *, top: bool = False) -> Any:
-    """Return the s-th pair of a word as two int16.
-
-    Bytes are sign-extended. Narrower fields are unsigned, or, at the top of the half-words, signed multiples of
-    2^(16 - bits).
-    """
+def fields(b: Body, word: Any, bits: int, s: int) -> Any:
+    """Return the s-th pair of a word of activations as two int16: bytes are signed, narrower fields unsigned."""
     if bits == 8:
         return b.call("t_sxtb16" if s == 0 else "t_sxtb16_ror8", word)
-    if top:
-        mask = ((1 << bits) - 1) << (16 - bits)
-        signed = (mask | mask << 16) - (1 << 32)
-        return b.call("t_top_fields", signed, word, 16 - bits - s * bits)
     return b.call("t_fields", ((1 << bits) - 1) * 0x10001, word, s * bits)
+
+
+def top_fields(b: Body, word: Any, bits: int, s: int) -> Any:
+    """Return the s-th pair of a word of weights as two int16, narrow ones multiplied by 2^(16 - bits)."""
+    if bits == 8:
+        return fields(b, word, bits, s)
+    mask = ((1 << bits) - 1) << (16 - bits)
+    signed = (mask | mask << 16) - (1 << 32)
+    return b.call("t_top_fields", signed, word, 16 - bits - s * bits)

@@ -4,10 +4,10 @@ Four taps of a tile of 2 x 2 take three LDRD, four unpackings and eight SMLAD, f
 
 4- and 2-bit weights are unpacked into the top bits of half-words, where their sign is right: the accumulators then hold
 2^(16 - bits) times the sum, which the requantization factors undo exactly. Where a layer's weights do not rule out that
-such an accumulator overflows, they are stored with an offset of 2^(bits-1) instead: the surplus offset * sum(x) is the
-same for all output channels, so each pixel's sum is taken once, while its column is made, and subtracted.
+such an accumulator overflows, it is shifted back and added up after each run of weight words that rules it out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.dsp.columns import Columns, fields
+from tapc.kernels.dsp.columns import Columns, top_fields
 from tapc.kernels.layout import add_residual, requantize
 from tapc.kernels.packing import pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
@@ -23,7 +23,9 @@ from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
 if TYPE_CHECKING:
     from tapc.kernels.conv import ConvSpec
 
-LONGEST = 24  # groups of four taps that a loop's body may spell out
+TAPS = {8: 48, 4: 64, 2: 64}  # weight bits -> taps that a loop's body spells out, at most
+LONGEST = 96  # the same, for tuning
+SHORT = 16  # with no more taps, unpacking narrow weights costs more instructions than it saves
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,22 @@ class DspConv:
             return spec.tuned
         pixels = 1 if spec.y.pixels == 1 else 2
         rows = least_padding(spec.group_outputs, (4, 2)) if pixels == 1 else 2
-        return Schedule(rows, pixels, largest_divisor(self._whole, 48 // weights_per_word(spec.w_bits)))
+        return Schedule(rows, pixels, self._unroll(TAPS[spec.w_bits]))
 
     @property
     def _whole(self) -> int:
         """Weight words of an output channel that are used in full, at least 1."""
         return max(-(-self.spec.taps // 4) * 4 // weights_per_word(self.spec.w_bits), 1)
 
+    def _unroll(self, taps: int) -> int:
+        """Return the most words of at most so many taps that divide a run."""
+        return largest_divisor(self.spec.run or self._whole, taps // weights_per_word(self.spec.w_bits))
+
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
         tiles = [(2, 2), (4, 1), (2, 1), (4, 2)] if self.spec.y.pixels > 1 else [(4, 1), (2, 1)]
-        limit = min(self._whole, LONGEST * 4 // weights_per_word(self.spec.w_bits))
-        unrolls = [n for n in range(limit, 0, -1) if self._whole % n == 0]
+        longest = self._unroll(LONGEST)
+        unrolls = [n for n in range(longest, 0, -1) if (self.spec.run or self._whole) % n == 0]
         return tuple(Schedule(rows, pixels, n) for n in unrolls for rows, pixels in tiles)
 
     @property
@@ -66,8 +72,13 @@ class DspConv:
 
     @property
     def shift(self) -> int:
-        """Power of two that the accumulators are multiplied by."""
-        return 16 - self.spec.w_bits if self.spec.top else 0
+        """Power of two that the accumulators are multiplied by in the end."""
+        return 0 if self.spec.run else self.top
+
+    @property
+    def top(self) -> int:
+        """Power of two that the weights are multiplied by."""
+        return 16 - self.spec.w_bits if self.spec.w_bits < 8 else 0
 
     @property
     def scratch_bytes(self) -> int:
@@ -87,7 +98,7 @@ class DspConv:
         column = np.where(order >= 0, flat[:, :, np.maximum(order, 0)], 0)
         rest = -len(order) % weights_per_word(spec.w_bits)
         column = np.pad(column, ((0, 0), (0, -spec.group_outputs % rows), (0, rest)))
-        words = pair_words(column, spec.w_bits, signed=spec.top)
+        words = pair_words(column, spec.w_bits)
         return words.reshape(spec.groups, -1, rows, words.shape[-1]).swapaxes(2, 3).ravel()
 
     def emit(self, b: Body) -> None:
@@ -95,11 +106,10 @@ class DspConv:
         _emit(self, b)
 
 
-def _emit(form: "DspConv", b: Body) -> None:
+def _emit(form: DspConv, b: Body) -> None:
     """Write a convolution's statements."""
     spec, columns, pixels = form.spec, form.columns, form.schedule.pixels
     pixel = b.array("pixel", pixels)
-    total = b.array("total", pixels) if spec.w_bits < 8 and not spec.top else None
     columns.clear(b)
     with b.loop(spec.groups) as group, b.loop(-(-spec.y.pixels // pixels)) as step:
         for j in range(pixels):
@@ -107,14 +117,11 @@ def _emit(form: "DspConv", b: Body) -> None:
             index = step * pixels + j
             b.store(pixel, j, b.T.min(index, spec.y.pixels - 1) if spec.y.pixels % pixels and j else index)
         for j in range(pixels):
-            columns.emit(b, pixel[j], j, group, total)
-        if total is not None:
-            for j in range(pixels):
-                b.store(total, j, total[j] * -(1 << (spec.w_bits - 1)))
-        _tiles(form, b, pixel, total, group)
+            columns.emit(b, pixel[j], j, group)
+        _tiles(form, b, pixel, group)
 
 
-def _tiles(form: "DspConv", b: Body, pixel: Any, total: Any, group: Any) -> None:
+def _tiles(form: DspConv, b: Body, pixel: Any, group: Any) -> None:
     """Compute all output channels of the tile's pixels."""
     spec, rows, pixels, T = form.spec, form.schedule.rows, form.schedule.pixels, b.T
     tiles = -(-spec.group_outputs // rows)
@@ -129,8 +136,7 @@ def _tiles(form: "DspConv", b: Body, pixel: Any, total: Any, group: Any) -> None
 
         for row in range(rows):
             for j in range(pixels):
-                bias = b["bias"][channel(row)]
-                b.store(acc, row * pixels + j, bias if total is None else bias + total[j])
+                b.store(acc, row * pixels + j, b["bias"][channel(row)])
         _product(form, b, acc, (group * tiles + block) * form.words * rows)
         for row in range(rows):
             for j in range(pixels):
@@ -144,11 +150,17 @@ def _tiles(form: "DspConv", b: Body, pixel: Any, total: Any, group: Any) -> None
                     add_residual(spec, b, code, row * pixels + j, pixel[j], channel(row))
 
         # All codes of the tile exist before the first store: the residual may live where y is written.
+        even = spec.y.pixels % pixels == 0
+        place = b.bind(b.address(b["y"], pixel[0] * spec.y.row + first)) if spec.y.bits == 8 and even else None
         for row in range(rows):
 
             def write(row: int = row) -> None:
                 for j in range(pixels):
-                    spec.y.store(b, b["y"], pixel[j], first + row, code[row * pixels + j])
+                    value = code[row * pixels + j]
+                    if place is None:
+                        spec.y.store(b, b["y"], pixel[j], first + row, value)
+                    else:
+                        b.do("t_store8", place, j * spec.y.row + row, value)
 
             if rest and row >= rest:
                 b.when(first + row <= last, write)
@@ -156,7 +168,7 @@ def _tiles(form: "DspConv", b: Body, pixel: Any, total: Any, group: Any) -> None
                 write()
 
 
-def _product(form: "DspConv", b: Body, acc: Any, start: Any) -> None:
+def _product(form: DspConv, b: Body, acc: Any, start: Any) -> None:
     """Add the products of all taps to the accumulators; the tile's weights begin at word `start`."""
     spec, schedule = form.spec, form.schedule
     rows, pixels, run = schedule.rows, schedule.pixels, schedule.unroll
@@ -173,7 +185,7 @@ def _product(form: "DspConv", b: Body, acc: Any, start: Any) -> None:
                 if pixels == 2 or half == 0:
                     b.do("t_load2", col, place, b.address(taps, 0))
                 for row in range(rows):
-                    b.store(pair, 0, fields(b, weights[row], spec.w_bits, 2 * g + half, top=spec.top))
+                    b.store(pair, 0, top_fields(b, weights[row], spec.w_bits, 2 * g + half))
                     for j in range(pixels):
                         index = row * pixels + j
                         b.store(acc, index, b.call("t_smlad", pair[0], taps[j if pixels == 2 else half], acc[index]))
@@ -181,13 +193,39 @@ def _product(form: "DspConv", b: Body, acc: Any, start: Any) -> None:
     def pointers(k: Any) -> tuple[Any, Any]:
         return b.address(b["w"], start + k * rows), b.address(b["col"], k * groups * pixels * 2)
 
+    def span(first: Any, count: int, rest: int = 0) -> None:
+        """Multiply `count` whole words from word `first` on, then `rest` groups of the next."""
+        looped = count // run if count > run else 0
+        if looped:
+            with b.loop(looped) as outer:
+                for k in range(run):
+                    word(*pointers(first + outer * run), k, groups)
+        spelled = 0 if looped else count
+        base = pointers(first + count - spelled)
+        for k in range(spelled):
+            word(*base, k, groups)
+        if rest:
+            word(*base, spelled, rest)
+
     whole, rest = divmod(form.columns.padded // 4, groups)
-    if whole > run:
-        with b.loop(whole // run) as outer:
-            for k in range(run):
-                word(*pointers(outer * run), k, groups)
-    once = whole if whole <= run else 0  # what follows the loop, or stands alone
-    for k in range(once):
-        word(*pointers(0), k, groups)
+    if not spec.run:
+        span(0, whole, rest)
+        return
+    total = b.array("total", rows * pixels)
+
+    def flushed(multiply: Callable[[], None]) -> None:
+        for i in range(rows * pixels):
+            b.store(acc, i, 0)
+        multiply()
+        for i in range(rows * pixels):
+            b.store(total, i, total[i] + b.T.shift_right(acc[i], form.top))
+
+    for i in range(rows * pixels):
+        b.store(total, i, acc[i])
+    if whole:
+        with b.loop(whole // spec.run) as r:
+            flushed(lambda: span(r * spec.run, spec.run))
     if rest:
-        word(*pointers(whole - once), once, rest)
+        flushed(lambda: span(whole, 0, rest))
+    for i in range(rows * pixels):
+        b.store(acc, i, total[i])
