@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tapc.cli_bench import register
 from tapc.errors import DataError, TapcError, UsageError
 from tapc.progress import Advance, Stages
 
@@ -402,5 +403,7 @@ def doctor(as_json: bool) -> None:
     if any(check.needed and check.version is None for check in found):
         sys.exit(6)
 
+
+register(main, Live)
 
 __all__ = ["DataError", "main"]

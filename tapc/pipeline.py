@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tapc import zoo
+from tapc import cycles, zoo
 from tapc.allocate import Allocation, AllocationError
 from tapc.allocate.diagnose import revised
 from tapc.board import Board, load_board
@@ -206,7 +206,7 @@ def within_budgets(
         lowered, images, tuning = build_tuned(lowered, quantized, board, target, folder, options, stages)
         measured = None
         if options.simulate:
-            measured = measure(model, quantized, lowered, images, target, samples.test, stages)
+            measured = measure(model, quantized, lowered, images, board, target, samples.test, stages)
         use = images.memory
         stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
         instructions = measured.run.instructions if measured else 0
@@ -222,12 +222,14 @@ def within_budgets(
             measurement = use.flash if first.constraint == "flash" else instructions
             limit = (options.flash if first.constraint == "flash" else options.latency) or first.limit
             raise revised(refused, first.constraint, limit, max(measurement, first.smallest))
-        tightened = replace(
-            tightened,
-            flash=(tightened.flash or board.flash.size) - excess_flash,
-            ram=(tightened.ram or ram_limit) - excess_ram,
-            latency=tightened.latency - excess_latency if tightened.latency else None,
-        )
+        # The next choice must be predicted that much smaller than this one.
+        used = decision.allocation.used
+        if excess_flash:
+            tightened = replace(tightened, flash=int(used["flash"].used) - excess_flash)
+        if excess_ram:
+            tightened = replace(tightened, ram=int(used["ram"].used) - excess_ram)
+        if excess_latency:
+            tightened = replace(tightened, latency=used["latency"].used - excess_latency)
     raise BudgetError(
         f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {excess_flash} bytes of flash, {excess_ram} "
         f"bytes of RAM and {excess_latency:.0f} instructions too many in the last; raise the budgets by as much"
@@ -347,6 +349,7 @@ def measure(
     quantized: QuantizedModel,
     lowered: Lowered,
     images: FirmwareImages,
+    board: Board,
     target: Target,
     test: Samples,
     stages: Stages,
@@ -370,4 +373,9 @@ def measure(
     with stages.stage("evaluate"):
         float_logits = evaluate(model.onnx, test, optimized=True)
         onnx_logits = evaluate(quantized.onnx, test, optimized=quantized.optimizable)
-    return Measured(run, verification, float_logits, onnx_logits)
+    estimated = None
+    if cycles.available(target.name):
+        with stages.stage("estimate cycles"):
+            model_of_core = cycles.estimate(images.twin, run.blocks, target.name)
+            estimated = sum(cycles.step_cycles(model_of_core, lowered.steps, run.instructions_per_step, board))
+    return Measured(run, verification, float_logits, onnx_logits, estimated)

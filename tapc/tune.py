@@ -4,33 +4,27 @@ A schedule never changes a result, so it is chosen after everything else. Measur
 kernel's specification, the code that generates it, the compiler and its flags.
 """
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 import tapc.kernels
-from tapc.board import Bandwidth, Board, Clocks, Region
 from tapc.cache import Store, cache_folder, digest, tree_digest
-from tapc.device import QemuRunner
 from tapc.errors import UsageError
-from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Library, Lowered
 from tapc.lower.plan import plan
 from tapc.lower.program import Conv, Program, Tensor
-from tapc.lower.steps import Step, steps_of
+from tapc.lower.steps import steps_of
+from tapc.measure import simulate
 from tapc.progress import Advance
 from tapc.target import Target
 
 BATCH = 24  # variants of one image
 BATCH_BYTES = 1 << 20  # of their weights
-HARNESS_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -119,8 +113,8 @@ def tune(
         pending: list[tuple[list[_Variant], Future[list[int]]]] = []
         for batch in _batches(missing):
             # TVM prints the kernels here, one batch after the other; compiler and simulator run beside it.
-            library, steps, x_bytes = _library(lowered.program, batch)
-            pending.append((batch, pool.submit(_run, library, target, x_bytes, len(steps))))
+            library, x_bytes = _library(lowered.program, batch)
+            pending.append((batch, pool.submit(_run, library, target, x_bytes)))
         for batch, future in pending:
             for v, count in zip(batch, future.result(), strict=True):
                 known[v.spec] = count
@@ -159,7 +153,7 @@ def _batches(variants: Iterable[_Variant]) -> Iterable[list[_Variant]]:
         yield batch
 
 
-def _library(program: Program, batch: Sequence[_Variant]) -> tuple[Library, tuple[Step, ...], int]:
+def _library(program: Program, batch: Sequence[_Variant]) -> tuple[Library, int]:
     """Generate one library that runs every variant once."""
     tensors: dict[str, Tensor] = {}
     ops: list[Conv] = []
@@ -172,39 +166,8 @@ def _library(program: Program, batch: Sequence[_Variant]) -> tuple[Library, tupl
     schedules = {op.name: v.spec.form.schedule for op, v in zip(ops, batch, strict=True)}
     steps = steps_of(variants, schedules)
     library = Lowered(variants, steps, plan(variants, steps, rounds=0), variants).library()
-    return library, steps, tensors[source].bytes
+    return library, tensors[source].bytes
 
 
-def _run(library: Library, target: Target, x_bytes: int, steps: int) -> list[int]:
-    """Compile and simulate; returns instructions per step."""
-    with tempfile.TemporaryDirectory(prefix="tapc-tune-") as name:
-        folder = Path(name)
-        (folder / "lib").mkdir()
-        library.write(folder / "lib")
-        images = build_firmware(folder / "lib", _roomy(target), target, folder, work=folder / "work")
-        run = QemuRunner().run(images.twin, target, np.zeros((1, x_bytes), np.int8))
-    assert len(run.instructions_per_step) == steps
-    return list(run.instructions_per_step)
-
-
-def _roomy(target: Target) -> Board:
-    """Return a board with all of the simulated machine's memory: counts do not depend on it."""
-    assert target.qemu is not None
-    machine, fast = target.qemu, Bandwidth(bytes_per_cycle=4)
-
-    def region(name: str, kind: str, origin: int, size: int, *holds: str) -> Region:
-        values = {"name": name, "kind": kind, "origin": origin, "size": size, "bandwidth": fast, "holds": holds}
-        return Region.model_validate(values)
-
-    return Board(
-        schema=1,
-        name="roomy",
-        description="All memory of the simulated machine",
-        core=target.name,
-        clocks=Clocks(cpu_hz=1),
-        memory=(
-            region("rom", "flash", machine.rom.origin, machine.rom.size - HARNESS_BYTES, "code", "weights"),
-            region("ram", "ram", machine.ram.origin, machine.ram.size - HARNESS_BYTES, "data", "stack"),
-            region("psram", "ram", machine.psram.origin, machine.psram.size, "arena"),
-        ),
-    )
+def _run(library: Library, target: Target, x_bytes: int) -> list[int]:
+    return list(simulate(library, target, x_bytes).run.instructions_per_step)

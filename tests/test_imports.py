@@ -26,10 +26,13 @@ RANKS = (
     ("kernels", "zoo"),
     ("allocate", "frontend", "proxy"),
     ("lower", "quantize"),
-    ("cost", "device", "firmware"),
-    ("decide", "tune"),
+    ("cost", "cycles", "device", "firmware"),
+    ("decide", "measure"),
+    ("bench", "tune"),
     ("report",),
     ("pipeline", "rerun"),
+    ("profile",),
+    ("cli_bench",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

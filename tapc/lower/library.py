@@ -76,13 +76,9 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def generate_kernels(steps: Sequence[Step]) -> dict[Spec, Kernel]:
-    """Generate one function per distinct kernel specification."""
-    kernels: dict[Spec, Kernel] = {}
-    for step in steps:
-        if step.spec not in kernels:
-            kernels[step.spec] = step.spec.kernel(f"k_{len(kernels)}_{step.spec.kind}")
-    return kernels
+def function_names(steps: Sequence[Step]) -> dict[Spec, str]:
+    """Name one C function per distinct kernel specification."""
+    return {spec: f"k_{n}_{spec.kind}" for n, spec in enumerate(dict.fromkeys(step.spec for step in steps))}
 
 
 def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
@@ -94,7 +90,7 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
     steps : sequence of Step
     plan : Plan
     """
-    kernels = generate_kernels(steps)
+    kernels = {spec: spec.kernel(name) for spec, name in function_names(steps).items()}
     constants: dict[str, Constant] = {}
     calls = []
     for index, step in enumerate(steps):

@@ -33,15 +33,17 @@ def with_bits(program: Program, weights: Mapping[str, int], activations: Mapping
         if (low, high) == (middle.low, middle.high):
             low, high = tensor(middle).low, tensor(middle).high
         bits = weights.get(o.name, o.w_bits)
-        return replace(_coarser(o, o.w_bits - bits), w_bits=bits, residual=residual, low=low, high=high)
+        return replace(_coarser(o, bits), residual=residual, low=low, high=high)
 
     tensors = {key: tensor(t) for key, t in program.tensors.items()}
     return replace(program, tensors=tensors, ops=tuple(op(o) for o in program.ops))
 
 
 def _coarser(op: Conv, bits: int) -> Conv:
-    """Drop the lowest bits of the weights: kernels are chosen by the accumulators' bounds."""
-    if bits <= 0:
-        return op
-    factor = np.float32(1 << bits)
-    return replace(op, weights=op.weights >> bits, bias=op.bias >> bits, ratios=op.ratios * factor)
+    """Quantize the weights to fewer bits: kernels are chosen by the accumulators' bounds."""
+    if bits >= op.w_bits:
+        return replace(op, w_bits=bits)
+    factor = ((1 << (op.w_bits - 1)) - 1) / ((1 << (bits - 1)) - 1)
+    weights = np.rint(op.weights / factor).astype(np.int8)
+    bias = np.rint(op.bias / factor).astype(op.bias.dtype)
+    return replace(op, w_bits=bits, weights=weights, bias=bias, ratios=op.ratios * np.float32(factor))

@@ -35,12 +35,15 @@ class Measured:
     run : DeviceRun
     verification : Verification
     float_logits, onnx_logits : ndarray of float32, shape (N, ...)
+    cycles : float or None
+        Estimated, of one inference; None where no model is at hand.
     """
 
     run: DeviceRun
     verification: Verification
     float_logits: NDArray[np.float32]
     onnx_logits: NDArray[np.float32]
+    cycles: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,7 @@ _PROVENANCE = {
 }
 _PROVENANCE_MEASURED = {
     "instructions": "instructions(qemu): exact, first sample",
+    "cycles": "cycles-estimated: block counts x a pipeline model, constants read once from flash",
     "stack": "measured(qemu): high-water mark of a filled stack, start-up and main included",
     "device": "outputs of the firmware in QEMU",
     "onnx": "model.onnx in onnxruntime on the same samples",
@@ -135,6 +139,7 @@ def make_report(c: Compilation) -> Report:
             used={k: {"used": u.used, "limit": u.limit} for k, u in allocation.used.items()},
         ),
         instructions=None if measured is None else measured.run.instructions,
+        cycles_estimated=None if measured is None else measured.cycles,
         predicted_instructions=c.cost.total_instructions(c.lowered.steps),
         macs=sum(layer.macs for layer in layers),
         live_macs=sum(layer.live_macs for layer in layers),

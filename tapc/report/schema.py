@@ -116,6 +116,8 @@ class Report(_Frozen):
         Samples of which every layer was compared; outputs were compared for all samples.
     instructions : int or None
         One inference, exact.
+    cycles_estimated : float or None
+        The same by a model of the core's pipeline; None where no model is at hand.
     provenance : dict
         Figure -> where it comes from.
     schedules : dict
@@ -141,6 +143,7 @@ class Report(_Frozen):
     accuracy: Accuracy
     allocation: AllocationReport
     instructions: int | None
+    cycles_estimated: float | None = None
     predicted_instructions: int
     macs: int
     live_macs: int

@@ -77,6 +77,9 @@ def print_report(report: Report, console: Console) -> None:
     """Print layers, memory, accuracy and provenance."""
     console.print(layers_table(report))
     console.print(totals_table(report))
+    if report.cycles_estimated is not None:
+        per_mac = report.cycles_estimated / max(report.macs, 1)
+        console.print(f"cycles-estimated: {report.cycles_estimated:,.0f}, {per_mac:.2f} per MAC")
     a = report.accuracy
     if a.device is not None:
         console.print(

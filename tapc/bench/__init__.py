@@ -1,0 +1,151 @@
+"""Benchmarks: kernels alone, whole calls, counted in the simulator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tapc import cycles
+from tapc.bench.layers import LAYERS, SOURCE, Layer
+from tapc.board import Board
+from tapc.device import DeviceRun
+from tapc.kernels.conv import ConvSpec
+from tapc.lower import Lowered
+from tapc.lower.library import function_names
+from tapc.lower.plan import plan
+from tapc.lower.program import Add, Conv, Op, Program, Tensor
+from tapc.lower.steps import steps_of
+from tapc.measure import simulate
+from tapc.progress import Advance
+from tapc.target import Target
+
+__all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "bench_kernels"]
+
+# Not round decimals: those make exact ties in additions, for which a slower kernel is needed.
+_SCALES = {"x": 0.051377, "r": 0.043219, "y": 0.07131}
+
+
+@dataclass(frozen=True)
+class KernelFigure:
+    """What one kernel needs for one layer.
+
+    Attributes
+    ----------
+    layer : str
+    w_bits, a_bits : int
+    operations : int
+        Multiply-accumulates, or elements of an addition.
+    instructions : int
+        Of the whole call, exact.
+    cycles : float or None
+        Estimated, with constants read once from the board's flash; None where no model is at hand.
+    code_bytes : int
+    schedule : str
+        Rows x pixels x words of a convolution.
+    """
+
+    layer: str
+    w_bits: int
+    a_bits: int
+    operations: int
+    instructions: int
+    cycles: float | None
+    code_bytes: int
+    schedule: str
+
+    @property
+    def per_operation(self) -> float:
+        """Instructions per MAC or element."""
+        return self.instructions / self.operations
+
+
+def bench_kernels(
+    board: Board,
+    target: Target,
+    *,
+    layers: Sequence[Layer] = LAYERS,
+    w_bits: Sequence[int] = (8, 4, 2),
+    a_bits: int = 8,
+    seed: int = 0,
+    advance: Advance = lambda done, total: None,
+) -> list[KernelFigure]:
+    """Measure layers with random weights on zero inputs.
+
+    Parameters
+    ----------
+    board : Board
+        Its clock and flash bandwidth enter the cycles; kernels run with the simulated machine's memory.
+    target : Target
+    layers : sequence of Layer
+    w_bits : sequence of int
+        Weight bits; an addition is measured once.
+    a_bits : {4, 8}
+        Bits of the input; outputs have 8.
+    seed : int
+        Of the weights.
+    advance : callable
+        Told (done, total) layers.
+
+    Raises
+    ------
+    UsageError
+        The target has no simulator.
+    """
+    figures: list[KernelFigure] = []
+    for done, layer in enumerate(layers):
+        advance(done, len(layers))
+        figures += _measure(board, target, layer, tuple(w_bits), a_bits, seed)
+    advance(len(layers), len(layers))
+    return figures
+
+
+def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int, seed: int) -> Program:
+    rng = np.random.default_rng(seed)
+
+    def tensor(name: str, kind: str, channels: int, bits: int) -> Tensor:
+        zero = 0 if bits == 4 else -4
+        return Tensor(name, (layer.height, layer.width, channels), bits, _SCALES[kind], zero)
+
+    x = tensor("x", "x", layer.inputs, a_bits)
+    tensors, ops = {"x": x}, list[Op]()
+    if layer.kind == "add":
+        tensors |= {t.name: t for t in (tensor("r", "r", layer.outputs, a_bits), tensor("y", "y", layer.outputs, 8))}
+        ops = [Add("add", ("x", "r"), "y", -128, 127)]
+    for bits in w_bits if layer.kind == "conv" else ():
+        y = tensor(f"y{bits}", "y", layer.outputs, 8)
+        tensors[y.name] = y
+        half = 1 << (bits - 1)
+        shape = (layer.outputs, layer.kernel, layer.kernel, layer.inputs // layer.groups)
+        weights = rng.integers(-half, half, shape).astype(np.int8)
+        bias, ratios = np.zeros(layer.outputs, np.int32), np.full(layer.outputs, 1e-3, np.float32)
+        pads = (layer.kernel // 2,) * 4
+        ops.append(Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127))
+    return Program("bench", target.requantize, tensors, tuple(ops), "x", ops[-1].output, target.isa)
+
+
+def _measure(
+    board: Board, target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int, seed: int
+) -> list[KernelFigure]:
+    program = _program(target, layer, w_bits, a_bits, seed)
+    steps = steps_of(program)
+    network = Lowered(program, steps, plan(program, steps, rounds=0), program)
+    library = network.library()
+
+    def estimate(twin: Path, run: DeviceRun) -> cycles.Estimate | None:
+        return cycles.estimate(twin, run.blocks, target.name) if cycles.available(target.name) else None
+
+    done = simulate(library, target, program.tensors["x"].bytes, estimate)
+    names, counts = function_names(steps), done.run.instructions_per_step
+    estimated = [None] * len(steps) if done.extra is None else cycles.step_cycles(done.extra, steps, counts, board)
+    figures = []
+    for step, bits, count, own in zip(steps, w_bits, counts, estimated, strict=False):
+        schedule = ""
+        if isinstance(step.spec, ConvSpec):
+            s = step.spec.form.schedule
+            schedule = f"{s.rows}x{s.pixels}x{s.unroll}"
+        figures.append(
+            KernelFigure(layer.name, bits if layer.kind == "conv" else 8, a_bits, layer.operations, count, own,
+                         done.symbols[names[step.spec]], schedule)
+        )  # fmt: skip
+    return figures

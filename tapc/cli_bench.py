@@ -1,0 +1,172 @@
+"""Commands that measure: `tapc bench` and `tapc profile`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tapc.errors import UsageError
+from tapc.progress import Stages
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+PLOT = click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG, PNG or PDF to write.")
+
+
+def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
+    """Add the commands; `live(console)` shows progress."""
+
+    @main.group()
+    def bench() -> None:
+        """Measure kernels in the simulator.
+
+        \b
+        Example:
+          tapc bench kernels --board stm32h7
+        """
+
+    @bench.command()
+    @click.option("--board", required=True, help="Board name or board file; see `tapc boards`.")
+    @click.option("--weights", default="8,4,2", show_default=True, help="Weight bits.")
+    @click.option("--activations", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Input bits.")
+    @click.option("--layer", default=None, help="Only layers whose name contains this.")
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
+    @PLOT
+    @JSON
+    def kernels(
+        board: str, weights: str, activations: str, layer: str | None, seed: int, plot: Path | None, as_json: bool
+    ) -> None:
+        """Instructions per MAC of whole kernel calls, beside published kernels.
+
+        \b
+        Example:
+          tapc bench kernels --board stm32h7 --plot kernels.svg
+          tapc bench kernels --board pico --weights 8,4 --layer "64->64" --json
+        """
+        from tapc.bench import LAYERS, bench_kernels
+        from tapc.board import load_board
+        from tapc.target import load_target
+
+        bits = [part.strip() for part in weights.split(",")]
+        if not bits or any(b not in ("2", "4", "8") for b in bits):
+            raise UsageError(f"--weights {weights!r}: give some of 8, 4, 2, separated by commas")
+        chosen = [item for item in LAYERS if layer is None or layer in item.name]
+        if not chosen:
+            raise UsageError(f"--layer {layer!r} is in no name; layers: {'; '.join(item.name for item in LAYERS)}")
+        silicon = load_board(board)
+        with live(Console(stderr=True)).stage("measure kernels") as advance:
+            figures = bench_kernels(
+                silicon, load_target(silicon.core), layers=chosen, w_bits=[int(b) for b in bits],
+                a_bits=int(activations), seed=seed, advance=advance,
+            )  # fmt: skip
+        if plot is not None:
+            from tapc.bench.plot import plot_kernels
+
+            plot_kernels(figures, f"{silicon.core}, {activations}-bit activations", plot)
+        if as_json:
+            click.echo(
+                json.dumps({"board": silicon.name, "core": silicon.core, "kernels": _kernel_rows(figures)}, indent=1)
+            )
+            return
+        _print_kernels(figures, silicon.core)
+
+    @main.command(name="profile")
+    @click.argument("build", type=click.Path(path_type=Path))
+    @click.option("--blocks", type=click.IntRange(min=0), default=3, show_default=True, help="Hottest blocks to print.")
+    @PLOT
+    @JSON
+    def profile_command(build: Path, blocks: int, plot: Path | None, as_json: bool) -> None:
+        """Where one inference of a build spends its instructions and estimated cycles.
+
+        \b
+        Example:
+          tapc profile build/resnet8 --blocks 5
+        """
+        from tapc.profile import plot_profile, profile
+
+        result = profile(build, blocks=blocks, stages=live(Console(stderr=True)))
+        if plot is not None:
+            plot_profile(result, plot)
+        if as_json:
+            click.echo(json.dumps(asdict(result), indent=1))
+            return
+        _print_profile(result)
+
+
+def _kernel_rows(figures: Any) -> list[dict[str, Any]]:
+    from tapc.bench import LAYERS
+
+    peers = {layer.name: layer.peers for layer in LAYERS}
+    rows = []
+    for f in figures:
+        peer = peers[f.layer].get(f.w_bits)
+        best = None if peer is None else {"name": peer[0], "instructions_per_operation": peer[1]}
+        per_cycle = None if f.cycles is None else f.cycles / f.operations
+        figures_per = {"instructions_per_operation": f.per_operation, "cycles_estimated_per_operation": per_cycle}
+        rows.append(asdict(f) | figures_per | {"peer": best})
+    return rows
+
+
+def _print_kernels(figures: Any, core: str) -> None:
+    from tapc.bench import SOURCE
+
+    table = Table(title=f"{core}: instructions per MAC (per element of an addition), whole call", title_justify="left")
+    table.add_column("layer", no_wrap=True)
+    for name in ("w", "instr", "cycles", "code B"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("best peer", no_wrap=True)
+    previous = None
+    for row in _kernel_rows(figures):
+        peer, cycles = row["peer"], row["cycles_estimated_per_operation"]
+        table.add_row(
+            row["layer"] if row["layer"] != previous else "",
+            str(row["w_bits"]),
+            f"{row['instructions_per_operation']:.2f}",
+            "-" if cycles is None else f"{cycles:.2f}",
+            f"{row['code_bytes']:,}",
+            "-" if peer is None else f"{peer['instructions_per_operation']:.2f} {peer['name']}",
+        )
+        previous = row["layer"]
+    console = Console()
+    console.print(table)
+    console.print(
+        "instr: exact, QEMU. cycles: cycles-estimated, llvm-mca or the ISA manual's table, constants read once from "
+        f"flash. {SOURCE}.",
+        highlight=False,
+    )
+
+
+def _print_profile(p: Any) -> None:
+    table = Table(title=f"{p.model} on {p.board} ({p.core}), one inference", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for name in ("MACs", "instructions", "cycles", "MAC/cycle", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+
+    def row(name: str, macs: int, instructions: int, cycles: float | None, share: float) -> None:
+        per = "-" if not cycles or not macs else f"{macs / cycles:.2f}"
+        shown = "-" if cycles is None else f"{cycles:,.0f}"
+        table.add_row(escape(name), f"{macs:,}" if macs else "-", f"{instructions:,}", shown, per, f"{share:.1%}")
+
+    for layer in p.layers:
+        row(layer.name, layer.macs, layer.instructions, layer.cycles, layer.share)
+    table.add_section()
+    row("total", p.macs, p.instructions, p.cycles, 1.0)
+    console = Console()
+    console.print(table)
+    note = (
+        "instructions: exact, QEMU. cycles: cycles-estimated"
+        if p.cycles is not None
+        else ("cycles: none without llvm-mca (apt-get install llvm)")
+    )
+    console.print(note, highlight=False)
+    for block in p.hottest:
+        console.print(
+            f"\n{block.function}: {block.executions:,} x {len(block.instructions)} instructions", markup=False
+        )
+        for i in block.instructions:
+            console.print(f"  {i.address:8x}  {i.mnemonic:<10}{i.operands}", markup=False, highlight=False)

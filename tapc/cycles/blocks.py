@@ -1,0 +1,141 @@
+"""Executed basic blocks of an image, with their disassembly."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.errors import ToolError
+
+OBJDUMP = "arm-none-eabi-objdump"
+_FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
+_INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*?)\s*$")
+_BRANCH = re.compile(
+    r"^(b|bl|blx|bx|cbz|cbnz|le|wls|dls|tbb|tbh|b(eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al))(\.[nw])?$"
+)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction as objdump prints it.
+
+    Attributes
+    ----------
+    address : int
+    mnemonic, operands : str
+        Without comments; a branch's target is its address in hexadecimal.
+    """
+
+    address: int
+    mnemonic: str
+    operands: str
+
+    @property
+    def target(self) -> int | None:
+        """Address that a direct branch goes to."""
+        if not is_branch(self.mnemonic):
+            return None
+        found = re.search(r"(?:^|,\s*)([0-9a-f]+) <", self.operands)
+        return int(found[1], 16) if found else None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Instructions that are always executed together.
+
+    Attributes
+    ----------
+    function : str
+    instructions : tuple of Instruction
+    executions : int
+    taken : int
+        How often the block ended with a jump rather than by falling through.
+    """
+
+    function: str
+    instructions: tuple[Instruction, ...]
+    executions: int
+    taken: int
+
+    @property
+    def total(self) -> int:
+        """Executed instructions."""
+        return len(self.instructions) * self.executions
+
+
+def is_branch(mnemonic: str) -> bool:
+    """Whether a mnemonic may change the flow directly."""
+    return _BRANCH.match(mnemonic) is not None
+
+
+def disassemble(elf: Path) -> dict[str, list[Instruction]]:
+    """Return each function's instructions in order of address.
+
+    Raises
+    ------
+    ToolError
+        objdump is missing or fails.
+    """
+    command = [OBJDUMP, "-d", "--no-show-raw-insn", str(elf)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except FileNotFoundError as error:
+        raise ToolError(f"{OBJDUMP} is missing: apt-get install binutils-arm-none-eabi") from error
+    if done.returncode != 0:
+        raise ToolError(f"{OBJDUMP} failed: {done.stderr.strip()}")
+    functions: dict[str, list[Instruction]] = {}
+    current: list[Instruction] = []
+    for line in done.stdout.splitlines():
+        if match := _FUNCTION.match(line):
+            current = functions.setdefault(match[2], [])
+        elif match := _INSTRUCTION.match(line):
+            mnemonic, _, operands = re.split(r"\s*[@;]", match[2])[0].partition("\t")
+            current.append(Instruction(int(match[1], 16), mnemonic.strip(), operands.strip()))
+    return functions
+
+
+def executed_blocks(functions: dict[str, list[Instruction]], counts: NDArray[np.uint64]) -> list[Block]:
+    """Split what ran into basic blocks.
+
+    Parameters
+    ----------
+    functions : dict
+        As from `disassemble`.
+    counts : ndarray of uint64, shape (n, 3)
+        Address, instructions and executions of translated blocks, as from `DeviceRun.blocks`. They may overlap.
+
+    Returns
+    -------
+    list of Block
+        The sum of their executed instructions equals that of `counts` as far as the functions reach.
+    """
+    order = sorted((i for body in functions.values() for i in body), key=lambda i: i.address)
+    place = {instruction.address: n for n, instruction in enumerate(order)}
+    runs = np.zeros(len(order) + 1, np.int64)
+    starts = np.zeros(len(order) + 1, np.int64)
+    for address, length, executions in counts.tolist():
+        first = place.get(int(address) & ~1)
+        if first is not None:
+            runs[first] += int(executions)
+            runs[min(first + int(length), len(order))] -= int(executions)
+            starts[first] += int(executions)
+    executed = np.cumsum(runs)
+    targets = {i.target for i in order}
+    blocks = []
+    for name, body in functions.items():
+        begin = 0
+        for n, instruction in enumerate(body):
+            count = int(executed[place[instruction.address]])
+            after = body[n + 1] if n + 1 < len(body) else None
+            ends = after is None or is_branch(instruction.mnemonic) or after.address in targets
+            following = 0 if after is None else int(executed[place[after.address]])
+            if ends or following != count:
+                if count:
+                    through = min(following, count) if after is not None else 0
+                    taken = count - through if is_branch(instruction.mnemonic) else 0
+                    blocks.append(Block(name, tuple(body[begin : n + 1]), count, taken))
+                begin = n + 1
+    return blocks

@@ -1,0 +1,65 @@
+"""Cycles of an image's blocks by the model of its core."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.cycles import armv6m, mca
+from tapc.cycles.blocks import Block, disassemble, executed_blocks
+
+RARE = 1e-4  # blocks with a smaller share of the instructions count one cycle an instruction
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Blocks that ran and their cycles.
+
+    Attributes
+    ----------
+    core : str
+    blocks : tuple of Block
+    cycles : tuple of float
+        Of all executions of each block, without waiting for memory.
+    """
+
+    core: str
+    blocks: tuple[Block, ...]
+    cycles: tuple[float, ...]
+
+    def per_instruction(self, function: str) -> float:
+        """Return the cycles per instruction of a function, 1 where it did not run."""
+        own = [(c, b.total) for c, b in zip(self.cycles, self.blocks, strict=True) if b.function == function]
+        instructions = sum(n for _, n in own)
+        return sum(c for c, _ in own) / instructions if instructions else 1.0
+
+
+def available(core: str) -> bool:
+    """Whether cycles of a core can be estimated on this machine."""
+    return core == "cortex-m0plus" or mca.available()
+
+
+def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
+    """Estimate the cycles of what ran.
+
+    Parameters
+    ----------
+    elf : Path
+        The image that ran.
+    counts : ndarray of uint64, shape (n, 3)
+        As in `DeviceRun.blocks`.
+    core : str
+
+    Raises
+    ------
+    ToolError
+        objdump or, for other cores than Cortex-M0+, llvm-mca is missing.
+    """
+    blocks = executed_blocks(disassemble(elf), counts)
+    if core == "cortex-m0plus":
+        return Estimate(core, tuple(blocks), tuple(armv6m.block_cycles(block) for block in blocks))
+    threshold = RARE * sum(block.total for block in blocks)
+    hot = [block for block in blocks if block.total >= threshold]
+    known = dict(zip(map(id, hot), mca.block_cycles(core, hot), strict=True))
+    return Estimate(core, tuple(blocks), tuple(known.get(id(block), float(block.total)) for block in blocks))

@@ -1,0 +1,104 @@
+"""Cycles of basic blocks by llvm-mca's model of a core's in-order pipeline."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from tapc.cycles.blocks import Block, Instruction, is_branch
+from tapc.errors import ToolError
+
+MCA = "llvm-mca"
+ITERATIONS = 100
+# Cycles to refill the pipeline after a taken branch that nothing predicts. Cortex-M4: 1 to 3 (TRM r0p1, table 3-1).
+# Cortex-M7 and M55 predict branches: none, which is right for loops and low for irregular code.
+TAKEN = {"cortex-m4": 2.0}
+_IT = re.compile(r"^it[te]{0,3}$")
+_CONDITION = re.compile(r"^([a-z0-9]+?)(eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)((?:\.[a-z0-9]+)*)$")
+_UNSUPPORTED = re.compile(r"note: instruction:\s*(.+)")
+_PARSE = re.compile(r"^(?:<stdin>|[^:\n]*):(\d+):\d+: error:", re.MULTILINE)
+
+
+def available() -> bool:
+    """Whether llvm-mca is installed."""
+    return shutil.which(MCA) is not None
+
+
+def _assembly(block: Block) -> list[str]:
+    """Return lines that LLVM's assembler takes; IT blocks become plain code, which takes the same slots."""
+    lines, conditional = [], 0
+    for i in block.instructions:
+        mnemonic = i.mnemonic
+        if _IT.match(mnemonic):
+            conditional = len(mnemonic) - 1
+            lines.append("nop")
+            continue
+        if conditional:
+            conditional -= 1
+            if (match := _CONDITION.match(mnemonic)) and not is_branch(mnemonic):
+                mnemonic = match[1] + match[3]
+        lines.append(_line(i, mnemonic))
+    return lines
+
+
+def _line(i: Instruction, mnemonic: str) -> str:
+    operands = re.sub(r"[0-9a-f]+ <[^>]*>", ".Ltarget", i.operands)
+    return f"{mnemonic} {operands}".strip()
+
+
+def _run(core: str, lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [MCA, "-mtriple=thumbv8.1m.main-none-eabihf", "-mattr=+vfp4,+fp-armv8d16sp,+dsp", f"-mcpu={core}",
+               "--json", f"-iterations={ITERATIONS}"]  # fmt: skip
+    return subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
+
+
+def _replaced(lines: list[str], stderr: str) -> list[str] | None:
+    """Return the lines with `nop` for what llvm-mca refused; None where it did not say."""
+    bad = {int(line) - 1 for line in _PARSE.findall(stderr)}
+    names = {text.split()[0].split(".")[0] for text in _UNSUPPORTED.findall(stderr)}
+    bad |= {n for n, line in enumerate(lines) if line.split()[0].split(".")[0] in names}
+    return ["nop" if n in bad else line for n, line in enumerate(lines)] if bad else None
+
+
+def _steady(core: str, blocks: Sequence[Block]) -> list[float]:
+    """Return the cycles of one execution of each block."""
+    lines: list[str] = []
+    for n, block in enumerate(blocks):
+        lines += [f"# LLVM-MCA-BEGIN b{n}", *_assembly(block), "# LLVM-MCA-END"]
+    while (done := _run(core, lines)).returncode != 0:
+        fewer = _replaced(lines, done.stderr)
+        if fewer is not None and fewer != lines:
+            lines = fewer
+        elif len(blocks) == 1:  # llvm-mca 14 crashes on some sequences
+            return [float(len(blocks[0].instructions))]
+        else:
+            half = len(blocks) // 2
+            return [*_steady(core, blocks[:half]), *_steady(core, blocks[half:])]
+    regions = json.loads(done.stdout)["CodeRegions"]
+    assert len(regions) == len(blocks)
+    return [region["SummaryView"]["TotalCycles"] / ITERATIONS for region in regions]
+
+
+def block_cycles(core: str, blocks: Sequence[Block]) -> list[float]:
+    """Return the cycles of all executions of each block.
+
+    A block is issued again and again without draining the pipeline, as in a loop: its cycles are those of the steady
+    state. An instruction without a model, or a block that llvm-mca cannot take, counts one cycle an instruction.
+
+    Parameters
+    ----------
+    core : str
+        "cortex-m7", "cortex-m4", "cortex-m33" or "cortex-m55".
+    blocks : sequence of Block
+
+    Raises
+    ------
+    ToolError
+        llvm-mca is missing.
+    """
+    if not available():
+        raise ToolError(f"{MCA} is missing, which estimates cycles: apt-get install llvm")
+    penalty = TAKEN.get(core, 0.0)
+    once = _steady(core, blocks) if blocks else []
+    return [c * block.executions + penalty * block.taken for c, block in zip(once, blocks, strict=True)]

@@ -1,0 +1,143 @@
+"""Where a finished build spends its time: layers, and the hottest blocks with their disassembly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tapc import cycles
+from tapc.board import load_board
+from tapc.cycles.blocks import Block, disassemble, executed_blocks
+from tapc.device import QemuRunner
+from tapc.device.verify import device_inputs
+from tapc.lower.library import function_names
+from tapc.progress import Stages
+from tapc.rerun import open_build
+from tapc.target import load_target
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One step of the network.
+
+    Attributes
+    ----------
+    name, function : str
+    macs : int
+    instructions : int
+        Exact.
+    cycles : float or None
+        Estimated, constants read once from flash included; None where no model is at hand.
+    share : float
+        Of the network's cycles, or of its instructions.
+    """
+
+    name: str
+    function: str
+    macs: int
+    instructions: int
+    cycles: float | None
+    share: float
+
+    @property
+    def macs_per_cycle(self) -> float | None:
+        """Multiply-accumulates per estimated cycle."""
+        return self.macs / self.cycles if self.cycles and self.macs else None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile of one inference.
+
+    Attributes
+    ----------
+    model, board, core : str
+    layers : tuple of LayerProfile
+    hottest : tuple of Block
+        Blocks of the whole run that executed most instructions, hottest first.
+    macs : int
+        Nominal ones of the network.
+    instructions : int
+    cycles : float or None
+    """
+
+    model: str
+    board: str
+    core: str
+    layers: tuple[LayerProfile, ...]
+    hottest: tuple[Block, ...]
+    macs: int
+    instructions: int
+    cycles: float | None
+
+
+def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> Profile:
+    """Run a build's twin once on zero codes and attribute what it executed.
+
+    Parameters
+    ----------
+    folder : Path
+        A build folder.
+    blocks : int
+        Hottest blocks to return.
+    stages : Stages, optional
+
+    Raises
+    ------
+    DataError
+        The folder holds no finished build.
+    """
+    stages = stages or Stages()
+    build = open_build(folder)
+    board, target = load_board(build.board), load_target(str(build.report["core"]))
+    with stages.stage("lower"):
+        network = build.lowered()
+        x = network.program.tensors[network.program.input]
+    with stages.stage("simulate") as advance:
+        inputs = device_inputs(network, np.zeros((1, *x.shape), np.int64))
+        run = QemuRunner().run(folder / "twin.elf", target, inputs, progress=advance)
+    with stages.stage("estimate cycles"):
+        found = executed_blocks(disassemble(folder / "twin.elf"), run.blocks)
+        model = cycles.estimate(folder / "twin.elf", run.blocks, target.name) if cycles.available(target.name) else None
+    functions = function_names(network.steps)
+    counts = run.instructions_per_step
+    estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network.steps, counts, board)
+    rows = [
+        (step.op.name, functions[step.spec], network.program.macs(step.op), count, own)
+        for step, count, own in zip(network.steps, counts, estimated, strict=True)
+    ]
+    total = sum(row[3] if row[4] is None else row[4] for row in rows)
+    layers = tuple(LayerProfile(*row, share=(row[3] if row[4] is None else row[4]) / total) for row in rows)
+    every = None if model is None else sum(layer.cycles or 0.0 for layer in layers)
+    kernels = set(functions.values())
+    hottest = sorted((b for b in found if b.function in kernels), key=lambda b: -b.total)[:blocks]
+    return Profile(
+        build.name, build.board, target.name, layers, tuple(hottest), int(build.report["macs"]), run.instructions, every
+    )
+
+
+def plot_profile(p: Profile, path: Path) -> None:
+    """Draw cycles (or instructions) per layer as SVG, PNG or PDF; written beside its place and renamed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "tapc"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(10, 4), constrained_layout=True)
+    places = range(len(p.layers))
+    axes.bar([i - 0.2 for i in places], [layer.instructions / 1e6 for layer in p.layers], 0.4, label="instructions",
+             color="#30638e")  # fmt: skip
+    if p.cycles is not None:
+        axes.bar([i + 0.2 for i in places], [(layer.cycles or 0.0) / 1e6 for layer in p.layers], 0.4,
+                 label="cycles-estimated", color="#edae49")  # fmt: skip
+    axes.set_xticks(places, [layer.name for layer in p.layers], rotation=30, ha="right", fontsize=8)
+    axes.set_ylabel("million")
+    axes.set_title(f"{p.model} on {p.board} ({p.core}), one inference")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    part = path.with_name(f".{path.name}.part")
+    metadata = {"Date": None} if path.suffix == ".svg" else {}
+    figure.savefig(part, format=path.suffix.lstrip(".") or "png", metadata=metadata)
+    pyplot.close(figure)
+    part.replace(path)
