@@ -34,6 +34,7 @@ RANKS = (
     ("profile",),
     ("cli_bench",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
