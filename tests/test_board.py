@@ -40,20 +40,21 @@ def write(folder: Path, text: str, name: str = "tiny.toml") -> Path:
 
 
 def test_shipped_boards() -> None:
-    assert board_names() == ["nrf52840dk", "nucleo-l4r5zi", "pico", "stm32h7"]
+    assert board_names() == ["mps3-an547", "nrf52840dk", "nucleo-l4r5zi", "pico", "stm32h7"]
     for name in board_names():
         board = load_board(name)
         assert board.name == name
         assert load_target(board.core).qemu is not None
 
 
-# Reference manuals: RM0399 (STM32H747), RM0432 (STM32L4R5), nRF52840 PS, RP2040 datasheet.
+# Reference manuals: RM0399 (STM32H747), RM0432 (STM32L4R5), nRF52840 PS, RP2040 datasheet, Arm DAI0547.
 @pytest.mark.parametrize(
     ("name", "hertz", "flash", "arena", "stack"),
     [
         ("stm32h7", 480_000_000, (0x08000000, 2 << 20), (0x24000000, 512 << 10), (0x20000000, 128 << 10)),
         ("nucleo-l4r5zi", 120_000_000, (0x08000000, 2 << 20), (0x20000000, 640 << 10), (0x20000000, 640 << 10)),
         ("nrf52840dk", 64_000_000, (0, 1 << 20), (0x20000000, 256 << 10), (0x20000000, 256 << 10)),
+        ("mps3-an547", 32_000_000, (0, 512 << 10), (0x20000000, 512 << 10), (0x20000000, 512 << 10)),
         ("pico", 125_000_000, (0x10000000, 2 << 20), (0x20000000, 264 << 10), (0x20000000, 264 << 10)),
     ],
 )
@@ -100,7 +101,7 @@ def test_frozen() -> None:
 
 
 def test_unknown_board_lists_the_names() -> None:
-    with pytest.raises(UsageError, match=r"unknown board 'stm32'; known: nrf52840dk, nucleo-l4r5zi, pico, stm32h7"):
+    with pytest.raises(UsageError, match=r"unknown board 'stm32'; known: mps3-an547, nrf52840dk, nucleo-l4r5zi, pico, stm32h7"):
         load_board("stm32")
 
 
@@ -125,7 +126,7 @@ def test_search_path(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load_board("tiny").description == "a test board"
     assert load_board("pico").description == "not the shipped one"
     assert load_board("stm32h7").core == "cortex-m7"
-    assert sorted(board_names()) == ["nrf52840dk", "nucleo-l4r5zi", "pico", "stm32h7", "tiny"]
+    assert sorted(board_names()) == ["mps3-an547", "nrf52840dk", "nucleo-l4r5zi", "pico", "stm32h7", "tiny"]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_wheel_carries_the_folders(tmp_path: Path) -> None:
     run = [sys.executable, "-c", script]
     lines = subprocess.run(run, cwd=built, check=True, capture_output=True, text=True).stdout.splitlines()
     shipped_in = built / "tapc" / "_shipped"
-    assert lines[0] == f"{built / 'tapc' / 'board.py'} nrf52840dk nucleo-l4r5zi pico stm32h7"
+    assert lines[0] == f"{built / 'tapc' / 'board.py'} mps3-an547 nrf52840dk nucleo-l4r5zi pico stm32h7"
     assert lines[1].split() == [f"{shipped_in}/targets/common/startup.c", f"{shipped_in}/targets/cortex-m7/caches.c"]
     assert (shipped_in / "prompts" / "README.md").is_file()
     assert lines[2] == str(shipped_in / "prompts" / "README.md")

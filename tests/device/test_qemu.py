@@ -14,7 +14,7 @@ from tapc.firmware import build_firmware
 from tapc.target import Target, load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
-BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico")
+BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547")
 RUNNER = QemuRunner(timeout=60)
 WEIGHTS = (
     (1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11, -12, 13, -14, 15, -16),

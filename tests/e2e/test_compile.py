@@ -15,7 +15,7 @@ import tapc
 from tapc.quantize import evaluate
 from tapc.rerun import describe, open_build, rerun
 
-BOARDS = ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico"]
+BOARDS = ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547"]
 OPTIONS = {
     "w8a8": tapc.Options(wbits=(8,)),
     "w4a8": tapc.Options(wbits=(4,)),

@@ -19,7 +19,7 @@ from tapc.lower.program import Conv
 from tapc.target import load_target
 
 
-@pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "pico"])
+@pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "pico", "mps3-an547"])
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_chains_of_convolutions(board_name: str, data: st.DataObject) -> None:

@@ -12,7 +12,7 @@ from tapc.firmware.boot import crc32_mpeg2
 from tapc.target import load_target
 
 SAMPLE = Path(__file__).parent / "sample_library"
-BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico")
+BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547")
 
 
 def build(library: Path, board: Board, folder: Path) -> FirmwareImages:
@@ -186,7 +186,7 @@ def test_memory_of_something_else(tmp_path: Path) -> None:
         memory_of(tmp_path / "missing.elf")
 
 
-@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m4", "cortex-m0plus"])
+@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m4", "cortex-m0plus", "cortex-m55"])
 def test_shipped_c_has_no_warnings(core: str, tmp_path: Path) -> None:
     import tapc.firmware
 

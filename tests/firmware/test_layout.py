@@ -36,7 +36,7 @@ def test_board_layout_is_the_board() -> None:
     assert (layout.arena, layout.data, layout.stack) == ("axi_sram", "dtcm", "dtcm")
 
 
-@pytest.mark.parametrize("name", ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico"])
+@pytest.mark.parametrize("name", ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547"])
 def test_twin_keeps_the_sizes(name: str) -> None:
     board = load_board(name)
     own = {span.name: span.size for span in board_layout(board).spans}
