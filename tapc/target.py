@@ -30,6 +30,8 @@ class QemuMachine(Schema):
         Argument of QEMU's -M.
     rom, ram, psram : Block
         Memory for the board's flash, for its RAM regions, and for those that are too large.
+    reset : int or None
+        Address of the stack pointer and program counter that the core starts with; by default rom's first words.
     trap_unaligned : bool
         The machine's core allows unaligned accesses that the target's core does not: let them fault.
     """
@@ -38,6 +40,7 @@ class QemuMachine(Schema):
     rom: Block
     ram: Block
     psram: Block
+    reset: Address | None = None
     trap_unaligned: bool = False
 
 

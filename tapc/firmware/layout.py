@@ -14,6 +14,7 @@ HARNESS_OBJECT = "twin_main.o"
 # The twin's own main stands at the end of QEMU's memory blocks, outside the board's regions.
 HARNESS_ROM_BYTES = 0x8000
 HARNESS_RAM_BYTES = 0x1000
+HARNESS_RESET_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Layout:
     stack_bytes: int
     boot: bool
     harness: bool
+    reset: bool = False
 
 
 def _ram_regions(board: Board) -> tuple[Region, ...]:
@@ -85,10 +87,13 @@ def twin_layout(board: Board, target: Target) -> Layout:
             raise UsageError(f"board {board.name}: {machine.machine} has no memory left for region {region.name}")
     spans.append(Span("harness_rom", "rx", rom_end, HARNESS_ROM_BYTES))
     spans.append(Span("harness_ram", "rw", ram_end, HARNESS_RAM_BYTES))
-    return _layout(board, f"{board.name}'s twin on {machine.machine}", tuple(spans), harness=True)
+    if machine.reset is not None:
+        spans.append(Span("harness_reset", "rx", machine.reset, HARNESS_RESET_BYTES))
+    title = f"{board.name}'s twin on {machine.machine}"
+    return _layout(board, title, tuple(spans), harness=True, reset=machine.reset is not None)
 
 
-def _layout(board: Board, title: str, spans: tuple[Span, ...], *, harness: bool) -> Layout:
+def _layout(board: Board, title: str, spans: tuple[Span, ...], *, harness: bool, reset: bool = False) -> Layout:
     return Layout(
         title=title,
         spans=spans,
@@ -99,6 +104,7 @@ def _layout(board: Board, title: str, spans: tuple[Span, ...], *, harness: bool)
         stack_bytes=board.stack_bytes,
         boot=board.boot is not None and not harness,
         harness=harness,
+        reset=reset,
     )
 
 
@@ -116,4 +122,5 @@ def linker_script(template: Path, layout: Layout) -> str:
         stack_bytes=layout.stack_bytes,
         boot=layout.boot,
         harness=HARNESS_OBJECT if layout.harness else None,
+        reset=layout.reset,
     )
