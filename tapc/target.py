@@ -10,7 +10,7 @@ from pydantic import Field
 from tapc.board import Address, ByteCount, Schema, read_schema, search_path, shipped
 from tapc.errors import DataError, UsageError
 
-Isa = Literal["dsp", "scalar"]
+Isa = Literal["dsp", "mve", "scalar"]
 Feature = Literal["dsp", "fpu", "fpu-double", "mve"]
 
 
@@ -97,7 +97,7 @@ class Target:
     @property
     def isa(self) -> Isa:
         """Instruction set family that the kernels are written for."""
-        return "dsp" if "dsp" in self.features else "scalar"
+        return "mve" if "mve" in self.features else "dsp" if "dsp" in self.features else "scalar"
 
 
 def _target_folders() -> list[Path]:

@@ -147,7 +147,7 @@ def random_program(count: int, mode: Mode, isa: Isa, seed: int, *, largest: int 
     ----------
     count : int
     mode : {"float", "fixed"}
-    isa : {"dsp", "scalar"}
+    isa : {"dsp", "mve", "scalar"}
     seed : int
     largest : int
         Most weights of one operator.

@@ -12,6 +12,7 @@ from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.dsp.conv import DspConv
 from tapc.kernels.layout import SCALAR_RANGE, Plane, SumForm, add_parameters, multiplier_parameter
+from tapc.kernels.mve.conv import MveConv
 from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
@@ -27,6 +28,10 @@ class ConvForm(Protocol):
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try."""
+
+    @property
+    def buffered(self) -> bool:
+        """Whether a tile's input is copied before its first result is stored."""
 
     @property
     def shift(self) -> int:
@@ -47,7 +52,7 @@ class ConvForm(Protocol):
         """Write the kernel's statements."""
 
 
-_FORMS: dict[Isa, Callable[["ConvSpec"], ConvForm]] = {"dsp": DspConv, "scalar": ScalarConv}
+_FORMS: dict[Isa, Callable[["ConvSpec"], ConvForm]] = {"dsp": DspConv, "mve": MveConv, "scalar": ScalarConv}
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class ConvSpec:
     groups : int
     w_bits : {2, 4, 8}
     mode : {"float", "fixed"}
-    isa : {"dsp", "scalar"}
+    isa : {"dsp", "mve", "scalar"}
     residual_bits : {0, 4, 8}
         Bits of a tensor of y's shape that is added after requantization; 0 for none.
     residual_first : bool

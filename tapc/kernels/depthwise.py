@@ -12,6 +12,7 @@ from tapc.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.dsp.depthwise import DspDepthwise
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.mve.depthwise import MveDepthwise
 from tapc.kernels.scalar.depthwise import ScalarDepthwise
 from tapc.kernels.window import Window
 from tapc.target import Isa
@@ -39,7 +40,11 @@ class DepthwiseForm(Protocol):
         """Write the kernel's statements."""
 
 
-_FORMS: dict[Isa, Callable[["DepthwiseSpec"], DepthwiseForm]] = {"dsp": DspDepthwise, "scalar": ScalarDepthwise}
+_FORMS: dict[Isa, Callable[["DepthwiseSpec"], DepthwiseForm]] = {
+    "dsp": DspDepthwise,
+    "mve": MveDepthwise,
+    "scalar": ScalarDepthwise,
+}
 
 
 @dataclass(frozen=True)

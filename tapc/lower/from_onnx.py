@@ -312,7 +312,7 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
         Name of the program.
     mode : {"float", "fixed"}
         Requantization of the target core.
-    isa : {"dsp", "scalar"}
+    isa : {"dsp", "mve", "scalar"}
         Instruction set family of the target core.
 
     Raises

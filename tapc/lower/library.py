@@ -119,10 +119,11 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
         name: environment.get_template(f"{name}.j2").render(context)
         for name in ("model.h", "model.c", "CMakeLists.txt", "main.c")
     }
+    source = _kernels_source(list(kernels.values()))
     files |= {
-        "tapc_intrinsics.h": header(),
+        "tapc_intrinsics.h": header(source),
         "kernels.h": _kernels_header(list(kernels.values())),
-        "kernels.c": _kernels_source(list(kernels.values())),
+        "kernels.c": source,
         "weights.h": _weights_header(constants),
         "weights.c": _weights_source(constants),
         "steps.h": _steps_header(program, steps, plan),

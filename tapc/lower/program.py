@@ -214,7 +214,7 @@ class Program:
         In execution order.
     input, output : str
         Tensor names.
-    isa : {"dsp", "scalar"}
+    isa : {"dsp", "mve", "scalar"}
         Instruction set family of the core, for which kernels are chosen.
     live : dict of str to ndarray of bool
         Tensor -> which of the network's channels it holds; those that are not listed hold all.

@@ -238,8 +238,9 @@ def _dense(op: Conv, program: Program, schedule: Schedule | None) -> Step:
         spec = replace(spec, run=packed_run(op, x, weights_per_word(bits)))
     distance: dict[str, Overlap] = {}
     if op.groups == 1:
-        pixels = spec.form.schedule.pixels
-        distance[op.inputs[0]] = Overlap(window_distance(spec.x, spec.y, spec.window, pixels, buffered=True))
+        pixels, buffered = spec.form.schedule.pixels, spec.form.buffered
+        least = window_distance(spec.x, spec.y, spec.window, pixels, buffered=buffered)
+        distance[op.inputs[0]] = Overlap(least)
     tensors = {"x": op.inputs[0], "y": op.output}
     scalars = {"pad": x.zero, **_range(middle, op.low, op.high)}
     if op.residual is not None:

@@ -34,6 +34,8 @@ class DspConv:
 
     spec: "ConvSpec"
 
+    buffered = True
+
     @property
     def schedule(self) -> Schedule:
         """The tuned schedule, or a good one for the shape."""

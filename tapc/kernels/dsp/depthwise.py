@@ -55,7 +55,8 @@ class DspDepthwise:
         _emit(self, b)
 
 
-def _weight(spec: "DepthwiseSpec", b: Body, index: Any) -> Any:
+def unpacked_weight(spec: "DepthwiseSpec", b: Body, index: Any) -> Any:
+    """Return a weight of the linear packing as an expression."""
     bits, per_word = spec.w_bits, weights_per_word(spec.w_bits)
     T = b.T
     word = b["w"][T.truncdiv(index, per_word)]
@@ -120,7 +121,7 @@ class _Pairs:
         taps = b.array("weights", width)
         for ky in range(spec.window.height):
             for kx in range(width):
-                b.store(taps, kx, _weight(spec, b, channel * spec.taps + ky * width + kx))
+                b.store(taps, kx, unpacked_weight(spec, b, channel * spec.taps + ky * width + kx))
             starts = [*range(0, width - 1, 2), *range(1, width - 1, 2)]
             for i, kx in enumerate(starts):
                 b.store(self.words, ky * self.per_row + i, b.call("t_pair", taps[kx], taps[kx + 1]))

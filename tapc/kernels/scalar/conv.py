@@ -28,6 +28,7 @@ class ScalarConv:
 
     spec: "ConvSpec"
 
+    buffered = True
     shift = 0
 
     @property

@@ -1,0 +1,35 @@
+"""What an intrinsic is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Intrinsic:
+    """One intrinsic.
+
+    Attributes
+    ----------
+    name : str
+        C name; kernels call it through `call_extern`.
+    result : str
+        C result type, also the TensorIR dtype when followed by _t.
+    parameters : tuple of str
+        C parameter declarations.
+    meaning : callable or None
+        The semantics on Python numbers; None for memory accesses.
+    portable : str
+        C body.
+    dsp, fpu, v6m, mve : str
+        Replacement bodies, empty where there is none.
+    """
+
+    name: str
+    result: str
+    parameters: tuple[str, ...]
+    meaning: Callable[..., int] | None
+    portable: str
+    dsp: str = ""
+    fpu: str = ""
+    v6m: str = ""
+    mve: str = ""

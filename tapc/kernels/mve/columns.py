@@ -1,0 +1,171 @@
+"""im2col for Helium: receptive fields as bytes, in (kernel y, kernel x, channel) order, filled up to whole vectors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tapc.kernels.builder import Body
+from tapc.kernels.layout import Plane
+from tapc.kernels.mve.intrinsics import CHUNK
+from tapc.kernels.window import Window
+
+SPELLED = 8  # vectors of a copy that are spelled out
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The column buffer of one convolution: a tile's fields, one after the other.
+
+    Attributes
+    ----------
+    x, y : Plane
+    window : Window
+    groups : int
+    pixels : int
+        Output pixels whose fields are held.
+    """
+
+    x: Plane
+    y: Plane
+    window: Window
+    groups: int
+    pixels: int
+
+    @property
+    def depth(self) -> int:
+        """Input channels that one output channel reads."""
+        return self.x.channels // self.groups
+
+    @property
+    def taps(self) -> int:
+        """Length of the receptive field."""
+        return self.window.taps * self.depth
+
+    @property
+    def chunks(self) -> int:
+        """Vectors of a field. Taps behind the last one meet weights of zero."""
+        return -(-self.taps // CHUNK)
+
+    @property
+    def inside(self) -> bool:
+        """Whether no window reaches over the border."""
+        return self.window.inside(self.x, self.y)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the kernel reads the input itself."""
+        point = self.window.taps == 1 and self.inside and self.x.pixels == self.y.pixels
+        return point and self.groups == 1 and self.x.bits == 8 and self.depth % CHUNK == 0
+
+    @property
+    def run(self) -> int:
+        """Taps that lie side by side in memory where the window is inside the image."""
+        return self.depth * (self.window.width if self.groups == 1 else 1)
+
+    @property
+    def whole(self) -> bool:
+        """Whether runs are whole bytes, also per tap at the border."""
+        return self.x.bits == 8 or (self.depth % 2 == 0 and self.x.channels % 2 == 0)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the buffer."""
+        return 0 if self.direct else self.pixels * self.chunks * CHUNK
+
+    def emit(self, b: Body, pixel: Any, slot: int, group: Any) -> None:
+        """Write one pixel's field to its slot.
+
+        Parameters
+        ----------
+        b : Body
+            With parameters x, col and pad.
+        pixel : expression
+            Output pixel.
+        slot : int
+        group : expression
+        """
+        T, window, x = b.T, self.window, self.x
+        to = slot * self.chunks * CHUNK
+        origin = b.array("origin", 2)
+        b.store(origin, 0, T.truncdiv(pixel, self.y.width) * window.stride_y - window.top)
+        b.store(origin, 1, T.truncmod(pixel, self.y.width) * window.stride_x - window.left)
+        start = T.truncdiv(group * self.depth * x.bits, 8)
+
+        def runs() -> None:
+            first = (origin[0] * x.width + origin[1]) * x.row + start
+            with b.loop(window.height) as ky:
+                if self.groups == 1:
+                    self._copy(b, to + ky * self.run, first + ky * x.width * x.row, self.run)
+                else:
+                    with b.loop(window.width) as kx:
+                        source = first + (ky * x.width + kx) * x.row
+                        self._copy(b, to + (ky * window.width + kx) * self.run, source, self.run)
+
+        if self.whole and self.inside:
+            runs()
+        elif self.whole:
+            b.when(window.covers(b, origin, x), runs, lambda: self._taps(b, origin, to, group))
+        else:
+            self._taps(b, origin, to, group)
+
+    def _taps(self, b: Body, origin: Any, slot: int, group: Any) -> None:
+        """Write a field tap by tap; outside the image lies the zero point."""
+        T, x, depth = b.T, self.x, self.depth
+        with b.loop(self.window.height) as ky, b.loop(self.window.width) as kx:
+            iy, ix = origin[0] + ky, origin[1] + kx
+            to = slot + (ky * self.window.width + kx) * depth
+            source = iy * x.width + ix
+            rows, columns = T.And(iy >= 0, iy < x.height), T.And(ix >= 0, ix < x.width)
+
+            def inside(to: Any = to, source: Any = source) -> None:
+                if self.whole:
+                    self._copy(b, to, source * x.row + T.truncdiv(group * depth * x.bits, 8), depth)
+                    return
+                with b.loop(depth) as channel:
+                    code = x.load(b, b["x"], source, group * depth + channel)
+                    b.do("t_store8", b.address(b["col"], 0), to + channel, code)
+
+            def outside(to: Any = to) -> None:
+                self._fill(b, to, depth)
+
+            b.when(T.And(rows, columns), inside, outside)
+
+    def _copy(self, b: Body, to: Any, source: Any, count: int) -> None:
+        """Copy `count` codes from byte `source` of x to byte `to` of the column; pieces may overlap."""
+        column = b.bind(b.call("t_to", b.address(b["col"], 0), to, dtype="handle"))
+        first = b.bind(b.address(b["x"], source))
+        wide, narrow, least = ("t_copy16", "t_copy4", 4) if self.x.bits == 8 else ("t_expand16", "t_expand2", 2)
+
+        def piece(name: str, at: Any) -> None:
+            scaled = at if self.x.bits == 8 else b.T.truncdiv(at, 2)
+            target = b.call("t_to", column, at, dtype="handle")
+            b.do(name, target, b.call("t_at", first, scaled, dtype="handle"))
+
+        looped = count // CHUNK if count // CHUNK > SPELLED else 0
+        if looped:
+            with b.loop(looped) as i:
+                piece(wide, i * CHUNK)
+        if count >= CHUNK:
+            for at in range(looped * CHUNK, count - CHUNK + 1, CHUNK):
+                piece(wide, at)
+            if count % CHUNK:
+                piece(wide, count - CHUNK)
+        elif count >= least:
+            for at in range(0, count - least + 1, least):
+                piece(narrow, at)
+            if count % least:
+                piece(narrow, count - least)
+        else:
+            for at in range(count):
+                b.do("t_store8", column, at, b.call("t_load8", b.call("t_at", first, at, dtype="handle")))
+
+    def _fill(self, b: Body, to: Any, count: int) -> None:
+        """Write the zero point `count` times."""
+        column = b.bind(b.call("t_to", b.address(b["col"], 0), to, dtype="handle"))
+        if count < CHUNK:
+            with b.loop(count) as i:
+                b.do("t_store8", column, i, b["pad"])
+            return
+        with b.loop(count // CHUNK) as i:
+            b.do("t_fill16", b.call("t_to", column, i * CHUNK, dtype="handle"), b["pad"])
+        if count % CHUNK:
+            b.do("t_fill16", b.call("t_to", column, count - CHUNK, dtype="handle"), b["pad"])

@@ -1,0 +1,268 @@
+"""Convolution with VMLADAV: a register tile of output channels x pixels, sixteen taps at a time.
+
+Sixteen taps of a tile of 4 x 2 take six loads and eight multiplications for 128 multiply-accumulates. Fields of narrow
+weights are shifted out for all pixels of the tile. Four channels that follow each other in y are requantized at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.kernels.builder import Body
+from tapc.kernels.layout import Plane, add_residual, requantize
+from tapc.kernels.mve.columns import Columns
+from tapc.kernels.mve.intrinsics import CHUNK
+from tapc.kernels.schedule import Schedule, largest_divisor
+
+if TYPE_CHECKING:
+    from tapc.kernels.conv import ConvSpec
+
+CHUNKS = 4  # vectors of a channel that a loop's body spells out, at most
+LANES = 4
+
+
+@dataclass(frozen=True)
+class MveConv:
+    """How a convolution is computed on a core with Helium."""
+
+    spec: "ConvSpec"
+
+    shift = 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """The tuned schedule, or a good one for the shape."""
+        if self.spec.tuned is not None:
+            return self.spec.tuned
+        return Schedule(LANES, 1 if self.spec.y.pixels == 1 else 2, self._unroll(CHUNKS))
+
+    @property
+    def fields(self) -> int:
+        """Weights of a byte."""
+        return 8 // self.spec.w_bits
+
+    def _unroll(self, chunks: int) -> int:
+        return largest_divisor(max(self.vectors, 1), max(chunks // self.fields, 1))
+
+    def candidates(self) -> tuple[Schedule, ...]:
+        """Return schedules that tuning may try, longest loops first."""
+        tiles = [(4, 2), (2, 2), (4, 1), (2, 4)] if self.spec.y.pixels > 1 else [(4, 1), (2, 1)]
+        longest = self._unroll(2 * CHUNKS)
+        unrolls = [n for n in range(longest, 0, -1) if max(self.vectors, 1) % n == 0]
+        return tuple(Schedule(rows, pixels, n) for n in unrolls for rows, pixels in tiles)
+
+    @property
+    def columns(self) -> Columns:
+        """The column buffer."""
+        return Columns(self.spec.x, self.spec.y, self.spec.window, self.spec.groups, self.schedule.pixels)
+
+    @property
+    def buffered(self) -> bool:
+        """Whether a tile's input is copied before its first result is stored."""
+        return not self.columns.direct
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the column buffer."""
+        return self.columns.bytes
+
+    @property
+    def chunks(self) -> int:
+        """Vectors of the input's field."""
+        return -(-self.spec.taps // CHUNK)
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a channel's weights all of whose fields are used."""
+        return self.chunks // self.fields
+
+    @property
+    def rest(self) -> int:
+        """Vectors of the field behind those; a tile's channels share the fields of their weights."""
+        return self.chunks % self.fields
+
+    def tile_vectors(self, rows: int) -> int:
+        """Vectors of the weights of a tile."""
+        return rows * self.vectors + -(-rows * self.rest // self.fields)
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Tiles of a group's output channels, and channels of a smaller last one."""
+        return divmod(self.spec.group_outputs, self.schedule.rows)
+
+    @property
+    def group_vectors(self) -> int:
+        """Vectors of the weights of a group."""
+        count, rows = self.tiles
+        return count * self.tile_vectors(self.schedule.rows) + self.tile_vectors(rows)
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the packed weights."""
+        return self.spec.groups * self.group_vectors * CHUNK // 4
+
+    def places(self, rows: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (row, vector of the field, vector of the tile's weights, field of its bytes) of a tile."""
+        for vector in range(self.vectors):
+            for row in range(rows):
+                for field in range(self.fields):
+                    yield row, vector * self.fields + field, vector * rows + row, field
+        for i in range(rows * self.rest):
+            row, chunk = divmod(i, self.rest)
+            yield row, self.vectors * self.fields + chunk, rows * self.vectors + i // self.fields, i % self.fields
+
+    def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+        """Lay weights out in reading order: per group and tile, vectors of the tile's channels in turn."""
+        spec, (count, last) = self.spec, self.tiles
+        flat = weights.reshape(spec.groups, spec.group_outputs, -1)
+        flat = np.pad(flat, ((0, 0), (0, 0), (0, self.chunks * CHUNK - flat.shape[2])))
+        codes = flat.reshape(spec.groups, spec.group_outputs, self.chunks, CHUNK).view(np.uint8) & (
+            (1 << spec.w_bits) - 1
+        )
+        tiles = []
+        for group in range(spec.groups):
+            for tile in range(count + bool(last)):
+                rows = self.schedule.rows if tile < count else last
+                vectors = np.zeros((self.tile_vectors(rows), CHUNK), np.uint8)
+                for row, chunk, vector, field in self.places(rows):
+                    vectors[vector] |= codes[group, tile * self.schedule.rows + row, chunk] << (field * spec.w_bits)
+                tiles.append(vectors)
+        words: NDArray[np.uint32] = np.concatenate(tiles).ravel().view("<u4").astype(np.uint32)
+        return words
+
+    def emit(self, b: Body) -> None:
+        """Write the kernel's statements."""
+        _Emitter(self, b).loops()
+
+
+class _Emitter:
+    def __init__(self, form: MveConv, b: Body) -> None:
+        self.form, self.b, self.spec, self.columns = form, b, form.spec, form.columns
+        self.pixels = form.schedule.pixels
+        self.pixel = b.array("pixel", self.pixels)
+        self.sources: list[Any] = []
+
+    @property
+    def vector(self) -> bool:
+        """Whether results are made four at a time: 4-bit codes only where four channels begin with a byte."""
+        spec = self.spec
+        narrow = 4 in (spec.y.bits, spec.residual_bits) and spec.groups > 1 and spec.group_outputs % 2
+        return spec.mode == "float" and not narrow
+
+    def loops(self) -> None:
+        """Visit groups, tiles of pixels and tiles of channels."""
+        spec, b, form = self.spec, self.b, self.form
+        y, tile, rows = spec.y, self.pixels, form.schedule.rows
+        count, rest = form.tiles
+        with b.loop(spec.groups) as group, b.loop(-(-y.pixels // tile)) as step:
+            for j in range(tile):
+                # The last tile of an image that it does not divide computes the last pixels again.
+                index = step * tile + j
+                b.store(self.pixel, j, b.T.min(index, y.pixels - 1) if y.pixels % tile and j else index)
+            for j in range(tile):
+                if not self.columns.direct:
+                    self.columns.emit(b, self.pixel[j], j, group)
+            if self.columns.direct:
+                self.sources = [b.bind(b.address(b["x"], self.pixel[j] * spec.x.row)) for j in range(tile)]
+            else:
+                words = self.columns.chunks * CHUNK // 4
+                self.sources = [b.bind(b.address(b["col"], j * words)) for j in range(tile)]
+            first, start = group * spec.group_outputs, group * form.group_vectors
+            if count:
+                with b.loop(count) as block:
+                    self._tile(rows, first + block * rows, start + block * form.tile_vectors(rows))
+            if rest:
+                self._tile(rest, first + count * rows, start + count * form.tile_vectors(rows))
+
+    def _tile(self, rows: int, first: Any, start: Any) -> None:
+        """Compute a tile of channels from `first` on, whose weights begin at vector `start`."""
+        spec, b, tile = self.spec, self.b, self.pixels
+        vector = self.vector and rows == LANES
+        acc = b.array("acc", rows * tile)
+        for i in range(rows * tile):
+            b.store(acc, i, 0 if vector else b["bias"][first + i // tile])
+        self._product(acc, rows, start)
+        code = b.array("code", rows * tile)
+        if not vector:
+            self._scalar(code, acc, rows, first)
+            return
+        for j in range(tile):
+            own = b.address(code, LANES * j)
+            sums = [acc[row * tile + j] for row in range(rows)]
+            b.do("t_requant4", own, *sums, b.address(b["bias"], first), b.address(b["s"], first), b["zero"])
+            if spec.clamped:
+                b.do("t_clamp4", own, b["low"], b["high"])
+            elif spec.residual_bits:
+                b.do(f"t_saturate4_{spec.y.bits}", own)
+            else:
+                b.do(f"t_saturate4_{spec.y.bits}", own)
+            if spec.residual_bits:
+                self._add(own, j, first)
+        # All codes of the tile exist before the first store: the residual may live where y is written.
+        for j in range(tile):
+            b.do(f"t_store4_{spec.y.bits}", self._place(b["y"], spec.y, j, first), b.address(code, LANES * j))
+
+    def _place(self, buffer: Any, plane: Plane, j: int, first: Any) -> Any:
+        """Return the address of a pixel's channels from `first` on."""
+        offset = first if plane.bits == 8 else self.b.T.truncdiv(first, 2)
+        return self.b.address(buffer, self.pixel[j] * plane.row + offset)
+
+    def _add(self, code: Any, j: int, first: Any) -> None:
+        """Add the residual's codes to four codes."""
+        spec, b = self.spec, self.b
+        other = b.address(b.array("other", LANES), 0)
+        residual = Plane(spec.y.height, spec.y.width, spec.y.channels, spec.residual_bits)
+        b.do(f"t_load4_{residual.bits}", other, self._place(b["r"], residual, j, first))
+        a, c, offset = b["add_a"], b["add_b"], b["add_offset"]
+        if spec.sum_form == "linear":
+            b.do("t_sum4_linear", code, other, a, c, offset, b["add_shift"])
+        else:
+            operands = (other, code) if spec.residual_first else (code, other)
+            b.do("t_sum4_float", code, *operands, a, c, offset)
+        if spec.sum_clamped or spec.sum_form == "float":
+            b.do("t_clamp4", code, b["add_low"], b["add_high"])
+        else:
+            b.do(f"t_saturate4_{spec.y.bits}", code)
+
+    def _scalar(self, code: Any, acc: Any, rows: int, first: Any) -> None:
+        """Make results one by one."""
+        spec, b, tile = self.spec, self.b, self.pixels
+        bits = 0 if spec.clamped else spec.y.bits
+        for row in range(rows):
+            for j in range(tile):
+                index = row * tile + j
+                b.store(code, index, requantize(b, spec.mode, acc[index], first + row, bits))
+                if spec.residual_bits:
+                    add_residual(spec, b, code, index, self.pixel[j], first + row)
+        for row in range(rows):
+            for j in range(tile):
+                spec.y.store(b, b["y"], self.pixel[j], first + row, code[row * tile + j])
+
+    def _product(self, acc: Any, rows: int, start: Any) -> None:
+        """Add the products of all taps."""
+        form, b, fields, unroll = self.form, self.b, self.form.fields, self.form.schedule.unroll
+        places = list(form.places(rows))
+        whole = form.vectors * rows * fields
+
+        def multiply(own: list[tuple[int, int, int, int]], w: Any, chunk: Any) -> None:
+            """Multiply with weights behind the vector w and the vector `chunk` of the field."""
+            xs = [b.call("t_at", source, chunk * CHUNK, dtype="handle") for source in self.sources]
+            for row, k, vector, field in own:
+                weights = b.call("t_at", w, vector * CHUNK, dtype="handle")
+                for j, x in enumerate(xs):
+                    index = row * self.pixels + j
+                    taps = b.call("t_at", x, k * CHUNK, dtype="handle")
+                    left = [] if fields == 1 else [8 - self.spec.w_bits * (field + 1)]
+                    b.store(acc, index, b.call(f"t_vmac{self.spec.w_bits}", acc[index], weights, *left, taps))
+
+        def weights(vector: Any) -> Any:
+            return b.address(b["w"], (start + vector) * (CHUNK // 4))
+
+        looped = form.vectors // unroll if form.vectors > unroll else 0
+        if looped:
+            with b.loop(looped) as outer:
+                multiply(places[: unroll * rows * fields], weights(outer * (unroll * rows)), outer * (unroll * fields))
+        multiply(places[whole if looped else 0 :], weights(0), 0)

@@ -1,0 +1,200 @@
+"""Depthwise convolution with VMLA: four neighbouring pixels of a channel times a weight in a general register.
+
+A channel's image is copied once, one byte a pixel, with its border, into a scratch plane. Lanes lie along the side of
+the image that whole vectors fill best, and neighbouring lines of outputs share each loaded vector. As no other
+channel's bytes are touched, the output may replace the input in place.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.kernels.builder import Body
+from tapc.kernels.dsp.depthwise import unpacked_weight
+from tapc.kernels.expanded import Expanded
+from tapc.kernels.layout import Plane, requantize
+from tapc.kernels.packing import linear_words, weights_per_word
+from tapc.kernels.window import Window
+
+if TYPE_CHECKING:
+    from tapc.kernels.depthwise import DepthwiseSpec
+
+LANES = 4
+LINES = 5  # of eight vector registers
+FIXED, RESULT = 8, 9  # instructions of an iteration, and of requantizing and storing a vector
+
+
+def _filled(length: int) -> float:
+    """Share of the lanes that make new outputs."""
+    return length / (-(-length // LANES) * LANES)
+
+
+def _turned(plane: Plane) -> Plane:
+    return replace(plane, height=plane.width, width=plane.height)
+
+
+@dataclass(frozen=True)
+class MveDepthwise:
+    """How a depthwise convolution is computed on a core with Helium."""
+
+    spec: "DepthwiseSpec"
+
+    in_place = True
+
+    @property
+    def turned(self) -> bool:
+        """Whether lanes lie along the columns of the image."""
+        return _filled(self.spec.y.height) > _filled(self.spec.y.width)
+
+    @property
+    def y(self) -> Plane:
+        """The output as the lanes see it."""
+        return _turned(self.spec.y) if self.turned else self.spec.y
+
+    @property
+    def window(self) -> Window:
+        """The window as the lanes see it."""
+        w = self.spec.window
+        return Window(w.width, w.height, w.stride_x, w.stride_y, w.left, w.top) if self.turned else w
+
+    @property
+    def plane(self) -> Expanded:
+        """The scratch plane, one byte a pixel."""
+        return Expanded(_turned(self.spec.x) if self.turned else self.spec.x, self.y, self.window, 1)
+
+    @property
+    def lines(self) -> int:
+        """Lines of outputs computed at once, a register each, which share loads and the work around them."""
+        height, window = self.y.height, self.window
+        shared = (window.height - window.stride_y) * window.width + FIXED
+        own = (window.stride_y + window.height) * window.width + RESULT
+        return min(range(1, min(height, LINES) + 1), key=lambda n: -(-height // n) * (shared + n * own))
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the scratch plane; the lanes of a narrow image reach behind its end."""
+        behind = LANES * self.window.stride_x if self.y.width < LANES else 0
+        return -(-(self.plane.pixels + behind) // 4) * 4
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the packed weights."""
+        return -(-self.spec.taps * self.spec.y.channels // weights_per_word(self.spec.w_bits))
+
+    def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+        """Pack the weights channel by channel."""
+        return linear_words(weights, self.spec.w_bits)
+
+    def emit(self, b: Body) -> None:
+        """Write the kernel's statements."""
+        _Emitter(self, b).channels()
+
+
+class _Emitter:
+    def __init__(self, form: MveDepthwise, b: Body) -> None:
+        self.form, self.b, self.spec = form, b, form.spec
+        self.plane, self.window, self.y = form.plane, form.window, form.y
+        self.taps = b.array("taps", form.spec.taps)
+
+    def channels(self) -> None:
+        """Visit all channels."""
+        spec, b, y = self.spec, self.b, self.y
+        if self.plane.bordered:
+            with b.loop(self.form.scratch_bytes) as i:
+                b.do("t_store8", b.address(b["plane"], 0), i, b["pad"])
+        lines = self.form.lines
+        with b.loop(spec.x.channels) as source:
+            self._fill(source)
+            with b.loop(spec.multiplier) as m:
+                c = source * spec.multiplier + m
+                for i in range(spec.taps):
+                    b.store(self.taps, i, unpacked_weight(spec, b, c * spec.taps + i))
+                with b.loop(-(-y.height // lines)) as step:
+                    # The last lines go over some outputs again rather than beyond the end.
+                    line = b.bind(b.T.min(step * lines, y.height - lines)) if y.height % lines else step * lines
+                    self._each(LANES, y.width, partial(self._outputs, c, line))
+
+    def _each(self, size: int, length: int, emit: Callable[[Any], None]) -> None:
+        """Visit vectors; the last one goes over some places again rather than beyond the end."""
+        if length >= size:
+            with self.b.loop(length // size) as step:
+                emit(step * size)
+        if length < size or length % size:
+            emit(max(length - size, 0))
+
+    def _pixel(self, plane: Plane, line: Any, place: Any) -> Any:
+        """Return the number of a pixel of an image."""
+        return place * plane.width + line if self.form.turned else line * plane.width + place
+
+    def _fill(self, channel: Any) -> None:
+        """Copy a channel's image into the plane; the border keeps what it holds."""
+        b, x, window = self.b, self.spec.x, self.window
+        height, width = self.plane.filled
+        stride = x.row * (x.width if self.form.turned else 1)
+        lanes = next((n for n in (8, 4) if n <= width), 1)
+
+        def some(line: Any, place: Any) -> None:
+            at = (line + window.top) * self.plane.pitch + place + window.left
+            pixel = self._pixel(x, line, place)
+            if lanes == 1:
+                b.do("t_store8", b.address(b["plane"], 0), at, x.load(b, b["x"], pixel, channel))
+                return
+            to = b.call("t_to", b.address(b["plane"], 0), at, dtype="handle")
+            if x.bits == 8:
+                b.do(f"t_spread{lanes}_8", to, b.address(b["x"], pixel * x.row + channel), stride)
+                return
+            source = b.bind(b.address(b["x"], pixel * x.row + b.T.truncdiv(channel, 2)))
+
+            def half(odd: int) -> None:
+                b.do(f"t_spread{lanes}_4", to, source, stride, odd)
+
+            b.when(b.T.truncmod(channel, 2) == 0, lambda: half(0), lambda: half(1))
+
+        with b.loop(height) as line:
+            self._each(lanes, width, lambda place: some(line, place))
+
+    def _outputs(self, c: Any, line: Any, place: Any) -> None:
+        """Compute four neighbouring outputs of some lines."""
+        form, spec, b, window = self.form, self.spec, self.b, self.window
+        lines = form.lines
+        array = b.array("code", LANES * lines)
+        codes = [b.address(array, LANES * i) for i in range(lines)]
+        for code in codes:
+            b.do("t_dup4", code, b["bias"][c])
+        x = b.address(b.array("pixels", LANES), 0)
+        first = line * (window.stride_y * self.plane.pitch) + place * window.stride_x
+        for k in range((lines - 1) * window.stride_y + window.height):
+            own = [(i, k - i * window.stride_y) for i in range(lines)]
+            own = [(i, ky) for i, ky in own if 0 <= ky < window.height]
+            row = b.bind(b.call("t_to", b.address(b["plane"], 0), first + k * self.plane.pitch, dtype="handle"))
+            for kx in range(window.width if own else 0):
+                b.do("t_wide4", x, row, kx, window.stride_x)
+                for i, ky in own:
+                    tap = kx * window.height + ky if form.turned else ky * window.width + kx
+                    b.do("t_vmla4", codes[i], x, self.taps[tap])
+        for code in codes:
+            if spec.mode != "float":
+                continue
+            b.do("t_requant4_same", code, b["s"][c], b["zero"])
+            if spec.clamped:
+                b.do("t_clamp4", code, b["low"], b["high"])
+            else:
+                b.do(f"t_saturate4_{spec.y.bits}", code)
+        for i, code in enumerate(codes):
+            self._store(c, line + i, place, code, array, LANES * i)
+
+    def _store(self, c: Any, line: Any, place: Any, code: Any, array: Any, slot: int) -> None:
+        spec, b, y = self.spec, self.b, self.spec.y
+        if spec.mode == "float" and y.bits == 8 and self.y.width >= LANES:
+            stride = y.row * (y.width if self.form.turned else 1)
+            b.do("t_scatter4_8", b.address(b["y"], self._pixel(y, line, place) * y.row + c), stride, code)
+            return
+        for i in range(min(LANES, self.y.width)):
+            value = array[slot + i]
+            if spec.mode != "float":
+                value = requantize(b, spec.mode, value, c, 0 if spec.clamped else y.bits)
+            y.store(b, b["y"], self._pixel(y, line, place + i), c, value)
