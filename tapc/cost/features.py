@@ -7,13 +7,15 @@ part takes on a core. Keys name a part and whatever changes its code.
 from collections.abc import Callable
 from typing import Any
 
-from tapc.cost import dsp, scalar
+from tapc.cost import dsp, mve, scalar
 from tapc.cost.windows import Features, inside_taps
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.dsp.conv import DspConv
 from tapc.kernels.dsp.depthwise import DspDepthwise
 from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
+from tapc.kernels.mve.conv import MveConv
+from tapc.kernels.mve.depthwise import MveDepthwise
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.scalar.depthwise import ScalarDepthwise
@@ -25,6 +27,8 @@ __all__ = ["Features", "code_features", "instruction_features"]
 _FORMS: dict[type, tuple[Callable[[Any], Features], Callable[[Any], Features]]] = {
     DspConv: (dsp.conv, dsp.conv_code),
     DspDepthwise: (dsp.depthwise, dsp.depthwise_code),
+    MveConv: (mve.conv, mve.conv_code),
+    MveDepthwise: (mve.depthwise, mve.depthwise_code),
     ScalarConv: (scalar.conv, scalar.conv_code),
     ScalarDepthwise: (scalar.depthwise, scalar.depthwise_code),
 }

@@ -182,9 +182,10 @@ class _Emitter:
         spec, b, tile = self.spec, self.b, self.pixels
         vector = self.vector and rows == LANES
         acc = b.array("acc", rows * tile)
-        for i in range(rows * tile):
-            b.store(acc, i, 0 if vector else b["bias"][first + i // tile])
-        self._product(acc, rows, start)
+        if not vector:
+            for i in range(rows * tile):
+                b.store(acc, i, b["bias"][first + i // tile])
+        self._product(acc, rows, start, started=not vector)
         code = b.array("code", rows * tile)
         if not vector:
             self._scalar(code, acc, rows, first)
@@ -241,28 +242,35 @@ class _Emitter:
             for j in range(tile):
                 spec.y.store(b, b["y"], self.pixel[j], first + row, code[row * tile + j])
 
-    def _product(self, acc: Any, rows: int, start: Any) -> None:
-        """Add the products of all taps."""
+    def _product(self, acc: Any, rows: int, start: Any, *, started: bool) -> None:
+        """Sum up the products of all taps, on top of what the accumulators hold where they are `started`."""
         form, b, fields, unroll = self.form, self.b, self.form.fields, self.form.schedule.unroll
         places = list(form.places(rows))
-        whole = form.vectors * rows * fields
+        looped = form.vectors // unroll if form.vectors > unroll else 0
+        running = set(range(rows * self.pixels)) if started else set()
 
         def multiply(own: list[tuple[int, int, int, int]], w: Any, chunk: Any) -> None:
             """Multiply with weights behind the vector w and the vector `chunk` of the field."""
             xs = [b.call("t_at", source, chunk * CHUNK, dtype="handle") for source in self.sources]
             for row, k, vector, field in own:
                 weights = b.call("t_at", w, vector * CHUNK, dtype="handle")
+                left = [] if fields == 1 else [8 - self.spec.w_bits * (field + 1)]
                 for j, x in enumerate(xs):
                     index = row * self.pixels + j
-                    taps = b.call("t_at", x, k * CHUNK, dtype="handle")
-                    left = [] if fields == 1 else [8 - self.spec.w_bits * (field + 1)]
-                    b.store(acc, index, b.call(f"t_vmac{self.spec.w_bits}", acc[index], weights, *left, taps))
+                    operands = (weights, *left, b.call("t_at", x, k * CHUNK, dtype="handle"))
+                    if index in running:
+                        b.store(acc, index, b.call(f"t_vmac{self.spec.w_bits}", acc[index], *operands))
+                    else:
+                        b.store(acc, index, b.call(f"t_vmul{self.spec.w_bits}", *operands))
+                    running.add(index)
 
         def weights(vector: Any) -> Any:
             return b.address(b["w"], (start + vector) * (CHUNK // 4))
 
-        looped = form.vectors // unroll if form.vectors > unroll else 0
         if looped:
+            for i in set(range(rows * self.pixels)) - running:
+                b.store(acc, i, 0)
+                running.add(i)
             with b.loop(looped) as outer:
                 multiply(places[: unroll * rows * fields], weights(outer * (unroll * rows)), outer * (unroll * fields))
-        multiply(places[whole if looped else 0 :], weights(0), 0)
+        multiply(places[form.vectors * rows * fields if looped else 0 :], weights(0), 0)

@@ -21,7 +21,7 @@ def _lanes(body: str, *inputs: str, dup: str = "") -> str:
     return f'{_GET}{dup}__asm__("{body}" : "+w"(v) : {operands});{_PUT}'
 
 
-def _mac(bits: int) -> Intrinsic:
+def _multiply(bits: int, *, add: bool) -> Intrinsic:
     """Return the sum of sixteen products of int8; `left` brings a field of narrow weights to the top of its byte."""
     narrow, unused = bits < 8, 8 - bits
     code = f"(int8_t)(uint8_t)(a[i] << left) >> {unused}" if narrow else "(int8_t)a[i]"
@@ -30,13 +30,15 @@ def _mac(bits: int) -> Intrinsic:
         ' if (left) __asm__("vshl.i8 %q0, %q1, %2" : "=w"(v) : "w"(v), "n"(left));'
         f' __asm__("vshr.s8 %q0, %q1, #{unused}" : "=w"(v) : "w"(v));'
     )
+    name, access = ("vmladava", "+") if add else ("vmladav", "=")
+    parameters = ("const void *w", *(["int32_t left"] if narrow else []), "const void *x")
     return Intrinsic(
-        f"t_vmac{bits}", "int32_t",
-        ("int32_t acc", "const void *w", *(["int32_t left"] if narrow else []), "const void *x"), None,
-        "const uint8_t *a = (const uint8_t *)w; const int8_t *b = (const int8_t *)x; uint32_t sum = (uint32_t)acc;"
+        f"t_v{'mac' if add else 'mul'}{bits}", "int32_t", (*(["int32_t acc"] if add else []), *parameters), None,
+        "const uint8_t *a = (const uint8_t *)w; const int8_t *b = (const int8_t *)x;"
+        f" uint32_t sum = {'(uint32_t)acc' if add else '0'};"
         f" for (int32_t i = 0; i < {CHUNK}; ++i) {{ sum += (uint32_t)(({code}) * b[i]); }} return (int32_t)sum;",
-        mve=f"t_v4 v = {vector}w;{field if narrow else ''}"
-        f' __asm__("vmladava.s8 %0, %q1, %q2" : "+Te"(acc) : "w"(v), "w"({vector}x)); return acc;',
+        mve=f"{'' if add else 'int32_t acc; '}t_v4 v = {vector}w;{field if narrow else ''}"
+        f' __asm__("{name}.s8 %0, %q1, %q2" : "{access}Te"(acc) : "w"(v), "w"({vector}x)); return acc;',
     )  # fmt: skip
 
 
@@ -86,7 +88,7 @@ def _spread(lanes: int, bits: int) -> Intrinsic:
 
 
 MVE_INTRINSICS: tuple[Intrinsic, ...] = (
-    *(_mac(bits) for bits in (8, 4, 2)),
+    *(_multiply(bits, add=add) for bits in (8, 4, 2) for add in (False, True)),
     Intrinsic(
         "t_copy16", "void", ("void *to", "const void *from"), None,
         "__builtin_memmove(to, from, 16);",
