@@ -170,8 +170,10 @@ class _Emitter:
         for k in range((lines - 1) * window.stride_y + window.height):
             own = [(i, k - i * window.stride_y) for i in range(lines)]
             own = [(i, ky) for i, ky in own if 0 <= ky < window.height]
+            if not own:  # the stride leaves out a line
+                continue
             row = b.bind(b.call("t_to", b.address(b["plane"], 0), first + k * self.plane.pitch, dtype="handle"))
-            for kx in range(window.width if own else 0):
+            for kx in range(window.width):
                 b.do("t_wide4", x, row, kx, window.stride_x)
                 for i, ky in own:
                     tap = kx * window.height + ky if form.turned else ky * window.width + kx
