@@ -79,7 +79,8 @@ def disassemble(elf: Path) -> dict[str, list[Instruction]]:
     ToolError
         objdump is missing or fails.
     """
-    command = [OBJDUMP, "-d", "--no-show-raw-insn", str(elf)]
+    # The newest architecture: Helium's instructions would be printed as a coprocessor's otherwise.
+    command = [OBJDUMP, "-d", "--no-show-raw-insn", "-m", "armv8.1-m.main", str(elf)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError as error:
@@ -93,7 +94,7 @@ def disassemble(elf: Path) -> dict[str, list[Instruction]]:
             current = functions.setdefault(match[2], [])
         elif match := _INSTRUCTION.match(line):
             mnemonic, _, operands = re.split(r"\s*[@;]", match[2])[0].partition("\t")
-            current.append(Instruction(int(match[1], 16), mnemonic.strip(), operands.strip()))
+            current.append(Instruction(int(match[1], 16), mnemonic.strip() or "undefined", operands.strip()))
     return functions
 
 
