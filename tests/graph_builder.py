@@ -104,6 +104,16 @@ def everything(seed: int = 0) -> Model:
     return b.build(b.node("Softmax", [b.gemm(y, "fc2", 7, 4)], "softmax", axis=-1))
 
 
+def pooled(seed: int = 0) -> Model:
+    """Two convolutions with max-pooling behind them, windows of 2 x 2 and of 3 x 3, and a dense layer."""
+    b = Builder((1, 3, 14, 14), seed)
+    y = b.node("Relu", [b.conv("x", "c1", 3, 8)], "c1.relu")
+    y = b.node("MaxPool", [y], "p1", kernel_shape=[2, 2], strides=[2, 2])
+    y = b.node("MaxPool", [b.conv(y, "c2", 8, 12)], "p2", kernel_shape=[3, 3], strides=[3, 3])
+    y = b.node("Relu", [y], "p2.relu")
+    return b.build(b.gemm(b.node("Flatten", [y], "flatten", axis=1), "fc", 48, 5))
+
+
 def dead(seed: int = 0) -> Model:
     """MobileNet blocks and a residual block with channels that training has zeroed, biases left."""
     b = Builder((1, 3, 12, 12), seed)

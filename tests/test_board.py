@@ -101,7 +101,9 @@ def test_frozen() -> None:
 
 
 def test_unknown_board_lists_the_names() -> None:
-    with pytest.raises(UsageError, match=r"unknown board 'stm32'; known: mps3-an547, nrf52840dk, nucleo-l4r5zi, pico, stm32h7"):
+    with pytest.raises(
+        UsageError, match=r"unknown board 'stm32'; known: mps3-an547, nrf52840dk, nucleo-l4r5zi, pico, stm32h7"
+    ):
         load_board("stm32")
 
 

@@ -23,7 +23,9 @@ def test_shipped_targets() -> None:
 
 
 def test_unknown_target_lists_the_names() -> None:
-    with pytest.raises(UsageError, match="unknown target 'cortex-m3'; known: cortex-m0plus, cortex-m4, cortex-m55, cortex-m7"):
+    with pytest.raises(
+        UsageError, match="unknown target 'cortex-m3'; known: cortex-m0plus, cortex-m4, cortex-m55, cortex-m7"
+    ):
         load_target("cortex-m3")
 
 

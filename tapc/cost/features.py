@@ -5,6 +5,7 @@ part takes on a core. Keys name a part and whatever changes its code.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tapc.cost import dsp, mve, scalar
@@ -17,6 +18,7 @@ from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
 from tapc.kernels.mve.conv import MveConv
 from tapc.kernels.mve.depthwise import MveDepthwise
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.scalar.depthwise import ScalarDepthwise
 from tapc.lower.steps import Spec
@@ -48,6 +50,12 @@ def instruction_features(spec: Spec) -> Features:
     """
     if isinstance(spec, ConvSpec | DepthwiseSpec):
         return _FORMS[type(spec.form)][0](spec.form)
+    if isinstance(spec, PooledSpec):
+        whole, pool = _parts(spec)
+        features = instruction_features(whole)
+        for part, count in instruction_features(pool).items():
+            features[part] = features.get(part, 0) + count
+        return features | {"call": 1 + 2 * spec.y.height}
     if isinstance(spec, PoolSpec):
         return _window(spec, f"pool_{spec.op}{'_inside' if spec.inside else ''}_a{spec.x.bits}")
     if isinstance(spec, SoftmaxSpec):
@@ -81,10 +89,21 @@ def _window(spec: PoolSpec, part: str) -> Features:
     }
 
 
+def _parts(spec: PooledSpec) -> tuple[ConvSpec, PoolSpec]:
+    """Return kernels that do the same all at once, on the lines that the pooling reads."""
+    height = spec.y.height * spec.height
+    conv = replace(spec.conv, y=replace(spec.conv.y, height=height), lines=0)
+    window = replace(spec.pool.window, stride_y=spec.height)
+    return conv, replace(spec.pool, x=conv.y, y=spec.y, window=window)
+
+
 def code_features(spec: Spec) -> Features:
     """Return the parts of a kernel's machine code: 1 for each part that it has."""
     if isinstance(spec, ConvSpec | DepthwiseSpec):
         return _FORMS[type(spec.form)][1](spec.form)
+    if isinstance(spec, PooledSpec):
+        whole, pool = _parts(spec)
+        return code_features(whole) | code_features(pool)
     if isinstance(spec, AddSpec):
         form = f"{spec.form}{'c' if spec.clamped else ''}"
         narrow = (spec.a.bits == 4) + (spec.r.bits == 4)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,8 @@ class ConvSpec:
         at once stay within 16 bits each; 0 where there are none.
     tuned : Schedule or None
         A schedule in place of the default.
+    lines : int
+        Lines of y that a call computes and writes, from pixel `first` on; 0 for all.
     """
 
     x: Plane
@@ -99,6 +101,16 @@ class ConvSpec:
     clamped: bool = True
     run: int = 0
     tuned: Schedule | None = None
+    lines: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of a call."""
+        return self.lines * self.y.width or self.y.pixels
+
+    def output_pixel(self, b: Body, pixel: Any) -> Any:
+        """Return where in y the call's pixel lies."""
+        return pixel + b["first"] if self.lines else pixel
 
     @property
     def kind(self) -> str:
@@ -147,9 +159,10 @@ class ConvSpec:
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
+        y = self.y.parameter("y")
         parameters: tuple[Parameter, ...] = (
             self.x.parameter("x"),
-            self.y.parameter("y", constant=False),
+            Parameter("y", y.dtype, self.pixels * self.y.row, constant=False),
             Parameter("col", "int32", self.scratch_bytes // 4, constant=False),
             Parameter("w", "int32", self.weight_words),
             Parameter("bias", "int32", self.y.channels),
@@ -160,4 +173,6 @@ class ConvSpec:
         if self.residual_bits:
             residual = Plane(self.y.height, self.y.width, self.y.channels, self.residual_bits)
             parameters += (residual.parameter("r"), *add_parameters(self.sum_form))
+        if self.lines:
+            parameters += (Parameter("first", "int32"),)
         return build(name, parameters, self.form.emit)

@@ -75,10 +75,11 @@ def _emit(spec: PoolSpec, b: Body) -> None:
             b.store(acc, 0, 0 if average else -128)
             with b.loop(extents[0]) as dy, b.loop(extents[1]) as dx:
                 code = x.load(b, b["x"], (top + dy) * x.width + left + dx, c)
-                b.store(acc, 0, acc[0] + code - b["pad"] if average else T.max(acc[0], code))
+                # Bound: TVM would print the operand of a later maximum from its cache, although it has changed.
+                b.store(acc, 0, acc[0] + code - b["pad"] if average else T.max(b.bind(acc[0]), code))
             if average:
                 index = extents[0] * extents[1] - 1 if spec.counts > 1 else 0
                 value = requantize(b, spec.mode, acc[0], index)
             else:
-                value = T.min(T.max(acc[0], b["low"]), b["high"])
+                value = T.min(T.max(b.bind(acc[0]), b["low"]), b["high"])
             y.store(b, b["y"], oy * y.width + ox, c, value)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tapc.lower.program import Add, Conv, Op, Program, Reshape, Residual
+from tapc.lower.program import Add, Conv, MaxPool, Op, Pool, Program, Reshape, Residual
 
 
 def fuse(program: Program) -> Program:
     """Apply all rewrites."""
-    return fuse_residual(absorb_flatten(program))
+    return fuse_pool(fuse_residual(absorb_flatten(program)))
 
 
 def _users(program: Program) -> dict[str, list[Op]]:
@@ -42,6 +42,23 @@ def fuse_residual(program: Program) -> Program:
         residual = Residual(add.name, program.tensors[conv.output], add.low, add.high, swapped)
         ops[ops.index(add)] = replace(conv, inputs=(conv.inputs[0], other), output=add.output, residual=residual)
         ops.remove(conv)
+    return program.with_ops(tuple(ops))
+
+
+def fuse_pool(program: Program) -> Program:
+    """Let a convolution's result go through memory by a few lines at a time, where a max-pooling alone reads it."""
+    ops, users = list(program.ops), _users(program)
+    for pool in [op for op in program.ops if isinstance(op, Pool) and op.op == "max" and not any(op.pads)]:
+        conv = next((op for op in ops if op.output == pool.inputs[0]), None)
+        if not isinstance(conv, Conv) or conv.residual is not None or conv.groups != 1:
+            continue
+        middle, y = program.tensors[conv.output], program.tensors[pool.output]
+        lines = pool.kernel[0] * middle.bytes // middle.shape[0]
+        if len(users[conv.output]) > 1 or pool.kernel[0] > pool.stride[0] or y.bytes + lines >= middle.bytes:
+            continue
+        fused = MaxPool(pool.name, middle, pool.kernel, pool.stride, pool.low, pool.high)
+        ops[ops.index(conv)] = replace(conv, output=pool.output, pool=fused)
+        ops.remove(pool)
     return program.with_ops(tuple(ops))
 
 

@@ -98,6 +98,30 @@ class Residual:
     swapped: bool
 
 
+@dataclass(frozen=True)
+class MaxPool:
+    """A max-pooling fused behind a convolution: the convolution's own result never is in memory as a whole.
+
+    Attributes
+    ----------
+    name : str
+        ONNX node name of the pooling.
+    middle : Tensor
+        The convolution's result.
+    kernel, stride : (int, int)
+        Windows share no line.
+    low, high : int
+        Clamp bounds of the maximum.
+    """
+
+    name: str
+    middle: Tensor
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    low: int
+    high: int
+
+
 @dataclass(frozen=True, eq=False)
 class Conv(Op):
     """Convolution or dense layer with int32 accumulator.
@@ -118,6 +142,8 @@ class Conv(Op):
         Clamp bounds of the convolution's result.
     residual : Residual or None
         When present, `inputs` is (x, residual tensor).
+    pool : MaxPool or None
+        When present, `output` is the pooled tensor.
     """
 
     weights: NDArray[np.int8]
@@ -130,6 +156,7 @@ class Conv(Op):
     low: int
     high: int
     residual: Residual | None = None
+    pool: MaxPool | None = None
 
     def depthwise(self, inputs: int) -> bool:
         """Whether each output channel reads exactly one of `inputs` channels."""
@@ -233,7 +260,7 @@ class Program:
         """Multiply-accumulates of an operator, padding included."""
         if not isinstance(op, Conv):
             return 0
-        height, width, _ = self.tensors[op.output].shape
+        height, width, _ = (self.tensors[op.output] if op.pool is None else op.pool.middle).shape
         return height * width * int(op.weights.size)
 
     def with_ops(self, ops: tuple[Op, ...]) -> "Program":
@@ -261,7 +288,7 @@ def _operator(op: Op) -> str:
     def show(value: Any) -> str:
         if isinstance(value, np.ndarray):
             return f"{value.dtype}{list(value.shape)}"
-        if isinstance(value, Residual):
+        if isinstance(value, Residual | MaxPool):
             return f"[{value.name} via {_describe(value.middle)}]"
         return str(value)
 

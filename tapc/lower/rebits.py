@@ -27,13 +27,17 @@ def with_bits(program: Program, weights: Mapping[str, int], activations: Mapping
     def op(o: Op) -> Op:
         if not isinstance(o, Conv):
             return o
-        middle = program.tensors[o.output] if o.residual is None else o.residual.middle
+        fused = o.residual or o.pool
+        middle = program.tensors[o.output] if fused is None else fused.middle
+        pool = o.pool and replace(o.pool, middle=tensor(o.pool.middle))
+        if pool is not None and (pool.low, pool.high) == (middle.low, middle.high):
+            pool = replace(pool, low=tensor(middle).low, high=tensor(middle).high)
         residual = o.residual and replace(o.residual, middle=tensor(o.residual.middle))
         low, high = o.low, o.high
         if (low, high) == (middle.low, middle.high):
             low, high = tensor(middle).low, tensor(middle).high
         bits = weights.get(o.name, o.w_bits)
-        return replace(_coarser(o, bits), residual=residual, low=low, high=high)
+        return replace(_coarser(o, bits), residual=residual, pool=pool, low=low, high=high)
 
     tensors = {key: tensor(t) for key, t in program.tensors.items()}
     return replace(program, tensors=tensors, ops=tuple(op(o) for o in program.ops))

@@ -17,6 +17,7 @@ from tapc.lower.program import (
     Add,
     Concat,
     Conv,
+    MaxPool,
     Op,
     Pad,
     Pool,
@@ -110,11 +111,13 @@ def _run(op: Op, program: Program, x: list[Ints]) -> Ints:
 
 @_run.register
 def _conv(op: Conv, program: Program, x: list[Ints]) -> Ints:
-    source, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    source = program.tensors[op.inputs[0]]
+    y = program.tensors[op.output] if op.pool is None else op.pool.middle
     acc = accumulate(x[0] - source.zero, op.weights, op.stride, op.pads, op.groups) + op.bias
     m = arithmetic.multipliers(op.ratios, program.mode)
     if op.residual is None:
-        return arithmetic.requantize(acc, m, y.zero, op.low, op.high)
+        code = arithmetic.requantize(acc, m, y.zero, op.low, op.high)
+        return code if op.pool is None else _highest(code, op.pool)
     middle, other = op.residual.middle, program.tensors[op.inputs[1]]
     code = arithmetic.requantize(acc, m, middle.zero, op.low, op.high)
     first, second = (middle, other) if not op.residual.swapped else (other, middle)
@@ -123,13 +126,17 @@ def _conv(op: Conv, program: Program, x: list[Ints]) -> Ints:
     return arithmetic.add(*operands, f, y.zero, op.residual.low, op.residual.high)
 
 
+def _highest(x: Ints, op: Pool | MaxPool, pads: tuple[int, ...] = (0, 0, 0, 0)) -> Ints:
+    view = windows(x, op.kernel, op.stride, pads, -(2**31))
+    highest: Ints = np.clip(view.max(axis=(-2, -1)), op.low, op.high)
+    return highest
+
+
 @_run.register
 def _pool(op: Pool, program: Program, x: list[Ints]) -> Ints:
     source, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     if op.op == "max":
-        view = windows(x[0], op.kernel, op.stride, op.pads, -(2**31))
-        highest: Ints = np.clip(view.max(axis=(-2, -1)), op.low, op.high)
-        return highest
+        return _highest(x[0], op, op.pads)
     acc = windows(x[0] - source.zero, op.kernel, op.stride, op.pads, 0).sum(axis=(-2, -1))
     inside = np.ones((1, *source.shape[:2], 1), np.int64)
     counts = windows(inside, op.kernel, op.stride, op.pads, 1 if op.include_pad else 0).sum(axis=(-2, -1))

@@ -18,6 +18,7 @@ from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
 from tapc.kernels.layout import Plane, SumForm
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
@@ -26,6 +27,7 @@ from tapc.lower.program import (
     Add,
     Concat,
     Conv,
+    MaxPool,
     Op,
     Pad,
     Pool,
@@ -218,6 +220,8 @@ def _depthwise(op: Conv, program: Program) -> Step:
 def _dense(op: Conv, program: Program, schedule: Schedule | None) -> Step:
     """Convolution over all channels of a group, with the addition that is fused into it."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    if op.pool is not None:
+        y = op.pool.middle
     middle = y if op.residual is None else op.residual.middle
     bits = 8 if program.isa == "dsp" and op.weights[0].size <= SHORT else op.w_bits
     spec = ConvSpec(
@@ -230,12 +234,15 @@ def _dense(op: Conv, program: Program, schedule: Schedule | None) -> Step:
         program.isa,
         clamped=op.low > middle.low or op.high < middle.high,
         tuned=schedule,
+        lines=0 if op.pool is None else op.pool.kernel[0],
     )
     if isinstance(spec.form, DspConv):
         order = spec.form.columns.order()
         spec = replace(spec, run=top_run(op, x, weights_per_word(bits), spec.form.top, order))
-    elif isinstance(spec.form, ScalarConv) and spec.y.pixels > 1:
+    elif isinstance(spec.form, ScalarConv) and spec.pixels > 1:
         spec = replace(spec, run=packed_run(op, x, weights_per_word(bits)))
+    if op.pool is not None:
+        return _pooled(op, op.pool, program, spec)
     distance: dict[str, Overlap] = {}
     if op.groups == 1:
         pixels, buffered = spec.form.schedule.pixels, spec.form.buffered
@@ -267,6 +274,17 @@ def _dense(op: Conv, program: Program, schedule: Schedule | None) -> Step:
         else:
             distance.pop(op.inputs[1], None)
     return Step(op, spec, tensors, _constants(op, program, spec, spec.form.shift), scalars, distance)
+
+
+def _pooled(op: Conv, pool: MaxPool, program: Program, conv: ConvSpec) -> Step:
+    """Convolution with the max-pooling behind it."""
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    spec = PooledSpec(conv, plane(y), *pool.kernel, *pool.stride)
+    # All that a line of the output needs is read before the line is written.
+    least = window_distance(spec.x, spec.y, spec.window, spec.y.width, buffered=True)
+    scalars = {"pad": x.zero, **_range(pool.middle, op.low, op.high), "pool_low": pool.low, "pool_high": pool.high}
+    constants = _constants(op, program, conv, conv.form.shift)
+    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, {op.inputs[0]: Overlap(least)})
 
 
 @_select.register

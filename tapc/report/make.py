@@ -17,6 +17,7 @@ from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
+from tapc.kernels.pooled import PooledSpec
 from tapc.lower import Lowered
 from tapc.lower.program import Conv, Op
 from tapc.network import Network
@@ -167,6 +168,8 @@ def _kind(op: Op, lowered: Lowered) -> str:
     if not isinstance(op, Conv):
         return type(op).__name__.lower()
     spec = next(step.spec for step in lowered.steps if step.op is op)
+    if isinstance(spec, PooledSpec):
+        return "conv+maxpool"
     if isinstance(spec, DepthwiseSpec):
         return "depthwise"
     assert isinstance(spec, ConvSpec)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import dead, everything, residual
+from graph_builder import dead, everything, pooled, residual
 
 import tapc
 from tapc.quantize import evaluate
@@ -45,6 +45,23 @@ def test_every_operator_is_exact(board: str, bits: str, everything_onnx: Path, t
     assert all(layer.exact and layer.instructions for layer in report.layers)
     assert report.instructions == sum(layer.instructions or 0 for layer in report.layers)
     assert report.memory.arena.predicted == report.memory.arena.measured
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("bits", ["w8a8", "mixed"])
+def test_pooling_behind_convolutions_goes_line_by_line(board: str, bits: str, tmp_path: Path) -> None:
+    onnx.save(pooled().onnx, tmp_path / "net.onnx")
+    report = tapc.compile(
+        tmp_path / "net.onnx", board=board, data="random", output=tmp_path / "b", options=few(OPTIONS[bits])
+    ).report
+    assert report.exact
+    assert [layer.op for layer in report.layers][:2] == ["conv+maxpool"] * 2
+    assert report.memory.arena.predicted == report.memory.arena.measured
+    if bits == "w8a8":
+        assert report.memory.arena.predicted < 14 * 14 * 8
+    assert report.layers[0].macs == report.layers[0].live_macs == 14 * 14 * 3 * 8 * 9
+    if report.instructions is not None:
+        assert report.predicted_instructions == pytest.approx(report.instructions, rel=0.25)
 
 
 @pytest.mark.parametrize("board", ["stm32h7", "pico"])

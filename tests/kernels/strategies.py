@@ -1,10 +1,13 @@
 """Hypothesis strategies for convolution programs."""
 
+from dataclasses import replace
+
+import numpy as np
 from hypothesis import strategies as st
 from kernels.programs import conv_op, program, tensor
 from numpy.random import Generator, default_rng
 
-from tapc.lower.program import Conv, Program, Tensor
+from tapc.lower.program import Conv, Pool, Program, Tensor
 
 
 @st.composite
@@ -37,3 +40,21 @@ def conv_programs(draw: st.DrawFn, mode: str, isa: str, layers: int = 1) -> Prog
         ops.append(op)
         tensors.append(y)
     return program(ops, tensors, mode, isa)
+
+
+@st.composite
+def pooled_programs(draw: st.DrawFn, mode: str, isa: str) -> Program:
+    """Draw a convolution with a max-pooling behind it whose windows share no line."""
+    p = draw(conv_programs(mode, isa))
+    op = p.ops[0]
+    assert isinstance(op, Conv)
+    middle = p.tensors[op.output]
+    height, width, channels = middle.shape
+    kernel = (draw(st.integers(1, min(height, 3))), draw(st.integers(1, min(width, 3))))
+    stride = (draw(st.integers(kernel[0], 4)), draw(st.integers(1, 4)))
+    shape = ((height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1, channels)
+    y = Tensor("pooled", shape, middle.bits, middle.scale, middle.zero)
+    low = draw(st.integers(y.low, y.high))
+    ratios = np.ones(1, np.float32)
+    pool = Pool("pool", (middle.name,), "pooled", "max", kernel, stride, (0, 0, 0, 0), False, ratios, low, y.high)
+    return replace(p, ops=(op, pool), tensors=p.tensors | {"pooled": y}, output="pooled")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from kernels import oracle
-from kernels.programs import conv_op, program, random_codes, run_on_host, tensor
-from kernels.strategies import conv_programs
+from kernels.programs import conv_op, lowered, program, random_codes, run_on_host, tensor
+from kernels.strategies import conv_programs, pooled_programs
 
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.elementwise import AddSpec
@@ -105,6 +105,30 @@ def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int,
     np.testing.assert_array_equal(execute(fused, codes), expected)
     np.testing.assert_array_equal(on_host(fused, codes), expected)
     np.testing.assert_array_equal(on_host(p, codes), expected)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("isa", get_args(Isa))
+@SLOW
+@given(st.data(), st.sampled_from(COMPILERS))
+def test_fused_pooling_equals_separate_pooling(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
+    p = data.draw(pooled_programs(mode, isa))
+    fused = fuse(p)
+    assume(len(fused.ops) == 1)
+    codes = random_codes(p.tensors["x"], 3, np.random.default_rng(1))
+    expected = execute(p, codes)
+    np.testing.assert_array_equal(execute(fused, codes), expected)
+    np.testing.assert_array_equal(on_host(fused, codes, cc), expected)
+
+
+def test_fused_pooling_saves_memory() -> None:
+    rng = np.random.default_rng(0)
+    x, middle, y = tensor("x", (16, 16, 4), 8, rng), tensor("m", (16, 16, 8), 8, rng), tensor("y", (8, 8, 8), 8, rng)
+    conv = conv_op(rng, x, middle, (3, 3), (1, 1), (1, 1, 1, 1), 1, 8)
+    pool = Pool("pool", ("m",), "y", "max", (2, 2), (2, 2), (0,) * 4, False, np.ones(1, np.float32), -128, 127)
+    p = program([conv, pool], [x, middle, y])
+    assert lowered(fuse(p)).plan.size < x.bytes + y.bytes + 3 * 16 * 8 < lowered(p).plan.size
+    assert fuse(p).macs(fuse(p).ops[0]) == p.macs(conv)
 
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])

@@ -42,7 +42,7 @@ class DspConv:
         spec = self.spec
         if spec.tuned is not None:
             return spec.tuned
-        pixels = 1 if spec.y.pixels == 1 else 2
+        pixels = 1 if spec.pixels == 1 else 2
         rows = least_padding(spec.group_outputs, (4, 2)) if pixels == 1 else 2
         return Schedule(rows, pixels, self._unroll(TAPS[spec.w_bits]))
 
@@ -57,7 +57,7 @@ class DspConv:
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
-        tiles = [(2, 2), (4, 1), (2, 1), (4, 2)] if self.spec.y.pixels > 1 else [(4, 1), (2, 1)]
+        tiles = [(2, 2), (4, 1), (2, 1), (4, 2)] if self.spec.pixels > 1 else [(4, 1), (2, 1)]
         longest = self._unroll(LONGEST)
         unrolls = [n for n in range(longest, 0, -1) if (self.spec.run or self._whole) % n == 0]
         return tuple(Schedule(rows, pixels, n) for n in unrolls for rows, pixels in tiles)
@@ -113,13 +113,13 @@ def _emit(form: DspConv, b: Body) -> None:
     spec, columns, pixels = form.spec, form.columns, form.schedule.pixels
     pixel = b.array("pixel", pixels)
     columns.clear(b)
-    with b.loop(spec.groups) as group, b.loop(-(-spec.y.pixels // pixels)) as step:
+    with b.loop(spec.groups) as group, b.loop(-(-spec.pixels // pixels)) as step:
         for j in range(pixels):
             # The last tile of an image that it does not divide computes the last pixel again.
             index = step * pixels + j
-            b.store(pixel, j, b.T.min(index, spec.y.pixels - 1) if spec.y.pixels % pixels and j else index)
+            b.store(pixel, j, b.T.min(index, spec.pixels - 1) if spec.pixels % pixels and j else index)
         for j in range(pixels):
-            columns.emit(b, pixel[j], j, group)
+            columns.emit(b, spec.output_pixel(b, pixel[j]), j, group)
         _tiles(form, b, pixel, group)
 
 
@@ -152,7 +152,7 @@ def _tiles(form: DspConv, b: Body, pixel: Any, group: Any) -> None:
                     add_residual(spec, b, code, row * pixels + j, pixel[j], channel(row))
 
         # All codes of the tile exist before the first store: the residual may live where y is written.
-        even = spec.y.pixels % pixels == 0
+        even = spec.pixels % pixels == 0
         place = b.bind(b.address(b["y"], pixel[0] * spec.y.row + first)) if spec.y.bits == 8 and even else None
         for row in range(rows):
 

@@ -37,7 +37,7 @@ class MveConv:
         """The tuned schedule, or a good one for the shape."""
         if self.spec.tuned is not None:
             return self.spec.tuned
-        return Schedule(LANES, 1 if self.spec.y.pixels == 1 else 2, self._unroll(CHUNKS))
+        return Schedule(LANES, 1 if self.spec.pixels == 1 else 2, self._unroll(CHUNKS))
 
     @property
     def fields(self) -> int:
@@ -49,7 +49,7 @@ class MveConv:
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
-        tiles = [(4, 2), (2, 2), (4, 1), (2, 4)] if self.spec.y.pixels > 1 else [(4, 1), (2, 1)]
+        tiles = [(4, 2), (2, 2), (4, 1), (2, 4)] if self.spec.pixels > 1 else [(4, 1), (2, 1)]
         longest = self._unroll(2 * CHUNKS)
         unrolls = [n for n in range(longest, 0, -1) if max(self.vectors, 1) % n == 0]
         return tuple(Schedule(rows, pixels, n) for n in unrolls for rows, pixels in tiles)
@@ -155,18 +155,19 @@ class _Emitter:
     def loops(self) -> None:
         """Visit groups, tiles of pixels and tiles of channels."""
         spec, b, form = self.spec, self.b, self.form
-        y, tile, rows = spec.y, self.pixels, form.schedule.rows
+        tile, rows = self.pixels, form.schedule.rows
         count, rest = form.tiles
-        with b.loop(spec.groups) as group, b.loop(-(-y.pixels // tile)) as step:
+        with b.loop(spec.groups) as group, b.loop(-(-spec.pixels // tile)) as step:
             for j in range(tile):
                 # The last tile of an image that it does not divide computes the last pixels again.
                 index = step * tile + j
-                b.store(self.pixel, j, b.T.min(index, y.pixels - 1) if y.pixels % tile and j else index)
+                b.store(self.pixel, j, b.T.min(index, spec.pixels - 1) if spec.pixels % tile and j else index)
             for j in range(tile):
                 if not self.columns.direct:
-                    self.columns.emit(b, self.pixel[j], j, group)
+                    self.columns.emit(b, spec.output_pixel(b, self.pixel[j]), j, group)
             if self.columns.direct:
-                self.sources = [b.bind(b.address(b["x"], self.pixel[j] * spec.x.row)) for j in range(tile)]
+                sources = [spec.output_pixel(b, self.pixel[j]) for j in range(tile)]
+                self.sources = [b.bind(b.address(b["x"], pixel * spec.x.row)) for pixel in sources]
             else:
                 words = self.columns.chunks * CHUNK // 4
                 self.sources = [b.bind(b.address(b["col"], j * words)) for j in range(tile)]

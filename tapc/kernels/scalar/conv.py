@@ -52,13 +52,13 @@ class ScalarConv:
         if self.spec.tuned is not None:
             return self.spec.tuned
         unroll = largest_divisor(self.spec.run or self.words, max(TAPS // self.per_word, 1))
-        return Schedule(1, 1 if self.spec.y.pixels == 1 else 2, unroll)
+        return Schedule(1, 1 if self.spec.pixels == 1 else 2, unroll)
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
         run = self.spec.run or self.words
         limit = min(run, max(2 * TAPS // self.per_word, 1))
-        tiles = [2] if self.packed else [1] if self.spec.y.pixels == 1 else [2, 1]
+        tiles = [2] if self.packed else [1] if self.spec.pixels == 1 else [2, 1]
         return tuple(Schedule(1, j, n) for n in range(limit, 0, -1) if run % n == 0 for j in tiles)
 
     @property
@@ -87,13 +87,13 @@ class ScalarConv:
         """Write the kernel's statements."""
         spec, pixels = self.spec, self.schedule.pixels
         pixel = b.array("pixel", pixels)
-        with b.loop(spec.groups) as group, b.loop(-(-spec.y.pixels // pixels)) as step:
+        with b.loop(spec.groups) as group, b.loop(-(-spec.pixels // pixels)) as step:
             for j in range(pixels):
                 # The last tile of an image that it does not divide computes the last pixel again.
                 index = step * pixels + j
-                b.store(pixel, j, b.T.min(index, spec.y.pixels - 1) if spec.y.pixels % pixels and j else index)
+                b.store(pixel, j, b.T.min(index, spec.pixels - 1) if spec.pixels % pixels and j else index)
             for j in range(pixels):
-                self.columns.emit(b, pixel[j], j, group)
+                self.columns.emit(b, spec.output_pixel(b, pixel[j]), j, group)
             with b.loop(spec.group_outputs) as output:
                 channel = group * spec.group_outputs + output
                 acc, code = b.array("acc", pixels), b.array("code", pixels)

@@ -1,0 +1,119 @@
+"""A convolution and the max-pooling behind it, a line of the result at a time.
+
+The convolution writes the lines of one row of windows to a buffer, from which the pooling makes a line of the output:
+the convolution's result as a whole is never in memory.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.conv import ConvSpec
+from tapc.kernels.layout import Plane
+from tapc.kernels.pool import PoolSpec
+from tapc.kernels.window import Window
+
+_POOL_RANGE = {"low": "pool_low", "high": "pool_high"}  # the convolution has its own
+
+
+@dataclass(frozen=True)
+class PooledSpec:
+    """A kernel instance.
+
+    Attributes
+    ----------
+    conv : ConvSpec
+        Computes the lines of a row of windows.
+    y : Plane
+        The pooled output.
+    height, width, stride_y, stride_x : int
+        Of the pooling's windows; neighbours share no line.
+    """
+
+    conv: ConvSpec
+    y: Plane
+    height: int
+    width: int
+    stride_y: int
+    stride_x: int
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return f"{self.conv.kind}_maxpool"
+
+    @property
+    def x(self) -> Plane:
+        """The input."""
+        return self.conv.x
+
+    @property
+    def lines(self) -> Plane:
+        """The buffer."""
+        middle = self.conv.y
+        return Plane(self.height, middle.width, middle.channels, middle.bits)
+
+    @property
+    def pool(self) -> PoolSpec:
+        """The pooling of the buffer."""
+        window = Window(self.height, self.width, self.stride_y, self.stride_x, 0, 0)
+        line = replace(self.y, height=1)
+        return PoolSpec(self.lines, line, window, "max", include_pad=False, mode=self.conv.mode)
+
+    @property
+    def window(self) -> Window:
+        """The window of the input that a window of the output reads."""
+        w = self.conv.window
+        return Window(
+            (self.height - 1) * w.stride_y + w.height,
+            (self.width - 1) * w.stride_x + w.width,
+            self.stride_y * w.stride_y,
+            self.stride_x * w.stride_x,
+            w.top,
+            w.left,
+        )
+
+    @property
+    def form(self) -> Any:
+        """How the instruction set computes the convolution."""
+        return self.conv.form
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the packed weights."""
+        return self.conv.weight_words
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the columns and of the buffer behind them."""
+        return self.conv.scratch_bytes + -(-self.lines.bytes // 4) * 4
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C functions: the convolution's, the pooling's, and the one that calls them."""
+        conv, pool = self.conv.kernel(f"{name}_lines"), self.pool.kernel(f"{name}_pool")
+        own = {p.name: p for p in conv.parameters if p.name not in ("y", "col", "first")}
+        parameters = (
+            self.y.parameter("y", constant=False),
+            Parameter("col", "int32", self.scratch_bytes // 4, constant=False),
+            *own.values(),
+            *(Parameter(new, "int32") for new in _POOL_RANGE.values()),
+        )
+
+        def emit(b: Body) -> None:
+            buffer = b.call("t_to", b.address(b["col"], 0), self.conv.scratch_bytes, dtype="handle")
+            with b.loop(self.y.height) as line:
+                first = line * (self.stride_y * self.lines.width)
+                given = {"y": buffer, "first": first, "col": b.address(b["col"], 0)}
+                b.do(conv.name, *(_argument(b, p, given) for p in conv.parameters))
+                given = {"x": buffer, "y": b.address(b["y"], line * (self.y.width * self.y.row))}
+                given |= {old: b[new] for old, new in _POOL_RANGE.items()}
+                b.do(pool.name, *(_argument(b, p, given) for p in pool.parameters))
+
+        outer = build(name, parameters, emit)
+        return replace(outer, source=f"static {conv.source}\nstatic {pool.source}\n{outer.source}")
+
+
+def _argument(b: Body, p: Parameter, given: dict[str, Any]) -> Any:
+    if p.name in given:
+        return given[p.name]
+    return b[p.name] if p.size is None else b.address(b[p.name], 0)
