@@ -14,6 +14,7 @@ from tapc.cache import Store, cache_folder, digest, tree_digest
 from tapc.errors import UsageError
 from tapc.firmware.toolchain import compiler_version
 from tapc.kernels.conv import ConvSpec
+from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Library, Lowered
 from tapc.lower.plan import plan
@@ -22,6 +23,8 @@ from tapc.lower.steps import steps_of
 from tapc.measure import simulate
 from tapc.progress import Advance
 from tapc.target import Target
+
+Tunable = ConvSpec | PooledSpec
 
 BATCH = 24  # variants of one image
 BATCH_BYTES = 1 << 20  # of their weights
@@ -53,7 +56,7 @@ class _Variant:
     """A convolution with a schedule in place of its own."""
 
     op: Conv
-    spec: ConvSpec
+    spec: Tunable
 
 
 def tune(
@@ -91,9 +94,9 @@ def tune(
     if target.qemu is None:
         raise UsageError(f"--tune measures in QEMU, and target {target.name} names no QEMU machine")
     store = store or Store(cache_folder() / "kernels")
-    layers: dict[ConvSpec, list[Conv]] = {}
+    layers: dict[Tunable, list[Conv]] = {}
     for step in lowered.steps:
-        if isinstance(step.spec, ConvSpec) and isinstance(step.op, Conv):
+        if isinstance(step.spec, ConvSpec | PooledSpec) and isinstance(step.op, Conv):
             layers.setdefault(step.spec, []).append(step.op)
     variants = [_Variant(ops[0], spec) for default, ops in layers.items() for spec in _specs(default, limit)]
     base = digest(
@@ -101,7 +104,7 @@ def tune(
         [target.name, *target.cflags, *target.optimization, compiler_version()],
     )
     keys = {v.spec: digest(base, repr(v.spec)) for v in variants}
-    known: dict[ConvSpec, int] = {}
+    known: dict[Tunable, int] = {}
     for v in variants:
         record = store.get(keys[v.spec])
         if isinstance(record, dict) and isinstance(record.get("instructions"), int):
@@ -131,10 +134,10 @@ def tune(
     return Tuning(schedules, len(missing), cached, before, after)
 
 
-def _specs(default: ConvSpec, limit: int) -> list[ConvSpec]:
+def _specs(default: Tunable, limit: int) -> list[Tunable]:
     """Return the default and its variants that need no more memory."""
     own = default.form.schedule
-    variants = [replace(default, tuned=s) for s in default.form.candidates() if s != own]
+    variants = [default.with_schedule(s) for s in default.form.candidates() if s != own]
     fitting = [
         v for v in variants if v.scratch_bytes <= default.scratch_bytes and v.weight_words <= default.weight_words
     ]

@@ -1,7 +1,7 @@
 """Convolution and dense layers: what a kernel instance is. Each instruction set computes it in its own form."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -102,6 +102,10 @@ class ConvSpec:
     run: int = 0
     tuned: Schedule | None = None
     lines: int = 0
+
+    def with_schedule(self, schedule: Schedule) -> "ConvSpec":
+        """Return the same with a schedule in place of the default."""
+        return replace(self, tuned=schedule)
 
     @property
     def pixels(self) -> int:

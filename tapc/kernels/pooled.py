@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.conv import ConvSpec
+from tapc.kernels.conv import ConvForm, ConvSpec
 from tapc.kernels.layout import Plane
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
 
 _POOL_RANGE = {"low": "pool_low", "high": "pool_high"}  # the convolution has its own
@@ -41,6 +42,15 @@ class PooledSpec:
     def kind(self) -> str:
         """Short name of the code shape."""
         return f"{self.conv.kind}_maxpool"
+
+    @property
+    def tuned(self) -> Schedule | None:
+        """The convolution's schedule in place of the default."""
+        return self.conv.tuned
+
+    def with_schedule(self, schedule: Schedule) -> "PooledSpec":
+        """Return the same with another schedule of the convolution."""
+        return replace(self, conv=self.conv.with_schedule(schedule))
 
     @property
     def x(self) -> Plane:
@@ -74,7 +84,7 @@ class PooledSpec:
         )
 
     @property
-    def form(self) -> Any:
+    def form(self) -> ConvForm:
         """How the instruction set computes the convolution."""
         return self.conv.form
 

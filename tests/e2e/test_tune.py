@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from graph_builder import pooled
 from kernels.programs import conv_op, lowered, program, tensor
 
+import tapc
 from tapc.cache import Store
 from tapc.kernels.conv import ConvSpec
 from tapc.lower import Lowered
@@ -52,3 +55,25 @@ def test_variants_never_need_more_memory(tmp_path: Path) -> None:
             tuned = replace(step.spec, tuned=schedule)
             assert tuned.scratch_bytes <= step.spec.scratch_bytes
             assert tuned.weight_words <= step.spec.weight_words
+
+
+def test_the_second_tuned_build_simulates_nothing_and_gives_the_same_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    onnx.save(pooled().onnx, tmp_path / "net.onnx")
+    options = tapc.Options(wbits=(4,), calibration=16, eval=2, tune=6)
+
+    def compiled(name: str) -> tapc.Report:
+        return tapc.compile(
+            tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
+        ).report
+
+    first = compiled("a")
+    monkeypatch.setattr("tapc.tune.simulate", lambda *a, **k: pytest.fail("a schedule was simulated"))
+    second = compiled("b")
+    assert first.exact
+    assert second.exact
+    assert first.schedules == second.schedules
+    assert second.provenance["tuning"].startswith("0 schedules measured")
+    assert (tmp_path / "a" / "firmware.elf").read_bytes() == (tmp_path / "b" / "firmware.elf").read_bytes()
