@@ -11,9 +11,6 @@ from tapc.errors import ToolError
 
 MCA = "llvm-mca"
 ITERATIONS = 100
-# Cycles to refill the pipeline after a taken branch that nothing predicts. Cortex-M4: 1 to 3 (TRM r0p1, table 3-1).
-# Cortex-M7 and M55 predict branches: none, which is right for loops and low for irregular code.
-TAKEN = {"cortex-m4": 2.0}
 _IT = re.compile(r"^it[te]{0,3}$")
 _CONDITION = re.compile(r"^([a-z0-9]+?)(eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)((?:\.[a-z0-9]+)*)$")
 _UNSUPPORTED = re.compile(r"note: instruction:\s*(.+)")
@@ -89,7 +86,7 @@ def block_cycles(core: str, blocks: Sequence[Block]) -> list[float]:
     Parameters
     ----------
     core : str
-        "cortex-m7", "cortex-m4", "cortex-m33" or "cortex-m55".
+        As llvm-mca names it, such as "cortex-m7".
     blocks : sequence of Block
 
     Raises
@@ -99,6 +96,5 @@ def block_cycles(core: str, blocks: Sequence[Block]) -> list[float]:
     """
     if not available():
         raise ToolError(f"{MCA} is missing, which estimates cycles: apt-get install llvm")
-    penalty = TAKEN.get(core, 0.0)
     once = _steady(core, blocks) if blocks else []
-    return [c * block.executions + penalty * block.taken for c, block in zip(once, blocks, strict=True)]
+    return [c * block.executions for c, block in zip(once, blocks, strict=True)]
