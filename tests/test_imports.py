@@ -14,12 +14,14 @@ RANKS = (
         "arithmetic",
         "board",
         "cache",
+        "cli_types",
         "data",
         "doctor",
         "network",
         "network_analysis",
         "options",
         "output",
+        "picture",
         "progress",
         "target",
     ),
@@ -34,6 +36,7 @@ RANKS = (
     ("profile",),
     ("cli_bench",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
