@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tapc.bench import LAYERS, bench_kernels
+from tapc.bench import LAYERS, _program, bench_kernels
 from tapc.bench.plot import plot_kernels
 from tapc.board import load_board
 from tapc.cli import main
 from tapc.errors import UsageError
+from tapc.lower.program import Conv
 from tapc.target import load_target
 
 SMALL = "conv 1x1, 16->32, 24x24"
@@ -62,6 +64,11 @@ def test_a_figure_does_not_depend_on_the_other_widths() -> None:
     assert alone == same
     assert together["schedule"] == alone["schedule"]
     assert together["instructions"] == pytest.approx(alone["instructions"], abs=10)
+    target = load_target("cortex-m4")
+    (one,), (_, other) = (_program(target, LAYERS[0], widths, 8, 0).ops for widths in ((4,), (8, 4)))
+    assert isinstance(one, Conv)
+    assert isinstance(other, Conv)
+    np.testing.assert_array_equal(one.weights, other.weights)
 
 
 def test_narrow_activations_have_no_peer() -> None:

@@ -16,7 +16,7 @@ needs_mca = pytest.mark.skipif(not mca.available(), reason="llvm-mca is not inst
 def test_it_blocks_become_plain_code_of_as_many_instructions(tmp_path: Path) -> None:
     text = "cmp r0, #0; ittee ne; addne r1, r2; vmovne.f32 s0, s1; moveq r3, r4; ldreq.w r5, [r6, #4]; muls r0, r1, r0"
     lines = mca._assembly(block(text, M7, tmp_path))
-    assert [line.split()[0] for line in lines] == ["cmp", "nop", "add", "vmov.f32", "mov", "ldr.w", "muls"]
+    assert [line.split()[0] for line in lines] == ["cmp", "nop", "add", "vmov.f32", "mov", "ldr", "muls"]
 
 
 def test_names_that_only_look_conditional_stay(tmp_path: Path) -> None:
@@ -57,15 +57,25 @@ def test_it_block_counts_every_instruction(tmp_path: Path) -> None:
 
 
 @needs_mca
+def test_write_back_and_negative_offsets_are_taken(tmp_path: Path) -> None:
+    """LLVM 14 refuses them with the width that objdump prints; a refused line would be left out, with success."""
+    text = "strb.w r1, [r2], #2; ldrsb.w r6, [r4], #1; ldr.w r4, [lr, #-8]; strh.w r9, [r2, #-2]; strb.w r6, [r5, #1]!"
+    lines = mca._assembly(block(text, M7, tmp_path))
+    done = mca._run(M7, lines)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@needs_mca
 def test_what_llvm_cannot_take_counts_a_cycle(tmp_path: Path) -> None:
-    """The other blocks of the same call keep their figures."""
-    good = block("adds r0, r0, r1; adds r0, r0, r1", M7, tmp_path, 10)
+    """The other blocks of the same call keep their figures, and its own instructions are still paired."""
+    good = block("add r0, r8, r9; add r1, r8, r9; add r2, r8, r9; add r3, r8, r9", M7, tmp_path, 10)
     (alone,) = mca.block_cycles(M7, [good])
     strange = replace(good.instructions[0], mnemonic="frobnicate")
-    bad = replace(good, instructions=(good.instructions[0], strange, good.instructions[1]))
+    bad = replace(good, instructions=(*good.instructions, strange))
     first, second, third = mca.block_cycles(M7, [good, bad, good])
     assert first == third == alone
-    assert second >= alone
+    assert alone < second < len(bad.instructions) * 10
 
 
 def test_missing_tool_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
