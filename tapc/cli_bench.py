@@ -1,18 +1,24 @@
 """Commands that measure: `tapc bench` and `tapc profile`."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tapc.cli_types import BitList
 from tapc.errors import UsageError
+from tapc.picture import check_picture
 from tapc.progress import Stages
+
+if TYPE_CHECKING:
+    from tapc.bench import KernelFigure
+    from tapc.profile import Profile
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 PLOT = click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG, PNG or PDF to write.")
@@ -32,14 +38,20 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
     @bench.command()
     @click.option("--board", required=True, help="Board name or board file; see `tapc boards`.")
-    @click.option("--weights", default="8,4,2", show_default=True, help="Weight bits.")
+    @click.option("--weights", type=BitList((2, 4, 8)), default="8,4,2", show_default=True, help="Weight bits.")
     @click.option("--activations", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Input bits.")
     @click.option("--layer", default=None, help="Only layers whose name contains this.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
     @PLOT
     @JSON
     def kernels(
-        board: str, weights: str, activations: str, layer: str | None, seed: int, plot: Path | None, as_json: bool
+        board: str,
+        weights: tuple[int, ...],
+        activations: str,
+        layer: str | None,
+        seed: int,
+        plot: Path | None,
+        as_json: bool,
     ) -> None:
         """Instructions per MAC of whole kernel calls, beside published kernels.
 
@@ -52,16 +64,15 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         from tapc.board import load_board
         from tapc.target import load_target
 
-        bits = [part.strip() for part in weights.split(",")]
-        if not bits or any(b not in ("2", "4", "8") for b in bits):
-            raise UsageError(f"--weights {weights!r}: give some of 8, 4, 2, separated by commas")
+        if plot is not None:
+            check_picture(plot)
         chosen = [item for item in LAYERS if layer is None or layer in item.name]
         if not chosen:
             raise UsageError(f"--layer {layer!r} is in no name; layers: {'; '.join(item.name for item in LAYERS)}")
         silicon = load_board(board)
         with live(Console(stderr=True)).stage("measure kernels") as advance:
             figures = bench_kernels(
-                silicon, load_target(silicon.core), layers=chosen, w_bits=[int(b) for b in bits],
+                silicon, load_target(silicon.core), layers=chosen, w_bits=sorted(weights, reverse=True),
                 a_bits=int(activations), seed=seed, advance=advance,
             )  # fmt: skip
         if plot is not None:
@@ -89,30 +100,30 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         """
         from tapc.profile import plot_profile, profile
 
+        if plot is not None:
+            check_picture(plot)
         result = profile(build, blocks=blocks, stages=live(Console(stderr=True)))
         if plot is not None:
             plot_profile(result, plot)
         if as_json:
-            click.echo(json.dumps(asdict(result), indent=1))
+            layers = [asdict(layer) | {"macs_per_cycle": layer.macs_per_cycle} for layer in result.layers]
+            click.echo(json.dumps(asdict(result) | {"layers": layers}, indent=1))
             return
         _print_profile(result)
 
 
-def _kernel_rows(figures: Any) -> list[dict[str, Any]]:
-    from tapc.bench import LAYERS
-
-    peers = {layer.name: layer.peers for layer in LAYERS}
-    rows = []
-    for f in figures:
-        peer = peers[f.layer].get(f.w_bits)
-        best = None if peer is None else {"name": peer[0], "instructions_per_operation": peer[1]}
-        per_cycle = None if f.cycles is None else f.cycles / f.operations
-        figures_per = {"instructions_per_operation": f.per_operation, "cycles_estimated_per_operation": per_cycle}
-        rows.append(asdict(f) | figures_per | {"peer": best})
-    return rows
+def _kernel_rows(figures: Sequence["KernelFigure"]) -> list[dict[str, Any]]:
+    return [
+        asdict(f)
+        | {
+            "instructions_per_operation": f.per_operation,
+            "cycles_estimated_per_operation": None if f.cycles is None else f.cycles / f.operations,
+        }
+        for f in figures
+    ]
 
 
-def _print_kernels(figures: Any, core: str) -> None:
+def _print_kernels(figures: Sequence["KernelFigure"], core: str) -> None:
     from tapc.bench import SOURCE
 
     table = Table(title=f"{core}: instructions per MAC (per element of an addition), whole call", title_justify="left")
@@ -129,19 +140,24 @@ def _print_kernels(figures: Any, core: str) -> None:
             f"{row['instructions_per_operation']:.2f}",
             "-" if cycles is None else f"{cycles:.2f}",
             f"{row['code_bytes']:,}",
-            "-" if peer is None else f"{peer['instructions_per_operation']:.2f} {peer['name']}",
+            "-" if peer is None else f"{peer['per_operation']:.2f} {peer['name']}",
         )
         previous = row["layer"]
     console = Console()
     console.print(table)
-    console.print(
-        "instr: exact, QEMU. cycles: cycles-estimated, llvm-mca or the ISA manual's table, constants read once from "
-        f"flash. {SOURCE}.",
-        highlight=False,
-    )
+    peers = f" {SOURCE}." if any(f.peer is not None for f in figures) else ""
+    console.print(f"instr: exact, QEMU. cycles: {_cycles_note(core)}.{peers}", highlight=False)
 
 
-def _print_profile(p: Any) -> None:
+def _cycles_note(core: str) -> str:
+    from tapc.cycles import available, source
+
+    if not available(core):
+        return "none without llvm-mca (apt-get install llvm)"
+    return f"cycles-estimated, {source(core)}, constants read once from flash"
+
+
+def _print_profile(p: "Profile") -> None:
     table = Table(title=f"{p.model} on {p.board} ({p.core}), one inference", title_justify="left")
     table.add_column("layer", overflow="fold")
     for name in ("MACs", "instructions", "cycles", "MAC/cycle", "share"):
@@ -158,12 +174,7 @@ def _print_profile(p: Any) -> None:
     row("total", p.macs, p.instructions, p.cycles, 1.0)
     console = Console()
     console.print(table)
-    note = (
-        "instructions: exact, QEMU. cycles: cycles-estimated"
-        if p.cycles is not None
-        else ("cycles: none without llvm-mca (apt-get install llvm)")
-    )
-    console.print(note, highlight=False)
+    console.print(f"instructions: exact, QEMU, input of zeros. cycles: {_cycles_note(p.core)}.", highlight=False)
     for block in p.hottest:
         console.print(
             f"\n{block.function}: {block.executions:,} x {len(block.instructions)} instructions", markup=False

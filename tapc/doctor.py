@@ -2,6 +2,7 @@
 
 import importlib.util
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _TOOLS = (
     ("arm-none-eabi-gcc", "builds firmware", True, f"{_APT} gcc-arm-none-eabi libnewlib-arm-none-eabi"),
     ("qemu-system-arm", "runs and proves firmware", True, f"{_APT} qemu-system-arm"),
     ("cc", "builds the instruction counter for QEMU, once", True, f"{_APT} gcc libc6-dev"),
+    ("llvm-mca", "estimates cycles of Cortex-M7 and M55; M4 and M0+ have tables", False, f"{_APT} llvm"),
     ("clang", "checks that the C library builds with a second compiler", False, f"{_APT} clang"),
     ("cmake", "builds the C library folder as a project", False, f"{_APT} cmake"),
 )
@@ -59,7 +61,9 @@ def _tool_version(name: str) -> str | None:
         result = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return (result.stdout or result.stderr).splitlines()[0].strip() if (result.stdout or result.stderr) else "present"
+    lines = (result.stdout or result.stderr).splitlines()
+    # Some LLVM tools print their project's address first.
+    return next((line.strip() for line in lines if re.search(r"\d", line)), lines[0].strip() if lines else "present")
 
 
 def _package_version(name: str) -> str | None:

@@ -11,6 +11,7 @@ from tapc.cycles.blocks import Block, disassemble, executed_blocks
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs
 from tapc.lower.library import function_names
+from tapc.picture import save_picture, start_drawing
 from tapc.progress import Stages
 from tapc.rerun import open_build
 from tapc.target import load_target
@@ -18,14 +19,16 @@ from tapc.target import load_target
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One step of the network.
+    """One kernel call of the network.
 
     Attributes
     ----------
     name, function : str
+        Of the layer, and its kernel's C function.
     macs : int
+        That run, padding included.
     instructions : int
-        Exact.
+        Exact, for an input of zeros.
     cycles : float or None
         Estimated, constants read once from flash included; None where no model is at hand.
     share : float
@@ -55,10 +58,10 @@ class Profile:
     layers : tuple of LayerProfile
     hottest : tuple of Block
         Blocks of the whole run that executed most instructions, hottest first.
-    macs : int
-        Nominal ones of the network.
-    instructions : int
+    macs, instructions : int
+        Sums over the layers.
     cycles : float or None
+        The same; None where no model is at hand.
     """
 
     model: str
@@ -86,6 +89,8 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
     ------
     DataError
         The folder holds no finished build.
+    ToolError
+        QEMU or objdump is missing.
     """
     stages = stages or Stages()
     build = open_build(folder)
@@ -96,9 +101,11 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
     with stages.stage("simulate") as advance:
         inputs = device_inputs(network, np.zeros((1, *x.shape), np.int64))
         run = QemuRunner().run(folder / "twin.elf", target, inputs, progress=advance)
-    with stages.stage("estimate cycles"):
-        found = executed_blocks(disassemble(folder / "twin.elf"), run.blocks)
-        model = cycles.estimate(folder / "twin.elf", run.blocks, target.name) if cycles.available(target.name) else None
+    model = None
+    if cycles.available(target.name):
+        with stages.stage("estimate cycles"):
+            model = cycles.estimate(folder / "twin.elf", run.blocks, target.name)
+    found = executed_blocks(disassemble(folder / "twin.elf"), run.blocks) if model is None else model.blocks
     functions = function_names(network.steps)
     counts = run.instructions_per_step
     estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network.steps, counts, board)
@@ -106,25 +113,19 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
         (step.op.name, functions[step.spec], network.program.macs(step.op), count, own)
         for step, count, own in zip(network.steps, counts, estimated, strict=True)
     ]
-    total = sum(row[3] if row[4] is None else row[4] for row in rows)
-    layers = tuple(LayerProfile(*row, share=(row[3] if row[4] is None else row[4]) / total) for row in rows)
+    weights = [count if own is None else own for *_, count, own in rows]
+    total = sum(weights)
+    layers = tuple(LayerProfile(*row, share=weight / total) for row, weight in zip(rows, weights, strict=True))
     every = None if model is None else sum(layer.cycles or 0.0 for layer in layers)
     kernels = set(functions.values())
     hottest = sorted((b for b in found if b.function in kernels), key=lambda b: -b.total)[:blocks]
-    return Profile(
-        build.name, build.board, target.name, layers, tuple(hottest), int(build.report["macs"]), run.instructions, every
-    )
+    macs = sum(layer.macs for layer in layers)
+    return Profile(build.name, build.board, target.name, layers, tuple(hottest), macs, run.instructions, every)
 
 
 def plot_profile(p: Profile, path: Path) -> None:
     """Draw cycles (or instructions) per layer as SVG, PNG or PDF; written beside its place and renamed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "tapc"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(10, 4), constrained_layout=True)
+    figure, axes = start_drawing().subplots(figsize=(10, 4), constrained_layout=True)
     places = range(len(p.layers))
     axes.bar([i - 0.2 for i in places], [layer.instructions / 1e6 for layer in p.layers], 0.4, label="instructions",
              color="#30638e")  # fmt: skip
@@ -136,8 +137,4 @@ def plot_profile(p: Profile, path: Path) -> None:
     axes.set_title(f"{p.model} on {p.board} ({p.core}), one inference")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    part = path.with_name(f".{path.name}.part")
-    metadata = {"Date": None} if path.suffix == ".svg" else {}
-    figure.savefig(part, format=path.suffix.lstrip(".") or "png", metadata=metadata)
-    pyplot.close(figure)
-    part.replace(path)
+    save_picture(figure, path)

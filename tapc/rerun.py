@@ -12,11 +12,12 @@ from tapc.board import load_board
 from tapc.data import Samples, load_samples
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
-from tapc.errors import DataError, MismatchError, OutputError, UsageError
+from tapc.errors import DataError, MismatchError
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.output import MARKER
+from tapc.picture import check_picture
 from tapc.progress import Stages
 from tapc.target import load_target
 
@@ -175,11 +176,7 @@ def draw(folder: Path, output: Path) -> Path:
     """
     from tapc.report.plot import plot_build
 
-    if output.suffix not in (".svg", ".png", ".pdf"):
-        raise UsageError(f"cannot draw {output}: name a .svg, .png or .pdf file")
     build = open_build(folder)
-    try:
-        plot_build(build.report, build.lowered(), output)
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
+    check_picture(output)
+    plot_build(build.report, build.lowered(), output)
     return output

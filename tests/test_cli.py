@@ -181,7 +181,8 @@ def test_tables_and_json(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [
-    "compile", "run", "show", "boards", "boards show", "models", "proxies", "doctor",
+    "compile", "run", "show", "bench", "bench kernels", "profile", "boards", "boards show", "models", "proxies",
+    "doctor",
 ])  # fmt: skip
 def test_every_help_has_an_example(command: str) -> None:
     output = tapc(*command.split(), "--help").output

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tapc import cycles
-from tapc.bench.layers import LAYERS, SOURCE, Layer
+from tapc.bench.layers import LAYERS, SOURCE, Layer, Peer
 from tapc.board import Board
 from tapc.device import DeviceRun
 from tapc.kernels.conv import ConvSpec
@@ -20,7 +20,7 @@ from tapc.measure import simulate
 from tapc.progress import Advance
 from tapc.target import Target
 
-__all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "bench_kernels"]
+__all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "Peer", "bench_kernels"]
 
 # Not round decimals: those make exact ties in additions, for which a slower kernel is needed.
 _SCALES = {"x": 0.051377, "r": 0.043219, "y": 0.07131}
@@ -43,6 +43,8 @@ class KernelFigure:
     code_bytes : int
     schedule : str
         Rows x pixels x words of a convolution.
+    peer : Peer or None
+        The best published kernel for the same layer and bits on such a core.
     """
 
     layer: str
@@ -53,6 +55,7 @@ class KernelFigure:
     cycles: float | None
     code_bytes: int
     schedule: str
+    peer: Peer | None
 
     @property
     def per_operation(self) -> float:
@@ -101,8 +104,6 @@ def bench_kernels(
 
 
 def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int, seed: int) -> Program:
-    rng = np.random.default_rng(seed)
-
     def tensor(name: str, kind: str, channels: int, bits: int) -> Tensor:
         zero = 0 if bits == 4 else -4
         return Tensor(name, (layer.height, layer.width, channels), bits, _SCALES[kind], zero)
@@ -117,7 +118,8 @@ def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int,
         tensors[y.name] = y
         half = 1 << (bits - 1)
         shape = (layer.outputs, layer.kernel, layer.kernel, layer.inputs // layer.groups)
-        weights = rng.integers(-half, half, shape).astype(np.int8)
+        # Each width has a generator: a figure must not depend on which others are measured.
+        weights = np.random.default_rng((seed, bits)).integers(-half, half, shape).astype(np.int8)
         bias, ratios = np.zeros(layer.outputs, np.int32), np.full(layer.outputs, 1e-3, np.float32)
         pads = (layer.kernel // 2,) * 4
         ops.append(Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127))
@@ -144,8 +146,9 @@ def _measure(
         if isinstance(step.spec, ConvSpec):
             s = step.spec.form.schedule
             schedule = f"{s.rows}x{s.pixels}x{s.unroll}"
+        bits = bits if layer.kind == "conv" else 8
         figures.append(
-            KernelFigure(layer.name, bits if layer.kind == "conv" else 8, a_bits, layer.operations, count, own,
-                         done.symbols[names[step.spec]], schedule)
+            KernelFigure(layer.name, bits, a_bits, layer.operations, count, own, done.symbols[names[step.spec]],
+                         schedule, layer.peer(target.name, bits, a_bits))
         )  # fmt: skip
     return figures

@@ -4,6 +4,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Peer:
+    """A published kernel's cost of a layer.
+
+    Attributes
+    ----------
+    name : str
+    per_operation : float
+        Instructions per MAC, or per element of an addition.
+    """
+
+    name: str
+    per_operation: float
+
+
+@dataclass(frozen=True)
 class Layer:
     """A benchmark layer.
 
@@ -30,6 +45,11 @@ class Layer:
     kind: str
     peers: dict[int, tuple[str, float]]
 
+    def peer(self, core: str, w_bits: int, a_bits: int) -> Peer | None:
+        """Return the best published kernel for these bits on cores that execute the same instructions."""
+        best = self.peers.get(w_bits)
+        return Peer(*best) if best is not None and a_bits == 8 and core in PEER_CORES else None
+
     @property
     def operations(self) -> int:
         """Multiply-accumulates, or elements of an addition."""
@@ -44,6 +64,8 @@ SOURCE = (
     "whole calls: "
     "CMSIS-NN of July 2026, TinyEngine of November 2024 (best of its variants), CMix-NN of March 2020"
 )
+
+PEER_CORES = ("cortex-m4", "cortex-m7")
 
 _CMSIS, _TINY, _CMIX = "CMSIS-NN", "TinyEngine", "CMix-NN"
 

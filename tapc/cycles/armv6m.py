@@ -1,25 +1,16 @@
 """Cycles of Armv6-M instructions on a Cortex-M0+ with zero wait states.
 
-Source: Arm, Cortex-M0+ Technical Reference Manual r0p1, table 3-1 "Cortex-M0+ instruction summary". MULS takes one
-cycle where the implementation chose the fast multiplier, as the RP2040 did.
+Source: Arm, Cortex-M0+ Technical Reference Manual r0p1 (DDI 0484C), table 3-1 "Cortex-M0+ instruction summary". Loads
+and stores are to memory, not to the single-cycle I/O port. MULS takes one cycle where the implementation chose the fast
+multiplier, as the RP2040 did.
 """
 
 import re
 
-from tapc.cycles.blocks import Block, Instruction
+from tapc.cycles.blocks import Block, Instruction, registers
 
 _LOADS = re.compile(r"^(ldr|str)(b|h|sb|sh)?(\.[nw])?$")
 _MULTIPLE = re.compile(r"^(ldm|stm)(ia|db|fd)?(\.[nw])?$")
-
-
-def _registers(operands: str) -> int:
-    """Count a register list."""
-    listed = operands[operands.index("{") + 1 : operands.index("}")]
-    count = 0
-    for part in listed.split(","):
-        ends = [int(r) for r in re.findall(r"r(\d+)", part)]
-        count += ends[1] - ends[0] + 1 if len(ends) == 2 else 1
-    return count
 
 
 def cycles(instruction: Instruction) -> int:
@@ -29,12 +20,12 @@ def cycles(instruction: Instruction) -> int:
     if _LOADS.match(name):
         return 2
     if _MULTIPLE.match(name):
-        return 1 + _registers(operands)
+        return 1 + registers(operands)
     if base in ("push", "pop"):
-        return 1 + _registers(operands) + (2 if "pc" in operands else 0)
-    if base in ("bl",):
+        return 1 + registers(operands) + (2 if "pc" in operands else 0)
+    if base == "bl":
         return 3
-    if base in ("bx", "blx") or (base in ("mov", "add") and operands.startswith("pc,")):
+    if base in ("bx", "blx", "wfe", "wfi") or (base in ("mov", "add") and operands.startswith("pc,")):
         return 2
     if base in ("mrs", "msr", "dmb", "dsb", "isb"):
         return 3

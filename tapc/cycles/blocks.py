@@ -16,6 +16,8 @@ _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*?)\s*$")
 _BRANCH = re.compile(
     r"^(b|bl|blx|bx|cbz|cbnz|le|wls|dls|tbb|tbh|b(eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al))(\.[nw])?$"
 )
+_ALWAYS = re.compile(r"^(b|bal|bl|blx|bx|tbb|tbh)(\.[nw])?$")
+_WRITES_PC = re.compile(r"^((pop|ldm\w*)(\.w)?\s.*\bpc\b.*\}|(ldr(\.w)?|mov|add)\s+pc,)")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Instruction:
     address: int
     mnemonic: str
     operands: str
+
+    @property
+    def jumps(self) -> bool:
+        """Whether it always goes elsewhere than to the next instruction: branches, calls, returns."""
+        return bool(_ALWAYS.match(self.mnemonic) or _WRITES_PC.match(f"{self.mnemonic} {self.operands}"))
 
     @property
     def target(self) -> int | None:
@@ -52,7 +59,8 @@ class Block:
     instructions : tuple of Instruction
     executions : int
     taken : int
-        How often the block ended with a jump rather than by falling through.
+        How often the block ended with a jump (branch, call or return) rather than by falling through. A conditional
+        branch before an instruction that others jump to as well may have been taken more often.
     """
 
     function: str
@@ -69,6 +77,16 @@ class Block:
 def is_branch(mnemonic: str) -> bool:
     """Whether a mnemonic may change the flow directly."""
     return _BRANCH.match(mnemonic) is not None
+
+
+def registers(operands: str) -> int:
+    """Count the registers of a list in braces, as of LDM, PUSH or VPUSH; double ones count once."""
+    listed = operands[operands.index("{") + 1 : operands.index("}")]
+    count = 0
+    for part in listed.split(","):
+        ends = [int(number) for number in re.findall(r"[rsd](\d+)", part)]
+        count += ends[1] - ends[0] + 1 if len(ends) == 2 else 1
+    return count
 
 
 def disassemble(elf: Path) -> dict[str, list[Instruction]]:
@@ -116,13 +134,11 @@ def executed_blocks(functions: dict[str, list[Instruction]], counts: NDArray[np.
     order = sorted((i for body in functions.values() for i in body), key=lambda i: i.address)
     place = {instruction.address: n for n, instruction in enumerate(order)}
     runs = np.zeros(len(order) + 1, np.int64)
-    starts = np.zeros(len(order) + 1, np.int64)
     for address, length, executions in counts.tolist():
         first = place.get(int(address) & ~1)
         if first is not None:
             runs[first] += int(executions)
             runs[min(first + int(length), len(order))] -= int(executions)
-            starts[first] += int(executions)
     executed = np.cumsum(runs)
     targets = {i.target for i in order}
     blocks = []
@@ -131,12 +147,13 @@ def executed_blocks(functions: dict[str, list[Instruction]], counts: NDArray[np.
         for n, instruction in enumerate(body):
             count = int(executed[place[instruction.address]])
             after = body[n + 1] if n + 1 < len(body) else None
-            ends = after is None or is_branch(instruction.mnemonic) or after.address in targets
+            branches = instruction.jumps or is_branch(instruction.mnemonic)
+            ends = after is None or branches or after.address in targets
             following = 0 if after is None else int(executed[place[after.address]])
             if ends or following != count:
                 if count:
-                    through = min(following, count) if after is not None else 0
-                    taken = count - through if is_branch(instruction.mnemonic) else 0
+                    through = 0 if instruction.jumps else min(following, count)
+                    taken = count - through if branches else 0
                     blocks.append(Block(name, tuple(body[begin : n + 1]), count, taken))
                 begin = n + 1
     return blocks

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.cycles import armv6m, mca
+from tapc.cycles import armv6m, cortex_m4, mca
 from tapc.cycles.blocks import Block, disassemble, executed_blocks
 
+TABLES = {"cortex-m0plus": armv6m.block_cycles, "cortex-m4": cortex_m4.block_cycles}
 RARE = 1e-4  # blocks with a smaller share of the instructions count one cycle an instruction
 
 
@@ -37,7 +38,12 @@ class Estimate:
 
 def available(core: str) -> bool:
     """Whether cycles of a core can be estimated on this machine."""
-    return core == "cortex-m0plus" or mca.available()
+    return core in TABLES or mca.available()
+
+
+def source(core: str) -> str:
+    """Return where a core's cycles come from, for a report."""
+    return "the core manual's table" if core in TABLES else f"llvm-mca's model of {core}"
 
 
 def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
@@ -54,11 +60,11 @@ def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
     Raises
     ------
     ToolError
-        objdump or, for other cores than Cortex-M0+, llvm-mca is missing.
+        objdump or, for a core without a table, llvm-mca is missing.
     """
     blocks = executed_blocks(disassemble(elf), counts)
-    if core == "cortex-m0plus":
-        return Estimate(core, tuple(blocks), tuple(armv6m.block_cycles(block) for block in blocks))
+    if core in TABLES:
+        return Estimate(core, tuple(blocks), tuple(TABLES[core](block) for block in blocks))
     threshold = RARE * sum(block.total for block in blocks)
     hot = [block for block in blocks if block.total >= threshold]
     known = dict(zip(map(id, hot), mca.block_cycles(core, hot), strict=True))

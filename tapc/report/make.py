@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc import cycles
 from tapc.allocate import Allocation
 from tapc.board import Board
 from tapc.cost.model import CostModel
@@ -101,7 +102,6 @@ _PROVENANCE = {
 }
 _PROVENANCE_MEASURED = {
     "instructions": "instructions(qemu): exact, first sample",
-    "cycles": "cycles-estimated: block counts x a pipeline model, constants read once from flash",
     "stack": "measured(qemu): high-water mark of a filled stack, start-up and main included",
     "device": "outputs of the firmware in QEMU",
     "onnx": "model.onnx in onnxruntime on the same samples",
@@ -156,6 +156,12 @@ def make_report(c: Compilation) -> Report:
 def provenance(c: Compilation) -> dict[str, str]:
     """Say where the figures come from."""
     origins = {"predicted": c.cost.provenance} | _PROVENANCE | (_PROVENANCE_MEASURED if c.measured else {})
+    if c.measured is not None:
+        origins["cycles"] = (
+            "none without llvm-mca (apt-get install llvm)"
+            if c.measured.cycles is None
+            else f"cycles-estimated: block counts x {cycles.source(c.board.core)}, constants read once from flash"
+        )
     if (t := c.tuning) is not None:
         origins["tuning"] = (
             f"{t.measured} schedules measured, {t.cached} from the cache; "

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tapc.lower import Lowered
+from tapc.picture import save_picture, start_drawing
 
 _COLOURS = {2: "#d1495b", 4: "#edae49", 8: "#30638e", None: "#9aa5b1"}
 _FAMILY = {"scratch": "#d9dee3"}
@@ -21,25 +22,16 @@ def plot_build(report: dict[str, Any], network: Lowered, path: Path) -> None:
     path : Path
         Output file; written beside its place and renamed.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "tapc"
-    from matplotlib import pyplot
-
-    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(10, 7), height_ratios=(2, 3), constrained_layout=True)
+    figure, (upper, lower) = start_drawing().subplots(
+        2, 1, figsize=(10, 7), height_ratios=(2, 3), constrained_layout=True
+    )
     _costs(upper, report)
     _arena(lower, network)
     figure.suptitle(
         f"{report['model']} on {report['board']}: {report['average_weight_bits']:.2f} weight bits on average, "
         f"{report['memory']['flash']['measured']:,} B flash, {report['memory']['arena']['measured']:,} B arena"
     )
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(
-        part, format=path.suffix.lstrip(".") or "png", metadata={"Date": None} if path.suffix == ".svg" else {}
-    )
-    pyplot.close(figure)
-    part.replace(path)
+    save_picture(figure, path)
 
 
 def _costs(axes: Any, report: dict[str, Any]) -> None:

@@ -1,0 +1,39 @@
+"""Types of command-line options."""
+
+import re
+from typing import Any
+
+import click
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes: 123, 64K, 2M."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes; K is 1024, M is 1024 K."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KM])(?:i?B)?|B)?", str(value), re.IGNORECASE)
+        if not match:
+            self.fail(f"{value!r} is no number of bytes; write 65536, 64K or 2M", param, ctx)
+        return int(float(match.group(1)) * {"": 1, "K": 1 << 10, "M": 1 << 20}[(match.group(2) or "").upper()])
+
+
+class BitList(click.ParamType[tuple[int, ...]]):
+    """Bit widths separated by commas."""
+
+    name = "bits"
+
+    def __init__(self, allowed: tuple[int, ...]) -> None:
+        self.allowed = allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return sorted distinct widths."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdigit() and int(part) in self.allowed for part in parts):
+            self.fail(f"{value!r}: give some of {', '.join(map(str, self.allowed))}", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
