@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from tapc.cli_bench import register
-from tapc.cli_types import BitList, Bytes
+from tapc.cli_types import BitList, Bytes, PositiveNumber
 from tapc.errors import DataError, TapcError, UsageError
 from tapc.progress import Advance, Stages
 
@@ -66,7 +66,7 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) ->
         # Names stay whole so that they can be copied; prose gives way.
         table.add_column(name, overflow="fold", no_wrap=name in ("name", "tool", "layer", "region"))
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
     Console().print(table)
 
 
@@ -96,7 +96,7 @@ def main() -> None:
 )
 @click.option("--weights", type=click.Path(path_type=Path), default=None, help="State dict for a torch model.")
 @click.option("--input-shape", default=None, metavar="1,3,32,32", help="For torch models that do not say.")
-@click.option("--pixel-scale", type=float, default=None, help="Factor from raw data values to network inputs.")
+@click.option("--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL.")
 @click.option(
     "--wbits",
@@ -146,7 +146,7 @@ def main() -> None:
     metavar="N",
     help="Measure up to N schedules of each kernel in the simulator and keep the fastest.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured.")
 @JSON
 def compile_command(
@@ -196,9 +196,9 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
 
 @main.command()
 @click.argument("build", type=click.Path(path_type=Path))
-@click.option("--data", default=None, help="Samples; random input codes by default.")
+@click.option("--data", default=None, help="Samples; random input codes by default, or by `random`.")
 @click.option("--samples", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--layers", is_flag=True, help="Compare every layer of every sample, not only of the first four.")
 @JSON
 def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, as_json: bool) -> None:

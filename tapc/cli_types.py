@@ -1,5 +1,6 @@
 """Types of command-line options."""
 
+import math
 import re
 from typing import Any
 
@@ -37,3 +38,19 @@ class BitList(click.ParamType[tuple[int, ...]]):
         if not all(part.isdigit() and int(part) in self.allowed for part in parts):
             self.fail(f"{value!r}: give some of {', '.join(map(str, self.allowed))}", param, ctx)
         return tuple(sorted({int(part) for part in parts}))
+
+
+class PositiveNumber(click.ParamType[float]):
+    """A finite number above zero."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            self.fail(f"{value!r} is no number above zero; write 1, 0.00392 or 1e-3", param, ctx)
+        return number

@@ -79,6 +79,15 @@ def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0
     return Samples(x, None, f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data")
 
 
+def overlap(calibration: Samples, test: Samples) -> tuple[str, ...]:
+    """Return a warning where samples for calibration are test samples, too."""
+    known = {sample.tobytes() for sample in calibration.x}
+    both = sum(sample.tobytes() in known for sample in test.x)
+    if not both:
+        return ()
+    return (f"{both} of {len(test.x)} test samples were also calibrated on: accuracy may look too good",)
+
+
 def load_samples(
     path: Path,
     shape: tuple[int, ...],

@@ -10,7 +10,7 @@ from tapc.allocate import Allocation, AllocationError
 from tapc.allocate.diagnose import revised
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.data import Samples, find_data, load_samples, random_samples
+from tapc.data import Samples, find_data, load_samples, overlap, random_samples
 from tapc.decide import Decision, decide
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
@@ -252,9 +252,10 @@ def load_data(model: FloatModel, data: str | Path | None, options: Options, pixe
         path = find_data(dataset) if dataset else None
         if path is None:
             what = f"data set {dataset!r} was not found" if dataset else "no data was given"
+            folder = ", or put its file into ./data or a folder of TAPC_DATA" if dataset else ""
             warnings = (
                 f"{what}: calibrated on random inputs, so accuracy is unknown and probably poor; "
-                "give samples with --data PATH (folder, zip or npz) or set TAPC_DATA",
+                f"give samples with --data PATH (folder, zip or npz){folder}",
             )
     if path is None:
         high = 1.0 if scale == 1.0 else 255.0 * scale
@@ -284,7 +285,7 @@ def load_data(model: FloatModel, data: str | Path | None, options: Options, pixe
         source, model.input_shape, pixel_scale=scale, count=options.eval,
         split="all" if separate else "test", seed=options.seed,
     )  # fmt: skip
-    return Data(calibration, test, warnings)
+    return Data(calibration, test, (*warnings, *overlap(calibration, test)))
 
 
 def check_on(model: FloatModel, samples: Samples, seed: int) -> FloatModel:

@@ -13,7 +13,7 @@ from tapc.device.verify import device_inputs
 from tapc.lower.library import function_names
 from tapc.picture import save_picture, start_drawing
 from tapc.progress import Stages
-from tapc.rerun import open_build
+from tapc.rerun import open_build, part
 from tapc.target import load_target
 
 
@@ -100,12 +100,12 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
         x = network.program.tensors[network.program.input]
     with stages.stage("simulate") as advance:
         inputs = device_inputs(network, np.zeros((1, *x.shape), np.int64))
-        run = QemuRunner().run(folder / "twin.elf", target, inputs, progress=advance)
+        run = QemuRunner().run(part(folder, "twin.elf"), target, inputs, progress=advance)
     model = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):
-            model = cycles.estimate(folder / "twin.elf", run.blocks, target.name)
-    found = executed_blocks(disassemble(folder / "twin.elf"), run.blocks) if model is None else model.blocks
+            model = cycles.estimate(part(folder, "twin.elf"), run.blocks, target.name)
+    found = executed_blocks(disassemble(part(folder, "twin.elf")), run.blocks) if model is None else model.blocks
     functions = function_names(network.steps)
     counts = run.instructions_per_step
     estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network.steps, counts, board)

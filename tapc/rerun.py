@@ -89,6 +89,19 @@ def open_build(folder: Path) -> Build:
         raise DataError(f"{folder} holds no tapc build ({error}); make one with `tapc compile`") from error
 
 
+def part(folder: Path, name: str) -> Path:
+    """Return the path of a file of a build.
+
+    Raises
+    ------
+    DataError
+        The file is missing.
+    """
+    if not (folder / name).is_file():
+        raise DataError(f"{folder}: the build is damaged, {name} is missing; compile the network again")
+    return folder / name
+
+
 def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers: bool, stages: Stages) -> Rerun:
     """Run a build's twin again and prove it against the reference executor.
 
@@ -96,7 +109,7 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
     ----------
     folder : Path
     data : str or None
-        Samples; random input codes where None.
+        Samples; random input codes where None or "random".
     samples : int
     seed : int
     all_layers : bool
@@ -113,19 +126,21 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
         network = build.lowered()
         x = network.program.tensors[network.program.input]
         labels = None
-        if data is None:
+        if data in (None, "random"):
             generator = np.random.default_rng(seed)
             codes = generator.integers(x.low, x.high + 1, (samples, *x.shape)).astype(np.int64)
         else:
             shape = tuple(d.dim_value for d in build.model.graph.input[0].type.tensor_type.shape.dim)
             scale = float(str(build.report["pixel_scale"]))
-            loaded: Samples = load_samples(Path(data), shape, pixel_scale=scale, count=samples, split="test", seed=seed)
+            loaded: Samples = load_samples(
+                Path(str(data)), shape, pixel_scale=scale, count=samples, split="test", seed=seed
+            )
             codes, labels = input_codes(network.program, loaded.x), loaded.y
     with stages.stage("simulate") as advance:
         count = len(codes) if all_layers else min(4, len(codes))
         target = load_target(load_board(build.board).core)
         run = QemuRunner().run(
-            folder / "twin.elf", target, device_inputs(network, codes), layers=count, progress=advance
+            part(folder, "twin.elf"), target, device_inputs(network, codes), layers=count, progress=advance
         )
     with stages.stage("prove"):
         result = verify(network, run, codes)
@@ -150,7 +165,7 @@ def describe(folder: Path, stage: str) -> str:
     """Return a stage of a build as text: integer program, arena plan, kernel steps, or generated C."""
     build = open_build(folder)
     if stage == "c":
-        return (folder / "lib" / "kernels.c").read_text(encoding="utf-8")
+        return part(folder, "lib/kernels.c").read_text(encoding="utf-8", errors="replace")
     network = build.lowered()
     if stage == "integer":
         return str(network.program)

@@ -52,6 +52,22 @@ def test_unknown_board(net: Path) -> None:
     assert "nrf52840dk" in message
 
 
+@pytest.mark.parametrize(("option", "value"), [
+    ("--pixel-scale", "0"), ("--pixel-scale", "-1"), ("--pixel-scale", "nan"), ("--pixel-scale", "x"), ("--seed", "-1"),
+])  # fmt: skip
+def test_numbers_that_make_no_sense(option: str, value: str, net: Path) -> None:
+    message = fails(2, net, "--board", "pico", option, value)
+    assert option in message
+    assert value in message
+
+
+def test_doctor_prints_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapc.doctor import Check
+
+    monkeypatch.setattr("tapc.doctor.checks", lambda: (Check("x", "y", False, None, "pip install 'x[all]'"),))
+    assert "[all]" in tapc("doctor").output
+
+
 def test_unknown_model() -> None:
     assert "resnet8" in fails(2, "resnet9000", "--board", "stm32h7")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tapc.data import CALIBRATION_LIMIT, _choose, find_data, load_samples, random_samples
+from tapc.data import CALIBRATION_LIMIT, _choose, find_data, load_samples, overlap, random_samples
 from tapc.errors import DataError
 
 SHAPE = (1, 3, 8, 6)
@@ -208,3 +208,13 @@ def test_development_data(shared_data: Path) -> None:
     )
     assert jpeg.y is not None
     assert len(set(jpeg.y.tolist())) > 5
+
+
+def test_overlap_of_calibration_and_test() -> None:
+    from dataclasses import replace
+
+    calibration, test = random_samples(SHAPE, 8, 0), random_samples(SHAPE, 4, 1)
+    assert overlap(calibration, test) == ()
+    shared = replace(test, x=np.concatenate([test.x, calibration.x[2:5]]))
+    (text,) = overlap(calibration, shared)
+    assert text.startswith("3 of 7 ")

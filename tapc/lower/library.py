@@ -117,7 +117,7 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
     environment = _environment()
     files = {
         name: environment.get_template(f"{name}.j2").render(context)
-        for name in ("model.h", "model.c", "CMakeLists.txt", "main.c")
+        for name in ("model.h", "model.c", "CMakeLists.txt", "main.c", "README.md")
     }
     source = _kernels_source(list(kernels.values()))
     files |= {

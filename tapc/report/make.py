@@ -24,6 +24,7 @@ from tapc.lower.program import Conv, Op
 from tapc.network import Network
 from tapc.options import Options
 from tapc.quantize import top1
+from tapc.report.advice import advice
 from tapc.report.schema import Accuracy, AllocationReport, LayerReport, Memory, Quantity, Report
 from tapc.tune import Tuning
 
@@ -115,6 +116,7 @@ def make_report(c: Compilation) -> Report:
     bits, measured, allocation = c.allocation.bits.weights, c.measured, c.allocation
     parameters = sum(layer.parameters for layer in c.network.layers)
     average = sum(layer.parameters * bits[layer.name] for layer in c.network.layers) / max(parameters, 1)
+    measured_accuracy = accuracy(c)
     return Report(
         tapc=version("tapc"),
         model=c.model.name,
@@ -129,7 +131,7 @@ def make_report(c: Compilation) -> Report:
         exact_samples=0 if measured is None else measured.verification.samples,
         layers=layers,
         memory=memory(c),
-        accuracy=accuracy(c),
+        accuracy=measured_accuracy,
         allocation=AllocationReport(
             proxy=c.options.proxy,
             status=allocation.status,
@@ -148,7 +150,7 @@ def make_report(c: Compilation) -> Report:
         average_weight_bits=average,
         provenance=provenance(c),
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
-        warnings=c.warnings,
+        warnings=(*c.warnings, *advice(c.options, c.board, measured_accuracy)),
         seconds=dict(c.seconds),
     )
 

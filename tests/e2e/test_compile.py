@@ -222,6 +222,28 @@ def test_run_again_and_show(build: Path) -> None:
     assert "t_smlad" in describe(build, "c")
 
 
+def test_random_data_and_damaged_builds(build: Path, tmp_path: Path) -> None:
+    from tapc.errors import DataError
+
+    stages = tapc.progress.Stages()
+    chosen, default = (
+        rerun(build, data=data, samples=2, seed=5, all_layers=False, stages=stages) for data in ("random", None)
+    )
+    assert chosen == default
+    assert (build / "lib" / "README.md").read_text().startswith("# ")
+    broken = tmp_path / "broken"
+    shutil.copytree(build, broken)
+    (broken / "twin.elf").unlink()
+    (broken / "lib" / "kernels.c").unlink()
+    with pytest.raises(DataError, match=r"twin\.elf is missing; compile the network again"):
+        rerun(broken, data=None, samples=2, seed=0, all_layers=False, stages=stages)
+    with pytest.raises(DataError, match=r"lib/kernels\.c is missing"):
+        describe(broken, "c")
+    (broken / "report.json").write_text("{")
+    with pytest.raises(DataError, match="holds no tapc build"):
+        describe(broken, "integer")
+
+
 def test_a_wrong_weight_is_found_and_named(build: Path, tmp_path: Path) -> None:
     """Change one weight of the exported model: the unchanged firmware must no longer pass."""
     from tapc.errors import MismatchError
