@@ -43,7 +43,7 @@ tools:
 		cc:gcc,libc6-dev
 
 test-tools:
-	@sh tools/apt-install.sh clang:clang cmake:cmake llvm-mca:llvm
+	@sh tools/apt-install.sh clang:clang cmake:cmake llvm-mca-19:llvm-19
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -153,7 +153,7 @@ def _cycles_note(core: str) -> str:
     from tapc.cycles import available, source
 
     if not available(core):
-        return "none without llvm-mca (apt-get install llvm)"
+        return source(core)
     return f"cycles-estimated, {source(core)}, constants read once from flash"
 
 

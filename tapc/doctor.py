@@ -3,10 +3,11 @@
 import importlib.util
 import platform
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+
+from tapc.tool import newest
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ _TOOLS = (
     ("arm-none-eabi-gcc", "builds firmware", True, f"{_APT} gcc-arm-none-eabi libnewlib-arm-none-eabi"),
     ("qemu-system-arm", "runs and proves firmware", True, f"{_APT} qemu-system-arm"),
     ("cc", "builds the instruction counter for QEMU, once", True, f"{_APT} gcc libc6-dev"),
-    ("llvm-mca", "estimates cycles of Cortex-M7 and M55; M4 and M0+ have tables", False, f"{_APT} llvm"),
+    ("llvm-mca", "estimates cycles of Cortex-M7 and M55; M4 and M0+ have tables", False, f"{_APT} llvm-19"),
     ("clang", "checks that the C library builds with a second compiler", False, f"{_APT} clang"),
     ("cmake", "builds the C library folder as a project", False, f"{_APT} cmake"),
 )
@@ -54,7 +55,7 @@ _PACKAGES = (
 
 
 def _tool_version(name: str) -> str | None:
-    path = shutil.which(name)
+    path = newest(name)
     if path is None:
         return None
     try:

@@ -24,6 +24,7 @@ RANKS = (
         "picture",
         "progress",
         "target",
+        "tool",
     ),
     ("kernels", "zoo"),
     ("allocate", "frontend", "proxy"),

@@ -16,7 +16,9 @@ from tapc.cli import main
 from tapc.cycles import flash_stalls, mca
 from tapc.rerun import open_build
 
-needs_mca = pytest.mark.skipif(not mca.available(), reason="llvm-mca is not installed: apt-get install llvm")
+needs_mca = pytest.mark.skipif(
+    not mca.available("cortex-m7"), reason="llvm-mca is not installed: apt-get install llvm-19"
+)
 
 
 def profile(*arguments: object) -> Result:
@@ -34,8 +36,8 @@ def compiled(board: str, folder: Path, network: object = residual) -> Path:
 
 @pytest.fixture(scope="module", params=["nucleo-l4r5zi", "pico", "stm32h7"])
 def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if request.param == "stm32h7" and not mca.available():
-        pytest.skip("llvm-mca is not installed: apt-get install llvm")
+    if request.param == "stm32h7" and not mca.available("cortex-m7"):
+        pytest.skip("llvm-mca is not installed: apt-get install llvm-19")
     return compiled(request.param, tmp_path_factory.mktemp(request.param))
 
 
@@ -96,7 +98,9 @@ def test_table_and_picture(build: Path, tmp_path: Path) -> None:
     report = open_build(build).report
     assert f"{report['live_macs']:,}" in result.stdout
     assert "100.0%" in result.stdout
-    source = "llvm-mca's model of cortex-m7" if report["core"] == "cortex-m7" else "the core manual's table"
+    source = (
+        f"llvm-mca {mca.version()}'s model of cortex-m7" if report["core"] == "cortex-m7" else "the core manual's table"
+    )
     assert source in " ".join(result.stdout.split())
     assert source in report["provenance"]["cycles"]
     assert ElementTree.parse(tmp_path / "p.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
@@ -113,17 +117,17 @@ def test_without_llvm_mca_there_are_instructions_but_no_cycles(tmp_path: Path, n
     report = open_build(build).report
     assert report["cycles_estimated"] is None
     assert report["instructions"] > 0
-    assert "apt-get install llvm" in report["provenance"]["cycles"]
+    assert "apt-get install llvm-19" in report["provenance"]["cycles"]
     found = json.loads(profile(build, "--json").stdout)
     assert found["cycles"] is None
     assert [layer["cycles"] for layer in found["layers"]] == [None] * len(found["layers"])
     assert sum(layer["share"] for layer in found["layers"]) == pytest.approx(1)
-    assert "apt-get install llvm" in " ".join(profile(build, "--blocks", 0).stdout.split())
+    assert "apt-get install llvm-19" in " ".join(profile(build, "--blocks", 0).stdout.split())
     checks = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
     (check,) = (c for c in checks if c["name"] == "llvm-mca")
     assert check["version"] is None
     assert not check["needed"]
-    assert check["install"] == "apt-get install llvm"
+    assert check["install"] == "apt-get install llvm-19"
 
 
 @needs_mca

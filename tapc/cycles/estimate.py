@@ -38,12 +38,14 @@ class Estimate:
 
 def available(core: str) -> bool:
     """Whether cycles of a core can be estimated on this machine."""
-    return core in TABLES or mca.available()
+    return core in TABLES or mca.available(core)
 
 
 def source(core: str) -> str:
-    """Return where a core's cycles come from, for a report."""
-    return "the core manual's table" if core in TABLES else f"llvm-mca's model of {core}"
+    """Return where a core's cycles come from, or why there are none, for a report."""
+    if not available(core):
+        return mca.missing(core)
+    return "the core manual's table" if core in TABLES else f"llvm-mca {mca.version()}'s model of {core}"
 
 
 def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
@@ -60,7 +62,7 @@ def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
     Raises
     ------
     ToolError
-        objdump or, for a core without a table, llvm-mca is missing.
+        objdump or, for a core without a table, an llvm-mca with a model of it is missing.
     """
     blocks = executed_blocks(disassemble(elf), counts)
     if core in TABLES:

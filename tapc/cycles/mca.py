@@ -2,14 +2,16 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 
 from tapc.cycles.blocks import Block, Instruction, is_branch
 from tapc.errors import ToolError
+from tapc.tool import newest
 
 MCA = "llvm-mca"
+INSTALL = "apt-get install llvm-19"
+FIRST = {"cortex-m55": 16}  # core -> first version with a model of it, where that is not 14
 ITERATIONS = 100
 _IT = re.compile(r"^it[te]{0,3}$")
 _CONDITION = re.compile(r"^([a-z0-9]+?)(eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)((?:\.[a-z0-9]+)*)$")
@@ -17,9 +19,24 @@ _UNSUPPORTED = re.compile(r"note: instruction:\s*(.+)")
 _PARSE = re.compile(r"^(?:<stdin>|[^:\n]*):(\d+):\d+: error:", re.MULTILINE)
 
 
-def available() -> bool:
-    """Whether llvm-mca is installed."""
-    return shutil.which(MCA) is not None
+def version() -> int:
+    """Return the major version of the newest llvm-mca on PATH, 0 where there is none."""
+    name = newest(MCA)
+    if name is None:
+        return 0
+    text = subprocess.run([name, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"LLVM version (\d+)", text)
+    return int(found[1]) if found else 0
+
+
+def available(core: str) -> bool:
+    """Whether llvm-mca is installed in a version that has a model of the core."""
+    return version() >= FIRST.get(core, 14)
+
+
+def missing(core: str) -> str:
+    """Say what a core's cycles need, and what installs it."""
+    return f"none without {MCA} {FIRST.get(core, 14)} or newer ({INSTALL})"
 
 
 def _assembly(block: Block) -> list[str]:
@@ -46,9 +63,10 @@ def _line(i: Instruction, mnemonic: str) -> str:
 
 
 def _run(core: str, lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [MCA, "-mtriple=thumbv8.1m.main-none-eabihf", "-mattr=+vfp4,+fp-armv8d16sp,+dsp", f"-mcpu={core}",
-               "--json", f"-iterations={ITERATIONS}"]  # fmt: skip
-    return subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
+    features = "+mve.fp" if core == "cortex-m55" else "+vfp4,+fp-armv8d16sp,+dsp"
+    arguments = [newest(MCA) or MCA, "-mtriple=thumbv8.1m.main-none-eabihf", f"-mattr={features}", f"-mcpu={core}",
+                 "--json", f"-iterations={ITERATIONS}"]  # fmt: skip
+    return subprocess.run(arguments, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
 
 
 def _replaced(lines: list[str], stderr: str) -> list[str] | None:
@@ -96,7 +114,7 @@ def block_cycles(core: str, blocks: Sequence[Block]) -> list[float]:
     ToolError
         llvm-mca is missing.
     """
-    if not available():
-        raise ToolError(f"{MCA} is missing, which estimates cycles: apt-get install llvm")
+    if not available(core):
+        raise ToolError(f"cycles of {core} cannot be estimated: {missing(core)}")
     once = _steady(core, blocks) if blocks else []
     return [c * block.executions for c, block in zip(once, blocks, strict=True)]

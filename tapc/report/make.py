@@ -160,7 +160,7 @@ def provenance(c: Compilation) -> dict[str, str]:
     origins = {"predicted": c.cost.provenance} | _PROVENANCE | (_PROVENANCE_MEASURED if c.measured else {})
     if c.measured is not None:
         origins["cycles"] = (
-            "none without llvm-mca (apt-get install llvm)"
+            cycles.source(c.board.core)
             if c.measured.cycles is None
             else f"cycles-estimated: block counts x {cycles.source(c.board.core)}, constants read once from flash"
         )

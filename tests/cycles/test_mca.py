@@ -10,7 +10,9 @@ from tapc.cycles import available, mca
 from tapc.errors import ToolError
 
 M7 = "cortex-m7"
-needs_mca = pytest.mark.skipif(not mca.available(), reason="llvm-mca is not installed: apt-get install llvm")
+needs_mca = pytest.mark.skipif(
+    not mca.available("cortex-m7"), reason="llvm-mca is not installed: apt-get install llvm-19"
+)
 
 
 def test_it_blocks_become_plain_code_of_as_many_instructions(tmp_path: Path) -> None:
@@ -84,5 +86,5 @@ def test_missing_tool_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
     assert not available(M7)
     assert available("cortex-m0plus")
     assert available("cortex-m4")
-    with pytest.raises(ToolError, match="apt-get install llvm"):
+    with pytest.raises(ToolError, match="apt-get install llvm-19"):
         mca.block_cycles(M7, [snippet])
