@@ -180,4 +180,4 @@ def _print_profile(p: "Profile") -> None:
             f"\n{block.function}: {block.executions:,} x {len(block.instructions)} instructions", markup=False
         )
         for i in block.instructions:
-            console.print(f"  {i.address:8x}  {i.mnemonic:<10}{i.operands}", markup=False, highlight=False)
+            console.print(f"  {i.address:8x}  {i.mnemonic:<13} {i.operands}", markup=False, highlight=False)

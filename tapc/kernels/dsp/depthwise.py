@@ -59,10 +59,10 @@ def unpacked_weight(spec: "DepthwiseSpec", b: Body, index: Any) -> Any:
     """Return a weight of the linear packing as an expression."""
     bits, per_word = spec.w_bits, weights_per_word(spec.w_bits)
     T = b.T
+    if bits == 8:
+        return b.call("t_load8", b.call("t_at", b.address(b["w"], 0), index, dtype="handle"))
     word = b["w"][T.truncdiv(index, per_word)]
     shift = T.truncmod(index, per_word) * bits
-    if bits == 8:
-        return T.Cast("int32", T.Cast("int8", T.shift_right(word, shift)))
     return T.bitwise_and(T.shift_right(word, shift), (1 << bits) - 1) - (1 << (bits - 1))
 
 

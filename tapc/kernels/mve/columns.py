@@ -71,7 +71,7 @@ class Columns:
         """Bytes of the buffer."""
         return 0 if self.direct else self.pixels * self.chunks * CHUNK
 
-    def emit(self, b: Body, pixel: Any, slot: int, group: Any) -> None:
+    def emit(self, b: Body, pixel: Any, slot: Any, group: Any) -> None:
         """Write one pixel's field to its slot.
 
         Parameters
@@ -80,8 +80,7 @@ class Columns:
             With parameters x, col and pad.
         pixel : expression
             Output pixel.
-        slot : int
-        group : expression
+        slot, group : expression
         """
         T, window, x = b.T, self.window, self.x
         to = slot * self.chunks * CHUNK
@@ -107,7 +106,7 @@ class Columns:
         else:
             self._taps(b, origin, to, group)
 
-    def _taps(self, b: Body, origin: Any, slot: int, group: Any) -> None:
+    def _taps(self, b: Body, origin: Any, slot: Any, group: Any) -> None:
         """Write a field tap by tap; outside the image lies the zero point."""
         T, x, depth = b.T, self.x, self.depth
         with b.loop(self.window.height) as ky, b.loop(self.window.width) as kx:

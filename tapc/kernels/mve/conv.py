@@ -162,9 +162,11 @@ class _Emitter:
                 # The last tile of an image that it does not divide computes the last pixels again.
                 index = step * tile + j
                 b.store(self.pixel, j, b.T.min(index, spec.pixels - 1) if spec.pixels % tile and j else index)
-            for j in range(tile):
-                if not self.columns.direct:
-                    self.columns.emit(b, spec.output_pixel(b, self.pixel[j]), j, group)
+            if not self.columns.direct:
+                with b.loop(tile) as slot:
+                    index = step * tile + slot
+                    pixel = b.T.min(index, spec.pixels - 1) if spec.pixels % tile else index
+                    self.columns.emit(b, spec.output_pixel(b, b.bind(pixel)), slot, group)
             if self.columns.direct:
                 sources = [spec.output_pixel(b, self.pixel[j]) for j in range(tile)]
                 self.sources = [b.bind(b.address(b["x"], pixel * spec.x.row)) for pixel in sources]

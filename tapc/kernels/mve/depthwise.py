@@ -120,6 +120,10 @@ class _Emitter:
 
     def _each(self, size: int, length: int, emit: Callable[[Any], None]) -> None:
         """Visit vectors; the last one goes over some places again rather than beyond the end."""
+        if size < length < 2 * size:
+            with self.b.loop(2) as step:
+                emit(step * (length - size))
+            return
         if length >= size:
             with self.b.loop(length // size) as step:
                 emit(step * size)
