@@ -165,8 +165,9 @@ class _Emitter:
             if not self.columns.direct:
                 with b.loop(tile) as slot:
                     index = step * tile + slot
-                    pixel = b.T.min(index, spec.pixels - 1) if spec.pixels % tile else index
-                    self.columns.emit(b, spec.output_pixel(b, b.bind(pixel)), slot, group)
+                    at = b.array("at", 1)
+                    b.store(at, 0, b.T.min(index, spec.pixels - 1) if spec.pixels % tile else index)
+                    self.columns.emit(b, spec.output_pixel(b, at[0]), slot, group)
             if self.columns.direct:
                 sources = [spec.output_pixel(b, self.pixel[j]) for j in range(tile)]
                 self.sources = [b.bind(b.address(b["x"], pixel * spec.x.row)) for pixel in sources]
