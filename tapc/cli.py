@@ -119,7 +119,16 @@ def main() -> None:
     "--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions per inference."
 )
 @click.option("--bops", type=click.IntRange(min=1), default=None, help="Budget of MACs x weight x activation bits.")
-@click.option("--proxy", default="error", show_default=True, help="Layer sensitivity; see `tapc proxies`.")
+@click.option(
+    "--proxy", default="error", show_default=True, help="What scores the layers: a name of `tapc proxies`, or a file."
+)
+@click.option(
+    "--allocator",
+    type=click.Choice(["ilp", "proxy"]),
+    default="ilp",
+    show_default=True,
+    help="Who chooses weight bits: the integer program, or the proxy file's own allocate().",
+)
 @click.option(
     "--pin",
     type=click.Choice(["none", "first", "last", "both"]),

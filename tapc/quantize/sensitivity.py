@@ -9,8 +9,10 @@ from onnx import numpy_helper
 from tapc.network import Network
 from tapc.network_analysis import Graph
 from tapc.proxy import ProxyContext
+from tapc.proxy.columns import Table
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.runtime import Float, batched, evaluate, session
+from tapc.quantize.statistics import statistics
 from tapc.quantize.weights import quantize_weights
 
 PROXY_SAMPLES = 16
@@ -59,7 +61,10 @@ def proxy_context(
         difference = evaluate(changed, probe, optimized=True) - exact
         return float(np.square(difference).sum(dtype=np.float64)) / power
 
-    return ProxyContext(network, weights, activations, output_error, distortion, low_bits)
+    def table() -> Table:
+        return statistics(model, network, calibration, x, distortion)
+
+    return ProxyContext(network, weights, activations, output_error, distortion, low_bits, table)
 
 
 def _tensors(model: onnx.ModelProto, names: list[str], x: Float) -> dict[str, Float]:
