@@ -51,9 +51,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         show_default=True,
         help="What beta weighs, relative to its budget or to the most bits on offer.",
     )
-    @click.option(
-        "--controller", type=click.Choice(["tap", "dpo", "ucb", "uniform"]), default="tap", show_default=True
-    )
+    @click.option("--controller", type=click.Choice(["tap", "dpo", "ucb", "uniform"]), default="tap", show_default=True)
     @click.option("--allocator", type=click.Choice(["ilp", "proxy"]), default="ilp", show_default=True)
     @click.option(
         "--inputs",
@@ -111,7 +109,9 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
         if resume is not None:
             if networks or board or llm or output:
-                raise UsageError("--resume goes on with a run as it was started; leave out networks, --board, --llm, -o")
+                raise UsageError(
+                    "--resume goes on with a run as it was started; leave out networks, --board, --llm, -o"
+                )
             request, folder = stored_request(resume), resume
         else:
             if not networks or board is None or llm is None:

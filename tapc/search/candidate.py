@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -84,7 +84,7 @@ class Candidate:
     def behaviour(self) -> str:
         """Equal for proxies with the same ranks of scores and the same bits."""
         assert self.judged is not None
-        ranks = [sorted(range(len(s)), key=lambda i: (s[i], i)) for s in self.scores]  # noqa: B023
+        ranks = [sorted(range(len(s)), key=lambda i: (s[i], i)) for s in self.scores]
         bits = [(n.weights, n.activations) for n in self.judged.networks]
         return hashlib.sha256(repr((ranks, bits)).encode()).hexdigest()
 
@@ -95,6 +95,10 @@ class Generator(Protocol):
     @property
     def label(self) -> str:
         """What it is, for every output."""
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Prompt -> version and digest."""
 
     def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], library: Sequence[Candidate],
                  seed: Sequence[int]) -> Draft:  # fmt: skip

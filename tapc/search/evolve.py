@@ -1,4 +1,4 @@
-"""Algorithm 1 of TAP (arXiv 2512.07419): drafts from a generator, fitness with the device, operators by a controller."""
+"""Algorithm 1 of TAP (arXiv 2512.07419): drafts from a generator, fitness with the device, learned operators."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,21 +1,19 @@
 """Who writes the proxies: a language model, a person through files, or the offline grammar."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from tapc.search.llm import LLMOptions, Prompts, language_model
+from tapc.search.offline import LABEL, OfflineGenerator
 
 from tapc.proxy.columns import columns
-from tapc.proxy.contract import ContractError, scored
-from tapc.proxy.sandbox import Sandbox
 from tapc.search.candidate import Candidate, Draft, Generator
 from tapc.search.controllers import Operator
-from tapc.search.llm import LanguageModel, LLMOptions, Prompts, Request, draft, language_model
+from tapc.search.log import Event
 from tapc.search.networks import SearchNetwork
-from tapc.search.offline import LABEL, OfflineGenerator
 from tapc.search.options import SearchOptions
 
 OFFLINE = "offline"
@@ -41,9 +39,9 @@ class GeneratorOptions(BaseModel):
 
 
 def make_generator(
-    request: GeneratorOptions, options: SearchOptions, networks: Sequence[SearchNetwork], spent: Mapping[str, Any]
+    request: GeneratorOptions, options: SearchOptions, networks: Sequence[SearchNetwork], events: Sequence[Event]
 ) -> Generator:
-    """Return the generator that a request names; `spent` is what an earlier session of the run paid."""
+    """Return the generator that a request names; `events` tell what earlier sessions of the run spent."""
     if request.llm == OFFLINE:
         return Offline(options)
     prompts = Prompts.load(None if request.prompts is None else Path(request.prompts))
@@ -71,3 +69,7 @@ class Offline:
         programs = [parent.program for parent in parents if parent.program is not None]
         written = self._grammar.draft(operator, programs, rng)
         return Draft(written.name, written.reasoning, written.code, generator=LABEL)
+
+
+class Asked:
+    """STUB."""

@@ -144,6 +144,11 @@ class EventLog:
         """Whether events of an earlier run are still to come."""
         return self._next < len(self._recorded)
 
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Everything recorded so far, by earlier sessions and this one."""
+        return tuple(self._recorded)
+
     def knows(self, kind: str, key: str) -> bool:
         """Whether the log held this event when it was opened."""
         return (kind, key) in self._known

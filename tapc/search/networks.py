@@ -64,7 +64,7 @@ class Subject:
         arrays: list[NDArray[Any] | None] = [self.samples, self.holdout.x, self.holdout.y]
         parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays if a is not None]
         model = hashlib.sha256(self.onnx.SerializeToString(deterministic=True)).hexdigest()
-        return digest(model, parts, self.board.model_dump_json(), repr(self.target))
+        return digest(model, parts, self.board.model_dump_json(), self.target.digest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-import tapc
 from tapc import zoo
 from tapc.board import Board, load_board
 from tapc.cache import Store, cache_folder, digest
@@ -162,7 +162,6 @@ def search(
     """
     stages = stages or Stages()
     board = load_board(request.board)
-    generator = make_generator(request.generator, request.options, folder)
     with EventLog(folder, resume=resume, observe=observe) as log:
         with stages.stage("networks") as advance:
             loaded = []
@@ -170,10 +169,13 @@ def search(
                 loaded.append(_network(request, i, name, board))
                 advance(i + 1, len(request.models))
         networks = [network for network, _, _ in loaded]
+        generator = make_generator(request.generator, request.options, networks, log.events)
         start = partial(_start, request, networks, generator)
         known = log.record("start", "", start)
         if known["networks"] != start()["networks"]:
-            raise DataError(f"{folder}: model, data or tapc changed since the run began; start a new one with another -o")
+            raise DataError(
+                f"{folder}: model, data or tapc changed since the run began; start a new one with another -o"
+            )
         workers: Workers = DaskWorkers(scheduler) if scheduler else ProcessWorkers(jobs or os.cpu_count() or 1)
         try:
             cache = store or Store(cache_folder() / "configurations")
@@ -206,7 +208,7 @@ def _start(request: Request, networks: Sequence[SearchNetwork], generator: Gener
         "request": request.model_dump(mode="json"),
         "generator": generator.label,
         "prompts": dict(generator.prompts),
-        "tapc": tapc.__version__,
+        "tapc": version("tapc"),
         "statistics": VERSION,
         "networks": [
             {"name": n.name, "digest": digest(n.subject.digest, n.table), "layers": n.layer_names} for n in networks
@@ -220,7 +222,7 @@ def _provenance(request: Request, generator: Generator) -> Origin:
         prompts=dict(generator.prompts),
         networks=request.models,
         board=request.board,
-        search=request.options.to_dict(),
+        search=request.options.model_dump(mode="json", exclude_none=True),
     )
 
 

@@ -30,7 +30,11 @@ class SearchView(Stages):
         super().__init__()
         self._console = console
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+            SpinnerColumn(),
+            TextColumn("{task.description:<16}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
         )
         self._bar = self._progress.add_task("candidates", total=candidates, visible=False)
         self._rows: dict[str, dict[str, object]] = {}
@@ -70,7 +74,11 @@ class SearchView(Stages):
             if fitness is None:
                 self._done(event.key, f"{event.data['kind']}: {event.data['message']}")
             else:
-                self._rows[event.key] |= {"rho": fitness["rho"], "accuracy": fitness["accuracy"], "cost": fitness["cost"]}
+                self._rows[event.key] |= {
+                    "rho": fitness["rho"],
+                    "accuracy": fitness["accuracy"],
+                    "cost": fitness["cost"],
+                }
                 self._fitness[event.key] = fitness["phi"]
                 self._done(event.key, "")
         elif event.kind == "selection" and not self._console.is_terminal:
@@ -97,5 +105,7 @@ class SearchView(Stages):
             table.add_row(label, str(row["operator"]), f"{self._fitness[key]:.4f}", *figures)
         if self._invalid:
             key = list(self._invalid)[-1]
-            table.caption = escape(f"{len(self._invalid)} without a fitness; the last, {key}: {self._invalid[key]}"[:100])
+            table.caption = escape(
+                f"{len(self._invalid)} without a fitness; the last, {key}: {self._invalid[key]}"[:100]
+            )
         return table
