@@ -15,15 +15,18 @@ from tapc.errors import DataError, UsageError
 from tapc.network import Group, Layer, Network
 from tapc.network_analysis import Graph, analyse
 from tapc.proxy import ProxyContext, get_proxy
+from tapc.proxy.builtin.fisher import fisher
 from tapc.proxy.builtin.ompq import orthogonality
 from tapc.proxy.derivatives import Derivatives
 from tapc.quantize.derivatives import NetworkDerivatives
 from tapc.quantize.weights import quantize_weights
 
 NAMES = ("stem", "body", "head")
+SHAPES = ((4, 3), (2, 5), (7, 3))
+SIZES = (12, 10, 21)
 NETWORK = Network(
     "net",
-    tuple(Layer(name, "dense", (4, 3), 12 * (i + 1) ** 2, i, i + 1, i) for i, name in enumerate(NAMES)),
+    tuple(Layer(name, "dense", SHAPES[i], 12 * (i + 1) ** 2, i, i + 1, i) for i, name in enumerate(NAMES)),
     tuple(Group((f"t{i}",), i in (0, 3)) for i in range(4)),
 )
 DERIVED = ("fisher", "hawq", "hawq_v2")
@@ -58,7 +61,7 @@ class Fixed:
 @pytest.fixture
 def context() -> Context:
     rng = np.random.default_rng(1)
-    weights = {name: rng.normal(0, 1 + i, (4, 3)).astype(np.float32) for i, name in enumerate(NAMES)}
+    weights = {name: rng.normal(0, 1 + i, SHAPES[i]).astype(np.float32) for i, name in enumerate(NAMES)}
 
     def quantized(layer: str, bits: int) -> NDArray[np.float32]:
         return np.round(weights[layer] * bits) / np.float32(bits)
@@ -68,7 +71,7 @@ def context() -> Context:
         weights,
         {},
         distortion={name: {(2, 8): 0.5 / (i + 1), (4, 8): 9.0, (2, 4): 9.0} for i, name in enumerate(NAMES)},
-        derivatives=Fixed({name: rng.random((4, 3)) for name in NAMES}),
+        derivatives=Fixed({name: rng.random(SHAPES[i]) for i, name in enumerate(NAMES)}),
         outputs={name: rng.normal(i, 1, (6, 2 + i, 3)).astype(np.float32) for i, name in enumerate(NAMES)},
         quantized=quantized,
     )
@@ -89,8 +92,9 @@ def test_derivative_proxies_follow_their_formulas(context: Context) -> None:
     diagonals = [context.derivatives.fisher()[name] for name in NAMES]
     raw = [sum(f * s for f, s in zip(d.ravel(), e.ravel(), strict=True)) for d, e in zip(diagonals, steps, strict=True)]
     assert_scores("fisher", context, raw)
-    assert_scores("hawq", context, [(7 + i) / 12 * steps[i].sum() for i in range(3)])
-    assert_scores("hawq_v2", context, [(50 - i) / 12 * steps[i].sum() for i in range(3)])
+    assert list(fisher(context).values()) == pytest.approx([value / 2 for value in raw], rel=1e-6)
+    assert_scores("hawq", context, [(7 + i) / SIZES[i] * steps[i].sum() for i in range(3)])
+    assert_scores("hawq_v2", context, [(50 - i) / SIZES[i] * steps[i].sum() for i in range(3)])
 
 
 def test_plain_proxies_follow_their_formulas(context: Context) -> None:
@@ -98,7 +102,7 @@ def test_plain_proxies_follow_their_formulas(context: Context) -> None:
     assert_scores("weight_norm", context, norms)
     errors = [squared_steps(context, name).sum() / norms[i] ** 2 for i, name in enumerate(NAMES)]
     assert_scores("weight_error", context, errors)
-    assert_scores("parameters", context, [12, 12, 12])
+    assert_scores("parameters", context, [*SIZES])
     assert_scores("macs", context, [12, 48, 108])
     assert_scores("sqnr", context, [1 / 2, 1 / 4, 1 / 6])
 
