@@ -102,6 +102,7 @@ class OfflineGenerator:
         self._names = [c.name for c in usable]
         likely = np.array([3.0 if re.search("error|_l2|parameters|macs", name) else 1.0 for name in self._names])
         self._weights = likely / likely.sum()
+        self._errors = [name for name in self._names if re.fullmatch("(weight|output)_error_[24]", name)]
 
     def draft(self, operator: Operator, parents: Sequence[HasCode], rng: np.random.Generator) -> Written:
         """Write a proxy; parents that hold no tree make it an initialization."""
@@ -137,11 +138,21 @@ class OfflineGenerator:
         return tree
 
     def _fresh(self, rng: np.random.Generator) -> Tree:
-        """Return a product of one to three terms; a term now and then is a sum, a quotient or a case distinction."""
+        """Return a product of one to three terms; half of the trees start from a column that is an error itself."""
+        if self._errors and rng.random() < 0.5:
+            tree: Tree = Column(str(rng.choice(self._errors)))
+            return self._weighed(tree, rng) if rng.random() < 0.75 else tree
         tree = self._term(rng)
         for _ in range(int(rng.integers(0, 3))):
             tree = Apply("*" if rng.random() < 0.7 else "/", (tree, self._term(rng)))
         return tree
+
+    def _weighed(self, tree: Tree, rng: np.random.Generator) -> Tree:
+        """Return the tree times or over a small power of a column: a step that changes few ranks."""
+        leaf = self._leaf(rng)
+        exponent = float(rng.choice((0.25, 0.5, 1.0), p=(0.45, 0.3, 0.25)))
+        factor = leaf if exponent == 1.0 else Apply("power", (leaf,), exponent)
+        return Apply(str(rng.choice(("*", "/"))), (tree, factor))
 
     def _term(self, rng: np.random.Generator) -> Tree:
         first = self._decorated(self._leaf(rng), rng)
@@ -157,9 +168,9 @@ class OfflineGenerator:
     def _mutated(self, tree: Tree, rng: np.random.Generator) -> Tree:
         places = nodes(tree)
         path, node = places[int(rng.integers(len(places)))]
-        kind = str(rng.choice(["factor", "point", "subtree", "hoist", "decorate"], p=[0.3, 0.25, 0.2, 0.1, 0.15]))
-        if kind == "factor":
-            return Apply("*" if rng.random() < 0.6 else "/", (tree, self._decorated(self._leaf(rng), rng)))
+        kind = str(rng.choice(["weigh", "point", "subtree", "hoist", "decorate"], p=[0.5, 0.2, 0.15, 0.05, 0.1]))
+        if kind == "weigh":
+            return self._weighed(tree, rng)
         if kind == "point":
             return replaced(tree, path, self._changed(node, rng))
         if kind == "subtree":
