@@ -135,6 +135,7 @@ def search(
     store: Store | None = None,
     stages: Stages | None = None,
     observe: Callable[[Event], None] = lambda event: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Search for a proxy.
 
@@ -155,6 +156,8 @@ def search(
         Shows progress.
     observe : callable
         Told every event of the log.
+    tell : callable
+        Takes messages for the user.
 
     Raises
     ------
@@ -170,7 +173,7 @@ def search(
                 loaded.append(_network(request, i, name, board))
                 advance(i + 1, len(request.models))
         networks = [network for network, _, _ in loaded]
-        generator = make_generator(request.generator, request.options, networks, log.events)
+        generator = make_generator(request.generator, request.options, networks, log.events, tell)
         start = partial(_start, request, networks, generator)
         known = log.record("start", "", start)
         if known["networks"] != start()["networks"]:
