@@ -300,7 +300,7 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
     verdict = "above" if outcome.beaten else "not above"
     tests = ", ".join(f"{name} {value:.1%}" for name, value in outcome.test.items())
     console.print(
-        f"\nfitness {fitness.phi:.4f}, {verdict} every built-in's; test set, looked at once: {tests}\n"
+        f"\nfitness {fitness.phi:.4f}, {verdict} every built-in proxy's; test set, looked at once: {tests}\n"
         f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
         f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}",
         highlight=False, markup=False,

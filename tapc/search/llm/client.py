@@ -204,7 +204,7 @@ def _retry_after(error: Exception) -> float | None:
     for holder in (error, getattr(error, "response", None)):
         for name in ("litellm_response_headers", "headers"):
             headers = getattr(holder, name, None)
-            value = headers.get("retry-after") if hasattr(headers, "get") else None
+            value = headers.get("retry-after") if headers is not None else None
             if value is not None and re.fullmatch(r"\d+(\.\d+)?", str(value)):
                 return min(float(value), 10 * LONGEST_WAIT)
     return None
