@@ -215,11 +215,12 @@ def _print_proxies(figures: "Sequence[ProxyFigure]", tables: "Sequence[BenchTabl
         p = table.provenance
         shown = Table(title=f"{table.network}: {own[0].configurations} configurations", title_justify="left")
         shown.add_column("proxy", no_wrap=True)
-        for name in ("within size", "Spearman", "Kendall", "top 10 %", "loss", "layers"):
-            shown.add_column(name, justify="right", no_wrap=name == "layers")
+        for name in ("within size", "Spearman", "Kendall", "top 10%", "loss", "layers"):
+            shown.add_column(name, justify="right")
         for f in own:
-            cells = [cell(i) for i in (f.within_size, f.spearman, f.kendall, f.top, f.cross_entropy)]
-            shown.add_row(escape(f.proxy), *map(escape, cells), "-" if f.layers is None else f"{f.layers:.2f}")
+            cells = [cell(f.within_size), cell(f.spearman), *(f"{i.value:.2f}" for i in (f.kendall, f.top))]
+            cells += [f"{f.cross_entropy.value:.2f}", "-" if f.layers is None else f"{f.layers:.2f}"]
+            shown.add_row(escape(f.proxy), *map(escape, cells))
         console.print(shown)
         console.print(
             f"{p.model} on {p.test_samples} samples of {p.data}; float {p.float_correct / p.test_samples:.1%}; "
@@ -229,7 +230,7 @@ def _print_proxies(figures: "Sequence[ProxyFigure]", tables: "Sequence[BenchTabl
     console.print(
         "Predicted loss of a configuration against its measured top-1: Spearman (mean of quintiles of weight bytes, "
         "and over all), Kendall's tau-b, share of the best tenth found; loss: Spearman against cross-entropy; layers: "
-        "Spearman of scores and errors of single layers at 2 bits. 95 % bootstrap intervals.",
+        "Spearman of scores and errors of single layers at 2 bits. In brackets 95 % bootstrap intervals.",
         highlight=False,
     )
 
