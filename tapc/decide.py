@@ -1,10 +1,12 @@
-"""Which bits: sensitivities from a proxy, measured distortions, the core's costs, the board's budgets."""
+"""Which bits: scores from a proxy, measured distortions, the core's costs, the board's budgets."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from tapc.allocate import (
     Allocation,
     AllocationOptions,
+    AllocationProblem,
     Overrides,
     build_problem,
     load_overrides,
@@ -13,27 +15,31 @@ from tapc.allocate import (
 from tapc.board import Board
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.frontend import FloatModel
+from tapc.errors import DataError, UsageError
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.network import Network
 from tapc.options import Options
-from tapc.proxy import get_proxy
-from tapc.quantize import Calibration, layer_distortion, quantize, uniform_bits
+from tapc.proxy import ProgramProxy, get_proxy
+from tapc.proxy.columns import Table
+from tapc.proxy.contract import Target as BitsTarget
+from tapc.quantize import Calibration, HasGraph, layer_distortion, quantize, uniform_bits
 from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
 from tapc.target import Target
 
+Distortion = Mapping[str, Mapping[tuple[int, int], float]]
+
 
 @dataclass(frozen=True)
 class Decision:
-    """The chosen bits and the sensitivities that led to them."""
+    """The chosen bits and the scores that led to them."""
 
     sensitivity: dict[str, float]
     allocation: Allocation
 
 
 def decide(
-    model: FloatModel,
+    model: HasGraph,
     network: Network,
     calibration: Calibration,
     x: Float,
@@ -59,20 +65,75 @@ def decide(
     AllocationError
         No bits fit: names the budgets and the smallest that work.
     """
+    distortion = layer_distortion(model, network, calibration, x)
+    context = proxy_context(model, network, calibration, x, distortion, min(options.wbits), options.seed)
+    proxy = get_proxy(options.proxy)
+    scores = proxy.score(context)
+    overrides = None
+    if options.allocator == "proxy":
+        if not isinstance(proxy, ProgramProxy) or context.statistics is None:
+            raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
+        overrides = own_bits(proxy, scores, context.statistics(), options)
+    problem = bit_problem(model, network, calibration, x, distortion, board, target, options, overrides)
+    return Decision(scores, solve(with_scores(problem, scores)))
+
+
+def own_bits(proxy: ProgramProxy, scores: Mapping[str, float], table: Table, options: Options) -> Overrides:
+    """Return the weight bits of a program's own ``allocate`` as overrides.
+
+    Raises
+    ------
+    UsageError
+        No average is given that it could aim at.
+    DataError
+        The program breaks the contract.
+    """
+    if options.target_bits is None:
+        raise UsageError("--allocator proxy needs --target-bits: the average that the proxy's allocate aims at")
+    names = [str(row["name"]) for row in table]
+    target = BitsTarget(options.target_bits, tuple(sorted(options.wbits)))
+    bits = proxy.allocate([scores[name] for name in names], table, target)
+    return Overrides(weights=dict(zip(names, bits, strict=True)))
+
+
+def bit_problem(
+    model: HasGraph,
+    network: Network,
+    calibration: Calibration,
+    x: Float,
+    distortion: Distortion,
+    board: Board,
+    target: Target,
+    options: Options,
+    overrides: Overrides | None = None,
+) -> AllocationProblem:
+    """State the allocation problem for a proxy that scores every layer 1; see `with_scores`.
+
+    A layer's loss at given bits is its score times its distortion relative to that at the lowest weight bits and
+    8-bit activations, so that the score is the loss there.
+
+    Parameters
+    ----------
+    model, network, calibration, x, board, target, options
+        As for `decide`.
+    distortion : mapping
+        From `layer_distortion`.
+    overrides : Overrides, optional
+        In place of those that the options name.
+    """
     # Only its shapes, scales and dead channels matter: it is re-labelled with the bits in question. More bits leave
     # more channels alive, so the most on offer predict enough.
     widest = uniform_bits(network, max(options.wbits), max(options.abits))
     template = quantize(model, network, widest, calibration, x=x[:1], bias_correction=False)
-    program = program_from_onnx(template.onnx, model.name, target.requantize, target.isa)
+    program = program_from_onnx(template.onnx, network.name, target.requantize, target.isa)
     cost = NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
-    distortion = layer_distortion(model, network, calibration, x)
-    context = proxy_context(model, network, calibration, x, distortion, min(options.wbits))
-    sensitivity = get_proxy(options.proxy).score(context)
     fixed_flash, fixed_latency = cost.fixed()
-    problem = build_problem(
+    if overrides is None:
+        overrides = Overrides() if options.overrides is None else load_overrides(options.overrides)
+    return build_problem(
         network,
-        sensitivity,
-        distortion,
+        {layer.name: 1.0 for layer in network.layers},
+        relative_distortion(distortion, min(options.wbits)),
         cost,
         AllocationOptions(
             wbits=options.wbits,
@@ -84,11 +145,40 @@ def decide(
             target_bits=options.target_bits,
             pin_first=options.pin_first,
             pin_last=options.pin_last,
-            overrides=Overrides() if options.overrides is None else load_overrides(options.overrides),
+            overrides=overrides,
         ),
         ram=cost.ram,
         fixed_flash=fixed_flash,
         fixed_latency=fixed_latency,
         regions={"flash": board.flash.name, "ram": board.arena_region.name},
     )
-    return Decision(sensitivity, solve(problem))
+
+
+def relative_distortion(distortion: Distortion, low_bits: int) -> dict[str, dict[tuple[int, int], float]]:
+    """Return each layer's distortions over the one at the lowest weight bits and 8-bit activations.
+
+    A layer that the lowest bits do not distort has zeros: nothing can be learned of it from its score.
+    """
+    result: dict[str, dict[tuple[int, int], float]] = {}
+    for layer, pairs in distortion.items():
+        lowest = pairs[low_bits, 8]
+        result[layer] = {pair: value / lowest if lowest > 0 else 0.0 for pair, value in pairs.items()}
+    return result
+
+
+def with_scores(problem: AllocationProblem, scores: Mapping[str, float]) -> AllocationProblem:
+    """Return a problem whose losses are multiplied with the scores of their layers.
+
+    Raises
+    ------
+    DataError
+        A layer without a score.
+    """
+    missing = [layer.name for layer in problem.layers if layer.name not in scores]
+    if missing:
+        raise DataError(f"layer {missing[0]!r} has no score")
+    layers = (
+        replace(layer, choices=tuple(replace(c, loss=c.loss * scores[layer.name]) for c in layer.choices))
+        for layer in problem.layers
+    )
+    return replace(problem, layers=tuple(layers))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,9 @@ class Options:
     wbits, abits : tuple of int
         Weight and activation bits on offer; one value each means uniform.
     proxy : str
-        Where sensitivities come from.
+        What scores the layers: a registered name or a proxy file.
+    allocator : {"ilp", "proxy"}
+        Who chooses the weight bits: the mixed-integer program from the scores, or the proxy's own ``allocate``.
     flash, ram : int or None
         Budgets in bytes; the board's regions where None.
     latency : float or None
@@ -44,6 +47,7 @@ class Options:
     wbits: tuple[int, ...] = (2, 4, 8)
     abits: tuple[int, ...] = (8,)
     proxy: str = "error"
+    allocator: Literal["ilp", "proxy"] = "ilp"
     flash: int | None = None
     ram: int | None = None
     latency: float | None = None

@@ -1,5 +1,7 @@
 """Targets: processor cores. One folder per core: target.toml, start-up C and a linker script template."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +100,14 @@ class Target:
     def isa(self) -> Isa:
         """Instruction set family that the kernels are written for."""
         return "mve" if "mve" in self.features else "dsp" if "dsp" in self.features else "scalar"
+
+    @property
+    def digest(self) -> str:
+        """Identify what the core's firmware depends on, wherever its files are."""
+        files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*self.sources, self.linker)]
+        options = [self.name, self.arch, sorted(self.features), self.requantize, self.cflags, self.optimization]
+        machine = None if self.qemu is None else self.qemu.model_dump(mode="json")
+        return hashlib.sha256(json.dumps([options, files, machine], sort_keys=True).encode()).hexdigest()
 
 
 def _target_folders() -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from tapc.allocate.problem import HIGH_BITS, AllocationProblem, Choice, LayerChoices
 from tapc.allocate.ram import Groups, RamOracle
@@ -48,6 +48,33 @@ class Solution:
     value: float
     bound: float
     proved: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """The linear relaxation's answer.
+
+    Attributes
+    ----------
+    columns : tuple of Choice
+        Those that keep every limit by themselves.
+    layer_of : int (n,)
+        Index of each column's layer, ascending.
+    loss, reduced : float (n,)
+        What each column adds to the loss over the least that its layer can add, and its reduced cost; the largest
+        loss is 1.
+    value : float
+        The optimum in these units.
+    rows : tuple of (float (n,), float)
+        Limits: what each column adds, and the most that is allowed.
+    """
+
+    columns: tuple[Choice, ...]
+    layer_of: NDArray[np.intp]
+    loss: Floats
+    reduced: Floats
+    value: float
+    rows: tuple[tuple[Floats, float], ...]
 
 
 class TimeLimitError(UsageError):
@@ -125,8 +152,9 @@ class Engine:
         """
         if "ram" in limits:
             self.ram.separate(frozenset(self.ram.free), int(limits["ram"]))
+        code = name == "flash"
         while True:
-            found = self._solve(name, limits)
+            found = self._solve(name, limits, code)
             if found is None:
                 return None
             solution, columns = found
@@ -135,6 +163,8 @@ class Engine:
                 return solution
             if "ram" in broken:
                 self.ram.separate(solution.high, int(limits["ram"]))
+            elif "flash" in broken and not code and self._kernel_column:
+                code = True  # the best without shared code is too large with it
             else:  # HiGHS accepts a violation within its tolerance; the exact sums do not
                 self._excluded.append(columns)
 
@@ -189,8 +219,16 @@ class Engine:
         scale = 1e4 / (fits.max(initial=0) or 1.0)
         return excess * scale, room * scale
 
-    def _rows(self, limits: Limits) -> tuple[Floats, Floats, Floats, Floats] | None:
-        """Return matrix, lower and upper bounds of the rows, upper bounds of the columns; None if hopeless."""
+    def _most(self, row: Floats) -> float:
+        """Return the most that any assignment adds up to in a row of `_row`."""
+        pairs = row[: len(self._columns)]
+        return float(np.maximum.reduceat(pairs, self._starts).sum() + row[len(self._columns) :].sum())
+
+    def _rows(self, limits: Limits, code: bool) -> tuple[Floats, Floats, Floats, Floats] | None:
+        """Return matrix, lower and upper bounds of the rows, upper bounds of the columns; None if hopeless.
+
+        Without `code`, kernels of several layers cost nothing.
+        """
         matrix, target = self._structure
         width = matrix.shape[1]
         column_upper = np.ones(width)
@@ -202,6 +240,8 @@ class Engine:
             row = self._row(name, limit)
             if row is None:
                 return None
+            if self._most(row[0]) <= row[1]:
+                continue  # no assignment can exceed it
             column_upper[: len(row[0])][row[0] > row[1]] = 0
             rows.append(np.r_[row[0], np.zeros(width - len(row[0]))])
             upper.append(row[1])
@@ -210,8 +250,10 @@ class Engine:
                 return None
             rows.append(_indicator([self._group_column[group] for group in sorted(cover)], width))
             upper.append(len(cover) - 1)
+        if not code:
+            column_upper[width - len(self._kernel_column) :] = 0
         for column, choice in enumerate(self._columns):
-            if choice.kernel:  # a chosen pair brings its kernel
+            if choice.kernel and code:  # a chosen pair brings its kernel
                 link = _indicator([column], width)
                 link[self._kernel_column[choice.kernel]] = -1
                 rows.append(link)
@@ -222,8 +264,8 @@ class Engine:
         lower = np.r_[target, np.full(len(rows), -np.inf)]
         return np.vstack([matrix, *rows]) * (column_upper > 0), lower, np.r_[target, upper], column_upper
 
-    def _solve(self, name: str, limits: Limits) -> tuple[Solution, NDArray[np.intp]] | None:
-        prepared = self._rows(limits)
+    def _solve(self, name: str, limits: Limits, code: bool) -> tuple[Solution, NDArray[np.intp]] | None:
+        prepared = self._rows(limits, code)
         if prepared is None:
             return None
         matrix, lower, upper, column_upper = prepared
@@ -233,10 +275,11 @@ class Engine:
         while True:
             largest = float(np.max(np.abs(cost[column_upper > 0]), initial=0))
             scale = 1.0 if self._whole(name) or largest == 0 else _SCALE / largest
-            result = self._run(np.where(column_upper > 0, cost, 0) * scale, matrix, lower, upper, column_upper)
-            if result is None:
+            run = self._run(np.where(column_upper > 0, cost, 0) * scale, matrix, lower, upper, column_upper)
+            if run is None:
                 return None
-            columns = np.flatnonzero(result.x[: len(self._columns)] > 0.5)
+            x, result = run
+            columns = np.flatnonzero(x[: len(self._columns)] > 0.5)
             kernels = {self._columns[column].kernel for column in columns} - {""}
             brought = sum(cost[self._kernel_column[kernel]] for kernel in kernels)
             optimum = float(excess[columns].sum() + brought)
@@ -245,21 +288,57 @@ class Engine:
                 break
             column_upper = np.where(worse, 0, column_upper)  # an optimum this small drowned in the tolerances
         choices = tuple(self._columns[column] for column in columns)
-        high = frozenset(group for group, column in self._group_column.items() if result.x[column] > 0.5)
+        high = frozenset(group for group, column in self._group_column.items() if x[column] > 0.5)
         value = self.total(name, choices)
         slack = min(optimum - float(result.mip_dual_bound) / scale, optimum)
         bound = value if slack <= TOLERANCE * abs(value) else value - slack
         return Solution(choices, high, value, bound, result.status == 0), columns
 
-    def _run(self, cost: Floats, matrix: Floats, lower: Floats, upper: Floats, column_upper: Floats) -> Any:
+    def relaxation(self, limits: Limits) -> Relaxation | None:
+        """Solve the linear relaxation of the least loss, shared code left out; None where groups are free or it failed.
+
+        Its reduced costs bound the loss of every assignment: least loss + the reduced costs of its choices.
+        """
+        prepared = None if self.ram.free else self._rows(limits, code=False)
+        if prepared is None:
+            return None
+        matrix, lower, upper, column_upper = prepared
+        equal = len(self._structure[1])
+        kept = np.flatnonzero(column_upper[: len(self._columns)] > 0)
+        if len(np.unique(self._layer_of[kept])) < len(self.problem.layers):
+            return None
+        excess = self._excess("loss")
+        scale = 1.0 / (float(excess[kept].max(initial=0)) or 1.0)
+        result = linprog(
+            excess[kept] * scale,
+            A_ub=matrix[equal:, kept] if len(matrix) > equal else None,
+            b_ub=upper[equal:] if len(matrix) > equal else None,
+            A_eq=matrix[:equal, kept],
+            b_eq=lower[:equal],
+            method="highs-ds",
+        )
+        if result.status != 0 or result.fun is None:
+            return None
+        rows = tuple((matrix[r, kept], float(upper[r])) for r in range(equal, len(matrix)))
+        reduced = np.maximum(result.lower.marginals, 0)
+        columns = tuple(self._columns[column] for column in kept)
+        return Relaxation(columns, self._layer_of[kept], excess[kept] * scale, reduced, float(result.fun), rows)
+
+    def _run(
+        self, cost: Floats, matrix: Floats, lower: Floats, upper: Floats, column_upper: Floats
+    ) -> tuple[Floats, Any] | None:
+        """Solve; returns the columns' values and HiGHS's result, or None when nothing is feasible."""
         left = self._deadline - time.monotonic()
         result = None
         if left > 0:
+            kept = np.flatnonzero(column_upper > 0)
+            if not len(kept):
+                return None  # every layer needs one
             result = milp(
-                cost,
-                integrality=np.ones(len(cost), np.int64),
-                bounds=Bounds(np.zeros(len(cost)), column_upper),
-                constraints=LinearConstraint(matrix, lower, upper),
+                cost[kept],
+                integrality=np.ones(len(kept), np.int64),
+                bounds=Bounds(np.zeros(len(kept)), column_upper[kept]),
+                constraints=LinearConstraint(matrix[:, kept], lower, upper),
                 options={"mip_rel_gap": 0.0, "time_limit": left},
             )
             if result.x is None and "infeasible" in result.message.lower():
@@ -270,7 +349,9 @@ class Engine:
             raise TimeLimitError(
                 f"no bit allocation found within {self._time_limit:g} s; raise the time limit or offer fewer bit widths"
             )
-        return result
+        x = np.zeros(len(cost))
+        x[kept] = result.x
+        return x, result
 
 
 def _indicator(columns: Sequence[int] | NDArray[np.intp], width: int) -> Floats:

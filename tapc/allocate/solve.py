@@ -5,6 +5,7 @@ from typing import Literal
 
 from tapc.allocate.diagnose import diagnose
 from tapc.allocate.engine import Engine, Limits, Solution, TimeLimitError
+from tapc.allocate.listing import best_listed
 from tapc.allocate.problem import CONSTRAINTS, HIGH_BITS, LOW_BITS, Allocation, AllocationProblem, Use
 from tapc.network import Bits
 
@@ -37,10 +38,12 @@ def solve(problem: AllocationProblem, *, time_limit: float = 60.0) -> Allocation
     limits = engine.limits()
     status: Literal["optimal", "time_limit", "uniform"] = "uniform"
     if engine.ram.free or any(len(layer.choices) > 1 for layer in problem.layers):
-        solution = engine.minimize("loss", limits)
+        solution = best_listed(engine, limits)
         if solution is None:
-            raise diagnose(engine, limits)
-        solution = _break_ties(engine, limits, solution)
+            solution = engine.minimize("loss", limits)
+            if solution is None:
+                raise diagnose(engine, limits)
+            solution = _break_ties(engine, limits, solution)
         status = "optimal" if solution.proved else "time_limit"
     else:
         only = tuple(layer.choices[0] for layer in problem.layers)

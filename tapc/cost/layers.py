@@ -1,7 +1,6 @@
 """Costs per layer and bit pair, for the allocator: the fitted model asked about the very kernels that would run."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 from tapc.allocate import RamUse
 from tapc.cost.model import CostModel
@@ -30,7 +29,13 @@ class NetworkCost:
         self._network = network
         self._model = model
         self._tensors = {i: group.tensors for i, group in enumerate(network.groups)}
-        self._variant = lru_cache(maxsize=4096)(self._make_variant)
+        self._variants: dict[tuple[str, int, int, int], Step] = {}
+
+    def _variant(self, layer: str, w_bits: int, a_bits: int, out_bits: int) -> Step:
+        key = (layer, w_bits, a_bits, out_bits)
+        if key not in self._variants:
+            self._variants[key] = self._make_variant(*key)
+        return self._variants[key]
 
     def _make_variant(self, layer: str, w_bits: int, a_bits: int, out_bits: int) -> Step:
         node = next(n for n in self._network.layers if n.name == layer)

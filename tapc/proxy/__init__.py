@@ -1,11 +1,21 @@
-"""Proxies: how sensitive is each layer to quantization? One file per proxy; every file here is registered."""
+"""Proxies: which error does each layer cause when it alone is quantized? Built in, or programs from files."""
 
-from importlib import import_module
-from pkgutil import iter_modules
-
+from tapc.proxy import builtin
 from tapc.proxy.base import FunctionProxy, Proxy, ProxyContext, get_proxy, normalize, proxy_names, register_proxy
+from tapc.proxy.program import Origin, Program, ProgramProxy, load_program, save_program
 
-for _module in sorted(module.name for module in iter_modules(__path__)):
-    import_module(f"{__name__}.{_module}")
-
-__all__ = ["FunctionProxy", "Proxy", "ProxyContext", "get_proxy", "normalize", "proxy_names", "register_proxy"]
+__all__ = [
+    "FunctionProxy",
+    "Origin",
+    "Program",
+    "ProgramProxy",
+    "Proxy",
+    "ProxyContext",
+    "builtin",
+    "get_proxy",
+    "load_program",
+    "normalize",
+    "proxy_names",
+    "register_proxy",
+    "save_program",
+]

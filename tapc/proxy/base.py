@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from tapc.errors import DataError, UsageError
 from tapc.network import Network
+from tapc.proxy.columns import Table
+from tapc.proxy.derivatives import Derivatives
 
 Scores = dict[str, float]
 
@@ -29,9 +32,19 @@ class ProxyContext:
         (layer name, weight bits) -> relative mean squared error of the logits when only that layer's weights are
         quantized. None where nothing can be measured.
     distortion : mapping of str to mapping of (int, int) to float, or None
-        Layer name -> (weight bits, activation bits) -> what the allocator multiplies the sensitivity with.
+        Layer name -> (weight bits, activation bits) -> relative squared error of the layer's own output.
     low_bits : int
         The lowest weight bits on offer.
+    statistics : callable or None
+        Returns the network's statistics table, see `tapc.proxy.columns`.
+    derivatives : Derivatives or None
+        Fisher information and Hessian of the weights.
+    outputs : mapping of str to float32 array (N, ...), or None
+        Layer name -> the layer's output before its activation function.
+    seed : int
+        For proxies that draw.
+    quantized : callable or None
+        (layer name, weight bits) -> the weights rounded to these bits, as float32.
     """
 
     network: Network
@@ -40,10 +53,15 @@ class ProxyContext:
     output_error: Callable[[str, int], float] | None = None
     distortion: Mapping[str, Mapping[tuple[int, int], float]] | None = None
     low_bits: int = 2
+    statistics: Callable[[], Table] | None = None
+    derivatives: Derivatives | None = None
+    outputs: Mapping[str, NDArray[np.float32]] | None = None
+    seed: int = 0
+    quantized: Callable[[str, int], NDArray[np.float32]] | None = None
 
 
 class Proxy(Protocol):
-    """Scores how much the quantization of each layer hurts the network."""
+    """Predicts the output error that each layer causes when it alone has the lowest weight bits."""
 
     @property
     def name(self) -> str:
@@ -54,7 +72,7 @@ class Proxy(Protocol):
         """One line for listings."""
 
     def score(self, context: ProxyContext) -> Scores:
-        """Return layer name -> sensitivity; not negative, with a mean of 1 over the layers."""
+        """Return layer name -> predicted error; not negative, with a mean of 1 over the layers."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +114,27 @@ def register_proxy(
 
 
 def get_proxy(name: str) -> Proxy:
-    """Return a registered proxy.
+    """Return a registered proxy, or one from a file.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or the path of a ``.toml`` or ``.py`` file; see `tapc.proxy.program`.
 
     Raises
     ------
     UsageError
         No proxy of that name.
+    DataError
+        The file is missing or not a proxy.
     """
-    if name not in _REGISTRY:
-        raise UsageError(f"unknown proxy {name!r}; known: {', '.join(proxy_names())}")
-    return _REGISTRY[name]
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    if Path(name).suffix in (".toml", ".py"):
+        from tapc.proxy.program import ProgramProxy, load_program
+
+        return ProgramProxy(load_program(Path(name)))
+    raise UsageError(f"unknown proxy {name!r}; known: {', '.join(proxy_names())}, or give a .toml or .py file")
 
 
 def proxy_names() -> tuple[str, ...]:

@@ -1,0 +1,273 @@
+"""Commands about proxies: `tapc search` and `tapc proxies`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tapc.cli_types import BitList, Bytes
+from tapc.errors import UsageError
+from tapc.progress import Stages
+
+if TYPE_CHECKING:
+    from tapc.search.run import Outcome, Request
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_NO_RUN = "give networks, --board and --llm to start a search, or --resume RUN to go on with one"
+
+
+def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
+    """Add the commands; `live(console)` shows progress."""
+
+    @main.command()
+    @click.argument("networks", nargs=-1)
+    @click.option("--board", default=None, help="Board whose measurements enter the fitness; see `tapc boards`.")
+    @click.option(
+        "--llm",
+        default=None,
+        help="Who writes proxies: a litellm model (openai/NAME), files:DIR, or offline (a grammar, not TAP).",
+    )
+    @click.option("--data", multiple=True, help="Labelled samples, once per network; zoo networks find theirs.")
+    @click.option("--pixel-scale", type=float, default=None, help="Factor from raw values to network inputs.")
+    @click.option(
+        "-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder of the run, default build/search."
+    )
+    @click.option("--resume", type=click.Path(path_type=Path), default=None, help="Go on with the run in this folder.")
+    @click.option("--generations", type=click.IntRange(min=0), default=5, show_default=True)
+    @click.option("--population", type=click.IntRange(min=1), default=8, show_default=True)
+    @click.option("--alpha", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Weight of rho (Eq. 6).")
+    @click.option(
+        "--beta", type=click.FloatRange(min=0), default=0.05, show_default=True, help="Weight of the measured cost."
+    )
+    @click.option(
+        "--cost",
+        type=click.Choice(["instructions", "cycles", "flash", "ram", "bops"]),
+        default="instructions",
+        show_default=True,
+        help="What beta weighs, relative to its budget or to the most bits on offer.",
+    )
+    @click.option("--controller", type=click.Choice(["tap", "dpo", "ucb", "uniform"]), default="tap", show_default=True)
+    @click.option("--allocator", type=click.Choice(["ilp", "proxy"]), default="ilp", show_default=True)
+    @click.option(
+        "--inputs",
+        type=click.Choice(["statistics", "metadata"]),
+        default="statistics",
+        show_default=True,
+        help="What proxies see.",
+    )
+    @click.option("--wbits", type=BitList((2, 4, 8)), default="2,4,8", show_default=True)
+    @click.option("--abits", type=BitList((4, 8)), default="8", show_default=True)
+    @click.option(
+        "--target-bits", type=click.FloatRange(2, 8), default=3, show_default=True, help="Average weight bits."
+    )
+    @click.option("--flash", type=Bytes(), default=None, help="Budget, e.g. 64K.")
+    @click.option("--ram", type=Bytes(), default=None, help="Budget, e.g. 64K.")
+    @click.option("--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions.")
+    @click.option("--bops", type=click.IntRange(min=1), default=None)
+    @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
+    @click.option(
+        "--holdout", type=click.IntRange(min=1), default=1000, show_default=True, help="Training samples for accuracy."
+    )
+    @click.option("--test", type=click.IntRange(min=1), default=500, show_default=True, help="Test samples at the end.")
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @click.option("--jobs", type=click.IntRange(min=1), default=None, help="Processes; default: the cores.")
+    @click.option("--scheduler", default=None, metavar="tcp://HOST:PORT", help="A dask scheduler in their place.")
+    @click.option("--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts of your own.")
+    @JSON
+    def search(
+        networks: tuple[str, ...],
+        board: str | None,
+        llm: str | None,
+        output: Path | None,
+        resume: Path | None,
+        jobs: int | None,
+        scheduler: str | None,
+        as_json: bool,
+        **rest: Any,
+    ) -> None:
+        """Search for a proxy: a program that scores layers, judged on NETWORKS.
+
+        A language model writes proxies, evolution improves them, and what the bits that they lead to cost on the
+        simulated device enters their fitness (TAP, arXiv 2512.07419).
+
+        \b
+        Examples:
+          tapc search resnet8 --board stm32h7 --llm openai/gpt-5 --max-cost 2
+          tapc search resnet8 --board pico --llm openai/local --api-base http://localhost:8000/v1 --allow-unknown-price
+          tapc search resnet8 --board stm32h7 --llm offline --generations 5 --population 8
+          tapc search --resume build/search
+        """
+        from tapc.search import search as run
+        from tapc.search import stored_request
+        from tapc.search.view import SearchView
+
+        if resume is not None:
+            if networks or board or llm or output:
+                raise UsageError(
+                    "--resume goes on with a run as it was started; leave out networks, --board, --llm, -o"
+                )
+            request, folder = stored_request(resume), resume
+        else:
+            if not networks or board is None or llm is None:
+                raise UsageError(_NO_RUN)
+            request, folder = _request(networks, board, llm, rest), output or Path("build/search")
+        options = request.options
+        console = Console(stderr=True)
+        with SearchView(console, (options.generations + 1) * options.population) as view:
+            try:
+                outcome = run(
+                    request, folder, resume=resume is not None, jobs=jobs, scheduler=scheduler, stages=view,
+                    observe=view.observe,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                raise click.exceptions.Exit(_stopped(console, folder)) from None
+        if as_json:
+            click.echo(json.dumps(summary(outcome), indent=1))
+            return
+        print_outcome(outcome, Console())
+
+    @main.group(invoke_without_command=True)
+    @JSON
+    @click.pass_context
+    def proxies(context: click.Context, as_json: bool) -> None:
+        """List the proxies that score layers.
+
+        \b
+        Examples:
+          tapc proxies
+          tapc proxies score hawq_v2 --model resnet8
+        """
+        if context.invoked_subcommand is not None:
+            return
+        from tapc.proxy import get_proxy, proxy_names
+
+        rows = [(name, get_proxy(name).summary) for name in proxy_names()]
+        if as_json:
+            click.echo(json.dumps([{"name": name, "summary": text} for name, text in rows], indent=1))
+            return
+        table = Table("name", "what it takes the error to be", title="proxies", title_justify="left")
+        for name, text in rows:
+            table.add_row(escape(name), escape(text))
+        Console().print(table)
+
+    @proxies.command()
+    @click.argument("name")
+    @click.option("--model", required=True, help="Zoo name or model file.")
+    @click.option("--data", default=None, help="Samples: folder, zip or npz; zoo networks find theirs.")
+    @click.option("--pixel-scale", type=float, default=None, help="Factor from raw values to network inputs.")
+    @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
+    @click.option(
+        "--low-bits", type=click.Choice(["2", "4"]), default="2", show_default=True, help="Lowest weight bits."
+    )
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @JSON
+    def score(
+        name: str,
+        model: str,
+        data: str | None,
+        pixel_scale: float | None,
+        calibration: int,
+        low_bits: str,
+        seed: int,
+        as_json: bool,
+    ) -> None:
+        """Score a network's layers with a proxy, beside the error that each causes alone.
+
+        NAME is one of `tapc proxies`, or a proxy file.
+
+        \b
+        Examples:
+          tapc proxies score tap --model resnet8
+          tapc proxies score build/search/proxy.toml --model resnet8 --json
+        """
+        from tapc.search.score import score_model
+
+        result = score_model(
+            name, model, data=data, pixel_scale=pixel_scale, calibration=calibration, low_bits=int(low_bits), seed=seed,
+            stages=live(Console(stderr=True)),
+        )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps(result.to_dict(), indent=1))
+            return
+        table = Table(title=f"{escape(name)} on {escape(result.model)}", title_justify="left")
+        table.add_column("layer", no_wrap=True)
+        for title in ("score", "measured error", "rank of score", "rank of error"):
+            table.add_column(title, justify="right")
+        for row in result.layers:
+            table.add_row(
+                escape(row.name), f"{row.score:.4g}", f"{row.error:.4g}", str(row.score_rank), str(row.error_rank)
+            )
+        console = Console()
+        console.print(table)
+        console.print(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s", highlight=False)
+
+
+def _stopped(console: Console, folder: Path) -> int:
+    console.print(f"stopped; nothing is lost: tapc search --resume {folder}", highlight=False)
+    return 130
+
+
+def _request(networks: tuple[str, ...], board: str, llm: str, rest: dict[str, Any]) -> "Request":
+    from tapc.search import GeneratorOptions, LLMOptions, Request, SearchOptions
+
+    def chosen(model: Any) -> dict[str, Any]:
+        return {name: rest[name] for name in model.model_fields if name in rest}
+
+    prompts = rest["prompts"]
+    generator = GeneratorOptions(
+        llm=llm, prompts=None if prompts is None else str(prompts), options=LLMOptions(**chosen(LLMOptions))
+    )
+    return Request(
+        models=networks, board=board, data=rest["data"], pixel_scale=rest["pixel_scale"], generator=generator,
+        options=SearchOptions(**chosen(SearchOptions)),
+    )  # fmt: skip
+
+
+def summary(outcome: "Outcome") -> dict[str, Any]:
+    """Return a search's outcome as JSON values."""
+    return {
+        "run": str(outcome.folder),
+        "winner": outcome.key,
+        "proxy": outcome.program.model_dump(mode="json"),
+        "fitness": outcome.fitness.to_dict(),
+        "baselines": {name: None if f is None else f.to_dict() for name, f in outcome.baselines.items()},
+        "beats_every_built_in": outcome.beaten,
+        "test": outcome.test,
+        "population": [c.key for c in outcome.evolution.population],
+        "candidates": len(outcome.evolution.candidates),
+        "measured": outcome.measured,
+        "cached": outcome.cached,
+        "digest": outcome.digest,
+    }
+
+
+def print_outcome(outcome: "Outcome", console: Console) -> None:
+    """Print a search's outcome: the winner, and every built-in beside it."""
+    from tapc.search.run import ORACLE
+
+    program, fitness = outcome.program, outcome.fitness
+    table = Table(title="on the search networks", title_justify="left")
+    table.add_column("proxy", no_wrap=True)
+    for title in ("fitness", "rho", "top-1", "cost"):
+        table.add_column(title, justify="right", no_wrap=True)
+    rows = [(f"{outcome.key} {program.name}", fitness), *outcome.baselines.items()]
+    for name, f in sorted(rows, key=lambda row: -(row[1].phi if row[1] else float("-inf"))):
+        label = f"{name} (the measurement itself)" if name == ORACLE else name
+        cells = ("-",) * 4 if f is None else (f"{f.phi:.4f}", f"{f.rho:.3f}", f"{f.accuracy:.1%}", f"{f.cost:.3f}")
+        table.add_row(escape(label), *cells, style="bold" if f is fitness else "")
+    console.print(table)
+    console.print(f"\n{outcome.key}, by {program.origin.generator}: {program.reasoning.strip()}\n", markup=False)
+    console.print(program.code.strip(), markup=False, highlight=False)
+    verdict = "above" if outcome.beaten else "not above"
+    tests = ", ".join(f"{name} {value:.1%}" for name, value in outcome.test.items())
+    console.print(
+        f"\nfitness {fitness.phi:.4f}, {verdict} every built-in's; test set, looked at once: {tests}\n"
+        f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
+        f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}",
+        highlight=False, markup=False,
+    )  # fmt: skip

@@ -1,0 +1,170 @@
+"""The statistics table of a network: see `tapc.proxy.columns` for what each column means."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.network import Layer, Network
+from tapc.network_analysis import WEIGHTED, Graph, attribute, layer_output
+from tapc.proxy.builtin.tap import activation_entropy
+from tapc.proxy.columns import SAMPLES, Cell, Row, Table
+from tapc.quantize.activations import activation_parameters, fake_quantize
+from tapc.quantize.calibration import Calibration, HasGraph
+from tapc.quantize.runtime import Float, NodeRunner
+from tapc.quantize.walk import float_walk
+from tapc.quantize.weights import quantize_weights
+
+Doubles = NDArray[np.float64]
+
+
+def statistics(
+    model: HasGraph,
+    network: Network,
+    calibration: Calibration,
+    x: Float,
+    distortion: Mapping[str, Mapping[tuple[int, int], float]],
+) -> Table:
+    """Return the statistics table of a network.
+
+    Parameters
+    ----------
+    model : FloatModel
+        Canonical float ONNX in `model.onnx`.
+    network : Network
+    calibration : Calibration
+        Ranges for the errors of rounded inputs.
+    x : float32 (N, *input_shape[1:])
+        The first 16 samples are used.
+    distortion : mapping
+        From `layer_distortion`.
+
+    Returns
+    -------
+    list of dict
+        One row per layer in execution order; every cell finite and within its column's range.
+    """
+    graph = Graph(model.onnx)
+    layers = {layer.name: layer for layer in network.layers}
+    run = NodeRunner(next(item.version for item in model.onnx.opset_import if item.domain in ("", "ai.onnx")))
+    parameters = {bits: activation_parameters(calibration, bits) for bits in (4, 8)}
+    rows: Table = []
+    for node, inputs, output in float_walk(graph, np.ascontiguousarray(x[:SAMPLES], np.float32), run):
+        if node.op_type not in WEIGHTED or node.name not in layers:
+            continue
+        layer = layers[node.name]
+        row = _architecture(graph, node, layer, network)
+        row |= _weights(graph.constants[node.input[1]].astype(np.float32))
+        row |= _input(inputs[0])
+        row |= {
+            f"input_error_{bits}": _relative(fake_quantize(inputs[0], parameters[bits][node.input[0]]), inputs[0])
+            for bits in (4, 8)
+        }
+        row |= _output(output)
+        row |= {f"output_error_{bits}": float(distortion[layer.name][bits, 8]) for bits in (2, 4, 8)}
+        rows.append(row | _channels(graph.constants[node.input[1]].astype(np.float32), output))
+    return rows
+
+
+def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Network) -> Row:
+    shape = graph.shape(node.output[0])
+    spatial = len(shape) == 4
+    strides = attribute(node, "strides", [1, 1]) if node.op_type == "Conv" else [1, 1]
+    kernel = layer.weight_shape[2:] if len(layer.weight_shape) == 4 else (1, 1)
+    groups = int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    count = len(network.layers)
+    ends = {n.op_type for n in graph.consumers[layer_output(graph, node)]}
+    inputs = graph.shape(node.input[0])
+    row: Row = {
+        "name": layer.name,
+        "op": layer.op,
+        "index": layer.depth,
+        "layers": count,
+        "depth": layer.depth / (count - 1) if count > 1 else 0.0,
+        "kernel_h": int(kernel[0]),
+        "kernel_w": int(kernel[1]),
+        "stride": int(strides[0]),
+        "groups": groups,
+        "in_channels": int(inputs[1]),
+        "out_channels": int(layer.weight_shape[0]),
+        "parameters": layer.parameters,
+        "macs": layer.macs,
+        "parameter_share": layer.parameters / sum(other.parameters for other in network.layers),
+        "mac_share": layer.macs / sum(other.macs for other in network.layers),
+        "input_size": int(np.prod(inputs)),
+        "output_size": int(np.prod(shape)),
+        "output_height": int(shape[2]) if spatial else 1,
+        "output_width": int(shape[3]) if spatial else 1,
+        "first": int(layer.depth == 0),
+        "last": int(layer.depth == count - 1),
+        "residual": int("Add" in ends),
+        "relu": int(graph.fused_activation(node) is not None),
+    }
+    return row
+
+
+def _weights(weights: Float) -> dict[str, Cell]:
+    w = weights.astype(np.float64)
+    peaks = np.abs(w).reshape(len(w), -1).max(axis=1)
+    typical = float(np.median(peaks))
+    return {
+        "weight_l1": float(np.abs(w).sum()),
+        "weight_l2": float(np.linalg.norm(w)),
+        "weight_max": float(peaks.max()),
+        "weight_std": float(w.std()),
+        "weight_kurtosis": _kurtosis(w),
+        "weight_entropy": activation_entropy(weights),
+        "weight_range_ratio": float(peaks.max()) / typical if typical > 0 else 1.0,
+        **{f"weight_error_{bits}": _relative(quantize_weights(weights, bits).dequantized(), w) for bits in (2, 4, 8)},
+    }
+
+
+def _input(values: Float) -> dict[str, Cell]:
+    v = values.astype(np.float64)
+    return {
+        "input_min": float(v.min()),
+        "input_max": float(v.max()),
+        "input_mean": float(v.mean()),
+        "input_std": float(v.std()),
+        "input_entropy": activation_entropy(values),
+        "input_sparsity": float(np.mean(v == 0)),
+        "input_kurtosis": _kurtosis(v),
+    }
+
+
+def _output(values: Float) -> dict[str, Cell]:
+    v = values.astype(np.float64)
+    return {
+        "output_mean": float(v.mean()),
+        "output_std": float(v.std()),
+        "output_max": float(np.abs(v).max()),
+        "output_entropy": activation_entropy(values),
+    }
+
+
+def _channels(weights: Float, output: Float) -> dict[str, Cell]:
+    w = weights.astype(np.float64).reshape(len(weights), -1)
+    rounded = quantize_weights(weights, 2).dequantized().astype(np.float64).reshape(w.shape)
+    power = np.square(w).sum(axis=1)
+    errors = np.square(rounded - w).sum(axis=1) / np.where(power > 0, power, 1.0)
+    v = np.moveaxis(output.astype(np.float64), 1, 0).reshape(len(weights), -1)
+    columns = {
+        "channel_weight_l2": np.sqrt(power),
+        "channel_weight_max": np.abs(w).max(axis=1),
+        "channel_weight_error_2": errors,
+        "channel_output_mean": v.mean(axis=1),
+        "channel_output_std": v.std(axis=1),
+    }
+    return {name: [float(value) for value in values] for name, values in columns.items()}
+
+
+def _kurtosis(v: Doubles) -> float:
+    centred = v - v.mean()
+    variance = float(np.square(centred).mean())
+    return float(np.square(np.square(centred)).mean()) / variance**2 if variance > 0 else 0.0
+
+
+def _relative(approximate: NDArray[np.floating], exact: NDArray[np.floating]) -> float:
+    power = float(np.square(exact.astype(np.float64)).sum())
+    return float(np.square(approximate.astype(np.float64) - exact).sum()) / power if power > 0 else 0.0

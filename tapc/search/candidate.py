@@ -1,0 +1,117 @@
+"""A candidate proxy on its way through a search: drafted, scored, judged."""
+
+import ast
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from tapc.proxy import Program
+from tapc.search.controllers import Operator
+from tapc.search.fitness import Fitness
+
+Status = Literal["ok", "invalid", "duplicate"]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a generator wrote, before anything ran.
+
+    Attributes
+    ----------
+    name, reasoning, code : str
+        Code is empty where the generator failed.
+    problem : str
+        Why there is no code.
+    generator : str
+        The model that answered.
+    usage : dict
+        Requests, tokens and money.
+    """
+
+    name: str = ""
+    reasoning: str = ""
+    code: str = ""
+    problem: str = ""
+    generator: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proxy of a search.
+
+    Attributes
+    ----------
+    key : str
+        Where it was born: "g2s5" is slot 5 of generation 2.
+    born : int
+        Number of candidates before it.
+    operator : str
+    parents : tuple of str
+        Keys.
+    program : Program or None
+    status : {"ok", "invalid", "duplicate"}
+    kind, message : str
+        What was wrong with an invalid one; the twin's key of a duplicate.
+    scores : tuple of tuple of float
+        Per network, per layer.
+    judged : Fitness or None
+    """
+
+    key: str
+    born: int
+    operator: Operator
+    parents: tuple[str, ...]
+    program: Program | None
+    status: Status
+    kind: str = ""
+    message: str = ""
+    scores: tuple[tuple[float, ...], ...] = ()
+    judged: Fitness | None = None
+
+    @property
+    def name(self) -> str:
+        """The key: names of programs need not be unique."""
+        return self.key
+
+    @property
+    def fitness(self) -> float | None:
+        """Eq. 6; None for what never became a fitness."""
+        return None if self.judged is None else self.judged.phi
+
+    @property
+    def behaviour(self) -> str:
+        """Equal for proxies with the same ranks of scores and the same bits."""
+        assert self.judged is not None
+        ranks = [sorted(range(len(s)), key=lambda i: (s[i], i)) for s in self.scores]
+        bits = [(n.weights, n.activations) for n in self.judged.networks]
+        return hashlib.sha256(repr((ranks, bits)).encode()).hexdigest()
+
+
+class Generator(Protocol):
+    """Writes proxies."""
+
+    @property
+    def label(self) -> str:
+        """What it is, for every output."""
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Prompt -> version and digest."""
+
+    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], library: Sequence[Candidate],
+                 seed: Sequence[int]) -> Draft:  # fmt: skip
+        """Write a proxy from its parents; `seed` makes random choices reproducible."""
+
+
+def syntax_key(code: str) -> str:
+    """Return a key that programs share when they differ in layout, comments and docstrings only."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef) and node.body:
+            first = node.body[0]
+            text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            if text and isinstance(first.value.value, str):  # type: ignore[attr-defined]
+                node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -1,0 +1,243 @@
+"""The learned choice among the three operators (arXiv 2512.07419, Sec. 3.2, Eq. 7-8), and ablations of it.
+
+States are immutable: `update` returns the next one.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from tapc.errors import UsageError
+
+Operator = Literal["initialization", "mutation", "crossover"]
+OPERATORS: tuple[Operator, ...] = ("initialization", "mutation", "crossover")
+Results = Mapping[Operator, Sequence[float | None]]
+"""Operator -> fitness of each of its candidates of one generation; None where a candidate was invalid."""
+
+FLOOR = 0.05
+"""p_min: no operator's probability falls below it."""
+
+
+class Controller(Protocol):
+    """Chooses operators."""
+
+    def probabilities(self) -> dict[Operator, float]:
+        """Return each operator's probability; they add up to 1."""
+
+    def update(self, results: Results) -> "Controller":
+        """Return the controller after a generation with these results."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as JSON values, for the log."""
+
+
+def floored(shares: Sequence[float], floor: float = FLOOR) -> dict[Operator, float]:
+    """Return shares as probabilities, none below the floor.
+
+    Shares below the floor get the floor; the others divide what is left in proportion. Where none is below,
+    nothing changes.
+    """
+    total = math.fsum(shares)
+    p = [share / total for share in shares]
+    low: set[int] = set()
+    while True:
+        rest = 1.0 - floor * len(low)
+        above = math.fsum(p[i] for i in range(len(p)) if i not in low)
+        scaled = [floor if i in low else (p[i] * rest / above if low else p[i]) for i in range(len(p))]
+        fallen = {i for i in range(len(p)) if i not in low and scaled[i] < floor}
+        if not fallen:
+            return dict(zip(OPERATORS, scaled, strict=True))
+        low |= fallen
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Eq. 7-8: w <- w * (F / mu)^eta, p = w / sum of w, and the floor.
+
+    The weights are kept normalized, which changes no p. Kept after the floor, an operator that once failed recovers.
+
+    F is the mean fitness of an operator's candidates of the generation, an invalid one counted 0; mu the mean of F over
+    the operators that were drawn. An operator that was not drawn keeps its weight. The paper's factor alpha is the same
+    for every operator and cancels in Eq. 8; it is left out, since it would otherwise move drawn operators against those
+    that keep their weight. A negative F counts as 0; where mu is 0, nothing changes.
+
+    Attributes
+    ----------
+    weights : tuple of float
+        The probabilities, in the order of `OPERATORS`.
+    eta : float
+        1 is the paper's update.
+    floor : float
+    """
+
+    weights: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3)
+    eta: float = 1.0
+    floor: float = FLOOR
+
+    def probabilities(self) -> dict[Operator, float]:
+        """Return Eq. 8, with the floor."""
+        return dict(zip(OPERATORS, self.weights, strict=True))
+
+    def update(self, results: Results) -> "Tap":
+        """Return the controller after Eq. 7."""
+        means = {o: max(0.0, _mean(results[o])) for o in OPERATORS if results.get(o)}
+        mu = math.fsum(means.values()) / len(means) if means else 0.0
+        if mu <= 0:
+            return self
+        weights = [
+            w * (means[o] / mu) ** self.eta if o in means else w for w, o in zip(self.weights, OPERATORS, strict=True)
+        ]
+        return replace(self, weights=tuple(floored(weights, self.floor).values())) if any(weights) else self
+
+    def state(self) -> dict[str, Any]:
+        """Return the weights."""
+        return {"weights": list(self.weights)}
+
+
+@dataclass(frozen=True)
+class Dpo:
+    """Preference learning as the name says (arXiv 2305.18290, Eq. 7, over operators instead of texts).
+
+    Every pair of candidates of a generation with different operators and different fitness is a preference of the one
+    operator over the other. The loss is the mean over the pairs of -log sigmoid(beta * (theta_w - theta_l)), the
+    reference policy being uniform; p = softmax(theta).
+
+    Attributes
+    ----------
+    theta : tuple of float
+    beta, rate : float
+        Inverse temperature, and step of the gradient descent.
+    steps : int
+        Steps per generation.
+    floor : float
+    """
+
+    theta: tuple[float, ...] = (0.0, 0.0, 0.0)
+    beta: float = 1.0
+    rate: float = 0.2
+    steps: int = 10
+    floor: float = FLOOR
+
+    def probabilities(self) -> dict[Operator, float]:
+        """Return the softmax of theta, with the floor."""
+        largest = max(self.theta)
+        return floored([math.exp(t - largest) for t in self.theta], self.floor)
+
+    def pairs(self, results: Results) -> list[tuple[int, int]]:
+        """Return (preferred, other) indices into `OPERATORS`; an invalid candidate is worse than any valid one."""
+        entries = [
+            (i, -math.inf if fitness is None else fitness)
+            for i, o in enumerate(OPERATORS)
+            for fitness in results.get(o, ())
+        ]
+        return [
+            (a, b) if fa > fb else (b, a)
+            for (a, fa), (b, fb) in itertools.combinations(entries, 2)
+            if a != b and fa != fb
+        ]
+
+    def loss(self, pairs: Sequence[tuple[int, int]]) -> float:
+        """Return the mean of -log sigmoid(beta * (theta_w - theta_l)); 0 without pairs."""
+        margins = [self.beta * (self.theta[w] - self.theta[x]) for w, x in pairs]
+        return math.fsum(math.log1p(math.exp(-abs(m))) + max(0.0, -m) for m in margins) / max(1, len(margins))
+
+    def update(self, results: Results) -> "Dpo":
+        """Return the controller after gradient descent on the generation's pairs."""
+        pairs = self.pairs(results)
+        current = self
+        for _ in range(self.steps if pairs else 0):
+            gradient = current.gradient(pairs)
+            theta = tuple(t - self.rate * g for t, g in zip(current.theta, gradient, strict=True))
+            current = replace(current, theta=theta)
+        return current
+
+    def gradient(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Return the derivative of `loss` by theta."""
+        gradient = [0.0] * len(OPERATORS)
+        for w, x in pairs:
+            slope = self.beta / (1.0 + math.exp(self.beta * (self.theta[w] - self.theta[x]))) / len(pairs)
+            gradient[w] -= slope
+            gradient[x] += slope
+        return gradient
+
+    def state(self) -> dict[str, Any]:
+        """Return theta."""
+        return {"theta": list(self.theta)}
+
+
+@dataclass(frozen=True)
+class Ucb:
+    """UCB1 (Auer et al., 2002): the operator with the largest mean + sqrt(2 ln n / n_o), an untried one first.
+
+    The chosen operator has all probability but the floors.
+
+    Attributes
+    ----------
+    sums, counts : tuple
+        Of every operator's fitness so far; an invalid candidate counts 0.
+    floor : float
+    """
+
+    sums: tuple[float, ...] = (0.0, 0.0, 0.0)
+    counts: tuple[int, ...] = (0, 0, 0)
+    floor: float = FLOOR
+
+    def probabilities(self) -> dict[Operator, float]:
+        """Return the floor for all but the chosen operator."""
+        total = sum(self.counts)
+        values = [
+            math.inf if n == 0 else s / n + math.sqrt(2 * math.log(total) / n)
+            for s, n in zip(self.sums, self.counts, strict=True)
+        ]
+        untried = [i for i, n in enumerate(self.counts) if n == 0]
+        best = set(untried) or {values.index(max(values))}
+        return floored([1.0 if i in best else 0.0 for i in range(len(values))], self.floor)
+
+    def update(self, results: Results) -> "Ucb":
+        """Return the controller with a generation's results counted."""
+        fresh = [[max(0.0, f or 0.0) for f in results.get(o, ())] for o in OPERATORS]
+        sums = tuple(s + math.fsum(f) for s, f in zip(self.sums, fresh, strict=True))
+        return replace(self, sums=sums, counts=tuple(n + len(f) for n, f in zip(self.counts, fresh, strict=True)))
+
+    def state(self) -> dict[str, Any]:
+        """Return sums and counts."""
+        return {"sums": list(self.sums), "counts": list(self.counts)}
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every operator is as likely as the others, for ever."""
+
+    def probabilities(self) -> dict[Operator, float]:
+        """Return a third each."""
+        return {o: 1.0 / len(OPERATORS) for o in OPERATORS}
+
+    def update(self, results: Results) -> "Uniform":
+        """Return itself."""
+        return self
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+
+def _mean(fitness: Sequence[float | None]) -> float:
+    return math.fsum(f or 0.0 for f in fitness) / len(fitness)
+
+
+CONTROLLERS: dict[str, Controller] = {"tap": Tap(), "dpo": Dpo(), "ucb": Ucb(), "uniform": Uniform()}
+
+
+def controller(name: str) -> Controller:
+    """Return a controller in its first state.
+
+    Raises
+    ------
+    UsageError
+        No controller of that name.
+    """
+    if name not in CONTROLLERS:
+        raise UsageError(f"unknown controller {name!r}; known: {', '.join(CONTROLLERS)}")
+    return CONTROLLERS[name]

@@ -1,0 +1,5 @@
+"""Proxies without a language model: a grammar of expression trees. Not TAP."""
+
+from tapc.search.offline.grammar import LABEL, OfflineGenerator, Written
+
+__all__ = ["LABEL", "OfflineGenerator", "Written"]

@@ -1,0 +1,71 @@
+"""Selection: who survives, who is remembered, who has offspring. Pure functions over members."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+LIBRARY_SHARE = 0.1
+LIBRARY_LEAST = 2
+
+
+class Member(Protocol):
+    """What selection needs to know of a proxy."""
+
+    @property
+    def fitness(self) -> float | None:
+        """Eq. 6; None where it has none."""
+
+    @property
+    def born(self) -> int:
+        """Rank of birth."""
+
+    @property
+    def behaviour(self) -> str:
+        """Equal for members that rank layers alike and lead to the same bits."""
+
+
+M = TypeVar("M", bound=Member)
+
+
+def ranked(members: Iterable[M]) -> list[M]:
+    """Return the members with a finite fitness, the fittest first; among equals the newer one."""
+    valid = [m for m in members if m.fitness is not None and math.isfinite(m.fitness)]
+    return sorted(valid, key=lambda m: (m.fitness, m.born), reverse=True)
+
+
+def survivors(old: Sequence[M], new: Sequence[M], size: int) -> list[M]:
+    """Return the fittest `size` of both (Algorithm 1, line 20), the fittest first.
+
+    Of members that behave alike only the newest stays: its twins add nothing to choose from.
+    """
+    kept: dict[str, M] = {}
+    for member in sorted(ranked([*old, *new]), key=lambda m: m.born):
+        kept[member.behaviour] = member
+    return ranked(kept.values())[:size]
+
+
+def library(previous: Sequence[M], old: Sequence[M], new: Sequence[M], size: int) -> list[M]:
+    """Return the context library: the best it had and the top tenth of both generations (Algorithm 1, line 19).
+
+    It holds at most as many as the top tenth of one union has, at least two, for a population of `size`.
+    """
+    share = max(LIBRARY_LEAST, math.ceil(LIBRARY_SHARE * 2 * size))
+    top = survivors(old, new, share)
+    return survivors(previous, top, share)
+
+
+def choose_parents(rng: np.random.Generator, population: Sequence[M], count: int) -> list[M]:
+    """Draw distinct parents, the fittest of n with weight n, the last with weight 1 (linear ranking).
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    population : sequence, the fittest first
+    count : int
+        At most the size of the population.
+    """
+    weights = np.arange(len(population), 0, -1, dtype=np.float64)
+    chosen = rng.choice(len(population), size=count, replace=False, p=weights / weights.sum())
+    return [population[int(i)] for i in chosen]

@@ -1,0 +1,310 @@
+"""A whole search: networks, baselines, evolution, the one look at the test set, and the files it leaves."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tapc import zoo
+from tapc.board import Board, load_board
+from tapc.cache import Store, cache_folder, digest
+from tapc.data import Samples, Split, find_data, load_samples
+from tapc.errors import BudgetError, DataError, TapcError, UsageError
+from tapc.frontend import FloatModel, load
+from tapc.network import Bits
+from tapc.progress import Stages
+from tapc.proxy import Origin, Program, get_proxy, proxy_names, save_program
+from tapc.proxy.columns import VERSION
+from tapc.proxy.sandbox import Sandbox
+from tapc.search.candidate import Generator
+from tapc.search.controllers import controller
+from tapc.search.evolve import Evolution, Evolver
+from tapc.search.fitness import Fitness, Judge, NetworkFitness
+from tapc.search.generators import GeneratorOptions, make_generator
+from tapc.search.log import NAME, Event, EventLog, read_events
+from tapc.search.measurements import Measurements
+from tapc.search.networks import SearchNetwork, divide, prepare
+from tapc.search.options import SearchOptions
+from tapc.search.workers import DaskWorkers, ProcessWorkers, Workers
+from tapc.target import load_target
+
+ORACLE = "error"
+"""The built-in that measures what the others predict: its rank correlation is 1 by definition."""
+
+BEST = "proxy.toml"
+
+
+class Request(BaseModel):
+    """Everything that decides how a search ends; what the log's first line holds.
+
+    Attributes
+    ----------
+    models : tuple of str
+        Zoo names or files.
+    board : str
+    data : tuple of str
+        One data set per model; empty where zoo models find theirs.
+    pixel_scale : float or None
+        Factor from raw data values to the networks' input units; the models' own where None.
+    generator : GeneratorOptions
+    options : SearchOptions
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[str, ...] = Field(min_length=1)
+    board: str
+    data: tuple[str, ...] = ()
+    pixel_scale: float | None = None
+    generator: GeneratorOptions
+    options: SearchOptions
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search gave.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the run: events.jsonl, proxy.toml, report.html.
+    program : Program
+        The winner.
+    key : str
+        Its key in the log.
+    fitness : Fitness
+    baselines : dict of str to Fitness or None
+        Built-in proxies on the same networks; None where one cannot be used, or found no bits within the budgets.
+    test : dict of str to float
+        Network -> top-1 of the winner's bits on the test set, 0..1.
+    evolution : Evolution
+    digest : str
+        Of the log.
+    measured, cached : int
+        Configurations that were measured in this session, and that the cache knew.
+    """
+
+    folder: Path
+    program: Program
+    key: str
+    fitness: Fitness
+    baselines: dict[str, Fitness | None]
+    test: dict[str, float]
+    evolution: Evolution
+    digest: str
+    measured: int
+    cached: int
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the winner's fitness is above that of every built-in."""
+        return all(b is None or self.fitness.phi > b.phi for b in self.baselines.values())
+
+
+def stored_request(folder: Path) -> Request:
+    """Read what a run was asked for.
+
+    Raises
+    ------
+    DataError
+        The folder holds no usable log.
+    """
+    events, _ = read_events(folder / NAME)
+    if not events or events[0].kind != "start":
+        raise DataError(f"{folder}: its log holds no start; start the search again with another -o")
+    try:
+        return Request.model_validate(events[0].data["request"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: its log was made by another version of tapc: {error}") from None
+
+
+def search(
+    request: Request,
+    folder: Path,
+    *,
+    resume: bool = False,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    store: Store | None = None,
+    stages: Stages | None = None,
+    observe: Callable[[Event], None] = lambda event: None,
+) -> Outcome:
+    """Search for a proxy.
+
+    Parameters
+    ----------
+    request : Request
+    folder : Path
+        Of the run.
+    resume : bool
+        Go on with the run in the folder; `request` is then `stored_request` of it.
+    jobs : int, optional
+        Processes that measure; as many as there are cores by default.
+    scheduler : str, optional
+        Address of a dask scheduler that takes their place.
+    store : Store, optional
+        Measurements; by default tapc's cache folder.
+    stages : Stages, optional
+        Shows progress.
+    observe : callable
+        Told every event of the log.
+
+    Raises
+    ------
+    TapcError
+        Bad input; or no candidate was valid.
+    """
+    stages = stages or Stages()
+    board = load_board(request.board)
+    with EventLog(folder, resume=resume, observe=observe) as log:
+        with stages.stage("networks") as advance:
+            loaded = []
+            for i, name in enumerate(request.models):
+                loaded.append(_network(request, i, name, board))
+                advance(i + 1, len(request.models))
+        networks = [network for network, _, _ in loaded]
+        generator = make_generator(request.generator, request.options, networks, log.events)
+        start = partial(_start, request, networks, generator)
+        known = log.record("start", "", start)
+        if known["networks"] != start()["networks"]:
+            raise DataError(
+                f"{folder}: model, data or tapc changed since the run began; start a new one with another -o"
+            )
+        workers: Workers = DaskWorkers(scheduler) if scheduler else ProcessWorkers(jobs or os.cpu_count() or 1)
+        try:
+            cache = store or Store(cache_folder() / "configurations")
+            measurements = Measurements(workers, cache, on_device=request.options.measures)
+            judge = Judge(networks, request.options, measurements)
+            with stages.stage("built-in proxies") as advance:
+                baselines = _baselines(networks, judge, log, advance)
+            with Sandbox() as sandbox:
+                evolver = Evolver(request.options, generator, judge, sandbox, log, _provenance(request, generator))
+                with stages.stage("evolution"):
+                    evolution = evolver.run(controller(request.options.controller))
+            best = evolution.best
+            if best is None or best.judged is None or best.program is None:
+                raise BudgetError(_nothing(evolution))
+            with stages.stage("test set"):
+                tests = [(n, s) for n, _, s in loaded]
+                test = log.record("test", best.key, partial(_test, tests, best.judged.networks, measurements))
+        finally:
+            workers.close()
+        log.record("end", "", partial(dict, winner=best.key))
+        save_program(best.program, folder / BEST)
+        return Outcome(
+            folder, best.program, best.key, best.judged, baselines, test, evolution, log.digest,
+            measurements.measured, measurements.cached,
+        )  # fmt: skip
+
+
+def _start(request: Request, networks: Sequence[SearchNetwork], generator: Generator) -> dict[str, Any]:
+    return {
+        "request": request.model_dump(mode="json"),
+        "generator": generator.label,
+        "prompts": dict(generator.prompts),
+        "tapc": version("tapc"),
+        "statistics": VERSION,
+        "networks": [
+            {"name": n.name, "digest": digest(n.subject.digest, n.table), "layers": n.layer_names} for n in networks
+        ],
+    }
+
+
+def _provenance(request: Request, generator: Generator) -> Origin:
+    return Origin(
+        generator=generator.label,
+        prompts=dict(generator.prompts),
+        networks=request.models,
+        board=request.board,
+        search=request.options.model_dump(mode="json", exclude_none=True),
+    )
+
+
+def _network(request: Request, index: int, name: str, board: Board) -> tuple[SearchNetwork, FloatModel, Samples]:
+    model = load(name, seed=request.options.seed)
+    path = Path(request.data[index]) if index < len(request.data) else default_data(name)
+    options = request.options
+    scale = model.pixel_scale if request.pixel_scale is None else request.pixel_scale
+
+    def samples_of(split: Split, count: int) -> Samples:
+        return load_samples(path, model.input_shape, pixel_scale=scale, count=count, split=split, seed=options.seed)
+
+    train = samples_of("calibration", options.calibration + options.holdout)
+    test = samples_of("test", options.test)
+    # Small sets give at most a third to calibration, which needs no labels.
+    samples, holdout = divide(train, min(options.calibration, len(train.x) // 3), path)
+    return prepare(model, samples, holdout, board, load_target(board.core), options), model, test
+
+
+def default_data(name: str) -> Path:
+    """Return the data set of a zoo network.
+
+    Raises
+    ------
+    UsageError
+        The network is no model of the zoo, or its data set is not installed.
+    """
+    entry = next((entry for entry in zoo.models() if entry.name == name), None)
+    path = find_data(entry.dataset) if entry is not None and entry.dataset else None
+    if path is None:
+        known = f"the data set {entry.dataset!r} of {name} was not found" if entry else f"{name} is no model of the zoo"
+        raise UsageError(f"{known}: give labelled samples with --data PATH, once per network; or set TAPC_DATA")
+    return path
+
+
+def _baselines(
+    networks: Sequence[SearchNetwork], judge: Judge, log: EventLog, advance: Callable[[int, int], None]
+) -> dict[str, Fitness | None]:
+    """Judge every built-in proxy just like a candidate."""
+    scoring = threading.Lock()
+
+    def run(name: str) -> dict[str, Any]:
+        try:
+            with scoring:  # derivatives are computed once and kept
+                scores = [get_proxy(name).score(network.context) for network in networks]
+            return {"fitness": judge.judge(scores).to_dict(), "problem": ""}
+        except TapcError as error:
+            return {"fitness": None, "problem": str(error)[:2000]}
+
+    names = proxy_names()
+    results: dict[str, Fitness | None] = {}
+    with ThreadPoolExecutor(4) as pool:
+        running = {name: pool.submit(run, name) for name in names if not log.knows("baseline", name)}
+        try:
+            for i, name in enumerate(names):
+                data = log.record("baseline", name, running[name].result if name in running else dict)
+                results[name] = None if data["fitness"] is None else Fitness.from_dict(data["fitness"])
+                advance(i + 1, len(names))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
+
+
+def _test(
+    networks: Sequence[tuple[SearchNetwork, Samples]], judged: Sequence[NetworkFitness], measurements: Measurements
+) -> dict[str, float]:
+    """Measure the winner's bits on the test set."""
+    result = {}
+    for (network, samples), fitness in zip(networks, judged, strict=True):
+        weights = dict(zip(network.layer_names, fitness.weights, strict=True))
+        bits = Bits(weights, dict(enumerate(fitness.activations)))
+        subject = replace(network.subject, holdout=samples)
+        result[network.name] = measurements.measure(subject, bits, on_device=False).accuracy
+    return result
+
+
+def _nothing(evolution: Evolution) -> str:
+    reasons = [f"{c.key}: {c.kind}: {c.message.splitlines()[0] if c.message else ''}" for c in evolution.candidates]
+    return (
+        f"none of {len(reasons)} candidates was a valid proxy within the budgets. The last: "
+        + "; ".join(reasons[-3:])
+        + ". Try another model (--llm), more generations, or larger budgets"
+    )

@@ -1,0 +1,111 @@
+"""A running search on the terminal: stages, a bar over the candidates, and the fittest so far."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tapc.progress import Advance, Stages
+from tapc.search.log import Event
+
+_SHOWN = 8
+
+
+class SearchView(Stages):
+    """Shows a search while it runs; on anything but a terminal, one line per generation.
+
+    Parameters
+    ----------
+    console : Console
+    candidates : int
+        How many there will be.
+    """
+
+    def __init__(self, console: Console, candidates: int) -> None:
+        super().__init__()
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<16}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self._bar = self._progress.add_task("candidates", total=candidates, visible=False)
+        self._rows: dict[str, dict[str, object]] = {}
+        self._fitness: dict[str, float] = {}
+        self._invalid: dict[str, str] = {}
+        self._live = Live(Group(self._progress, self._table()), console=console, refresh_per_second=4)
+
+    def __enter__(self) -> "SearchView":
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    @contextmanager
+    def show(self, name: str) -> Iterator[Advance]:
+        """Display a running stage."""
+        task = self._progress.add_task(name, total=None)
+        yield lambda done, total: self._progress.update(task, completed=done, total=total)
+        self._progress.update(task, completed=1, total=1)
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event of the log."""
+        if event.kind == "candidate":
+            self._progress.update(self._bar, visible=True)
+            self._rows[event.key] = {"operator": event.data["operator"], "name": event.data["name"] or event.key}
+            if not event.data["code"]:
+                self._done(event.key, event.data["problem"])
+        elif event.kind == "scored" and event.data["status"] != "ok":
+            twin = event.data["message"]
+            reason = f"like {twin}" if event.data["status"] == "duplicate" else f"{event.data['kind']}: {twin}"
+            self._done(event.key, reason)
+        elif event.kind == "judged":
+            fitness = event.data["fitness"]
+            if fitness is None:
+                self._done(event.key, f"{event.data['kind']}: {event.data['message']}")
+            else:
+                self._rows[event.key] |= {
+                    "rho": fitness["rho"],
+                    "accuracy": fitness["accuracy"],
+                    "cost": fitness["cost"],
+                }
+                self._fitness[event.key] = fitness["phi"]
+                self._done(event.key, "")
+        elif event.kind == "selection" and not self._console.is_terminal:
+            best = max(self._fitness.values(), default=float("nan"))
+            valid, done = len(self._fitness), len(self._rows)
+            self._console.print(f"{event.key}: {done} candidates, {valid} judged, best fitness {best:.4f}")
+        self._live.update(Group(self._progress, self._table()))
+
+    def _done(self, key: str, problem: str) -> None:
+        self._progress.advance(self._bar)
+        if problem:
+            self._invalid[key] = problem.splitlines()[0]
+
+    def _table(self) -> Table:
+        table = Table(title="fittest so far", title_justify="left")
+        for name in ("proxy", "operator"):
+            table.add_column(name, no_wrap=True)
+        for name in ("fitness", "rho", "top-1", "cost"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for key in sorted(self._fitness, key=lambda k: -self._fitness[k])[:_SHOWN]:
+            row = self._rows[key]
+            figures = (f"{row[name]:.3f}" for name in ("rho", "accuracy", "cost"))
+            label = escape(f"{key} {row['name']}"[:40])
+            table.add_row(label, str(row["operator"]), f"{self._fitness[key]:.4f}", *figures)
+        if self._invalid:
+            key = list(self._invalid)[-1]
+            table.caption = escape(
+                f"{len(self._invalid)} without a fitness; the last, {key}: {self._invalid[key]}"[:100]
+            )
+        return table

@@ -1,0 +1,51 @@
+import itertools
+
+import pytest
+
+from tapc.allocate import AllocationProblem, Budgets, Choice, GroupChoices, LayerChoices, solve
+from tapc.decide import relative_distortion, with_scores
+from tapc.errors import DataError
+
+DISTORTION = {
+    "a": {(2, 8): 0.5, (4, 8): 0.05, (8, 8): 0.0, (2, 4): 0.75},
+    "b": {(2, 8): 0.2, (4, 8): 0.01, (8, 8): 0.001, (2, 4): 0.1},
+    "c": {(2, 8): 0.0, (4, 8): 0.0, (8, 8): 0.0, (2, 4): 0.3},
+}
+
+
+def problem(target_bits=None):
+    relative = relative_distortion(DISTORTION, 2)
+    layers = tuple(
+        LayerChoices(name, 0, size, tuple(Choice(w, 8, relative[name][w, 8], size * w, 1.0, size * w) for w in (2, 4, 8)))
+        for name, size in (("a", 10), ("b", 30), ("c", 20))
+    )  # fmt: skip
+    return AllocationProblem(layers, (GroupChoices(True, (8,)),), Budgets(target_bits=target_bits))
+
+
+def test_the_score_is_the_loss_at_the_lowest_bits():
+    scored = with_scores(problem(), {"a": 3.0, "b": 7.0, "c": 1.0})
+    assert [layer.choices[0].loss for layer in scored.layers] == [3.0, 7.0, 0.0]
+    assert scored.layers[0].choices[1].loss == pytest.approx(0.3)
+
+
+def test_distortion_is_relative_to_the_lowest_weight_bits_and_wide_activations():
+    assert relative_distortion(DISTORTION, 2)["a"][2, 4] == pytest.approx(1.5)
+    assert relative_distortion(DISTORTION, 4)["b"] == pytest.approx({(2, 8): 20, (4, 8): 1, (8, 8): 0.1, (2, 4): 10})
+    assert set(relative_distortion(DISTORTION, 2)["c"].values()) == {0.0}
+
+
+@pytest.mark.parametrize("scores", [{"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 0.1, "b": 9.0, "c": 4.0}])
+def test_solved_bits_are_the_best_of_all(scores):
+    scored = with_scores(problem(target_bits=4), scores)
+    best = min(
+        (sum(c.loss for c in choices), sum(c.flash_bytes for c in choices))
+        for choices in itertools.product(*(layer.choices for layer in scored.layers))
+        if sum(layer.parameters * c.w_bits for layer, c in zip(scored.layers, choices, strict=True)) <= 240
+    )
+    found = solve(scored)
+    assert (found.objective, found.used["flash"].used) == pytest.approx(best)
+
+
+def test_a_layer_without_a_score_is_named():
+    with pytest.raises(DataError, match="'c' has no score"):
+        with_scores(problem(), {"a": 1.0, "b": 1.0})
