@@ -171,6 +171,17 @@ def test_a_built_in_proxy_is_no_file() -> None:
         program_scores(Path("uniform"), [table([])])
 
 
+def test_a_program_scores_the_stored_statistics(tmp_path: Path) -> None:
+    path = tmp_path / "rounding.py"
+    path.write_text('"""Weights."""\n\n\ndef score(layers):\n    return [row["output_error_2"] for row in layers]\n')
+    tables = [load_table(name) for name in ("resnet8", "dscnn")]
+    found = program_scores(path, tables)
+    for item in tables:
+        assert found[item.network] == pytest.approx([layer.distortion["w2a8"] for layer in item.layers])
+    with pytest.raises(DataError, match="the table of tiny has no statistics"):
+        program_scores(path, [table([])])
+
+
 def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
     whole = by_first_layer({weights: 90 - i for i, weights in enumerate(WEIGHTS)})
     path = tmp_path / "tiny.json"

@@ -7,6 +7,7 @@ import pytest
 
 from tapc.bench.configurations import BenchTable, load_table, table_names
 from tapc.bench.configurations.table import DATA
+from tapc.proxy.columns import COLUMNS
 
 LIMIT = 150_000
 
@@ -94,8 +95,16 @@ def test_layers_are_complete(table: BenchTable) -> None:
         scores = table.scores[name]
         assert len(scores) == len(table.layers)
         assert math.fsum(scores) / len(scores) == pytest.approx(1)
-    if table.statistics is not None:
-        assert [row["name"] for row in table.statistics] == [layer.name for layer in table.layers]
+
+
+def test_statistics_have_every_column_of_the_current_version(table: BenchTable) -> None:
+    assert table.statistics is not None
+    assert [row["name"] for row in table.statistics] == [layer.name for layer in table.layers]
+    for row in table.statistics:
+        assert set(row) == {column.name for column in COLUMNS}
+        for column in COLUMNS:
+            cells = row[column.name] if isinstance(row[column.name], list) else [row[column.name]]
+            assert column.text or all(column.low <= float(cell) <= column.high for cell in cells)
 
 
 def test_the_provenance_names_everything(table: BenchTable) -> None:

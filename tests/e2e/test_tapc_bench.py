@@ -49,5 +49,5 @@ def test_layers_measured_again(setup: Setup) -> None:
     # Fails where a built-in proxy or the statistics have changed: examples/make_tapc_bench.py NAME --refresh-layers.
     assert set(again.scores) == set(table.scores)
     for name, scores in again.scores.items():
-        assert scores == pytest.approx(table.scores[name], rel=1e-3)
+        assert scores == pytest.approx(table.scores[name], rel=1e-2)
     assert (again.statistics is None) == (table.statistics is None)

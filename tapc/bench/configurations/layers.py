@@ -42,11 +42,11 @@ def layer_facts(setup: Setup, table: BenchTable) -> BenchTable:
     )
     names = [layer.name for layer in network.layers]
     scored = {name: get_proxy(name).score(context) for name in proxy_names()}
-    statistics = getattr(context, "statistics", None)
+    assert context.statistics is not None
     return table.model_copy(update={
         "layers": layers,
         "interface": tuple(i for i, group in enumerate(network.groups) if group.interface),
-        "statistics": None if statistics is None else tuple(_row(row) for row in statistics()),
+        "statistics": tuple(_row(row) for row in context.statistics()),
         "scores": {name: tuple(_rounded(s[layer]) for layer in names) for name, s in scored.items()},
     })  # fmt: skip
 
