@@ -134,6 +134,50 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
             return
         _print_proxies(figures, tables)
 
+    @bench.command(name="search")
+    @click.option("--board", default="stm32h7", show_default=True, help="Its core's costs enter the allocation.")
+    @click.option("--proxy", type=click.Path(path_type=Path), default=None, help="Proxy file; default: TAP's formula.")
+    @click.option(
+        "--target-bits", type=click.FloatRange(2, 8), default=3, show_default=True, help="Average weight bits."
+    )
+    @click.option("--repetitions", type=click.IntRange(min=1), default=21, show_default=True)
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
+    @JSON
+    def bench_search_command(
+        board: str, proxy: Path | None, target_bits: float, repetitions: int, seed: int, as_json: bool
+    ) -> None:
+        """How long a proxy program and the allocator take for ResNet-18, once its statistics exist.
+
+        \b
+        Example:
+          tapc bench search
+        """
+        from tapc.bench.search import FORMULA, bench_search
+        from tapc.proxy import load_program
+
+        program = FORMULA if proxy is None else load_program(proxy)
+        times = bench_search(
+            board, program=program, target_bits=target_bits, repetitions=repetitions, seed=seed,
+            stages=live(Console(stderr=True)),
+        )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps(asdict(times), indent=1))
+            return
+        table = Table(title=f"ResNet-18, {times.layers} layers, {times.repetitions} repetitions", title_justify="left")
+        table.add_column("step", no_wrap=True)
+        table.add_column("ms", justify="right", no_wrap=True)
+        rows = {
+            "score in the sandbox": times.score,
+            "allocate": times.allocate,
+            "both": times.total,
+            "both, slowest": times.worst,
+            "score, sandbox not started before": times.first_score,
+        }
+        for name, value in rows.items():
+            table.add_row(name, f"{value:.1f}")
+        Console().print(table)
+        Console().print("Wall time, medians. The TAP paper reports 78 ms on its machine.", highlight=False)
+
     @main.command(name="profile")
     @click.argument("build", type=click.Path(path_type=Path))
     @click.option("--blocks", type=click.IntRange(min=0), default=3, show_default=True, help="Hottest blocks to print.")
