@@ -72,16 +72,21 @@ class Measurements:
 
     def _run(self, subject: Subject, bits: Bits, on_device: bool) -> ConfigurationFigures:
         while True:
-            with self._lock:
-                if subject.digest not in self._handles:
-                    self._handles[subject.digest] = self._workers.share(subject)
-                generation = self._workers.generation
-                future = self._workers.submit(measure_configuration, self._handles[subject.digest], bits, on_device)
+            generation = self._workers.generation
             try:
-                return future.result()
+                return self._submit(subject, bits, on_device).result()
             except Exception as error:
                 if not lost(error):
                     raise
                 with self._lock:  # whoever sees the loss first repairs it for all
-                    if generation == self._workers.generation and not self._workers.recover():
-                        raise
+                    if generation == self._workers.generation:
+                        if not self._workers.recover():
+                            raise
+                        self._handles.clear()
+
+    def _submit(self, subject: Subject, bits: Bits, on_device: bool) -> Future[ConfigurationFigures]:
+        with self._lock:
+            if subject.digest not in self._handles:
+                self._handles[subject.digest] = self._workers.share(subject)
+            handle = self._handles[subject.digest]
+        return self._workers.submit(measure_configuration, handle, bits, on_device)

@@ -4,7 +4,7 @@ import multiprocessing
 import pickle
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
@@ -103,7 +103,7 @@ class DaskWorkers:
     Attributes
     ----------
     generation : int
-        Always 0: the scheduler repairs by itself.
+        How often what a lost worker alone held was sent again.
 
     Raises
     ------
@@ -135,8 +135,11 @@ class DaskWorkers:
         return cast("Future[T]", future)
 
     def recover(self) -> bool:
-        """Leave repairs to the cluster's scheduler."""
-        return False
+        """Count a loss; shared values have to be sent again, the rest the cluster's scheduler repairs."""
+        if self.generation == RESTARTS:
+            return False
+        self.generation += 1
+        return True
 
     def close(self) -> None:
         """Leave the cluster; it keeps running."""
@@ -145,4 +148,4 @@ class DaskWorkers:
 
 def lost(error: BaseException) -> bool:
     """Whether a call failed because its worker died, not because of what it did."""
-    return isinstance(error, BrokenProcessPool)
+    return isinstance(error, BrokenProcessPool | CancelledError)
