@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from tapc.cli_bench import register
+from tapc.cli_search import register as register_search
 from tapc.cli_types import BitList, Bytes, PositiveNumber
 from tapc.errors import DataError, TapcError, UsageError
 from tapc.progress import Advance, Stages
@@ -343,24 +344,6 @@ def models(as_json: bool) -> None:
 
 @main.command()
 @JSON
-def proxies(as_json: bool) -> None:
-    """List the proxies that score layers.
-
-    \b
-    Example:
-      tapc proxies
-    """
-    from tapc.proxy import get_proxy, proxy_names
-
-    rows = [(name, get_proxy(name).summary) for name in proxy_names()]
-    if as_json:
-        _print_json([{"name": name, "summary": summary} for name, summary in rows])
-        return
-    _table("proxies", ("name", "what it measures"), list(rows))
-
-
-@main.command()
-@JSON
 def doctor(as_json: bool) -> None:
     """Check the tools and packages that tapc uses; exit code 6 when a needed one is missing.
 
@@ -382,5 +365,6 @@ def doctor(as_json: bool) -> None:
 
 
 register(main, Live)
+register_search(main, Live)
 
 __all__ = ["DataError", "main"]

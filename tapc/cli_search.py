@@ -78,7 +78,6 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
     @click.option("--jobs", type=click.IntRange(min=1), default=None, help="Processes; default: the cores.")
     @click.option("--scheduler", default=None, metavar="tcp://HOST:PORT", help="A dask scheduler in their place.")
     @click.option("--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts of your own.")
-    @llm_options
     @JSON
     def search(
         networks: tuple[str, ...],
@@ -132,6 +131,81 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
             return
         print_outcome(outcome, Console())
 
+    @main.group(invoke_without_command=True)
+    @JSON
+    @click.pass_context
+    def proxies(context: click.Context, as_json: bool) -> None:
+        """List the proxies that score layers.
+
+        \b
+        Examples:
+          tapc proxies
+          tapc proxies score hawq_v2 --model resnet8
+        """
+        if context.invoked_subcommand is not None:
+            return
+        from tapc.proxy import get_proxy, proxy_names
+
+        rows = [(name, get_proxy(name).summary) for name in proxy_names()]
+        if as_json:
+            click.echo(json.dumps([{"name": name, "summary": text} for name, text in rows], indent=1))
+            return
+        table = Table("name", "what it takes the error to be", title="proxies", title_justify="left")
+        for name, text in rows:
+            table.add_row(escape(name), escape(text))
+        Console().print(table)
+
+    @proxies.command()
+    @click.argument("name")
+    @click.option("--model", required=True, help="Zoo name or model file.")
+    @click.option("--data", default=None, help="Samples: folder, zip or npz; zoo networks find theirs.")
+    @click.option("--pixel-scale", type=float, default=None, help="Factor from raw values to network inputs.")
+    @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
+    @click.option(
+        "--low-bits", type=click.Choice(["2", "4"]), default="2", show_default=True, help="Lowest weight bits."
+    )
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @JSON
+    def score(
+        name: str,
+        model: str,
+        data: str | None,
+        pixel_scale: float | None,
+        calibration: int,
+        low_bits: str,
+        seed: int,
+        as_json: bool,
+    ) -> None:
+        """Score a network's layers with a proxy, beside the error that each causes alone.
+
+        NAME is one of `tapc proxies`, or a proxy file.
+
+        \b
+        Examples:
+          tapc proxies score tap --model resnet8
+          tapc proxies score build/search/proxy.toml --model resnet8 --json
+        """
+        from tapc.search.score import score_model
+
+        result = score_model(
+            name, model, data=data, pixel_scale=pixel_scale, calibration=calibration, low_bits=int(low_bits), seed=seed,
+            stages=live(Console(stderr=True)),
+        )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps(result.to_dict(), indent=1))
+            return
+        table = Table(title=f"{escape(name)} on {escape(result.model)}", title_justify="left")
+        table.add_column("layer", no_wrap=True)
+        for title in ("score", "measured error", "rank of score", "rank of error"):
+            table.add_column(title, justify="right")
+        for row in result.layers:
+            table.add_row(
+                escape(row.name), f"{row.score:.4g}", f"{row.error:.4g}", str(row.score_rank), str(row.error_rank)
+            )
+        console = Console()
+        console.print(table)
+        console.print(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s", highlight=False)
+
 
 def _stopped(console: Console, folder: Path) -> int:
     console.print(f"stopped; nothing is lost: tapc search --resume {folder}", highlight=False)
@@ -151,4 +225,49 @@ def _request(networks: tuple[str, ...], board: str, llm: str, rest: dict[str, An
     return Request(
         models=networks, board=board, data=rest["data"], pixel_scale=rest["pixel_scale"], generator=generator,
         options=SearchOptions(**chosen(SearchOptions)),
+    )  # fmt: skip
+
+
+def summary(outcome: "Outcome") -> dict[str, Any]:
+    """Return a search's outcome as JSON values."""
+    return {
+        "run": str(outcome.folder),
+        "winner": outcome.key,
+        "proxy": outcome.program.model_dump(mode="json"),
+        "fitness": outcome.fitness.to_dict(),
+        "baselines": {name: None if f is None else f.to_dict() for name, f in outcome.baselines.items()},
+        "beats_every_built_in": outcome.beaten,
+        "test": outcome.test,
+        "population": [c.key for c in outcome.evolution.population],
+        "candidates": len(outcome.evolution.candidates),
+        "measured": outcome.measured,
+        "cached": outcome.cached,
+        "digest": outcome.digest,
+    }
+
+
+def print_outcome(outcome: "Outcome", console: Console) -> None:
+    """Print a search's outcome: the winner, and every built-in beside it."""
+    from tapc.search.run import ORACLE
+
+    program, fitness = outcome.program, outcome.fitness
+    table = Table(title="on the search networks", title_justify="left")
+    table.add_column("proxy", no_wrap=True)
+    for title in ("fitness", "rho", "top-1", "cost"):
+        table.add_column(title, justify="right", no_wrap=True)
+    rows = [(f"{outcome.key} {program.name}", fitness), *outcome.baselines.items()]
+    for name, f in sorted(rows, key=lambda row: -(row[1].phi if row[1] else float("-inf"))):
+        label = f"{name} (the measurement itself)" if name == ORACLE else name
+        cells = ("-",) * 4 if f is None else (f"{f.phi:.4f}", f"{f.rho:.3f}", f"{f.accuracy:.1%}", f"{f.cost:.3f}")
+        table.add_row(escape(label), *cells, style="bold" if f is fitness else "")
+    console.print(table)
+    console.print(f"\n{outcome.key}, by {program.origin.generator}: {program.reasoning.strip()}\n", markup=False)
+    console.print(program.code.strip(), markup=False, highlight=False)
+    verdict = "above" if outcome.beaten else "not above"
+    tests = ", ".join(f"{name} {value:.1%}" for name, value in outcome.test.items())
+    console.print(
+        f"\nfitness {fitness.phi:.4f}, {verdict} every built-in's; test set, looked at once: {tests}\n"
+        f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
+        f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}",
+        highlight=False, markup=False,
     )  # fmt: skip

@@ -66,7 +66,7 @@ def decide(
         No bits fit: names the budgets and the smallest that work.
     """
     distortion = layer_distortion(model, network, calibration, x)
-    context = proxy_context(model, network, calibration, x, distortion, min(options.wbits))
+    context = proxy_context(model, network, calibration, x, distortion, min(options.wbits), options.seed)
     proxy = get_proxy(options.proxy)
     scores = proxy.score(context)
     overrides = None

@@ -31,11 +31,11 @@ RANKS = (
     ("lower", "quantize"),
     ("cost", "cycles", "device", "firmware"),
     ("decide", "measure"),
-    ("bench", "tune"),
+    ("bench", "search", "tune"),
     ("report",),
     ("pipeline", "rerun"),
     ("profile",),
-    ("cli_bench",),
+    ("cli_bench", "cli_search"),
     ("cli",),
     ("__main__",),
 )

@@ -1,6 +1,7 @@
 """Costs per layer and bit pair, for the allocator: the fitted model asked about the very kernels that would run."""
 
 from collections.abc import Mapping
+
 from tapc.allocate import RamUse
 from tapc.cost.model import CostModel
 from tapc.lower.fuse import fuse

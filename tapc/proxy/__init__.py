@@ -1,6 +1,6 @@
 """Proxies: which error does each layer cause when it alone is quantized? Built in, or programs from files."""
 
-from tapc.proxy import builtin as _builtin
+from tapc.proxy import builtin
 from tapc.proxy.base import FunctionProxy, Proxy, ProxyContext, get_proxy, normalize, proxy_names, register_proxy
 from tapc.proxy.program import Origin, Program, ProgramProxy, load_program, save_program
 
@@ -11,6 +11,7 @@ __all__ = [
     "ProgramProxy",
     "Proxy",
     "ProxyContext",
+    "builtin",
     "get_proxy",
     "load_program",
     "normalize",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tapc.errors import DataError, UsageError
 from tapc.network import Network
 from tapc.proxy.columns import Table
+from tapc.proxy.derivatives import Derivatives
 
 Scores = dict[str, float]
 
@@ -36,6 +37,14 @@ class ProxyContext:
         The lowest weight bits on offer.
     statistics : callable or None
         Returns the network's statistics table, see `tapc.proxy.columns`.
+    derivatives : Derivatives or None
+        Fisher information and Hessian of the weights.
+    outputs : mapping of str to float32 array (N, ...), or None
+        Layer name -> the layer's output before its activation function.
+    seed : int
+        For proxies that draw.
+    quantized : callable or None
+        (layer name, weight bits) -> the weights rounded to these bits, as float32.
     """
 
     network: Network
@@ -45,6 +54,10 @@ class ProxyContext:
     distortion: Mapping[str, Mapping[tuple[int, int], float]] | None = None
     low_bits: int = 2
     statistics: Callable[[], Table] | None = None
+    derivatives: Derivatives | None = None
+    outputs: Mapping[str, NDArray[np.float32]] | None = None
+    seed: int = 0
+    quantized: Callable[[str, int], NDArray[np.float32]] | None = None
 
 
 class Proxy(Protocol):

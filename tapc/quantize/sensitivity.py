@@ -11,6 +11,7 @@ from tapc.network_analysis import Graph
 from tapc.proxy import ProxyContext
 from tapc.proxy.columns import Table
 from tapc.quantize.calibration import Calibration, HasGraph
+from tapc.quantize.derivatives import NetworkDerivatives
 from tapc.quantize.runtime import Float, batched, evaluate, session
 from tapc.quantize.statistics import statistics
 from tapc.quantize.weights import quantize_weights
@@ -26,6 +27,7 @@ def proxy_context(
     x: Float,
     distortion: Mapping[str, Mapping[tuple[int, int], float]],
     low_bits: int,
+    seed: int = 0,
 ) -> ProxyContext:
     """Collect a proxy's inputs.
 
@@ -40,23 +42,30 @@ def proxy_context(
         From `layer_distortion`.
     low_bits : int
         The lowest weight bits on offer.
+    seed : int
+        For proxies that draw.
     """
     graph = Graph(model.onnx)
     nodes = {node.name: node for node in graph.nodes}
     weights = {layer.name: graph.constants[nodes[layer.name].input[1]].astype(np.float32) for layer in network.layers}
     sources = {layer.name: nodes[layer.name].input[0] for layer in network.layers}
-    tensors = _tensors(model.onnx, sorted(set(sources.values())), x[:PROXY_SAMPLES])
+    results = {layer.name: nodes[layer.name].output[0] for layer in network.layers}
+    tensors = _tensors(model.onnx, sorted({*sources.values(), *results.values()}), x[:PROXY_SAMPLES])
     activations = {layer: tensors[name] for layer, name in sources.items()}
+    outputs = {layer: tensors[name] for layer, name in results.items()}
     probe = np.ascontiguousarray(x[:ERROR_SAMPLES], np.float32)
     exact = evaluate(model.onnx, probe, optimized=True)
     power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
+
+    def rounded(layer: str, w_bits: int) -> Float:
+        return quantize_weights(weights[layer], w_bits).dequantized().astype(np.float32)
 
     def output_error(layer: str, w_bits: int) -> float:
         changed = onnx.ModelProto()
         changed.CopyFrom(model.onnx)
         name = nodes[layer].input[1]
         tensor = next(t for t in changed.graph.initializer if t.name == name)
-        approximate = quantize_weights(weights[layer], w_bits).dequantized().astype(np.float32)
+        approximate = rounded(layer, w_bits)
         tensor.CopyFrom(numpy_helper.from_array(approximate, name))
         difference = evaluate(changed, probe, optimized=True) - exact
         return float(np.square(difference).sum(dtype=np.float64)) / power
@@ -64,7 +73,10 @@ def proxy_context(
     def table() -> Table:
         return statistics(model, network, calibration, x, distortion)
 
-    return ProxyContext(network, weights, activations, output_error, distortion, low_bits, table)
+    derivatives = NetworkDerivatives(model.onnx, x[:PROXY_SAMPLES], seed)
+    return ProxyContext(
+        network, weights, activations, output_error, distortion, low_bits, table, derivatives, outputs, seed, rounded
+    )
 
 
 def _tensors(model: onnx.ModelProto, names: list[str], x: Float) -> dict[str, Float]:

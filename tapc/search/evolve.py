@@ -91,13 +91,12 @@ class Evolver:
             valid = [c for c in fresh if c.status == "ok" and c.judged is not None]
             known = tuple(library(known, population, valid, self._options.population))
             population = tuple(survivors(population, valid, self._options.population))
-            state = partial(
-                dict,
-                population=[c.key for c in population],
-                library=[c.key for c in known],
-                controller=controller.state(),
-            )
-            self._log.record("selection", f"g{t}", state)
+            state: dict[str, Any] = {
+                "population": [c.key for c in population],
+                "library": [c.key for c in known],
+                "controller": controller.state(),
+            }
+            self._log.record("selection", f"g{t}", partial(dict, state))
         return Evolution(tuple(self._candidates), population, known)
 
     def _generation(

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from tapc.search.llm import LLMOptions, Prompts, language_model
-from tapc.search.offline import LABEL, OfflineGenerator
 
 from tapc.proxy.columns import columns
 from tapc.search.candidate import Candidate, Draft, Generator
 from tapc.search.controllers import Operator
+from tapc.search.llm import LLMOptions, Prompts, language_model
 from tapc.search.log import Event
 from tapc.search.networks import SearchNetwork
+from tapc.search.offline import LABEL, OfflineGenerator
 from tapc.search.options import SearchOptions
 
 OFFLINE = "offline"

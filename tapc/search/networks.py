@@ -127,7 +127,7 @@ def prepare(
     distortion: Distortion = layer_distortion(model, network, calibration, samples.x)
     table = statistics(model, network, calibration, samples.x, distortion)
     low = min(options.wbits)
-    context = proxy_context(model, network, calibration, samples.x, distortion, low)
+    context = proxy_context(model, network, calibration, samples.x, distortion, low, options.seed)
     assert context.output_error is not None
     errors = {layer.name: context.output_error(layer.name, low) for layer in network.layers}
     problem = bit_problem(

@@ -1,6 +1,7 @@
 """A whole search: networks, baselines, evolution, the one look at the test set, and the files it leaves."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tapc import zoo
 from tapc.board import Board, load_board
 from tapc.cache import Store, cache_folder, digest
-from tapc.data import Samples, find_data, load_samples
+from tapc.data import Samples, Split, find_data, load_samples
 from tapc.errors import BudgetError, DataError, TapcError, UsageError
 from tapc.frontend import FloatModel, load
 from tapc.network import Bits
@@ -228,19 +229,28 @@ def _provenance(request: Request, generator: Generator) -> Origin:
 
 def _network(request: Request, index: int, name: str, board: Board) -> tuple[SearchNetwork, FloatModel, Samples]:
     model = load(name, seed=request.options.seed)
-    path = Path(request.data[index]) if index < len(request.data) else _default_data(name)
+    path = Path(request.data[index]) if index < len(request.data) else default_data(name)
     options = request.options
     scale = model.pixel_scale if request.pixel_scale is None else request.pixel_scale
-    train, test = (
-        load_samples(path, model.input_shape, pixel_scale=scale, count=count, split=split, seed=options.seed)
-        for count, split in ((options.calibration + options.holdout, "calibration"), (options.test, "test"))
-    )
+
+    def samples_of(split: Split, count: int) -> Samples:
+        return load_samples(path, model.input_shape, pixel_scale=scale, count=count, split=split, seed=options.seed)
+
+    train = samples_of("calibration", options.calibration + options.holdout)
+    test = samples_of("test", options.test)
     # Small sets give at most a third to calibration, which needs no labels.
     samples, holdout = divide(train, min(options.calibration, len(train.x) // 3), path)
     return prepare(model, samples, holdout, board, load_target(board.core), options), model, test
 
 
-def _default_data(name: str) -> Path:
+def default_data(name: str) -> Path:
+    """Return the data set of a zoo network.
+
+    Raises
+    ------
+    UsageError
+        The network is no model of the zoo, or its data set is not installed.
+    """
     entry = next((entry for entry in zoo.models() if entry.name == name), None)
     path = find_data(entry.dataset) if entry is not None and entry.dataset else None
     if path is None:
@@ -253,10 +263,12 @@ def _baselines(
     networks: Sequence[SearchNetwork], judge: Judge, log: EventLog, advance: Callable[[int, int], None]
 ) -> dict[str, Fitness | None]:
     """Judge every built-in proxy just like a candidate."""
+    scoring = threading.Lock()
 
     def run(name: str) -> dict[str, Any]:
         try:
-            scores = [get_proxy(name).score(network.context) for network in networks]
+            with scoring:  # derivatives are computed once and kept
+                scores = [get_proxy(name).score(network.context) for network in networks]
             return {"fitness": judge.judge(scores).to_dict(), "problem": ""}
         except TapcError as error:
             return {"fitness": None, "problem": str(error)[:2000]}

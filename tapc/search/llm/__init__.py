@@ -1,6 +1,7 @@
 """STUB."""
 
 from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 

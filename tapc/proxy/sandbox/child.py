@@ -1,0 +1,294 @@
+"""The inside of the sandbox: `python -I -S child.py`. Locks itself in, reads one job, runs it, writes one result.
+
+Only the standard library, and as little of it as possible: nothing of tapc is visible from here.
+"""
+
+import builtins
+import ctypes
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import struct
+import sys
+from typing import Any
+
+RESULT_FD = 1
+MODULES = {"math": math, "statistics": statistics}
+NAMES = tuple(
+    [
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "dict",
+        "divmod",
+        "enumerate",
+        "filter",
+        "float",
+        "frozenset",
+        "int",
+        "isinstance",
+        "len",
+        "list",
+        "map",
+        "max",
+        "min",
+        "next",
+        "pow",
+        "print",
+        "range",
+        "repr",
+        "reversed",
+        "round",
+        "set",
+        "slice",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "zip",
+        "True",
+        "False",
+        "None",
+        "ArithmeticError",
+        "AssertionError",
+        "Exception",
+        "IndexError",
+        "KeyError",
+        "OverflowError",
+        "StopIteration",
+        "TypeError",
+        "ValueError",
+        "ZeroDivisionError",
+    ]
+)
+
+_NO_NEW_PRIVS, _SET_SECCOMP, _SET_PDEATHSIG, _SET_DUMPABLE = 38, 22, 1, 4
+_CLONE_SPACES = 0x10000000 | 0x40000000 | 0x08000000  # user, network, ipc
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050001  # errno EPERM
+
+# System calls by architecture: (audit number, allowed, those that kill).
+# fmt: off
+_X86 = (0xC000003E,
+    {"read": 0, "close": 3, "munmap": 11, "brk": 12, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24,
+     "mremap": 25, "madvise": 28, "getpid": 39, "exit": 60, "gettimeofday": 96, "sigaltstack": 131, "gettid": 186,
+     "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "exit_group": 231, "getrandom": 318},
+    {"write": 1, "mmap": 9, "mprotect": 10},
+    [41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 53, 56, 57, 58, 59, 62, 101, 109, 112, 117, 157, 165, 200, 234, 272, 288,
+     308, 310, 311, 317, 319, 321, 322, 323, 425, 426, 427, 435, 438])
+_ARM64 = (0xC00000B7,
+    {"read": 63, "close": 57, "munmap": 215, "brk": 214, "rt_sigprocmask": 135, "rt_sigreturn": 139,
+     "sched_yield": 124, "mremap": 216, "madvise": 233, "getpid": 172, "exit": 93, "gettimeofday": 169,
+     "sigaltstack": 132, "gettid": 178, "futex": 98, "restart_syscall": 128, "clock_gettime": 113, "exit_group": 94,
+     "getrandom": 278},
+    {"write": 64, "mmap": 222, "mprotect": 226},
+    [97, 117, 129, 130, 131, 154, 157, 167, 198, 199, 200, 201, 202, 203, 206, 207, 211, 212, 220, 221, 242, 268, 270,
+     271, 277, 279, 280, 281, 282, 425, 426, 427, 435, 438])
+# fmt: on
+
+
+def _instruction(code: int, jt: int, jf: int, k: int) -> bytes:
+    return struct.pack("<HBBI", code, jt, jf, k)
+
+
+def _filter() -> bytes:
+    """Return the seccomp program: an allow-list with checked arguments; the rest fails with EPERM or kills."""
+    machine = platform.machine()
+    if machine not in ("x86_64", "aarch64"):
+        raise OSError(f"no system-call table for {machine}")
+    audit, plain, checked, deadly = _X86 if machine == "x86_64" else _ARM64
+    load, equal, above, masked, give = 0x20, 0x15, 0x35, 0x45, 0x06
+    program = [
+        _instruction(load, 0, 0, 4),  # architecture
+        _instruction(equal, 1, 0, audit),
+        _instruction(give, 0, 0, _KILL),
+        _instruction(load, 0, 0, 0),  # number
+        _instruction(above, 0, 1, 0x40000000),  # x32
+        _instruction(give, 0, 0, _KILL),
+    ]
+    for number in plain.values():
+        program += [_instruction(equal, 0, 1, number), _instruction(give, 0, 0, _ALLOW)]
+    program += [  # write: to the result only
+        _instruction(equal, 0, 4, checked["write"]),
+        _instruction(load, 0, 0, 16),
+        _instruction(equal, 0, 1, RESULT_FD),
+        _instruction(give, 0, 0, _ALLOW),
+        _instruction(give, 0, 0, _ERRNO),
+    ]
+    for name in ("mmap", "mprotect"):  # never executable
+        program += [
+            _instruction(equal, 0, 4, checked[name]),
+            _instruction(load, 0, 0, 32),
+            _instruction(masked, 1, 0, 4),
+            _instruction(give, 0, 0, _ALLOW),
+            _instruction(give, 0, 0, _ERRNO),
+        ]
+    for number in deadly:
+        program += [_instruction(equal, 0, 1, number), _instruction(give, 0, 0, _KILL)]
+    program.append(_instruction(give, 0, 0, _ERRNO))
+    return b"".join(program)
+
+
+def _limits(limits: dict[str, int]) -> None:
+    def set_limit(name: str, value: int) -> None:
+        resource.setrlimit(getattr(resource, name), (value, value))
+
+    set_limit("RLIMIT_CPU", limits["cpu"])
+    set_limit("RLIMIT_CORE", 0)
+    set_limit("RLIMIT_FSIZE", 0)
+    set_limit("RLIMIT_NPROC", 0)
+    set_limit("RLIMIT_STACK", 8 << 20)
+    set_limit("RLIMIT_AS", limits["memory"])
+    set_limit("RLIMIT_NOFILE", 3)
+    set_limit("RLIMIT_MEMLOCK", 0)
+
+
+def _landlock(libc: ctypes.CDLL) -> int:
+    """Forbid every access to files and networks that Landlock knows; return its version, 0 where there is none."""
+    version = libc.syscall(444, None, ctypes.c_size_t(0), 1)
+    if version < 1:
+        return 0
+    files = [0, (1 << 13) - 1, (1 << 14) - 1, (1 << 15) - 1, (1 << 15) - 1][min(version, 4)]
+    files = (1 << 16) - 1 if version >= 5 else files
+    attributes = struct.pack("<Q", files)
+    if version >= 4:
+        attributes += struct.pack("<Q", 3)
+    if version >= 6:
+        attributes += struct.pack("<Q", 3)
+    buffer = ctypes.create_string_buffer(attributes)
+    handle = libc.syscall(444, buffer, ctypes.c_size_t(len(attributes)), 0)
+    if handle < 0:
+        return 0
+    done = libc.syscall(446, handle, 0)
+    os.close(handle)
+    return version if done == 0 else 0
+
+
+def lock(limits: dict[str, int]) -> dict[str, Any]:
+    """Give up every right but computing and writing the result; raises OSError where seccomp is not to be had."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_SET_PDEATHSIG, 9, 0, 0, 0)
+    libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+    spaces = libc.unshare(_CLONE_SPACES) == 0
+    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(f"prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(ctypes.get_errno())}")
+    landlock = _landlock(libc)
+    _limits(limits)
+    program = _filter()
+    code = ctypes.create_string_buffer(program)
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    argument = Program(len(program) // 8, ctypes.cast(code, ctypes.c_void_p))
+    if libc.prctl(_SET_SECCOMP, 2, ctypes.byref(argument), 0, 0) != 0:
+        raise OSError(f"prctl(PR_SET_SECCOMP): {os.strerror(ctypes.get_errno())}")
+    return {"seccomp": True, "landlock": landlock, "namespaces": spaces}
+
+
+def send(value: object) -> None:
+    """Write one framed message."""
+    data = json.dumps(value).encode()
+    data = struct.pack("<I", len(data)) + data
+    while data:
+        data = data[os.write(RESULT_FD, data) :]
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a result as exact JSON types; ValueError for anything else."""
+    if depth > 20:
+        raise ValueError("the result is too deeply nested")
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int:
+        if value.bit_length() > 1000:
+            raise ValueError("the result holds an integer beyond 1000 bits")
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise ValueError(f"the result holds {value}")
+        return value
+    if kind is list or kind is tuple:
+        return [plain(item, depth + 1) for item in value]
+    if kind is dict and all(type(key) is str for key in value):
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    raise ValueError(f"the result holds a {kind.__name__}, which is no JSON value")
+
+
+def _importer(name: str, *context: Any) -> Any:
+    if name not in MODULES:
+        raise ImportError(f"import of {name} is not allowed; only {', '.join(MODULES)}")
+    return MODULES[name]
+
+
+def execute(job: dict[str, Any]) -> dict[str, Any]:
+    """Run a job's code and calls; returns what to send."""
+    names = {name: getattr(builtins, name) for name in NAMES}
+    names["__import__"] = _importer
+    names["print"] = lambda *args, **options: None
+    scope = {"__builtins__": names if job["restricted"] else builtins, "__name__": "proxy"}
+    try:
+        exec(compile(job["code"], "proxy.py", "exec"), scope)
+        results: list[Any] = []
+        for call in job["calls"]:
+            function = scope.get(call["function"])
+            if not callable(function):
+                return {"error": ["missing", f"the code defines no function {call['function']}"]}
+            value = function(*call["arguments"])
+            try:
+                results.append(plain(value))
+            except ValueError as error:
+                return {"error": ["result", f"{call['function']}: {error}"]}
+        return {"results": results}
+    except MemoryError:
+        return {"error": ["memory", "out of memory"]}
+    except SyntaxError as error:
+        return {"error": ["syntax", f"line {error.lineno}: {error.msg}"]}
+    except ImportError as error:
+        return {"error": ["forbidden", _text(error)]}
+    except PermissionError as error:
+        return {"error": ["forbidden", _text(error)]}
+    except BaseException as error:
+        return {"error": ["exception", _text(error)]}
+
+
+def _text(error: BaseException) -> str:
+    name, line = type(error).__name__, 0
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "proxy.py":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    try:
+        message = str(error)[:500]
+    except BaseException:
+        message = ""
+    return f"{name}: {message}" + (f" (line {line})" if line else "")
+
+
+def main() -> None:
+    """Lock, report, run, report, end."""
+    limits = json.loads(sys.argv[1])
+    try:
+        protection = lock(limits)
+    except (OSError, ValueError, AttributeError) as error:
+        send({"refused": str(error)})
+        return
+    send({"ready": protection})
+    data = b""
+    while part := os.read(0, 1 << 20):
+        data += part
+    answer = execute(json.loads(data))
+    try:
+        send(answer)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
