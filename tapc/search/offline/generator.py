@@ -9,12 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from tapc.proxy.columns import COLUMNS
 from tapc.proxy.columns import Column as ColumnInfo
 from tapc.search.controllers import Operator
 from tapc.search.offline.grammar import Grammar
 from tapc.search.offline.printing import code, words
-from tapc.search.offline.tree import Expression, column_names, from_json, to_json
+from tapc.search.offline.tree import Expression, from_json, to_json
 
 LABEL = "offline grammar (no language model: not TAP)"
 _MARK = "# tree: "
@@ -40,9 +39,7 @@ class HasCode(Protocol):
 def written(tree: Expression) -> Written:
     """Return a tree as a program that carries the tree in a comment."""
     text = json.dumps(to_json(tree))
-    meanings = {column.name: column.meaning for column in COLUMNS}
-    terms = "; ".join(f"{name}: {meanings[name]}" for name in column_names(tree))
-    reasoning = f"The error that a layer causes at the lowest bits is taken to grow with {words(tree)}. ({terms}.)"
+    reasoning = f"The error that a layer causes at the lowest bits is taken to grow with {words(tree)}."
     return Written(f"expression-{hashlib.sha256(text.encode()).hexdigest()[:8]}", reasoning, code(tree, _MARK + text))
 
 
@@ -54,7 +51,7 @@ def tree_of(program: str) -> Expression | None:
     try:
         tree = from_json(json.loads(match.group(1)))
         same = written(tree).code.split() == program.split()
-    except (KeyError, ValueError, RecursionError):  # a KeyError is an unknown column
+    except (ValueError, RecursionError):
         return None
     return tree if same else None
 

@@ -130,19 +130,20 @@ class Grammar:
             return self._weighed(error, rng) if rng.random() < 0.75 else error
         tree = self._term(rng)
         for _ in range(int(rng.choice(3, p=[0.2, 0.5, 0.3]))):
-            tree = Apply("*" if rng.random() < 0.8 else "/", (tree, self._term(rng)))
+            longer = Apply("*" if rng.random() < 0.8 else "/", (tree, self._term(rng)))
+            tree = longer if self.contains(longer) else tree
         return tree
 
     def _weighed(self, tree: Expression, rng: np.random.Generator) -> Expression:
-        """Return the tree times or over a power of a column, small ones being likelier: a step that changes few ranks."""
+        """Return the tree times or over a power of a column; small powers, which change few ranks, are likelier."""
         part, exponent = self._part(rng), float(rng.choice((0.25, 0.5, 1.0), p=(0.45, 0.3, 0.25)))
         factor = part if exponent == 1.0 else Apply("power", (part,), exponent)
         return Apply("*" if rng.random() < 0.5 else "/", (tree, factor))
 
     def mutated(self, tree: Expression, rng: np.random.Generator) -> Expression:
-        """Return a tree that differs in one place: a factor, a subtree, an operation, a column, a constant, or only a part.
+        """Return a tree with one change: a factor, subtree, operation, column or constant; or only a part of the tree.
 
-        Where no change of 50 stays within the limits, it is a fresh tree.
+        Where none of 50 attempts differs and stays within the limits, it is a fresh tree.
         """
         changes = (self._weighed, self._subtree, self._decorate, self._operation, self._column, self._constant, _hoist)
 
@@ -154,8 +155,8 @@ class Grammar:
     def crossed(self, first: Expression, second: Expression, rng: np.random.Generator) -> Expression:
         """Return the first tree with a part of the second, or both joined.
 
-        Joined are they by their product, by what they say for different kinds of layers (the paper's example of a
-        crossover), or, relative to their means over the layers, by their sum, maximum or minimum.
+        They are joined by their product; by kind of layer, one parent for each, as in the paper's example; or by their
+        sum, maximum or minimum, each relative to its mean over the layers.
         """
 
         def make() -> Expression | None:
