@@ -195,3 +195,9 @@ def test_ucb_follows_auer() -> None:
     ucb = ucb.update({MUT: [0.8] * 10})
     # n = 26: 0.3 + sqrt(2 ln 26 / 4) = 1.576, 0.8 + sqrt(2 ln 26 / 12) = 1.537, 0.8 + sqrt(2 ln 26 / 10) = 1.607
     assert list(ucb.probabilities().values()) == pytest.approx([0.05, 0.05, 0.9])
+
+
+def test_ucb_s_bonus_has_the_factor_two() -> None:
+    ucb = Ucb().update({INIT: [0.4] * 4, MUT: [0.8] * 10, CROSS: [0.1] * 12})
+    # n = 26: 0.4 + sqrt(2 ln 26 / 4) = 1.676, 0.8 + sqrt(2 ln 26 / 10) = 1.607; sqrt(ln n / n_o): 1.302, 1.371
+    assert list(ucb.probabilities().values()) == pytest.approx([0.9, 0.05, 0.05])

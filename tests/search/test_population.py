@@ -74,9 +74,10 @@ def test_library(three: list[list[One]], size: int) -> None:
         assert kept[0].fitness >= top[0].fitness
 
 
-def test_library_of_eight_holds_two_and_of_fifteen_three() -> None:
+def test_library_of_eight_holds_two_and_of_eleven_or_fifteen_three() -> None:
     many = [One(n, n / 100, str(n)) for n in range(30)]
     assert [m.born for m in library([], many[:8], many[8:16], 8)] == [15, 14]
+    assert [m.born for m in library([], many[:11], many[11:22], 11)] == [21, 20, 19]  # 2.2, rounded up
     assert [m.born for m in library([], many[:15], many[15:], 15)] == [29, 28, 27]
     assert [m.born for m in library([One(0, 0.9, "best")], many[1:8], many[8:16], 8)] == [0, 15]
 

@@ -115,7 +115,7 @@ class Grammar:
         self._prior = weights / weights.sum()
 
     def contains(self, tree: Expression) -> bool:
-        """Return whether a tree is within the limits, sees only visible columns, and differs between layers."""
+        """Return whether a tree is within the limits, sees visible columns only, and at least one."""
         for _, node in nodes(tree):
             if isinstance(node, Column) and (node.name not in self._family or node.name in self._channel):
                 return False

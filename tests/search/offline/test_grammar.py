@@ -77,7 +77,7 @@ def test_different_seeds_write_different_proxies() -> None:
 
 @given(SEEDS)
 def test_crossover_takes_from_both(seed: int) -> None:
-    """Parents without a common column or constant: a child of both, or a copy of one part that both lack in common."""
+    """Parents without a common column: the second one gives at least one of its own, and nothing else comes in."""
     grammar, rng = Grammar(columns("statistics")), np.random.default_rng(seed)
     first = Apply("*", (Column("weight_error_2"), Apply("+", (Column("macs"), Constant(0.5)))))
     second = Apply("/", (Reduced("norm", "channel_weight_l2"), Apply("sqrt", (Column("output_std"),))))

@@ -147,6 +147,17 @@ def test_scores_are_finite_and_never_negative(tree: Expression, data: st.DataObj
     assert all(isinstance(s, float) and math.isfinite(s) and 0 <= s <= 1e30 for s in scores)
 
 
+@pytest.mark.parametrize("value", [0, 0.0, 5e-324, 1e30, -1e300, 10**40])
+def test_every_operation_on_extreme_cells(value: float) -> None:
+    table: Table = [{"op": op, "input_mean": value, "channel_output_mean": [value, 0.0, value]} for op in KINDS]
+    for leaf in (Column("input_mean"), *(Reduced(r, "channel_output_mean") for r in REDUCTIONS)):
+        trees: list[Expression] = [Apply(name, (leaf,)) for name in (*UNARY, *ACROSS)]
+        trees += [Apply(name, (leaf, leaf)) for name in BINARY]
+        trees += [Apply("power", (leaf,), exponent) for exponent in EXPONENTS]
+        for tree in trees:
+            assert all(math.isfinite(s) and 0 <= s <= 1e30 for s in run(written(tree).code, table)), words(tree)
+
+
 @given(TREES)
 def test_json_words_and_navigation(tree: Expression) -> None:
     assert from_json(to_json(tree)) == tree
