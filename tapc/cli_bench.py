@@ -18,6 +18,8 @@ from tapc.progress import Stages
 
 if TYPE_CHECKING:
     from tapc.bench import KernelFigure
+    from tapc.bench.configurations import BenchTable
+    from tapc.bench.proxies import Interval, ProxyFigure
     from tapc.profile import Profile
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -29,11 +31,12 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
     @main.group()
     def bench() -> None:
-        """Measure kernels in the simulator.
+        """Measure kernels in the simulator, and proxies on measured bit configurations.
 
         \b
         Example:
           tapc bench kernels --board stm32h7
+          tapc bench proxies
         """
 
     @bench.command()
@@ -85,6 +88,95 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
             )
             return
         _print_kernels(figures, silicon.core)
+
+    @bench.command()
+    @click.option("--proxy", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+                  help="Proxy program to compare with the built-in ones; may be repeated.")  # fmt: skip
+    @click.option("--network", "networks", multiple=True, help="Only this network; may be repeated.")
+    @click.option("--activations", is_flag=True, help="Also configurations with 4-bit activations.")
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+    @click.option("-o", "--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG, PNG or PDF to write.")
+    @JSON
+    def proxies(
+        files: tuple[Path, ...],
+        networks: tuple[str, ...],
+        activations: bool,
+        seed: int,
+        plot: Path | None,
+        as_json: bool,
+    ) -> None:
+        """How well proxies predict which configurations of tapc-bench are accurate.
+
+        \b
+        Example:
+          tapc bench proxies -o proxies.svg
+          tapc bench proxies --proxy found.toml --network resnet8 --json
+        """
+        if plot is not None:
+            check_picture(plot)
+        from tapc.bench.configurations import load_table, table_names
+        from tapc.bench.proxies import builtin_scores, evaluate_proxies, program_scores
+
+        tables = [load_table(name) for name in dict.fromkeys(networks) or table_names()]
+        scores = builtin_scores(tables)
+        for file in dict.fromkeys(files):
+            name = file.stem if file.stem not in scores else str(file)
+            scores[name] = dict(program_scores(file, tables))
+        with live(Console(stderr=True)).stage("compare proxies") as advance:
+            figures = evaluate_proxies(tables, scores, seed, activations=activations, advance=advance)
+        if plot is not None:
+            from tapc.bench.plot_proxies import plot_proxies
+
+            plot_proxies(figures, plot)
+        if as_json:
+            click.echo(json.dumps({"seed": seed, "activations": activations, "proxies": [asdict(f) for f in figures]},
+                                  indent=1))  # fmt: skip
+            return
+        _print_proxies(figures, tables)
+
+    @bench.command(name="search")
+    @click.option("--board", default="stm32h7", show_default=True, help="Its core's costs enter the allocation.")
+    @click.option("--proxy", type=click.Path(path_type=Path), default=None, help="Proxy file; default: TAP's formula.")
+    @click.option(
+        "--target-bits", type=click.FloatRange(2, 8), default=3, show_default=True, help="Average weight bits."
+    )
+    @click.option("--repetitions", type=click.IntRange(min=1), default=21, show_default=True)
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
+    @JSON
+    def bench_search_command(
+        board: str, proxy: Path | None, target_bits: float, repetitions: int, seed: int, as_json: bool
+    ) -> None:
+        """How long a proxy program and the allocator take for ResNet-18, once its statistics exist.
+
+        \b
+        Example:
+          tapc bench search
+        """
+        from tapc.bench.search import FORMULA, bench_search
+        from tapc.proxy import load_program
+
+        program = FORMULA if proxy is None else load_program(proxy)
+        times = bench_search(
+            board, program=program, target_bits=target_bits, repetitions=repetitions, seed=seed,
+            stages=live(Console(stderr=True)),
+        )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps(asdict(times), indent=1))
+            return
+        table = Table(title=f"ResNet-18, {times.layers} layers, {times.repetitions} repetitions", title_justify="left")
+        table.add_column("step", no_wrap=True)
+        table.add_column("ms", justify="right", no_wrap=True)
+        rows = {
+            "score in the sandbox": times.score,
+            "allocate": times.allocate,
+            "both": times.total,
+            "both, slowest": times.worst,
+            "score, sandbox not started before": times.first_score,
+        }
+        for name, value in rows.items():
+            table.add_row(name, f"{value:.1f}")
+        Console().print(table)
+        Console().print("Wall time, medians. The TAP paper reports 78 ms on its machine.", highlight=False)
 
     @main.command(name="profile")
     @click.argument("build", type=click.Path(path_type=Path))
@@ -155,6 +247,36 @@ def _cycles_note(core: str) -> str:
     if not available(core):
         return source(core)
     return f"cycles-estimated, {source(core)}, constants read once from flash"
+
+
+def _print_proxies(figures: "Sequence[ProxyFigure]", tables: "Sequence[BenchTable]") -> None:
+    def cell(i: "Interval") -> str:
+        return f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]"
+
+    console = Console()
+    for table in tables:
+        own = [figure for figure in figures if figure.network == table.network]
+        p = table.provenance
+        shown = Table(title=f"{table.network}: {own[0].configurations} configurations", title_justify="left")
+        shown.add_column("proxy", no_wrap=True)
+        for name in ("within size", "Spearman", "Kendall", "top 10%", "loss", "layers"):
+            shown.add_column(name, justify="right")
+        for f in own:
+            cells = [cell(f.within_size), cell(f.spearman), *(f"{i.value:.2f}" for i in (f.kendall, f.top))]
+            cells += [f"{f.cross_entropy.value:.2f}", "-" if f.layers is None else f"{f.layers:.2f}"]
+            shown.add_row(escape(f.proxy), *map(escape, cells))
+        console.print(shown)
+        console.print(
+            f"{p.model} on {p.test_samples} samples of {p.data}; float {p.float_correct / p.test_samples:.1%}; "
+            f"measured on {p.core} in QEMU.",
+            highlight=False,
+        )
+    console.print(
+        "Predicted loss of a configuration against its measured top-1: Spearman (mean of quintiles of weight bytes, "
+        "and over all), Kendall's tau-b, share of the best tenth found; loss: Spearman against cross-entropy; layers: "
+        "Spearman of scores and errors of single layers at 2 bits. In brackets 95 % bootstrap intervals.",
+        highlight=False,
+    )
 
 
 def _print_profile(p: "Profile") -> None:

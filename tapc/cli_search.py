@@ -78,6 +78,29 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
     @click.option("--jobs", type=click.IntRange(min=1), default=None, help="Processes; default: the cores.")
     @click.option("--scheduler", default=None, metavar="tcp://HOST:PORT", help="A dask scheduler in their place.")
     @click.option("--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts of your own.")
+    @click.option("--api-base", default=None, metavar="URL", help="A local server that speaks the provider's protocol.")
+    @click.option("--temperature", type=click.FloatRange(0, 2), default=0.8, show_default=True)
+    @click.option("--max-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Of an answer.")
+    @click.option(
+        "--timeout", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True, help="Seconds."
+    )
+    @click.option("--retries", type=click.IntRange(min=0), default=4, show_default=True)
+    @click.option("--fallback", multiple=True, help="Model that is asked where the one before does not answer.")
+    @click.option(
+        "--max-failures",
+        type=click.IntRange(min=1),
+        default=3,
+        show_default=True,
+        help="Unanswered in a row, then stop.",
+    )
+    @click.option(
+        "--max-cost", type=click.FloatRange(min=0), default=None, help="US dollars for the whole search [default: 5]."
+    )
+    @click.option("--allow-unknown-price", is_flag=True, help="Ask models whose price is unknown.")
+    @click.option("--record", type=click.Path(path_type=Path), default=None, help="Write questions and answers here.")
+    @click.option("--replay", type=click.Path(path_type=Path), default=None, help="Answer from a record, no requests.")
+    @click.option("--no-cache", is_flag=True, help="Ask again what an earlier search asked.")
+    @click.option("--files-timeout", type=float, default=None, help="Seconds to wait for an answer's file.")
     @JSON
     def search(
         networks: tuple[str, ...],
@@ -111,7 +134,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
                 raise UsageError(
                     "--resume goes on with a run as it was started; leave out networks, --board, --llm, -o"
                 )
-            request, folder = stored_request(resume), resume
+            request, folder = _with_cost(stored_request(resume), rest["max_cost"]), resume
         else:
             if not networks or board is None or llm is None:
                 raise UsageError(_NO_RUN)
@@ -122,7 +145,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
             try:
                 outcome = run(
                     request, folder, resume=resume is not None, jobs=jobs, scheduler=scheduler, stages=view,
-                    observe=view.observe,
+                    observe=view.observe, tell=view.tell,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 raise click.exceptions.Exit(_stopped(console, folder)) from None
@@ -212,11 +235,22 @@ def _stopped(console: Console, folder: Path) -> int:
     return 130
 
 
+def _with_cost(request: "Request", most: float | None) -> "Request":
+    """Return the request with another cap on what language models may cost."""
+    if most is None:
+        return request
+    llm = request.generator.options.model_copy(update={"max_cost": most})
+    return request.model_copy(update={"generator": request.generator.model_copy(update={"options": llm})})
+
+
 def _request(networks: tuple[str, ...], board: str, llm: str, rest: dict[str, Any]) -> "Request":
     from tapc.search import GeneratorOptions, LLMOptions, Request, SearchOptions
 
+    rest |= {"cache": not rest["no_cache"]}
+    rest |= {name: None if rest[name] is None else str(rest[name]) for name in ("record", "replay")}
+
     def chosen(model: Any) -> dict[str, Any]:
-        return {name: rest[name] for name in model.model_fields if name in rest}
+        return {name: rest[name] for name in model.model_fields if rest.get(name) is not None}
 
     prompts = rest["prompts"]
     generator = GeneratorOptions(
@@ -266,7 +300,7 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
     verdict = "above" if outcome.beaten else "not above"
     tests = ", ".join(f"{name} {value:.1%}" for name, value in outcome.test.items())
     console.print(
-        f"\nfitness {fitness.phi:.4f}, {verdict} every built-in's; test set, looked at once: {tests}\n"
+        f"\nfitness {fitness.phi:.4f}, {verdict} every built-in proxy's; test set, looked at once: {tests}\n"
         f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
         f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}",
         highlight=False, markup=False,

@@ -16,9 +16,9 @@ DISTORTION = {
 def problem(target_bits=None):
     relative = relative_distortion(DISTORTION, 2)
     layers = tuple(
-        LayerChoices(name, 0, size, tuple(Choice(w, 8, relative[name][w, 8], size * w, 1.0, size * w) for w in (2, 4, 8)))
-        for name, size in (("a", 10), ("b", 30), ("c", 20))
-    )  # fmt: skip
+        LayerChoices(name, 0, n, tuple(Choice(w, 8, relative[name][w, 8], n * w, 1.0, n * w) for w in (2, 4, 8)))
+        for name, n in (("a", 10), ("b", 30), ("c", 20))
+    )
     return AllocationProblem(layers, (GroupChoices(True, (8,)),), Budgets(target_bits=target_bits))
 
 

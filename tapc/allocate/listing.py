@@ -59,18 +59,34 @@ def _first_allowed(engine: Engine, limits: Limits, relaxed: Relaxation, assignme
 
 
 def _within(relaxed: Relaxation, room: float) -> NDArray[np.intp] | None:
-    """Return the assignments (n, layers) of columns whose reduced costs fit in the room; None if too many."""
+    """Return the assignments (n, layers) of columns whose reduced costs fit in the room; None if too many.
+
+    Where there is one limit, those are left out that lose more than another and use no less of it.
+    """
     assignments = np.zeros((1, 0), np.intp)
-    spent = np.zeros(1)
+    spent, loss, used = np.zeros(1), np.zeros(1), np.zeros(1)
+    single = relaxed.rows[0] if len(relaxed.rows) == 1 else None
     for layer in range(int(relaxed.layer_of[-1]) + 1):
         own = np.flatnonzero(relaxed.layer_of == layer)
         total = spent[:, None] + relaxed.reduced[own][None, :]
         row, column = np.nonzero(total <= room + _LP_TOLERANCE)
+        loss = loss[row] + relaxed.loss[own[column]]
+        keep = slice(None) if single is None else _undominated(loss, used[row] + single[0][own[column]])
+        if single is not None:
+            used = (used[row] + single[0][own[column]])[keep]
+        row, column, loss = row[keep], column[keep], loss[keep]
         if len(row) > _MOST_LISTED:
             return None
         assignments = np.column_stack([assignments[row], own[column]])
         spent = total[row, column]
     return assignments
+
+
+def _undominated(loss: NDArray[np.float64], used: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the indices of those with which nothing else compares well: less loss and no more use."""
+    order = np.lexsort((loss, used))
+    least = np.minimum.accumulate(loss[order])
+    return np.sort(order[loss[order] <= least + _LP_TOLERANCE])
 
 
 def _feasible(relaxed: Relaxation, assignments: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -30,6 +30,7 @@ class NetworkCost:
         self._model = model
         self._tensors = {i: group.tensors for i, group in enumerate(network.groups)}
         self._variants: dict[tuple[str, int, int, int], Step] = {}
+        self._plans: dict[tuple[tuple[int, int], ...], RamUse] = {}
 
     def _variant(self, layer: str, w_bits: int, a_bits: int, out_bits: int) -> Step:
         key = (layer, w_bits, a_bits, out_bits)
@@ -66,7 +67,13 @@ class NetworkCost:
         return program, steps_of(program)
 
     def ram(self, groups: Mapping[int, int]) -> RamUse:
-        """Plan the arena for activation bits, and add stack and static variables."""
+        """Plan the arena for activation bits, and add stack and static variables; plans are kept."""
+        key = tuple(sorted(groups.items()))
+        if key not in self._plans:
+            self._plans[key] = self._planned(groups)
+        return self._plans[key]
+
+    def _planned(self, groups: Mapping[int, int]) -> RamUse:
         program, steps = self.steps(Bits({}, dict(groups)))
         layout = plan(program, steps)
         c = self._model.coefficients

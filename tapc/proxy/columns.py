@@ -1,7 +1,8 @@
 """The statistics table: what a proxy program sees of a network. Numbers, never tensors, gradients or Hessians.
 
 Version 1. A table is a list with one row per layer with weights, in execution order; a row maps column names to a
-number, a text or, for channel columns, a list with one number per output channel.
+number, a text or, for channel columns, a list with one number per output channel. Channel columns are only handed over
+to programs whose code has "channel_" in it.
 """
 
 import math

@@ -54,7 +54,8 @@ def proxy_context(
     activations = {layer: tensors[name] for layer, name in sources.items()}
     outputs = {layer: tensors[name] for layer, name in results.items()}
     probe = np.ascontiguousarray(x[:ERROR_SAMPLES], np.float32)
-    exact = evaluate(model.onnx, probe, optimized=True)
+    logits = _without_softmax(model.onnx)
+    exact = evaluate(logits, probe, optimized=True)
     power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
 
     def rounded(layer: str, w_bits: int) -> Float:
@@ -62,7 +63,7 @@ def proxy_context(
 
     def output_error(layer: str, w_bits: int) -> float:
         changed = onnx.ModelProto()
-        changed.CopyFrom(model.onnx)
+        changed.CopyFrom(logits)
         name = nodes[layer].input[1]
         tensor = next(t for t in changed.graph.initializer if t.name == name)
         approximate = rounded(layer, w_bits)
@@ -77,6 +78,21 @@ def proxy_context(
     return ProxyContext(
         network, weights, activations, output_error, distortion, low_bits, table, derivatives, outputs, seed, rounded
     )
+
+
+def _without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the network up to its logits: a softmax saturates, and hides errors where it does."""
+    last = next(node for node in model.graph.node if node.output[0] == model.graph.output[0].name)
+    if last.op_type != "Softmax":
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.node.remove(next(node for node in copy.graph.node if node.output[0] == last.output[0]))
+    copy.graph.output[0].name = last.input[0]
+    kept = [value for value in copy.graph.value_info if value.name != last.input[0]]
+    del copy.graph.value_info[:]
+    copy.graph.value_info.extend(kept)
+    return copy
 
 
 def _tensors(model: onnx.ModelProto, names: list[str], x: Float) -> dict[str, Float]:

@@ -1,15 +1,18 @@
 """Who writes the proxies: a language model, a person through files, or the offline grammar."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from tapc.proxy.columns import columns
+from tapc.proxy.contract import ContractError, scored
+from tapc.proxy.sandbox import Sandbox
 from tapc.search.candidate import Candidate, Draft, Generator
 from tapc.search.controllers import Operator
-from tapc.search.llm import LLMOptions, Prompts, language_model
+from tapc.search.llm import LanguageModel, LLMOptions, Prompts, Request, ask, language_model, total
 from tapc.search.log import Event
 from tapc.search.networks import SearchNetwork
 from tapc.search.offline import LABEL, OfflineGenerator
@@ -38,13 +41,20 @@ class GeneratorOptions(BaseModel):
 
 
 def make_generator(
-    request: GeneratorOptions, options: SearchOptions, networks: Sequence[SearchNetwork], events: Sequence[Event]
+    request: GeneratorOptions,
+    options: SearchOptions,
+    networks: Sequence[SearchNetwork],
+    events: Sequence[Event],
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Generator:
     """Return the generator that a request names; `events` tell what earlier sessions of the run spent."""
     if request.llm == OFFLINE:
         return Offline(options)
+    spent = sum(event.data["usage"].get("cost_usd") or 0.0 for event in events if event.kind == "candidate")
     prompts = Prompts.load(None if request.prompts is None else Path(request.prompts))
-    return Asked(language_model(request.llm, request.options), request.llm, prompts, options, networks)
+    return Asked(
+        language_model(request.llm, request.options, spent=spent, tell=tell), request.llm, prompts, options, networks
+    )
 
 
 class Offline:
@@ -71,4 +81,90 @@ class Offline:
 
 
 class Asked:
-    """STUB."""
+    """A language model, or whoever answers in its place.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    label : str
+        Its name.
+    prompts : Prompts
+    options : SearchOptions
+    networks : sequence of SearchNetwork
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        label: str,
+        prompts: Prompts,
+        options: SearchOptions,
+        networks: Sequence[SearchNetwork],
+    ) -> None:
+        self.label = label
+        self._model = model
+        self._prompts = prompts
+        self._options = options
+        self._networks = networks
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Prompt -> version and digest."""
+        return self._prompts.provenance
+
+    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], library: Sequence[Candidate],
+                 seed: Sequence[int]) -> Draft:  # fmt: skip
+        """Ask for a proxy; a contract that it breaks is quoted back once."""
+        context = {
+            "mode": self._options.inputs,
+            "columns": columns(self._options.inputs),
+            "networks": [_describe(network) for network in self._networks],
+            "options": self._options,
+            "allocates": self._options.allocator == "proxy",
+            "parents": [_feedback(parent) for parent in parents],
+            "library": [_feedback(member) for member in library if member not in parents],
+        }
+        asked = ask(self._model, Request(key, self._prompts.render(operator, context)), self._problem)
+        usage = total(asked.replies)
+        generator = asked.replies[-1].model if asked.replies else self.label
+        if asked.draft is None:
+            return Draft(problem=asked.problem, generator=generator, usage=usage)
+        return Draft(asked.draft.name, asked.draft.reasoning, asked.draft.code, asked.problem, generator, usage)
+
+    def _problem(self, code: str) -> str:
+        tables = [network.table for network in self._networks]
+        with Sandbox() as sandbox:
+            try:
+                scored(sandbox, code, tables, self._options.inputs, twice=True)
+            except ContractError as error:
+                return str(error)
+        return ""
+
+
+def _describe(network: SearchNetwork) -> dict[str, Any]:
+    rows = network.table
+    return {
+        "name": network.name,
+        "layers": [
+            f"{row['name']}: {row['op']} {row['kernel_h']}x{row['kernel_w']}, {row['in_channels']} -> "
+            f"{row['out_channels']} channels, output {row['output_height']}x{row['output_width']}"
+            for row in rows
+        ],
+    }
+
+
+def _feedback(candidate: Candidate) -> dict[str, Any]:
+    """Return what a prompt tells of a proxy: its two parts, and how it did."""
+    assert candidate.program is not None
+    assert candidate.judged is not None
+    fitness = candidate.judged
+    return {
+        "name": candidate.program.name,
+        "reasoning": candidate.program.reasoning,
+        "code": candidate.program.code,
+        "fitness": fitness.phi,
+        "rho": fitness.rho,
+        "accuracy": fitness.accuracy,
+        "cost": fitness.cost,
+        "bits": {network.network: list(network.weights) for network in fitness.networks},
+    }

@@ -58,6 +58,10 @@ class SearchView(Stages):
         yield lambda done, total: self._progress.update(task, completed=done, total=total)
         self._progress.update(task, completed=1, total=1)
 
+    def tell(self, text: str) -> None:
+        """Print a message above the display."""
+        self._console.print(text, highlight=False, markup=False)
+
     def observe(self, event: Event) -> None:
         """Take note of an event of the log."""
         if event.kind == "candidate":

@@ -1,0 +1,65 @@
+"""What a table holds about a network's layers, so that proxies can be scored without the network."""
+
+from typing import Any
+
+from tapc.bench.configurations.measure import Setup
+from tapc.bench.configurations.table import BenchTable, LayerFacts
+from tapc.network import ACTIVATION_BITS, WEIGHT_BITS
+from tapc.proxy import get_proxy, proxy_names
+from tapc.quantize import layer_distortion
+from tapc.quantize.sensitivity import proxy_context
+
+_DIGITS = 9  # significant ones
+
+
+def layer_facts(setup: Setup, table: BenchTable) -> BenchTable:
+    """Return a table with its layers, statistics and built-in scores measured again; seconds of work.
+
+    Parameters
+    ----------
+    setup : Setup
+        Of the table's network.
+    table : BenchTable
+    """
+    network, x = setup.network, setup.calibration_x
+    distortion = layer_distortion(setup.model, network, setup.calibration, x)
+    low = min(WEIGHT_BITS)
+    context = proxy_context(setup.model, network, setup.calibration, x, distortion, low)
+    assert context.output_error is not None
+    layers = tuple(
+        LayerFacts(
+            name=layer.name,
+            op=layer.op,
+            parameters=layer.parameters,
+            macs=layer.macs,
+            input_group=layer.input_group,
+            errors={str(bits): _rounded(context.output_error(layer.name, bits)) for bits in WEIGHT_BITS},
+            distortion={
+                f"w{w}a{a}": _rounded(distortion[layer.name][w, a]) for w in WEIGHT_BITS for a in ACTIVATION_BITS
+            },
+        )
+        for layer in network.layers
+    )
+    names = [layer.name for layer in network.layers]
+    scored = {name: get_proxy(name).score(context) for name in proxy_names()}
+    assert context.statistics is not None
+    return table.model_copy(update={
+        "layers": layers,
+        "interface": tuple(i for i, group in enumerate(network.groups) if group.interface),
+        "statistics": tuple(_row(row) for row in context.statistics()),
+        "scores": {name: tuple(_rounded(s[layer]) for layer in names) for name, s in scored.items()},
+    })  # fmt: skip
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return _rounded(value)
+    return [float(f"{v:.5g}") for v in value] if isinstance(value, list) else value
+
+
+def _row(row: Any) -> dict[str, Any]:
+    return {name: _cell(value) for name, value in row.items()}

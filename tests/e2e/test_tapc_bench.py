@@ -1,0 +1,53 @@
+"""Two configurations of tapc-bench measured again: the very figures of the table."""
+
+from pathlib import Path
+
+import pytest
+
+from tapc.bench.configurations import load_table
+from tapc.bench.configurations.draw import Configuration
+from tapc.bench.configurations.generate import row_of
+from tapc.bench.configurations.layers import layer_facts
+from tapc.bench.configurations.measure import Setup, Source, file_digest, prepare
+from tapc.firmware.toolchain import compiler_version
+
+
+@pytest.fixture(scope="module")
+def setup(shared_data: Path) -> Setup:
+    table = load_table("resnet8")
+    p = table.provenance
+    data = shared_data / p.data
+    if not data.is_file() or file_digest(data) != p.data_sha256:
+        pytest.skip(f"needs {p.data} with the digest that the table names")
+    return prepare(Source("resnet8", p.model, data, p.calibration_samples, p.seed, p.board))
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_configuration_measured_again(setup: Setup, narrow: bool) -> None:
+    table = load_table("resnet8")
+    # The one nearest to 4 bits of those drawn at random.
+    random = [row for row in table.configurations if row.kind == "random" and ("4" in row.activations) == narrow]
+    stored = min(random, key=lambda row: abs(row.average_bits - 4))
+    bits = [tuple(map(int, text)) for text in (stored.weights, stored.activations)]
+    again = row_of(setup, Configuration("random", bits[0], bits[1]))
+    expected = stored.model_dump()
+    # The float network and bias correction run in onnxruntime, whose last digit is the processor's.
+    assert again.pop("cross_entropy") == pytest.approx(expected.pop("cross_entropy"), rel=1e-3)
+    assert abs(again.pop("onnx_correct") - expected.pop("onnx_correct")) <= 2
+    if compiler_version() != table.provenance.compiler:
+        for name in ("flash_bytes", "instructions", "ram_bytes"):
+            again.pop(name), expected.pop(name)
+    assert again == expected
+
+
+def test_layers_measured_again(setup: Setup) -> None:
+    table = load_table("resnet8")
+    again = layer_facts(setup, table)
+    for layer, stored in zip(again.layers, table.layers, strict=True):
+        assert layer.errors == pytest.approx(stored.errors, rel=1e-4)
+        assert layer.distortion == pytest.approx(stored.distortion, rel=1e-4)
+    # Fails where a built-in proxy or the statistics have changed: examples/make_tapc_bench.py NAME --refresh-layers.
+    assert set(again.scores) == set(table.scores)
+    for name, scores in again.scores.items():
+        assert scores == pytest.approx(table.scores[name], rel=1e-2)
+    assert (again.statistics is None) == (table.statistics is None)
