@@ -14,7 +14,10 @@ from tapc.errors import UsageError
 Operator = Literal["initialization", "mutation", "crossover"]
 OPERATORS: tuple[Operator, ...] = ("initialization", "mutation", "crossover")
 Results = Mapping[Operator, Sequence[float | None]]
-"""Operator -> fitness of each of its candidates of one generation; None where a candidate was invalid."""
+"""Operator -> fitness of each of its candidates of one generation; None where a candidate was invalid.
+
+A fitness that is not finite counts as None.
+"""
 
 FLOOR = 0.05
 """p_min: no operator's probability falls below it."""
@@ -30,14 +33,21 @@ class Controller(Protocol):
         """Return the controller after a generation with these results."""
 
     def state(self) -> dict[str, Any]:
-        """Return the state as JSON values, for the log."""
+        """Return what `update` changes as JSON values; `controller` takes them back."""
 
 
 def floored(shares: Sequence[float], floor: float = FLOOR) -> dict[Operator, float]:
     """Return shares as probabilities, none below the floor.
 
-    Shares below the floor get the floor; the others divide what is left in proportion. Where none is below,
-    nothing changes.
+    Shares below the floor get the floor; the others divide what is left in proportion, which may push one of them
+    below it in turn. Where none is below, nothing changes.
+
+    Parameters
+    ----------
+    shares : sequence of float
+        One per operator, finite, >= 0, not all 0.
+    floor : float
+        At most 1 / 3.
     """
     total = math.fsum(shares)
     p = [share / total for share in shares]
@@ -56,12 +66,15 @@ def floored(shares: Sequence[float], floor: float = FLOOR) -> dict[Operator, flo
 class Tap:
     """Eq. 7-8: w <- w * (F / mu)^eta, p = w / sum of w, and the floor.
 
-    The weights are kept normalized, which changes no p. Kept after the floor, an operator that once failed recovers.
+    F is the mean fitness of an operator's candidates of the generation, an invalid one counted 0 (a negative F counts
+    as 0 too); mu is the mean of F over the operators that were drawn. An operator that was not drawn keeps its weight.
+    Where mu is 0 nothing changes.
 
-    F is the mean fitness of an operator's candidates of the generation, an invalid one counted 0; mu the mean of F over
-    the operators that were drawn. An operator that was not drawn keeps its weight. The paper's factor alpha is the same
-    for every operator and cancels in Eq. 8; it is left out, since it would otherwise move drawn operators against those
-    that keep their weight. A negative F counts as 0; where mu is 0, nothing changes.
+    The paper's factor alpha is left out: where all three operators are drawn it cancels in Eq. 8, and elsewhere it
+    would move drawn operators against those that keep their weight. The weights are kept normalized, as Eq. 8
+    prints; since Eq. 7 is a product, that changes no later p. They are kept with the floor, which does: an operator
+    whose only candidate failed (F = 0) would otherwise have weight 0 for ever. As long as no operator has been below
+    the floor, p is exactly Eq. 7-8.
 
     Attributes
     ----------
@@ -82,14 +95,16 @@ class Tap:
 
     def update(self, results: Results) -> "Tap":
         """Return the controller after Eq. 7."""
-        means = {o: max(0.0, _mean(results[o])) for o in OPERATORS if results.get(o)}
+        means = {o: _mean(results[o]) for o in OPERATORS if results.get(o)}
         mu = math.fsum(means.values()) / len(means) if means else 0.0
         if mu <= 0:
             return self
         weights = [
             w * (means[o] / mu) ** self.eta if o in means else w for w, o in zip(self.weights, OPERATORS, strict=True)
         ]
-        return replace(self, weights=tuple(floored(weights, self.floor).values())) if any(weights) else self
+        if not any(weights):  # only with floor = 0: operators of weight 0 alone succeeded
+            return self
+        return replace(self, weights=tuple(floored(weights, self.floor).values()))
 
     def state(self) -> dict[str, Any]:
         """Return the weights."""
@@ -101,14 +116,17 @@ class Dpo:
     """Preference learning as the name says (arXiv 2305.18290, Eq. 7, over operators instead of texts).
 
     Every pair of candidates of a generation with different operators and different fitness is a preference of the one
-    operator over the other. The loss is the mean over the pairs of -log sigmoid(beta * (theta_w - theta_l)), the
-    reference policy being uniform; p = softmax(theta).
+    operator over the other. The loss is the mean over the pairs of -log sigmoid(beta * (theta_w - theta_l)): the
+    normalization of p = softmax(theta) cancels in the difference, and so does the uniform reference policy.
 
     Attributes
     ----------
     theta : tuple of float
-    beta, rate : float
-        Inverse temperature, and step of the gradient descent.
+    beta : float
+        Inverse temperature, > 0.
+    rate : float
+        Length of a step of the gradient descent over 2 / beta^2. No curvature of the loss exceeds beta^2 / 2
+        (sigmoid' <= 1/4, |e_w - e_l|^2 = 2), so that every step with a rate in (0, 1] lowers it.
     steps : int
         Steps per generation.
     floor : float
@@ -116,7 +134,7 @@ class Dpo:
 
     theta: tuple[float, ...] = (0.0, 0.0, 0.0)
     beta: float = 1.0
-    rate: float = 0.2
+    rate: float = 0.1
     steps: int = 10
     floor: float = FLOOR
 
@@ -128,9 +146,9 @@ class Dpo:
     def pairs(self, results: Results) -> list[tuple[int, int]]:
         """Return (preferred, other) indices into `OPERATORS`; an invalid candidate is worse than any valid one."""
         entries = [
-            (i, -math.inf if fitness is None else fitness)
+            (i, -math.inf if valid is None else valid)
             for i, o in enumerate(OPERATORS)
-            for fitness in results.get(o, ())
+            for valid in map(_valid, results.get(o, ()))
         ]
         return [
             (a, b) if fa > fb else (b, a)
@@ -146,10 +164,11 @@ class Dpo:
     def update(self, results: Results) -> "Dpo":
         """Return the controller after gradient descent on the generation's pairs."""
         pairs = self.pairs(results)
+        step = self.rate * 2 / self.beta**2
         current = self
         for _ in range(self.steps if pairs else 0):
             gradient = current.gradient(pairs)
-            theta = tuple(t - self.rate * g for t, g in zip(current.theta, gradient, strict=True))
+            theta = tuple(t - step * g for t, g in zip(current.theta, gradient, strict=True))
             current = replace(current, theta=theta)
         return current
 
@@ -157,7 +176,8 @@ class Dpo:
         """Return the derivative of `loss` by theta."""
         gradient = [0.0] * len(OPERATORS)
         for w, x in pairs:
-            slope = self.beta / (1.0 + math.exp(self.beta * (self.theta[w] - self.theta[x]))) / len(pairs)
+            margin = self.beta * (self.theta[w] - self.theta[x])
+            slope = self.beta * (1.0 - math.tanh(margin / 2)) / 2 / len(pairs)  # 1 - sigmoid, without overflow
             gradient[w] -= slope
             gradient[x] += slope
         return gradient
@@ -169,9 +189,10 @@ class Dpo:
 
 @dataclass(frozen=True)
 class Ucb:
-    """UCB1 (Auer et al., 2002): the operator with the largest mean + sqrt(2 ln n / n_o), an untried one first.
+    """UCB1 (Auer, Cesa-Bianchi, Fischer 2002): the operator with the largest mean + sqrt(2 ln n / n_o).
 
-    The chosen operator has all probability but the floors.
+    It expects fitness in [0, 1]; a negative one counts 0. The chosen operator, the first of equal ones, has all
+    probability but the floors, for a whole generation. Operators without a candidate come first, equally likely.
 
     Attributes
     ----------
@@ -197,7 +218,7 @@ class Ucb:
 
     def update(self, results: Results) -> "Ucb":
         """Return the controller with a generation's results counted."""
-        fresh = [[max(0.0, f or 0.0) for f in results.get(o, ())] for o in OPERATORS]
+        fresh = [[max(0.0, _valid(f) or 0.0) for f in results.get(o, ())] for o in OPERATORS]
         sums = tuple(s + math.fsum(f) for s, f in zip(self.sums, fresh, strict=True))
         return replace(self, sums=sums, counts=tuple(n + len(f) for n, f in zip(self.counts, fresh, strict=True)))
 
@@ -223,21 +244,39 @@ class Uniform:
         return {}
 
 
+def _valid(fitness: float | None) -> float | None:
+    return fitness if fitness is not None and math.isfinite(fitness) else None
+
+
 def _mean(fitness: Sequence[float | None]) -> float:
-    return math.fsum(f or 0.0 for f in fitness) / len(fitness)
+    """Return the mean, at least 0; an invalid candidate counts 0."""
+    return max(0.0, math.fsum(_valid(f) or 0.0 for f in fitness) / len(fitness))
 
 
-CONTROLLERS: dict[str, Controller] = {"tap": Tap(), "dpo": Dpo(), "ucb": Ucb(), "uniform": Uniform()}
+_KINDS: dict[str, Any] = {"tap": Tap, "dpo": Dpo, "ucb": Ucb, "uniform": Uniform}
+CONTROLLERS: tuple[str, ...] = tuple(_KINDS)
 
 
-def controller(name: str) -> Controller:
-    """Return a controller in its first state.
+def controller(name: str, state: Mapping[str, Any] | None = None) -> Controller:
+    """Return a controller in its first state, or in one that `Controller.state` gave.
+
+    Parameters
+    ----------
+    name : str
+        One of `CONTROLLERS`.
+    state : mapping, optional
+        Its lists may come from JSON.
 
     Raises
     ------
     UsageError
-        No controller of that name.
+        No controller of that name, or a state of another one.
     """
-    if name not in CONTROLLERS:
-        raise UsageError(f"unknown controller {name!r}; known: {', '.join(CONTROLLERS)}")
-    return CONTROLLERS[name]
+    if name not in _KINDS:
+        raise UsageError(f"unknown controller {name!r}; choose one of {', '.join(CONTROLLERS)}")
+    first: Controller = _KINDS[name]()
+    given = first.state() if state is None else state
+    if given.keys() != first.state().keys() or any(len(values) != len(OPERATORS) for values in given.values()):
+        raise UsageError(f"this is no state of the controller {name!r}: {dict(given)}; start the search anew")
+    restored: Controller = _KINDS[name](**{key: tuple(values) for key, values in given.items()})
+    return restored

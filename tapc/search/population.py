@@ -6,7 +6,6 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-LIBRARY_SHARE = 0.1
 LIBRARY_LEAST = 2
 
 
@@ -47,11 +46,11 @@ def survivors(old: Sequence[M], new: Sequence[M], size: int) -> list[M]:
 
 
 def library(previous: Sequence[M], old: Sequence[M], new: Sequence[M], size: int) -> list[M]:
-    """Return the context library: the best it had and the top tenth of both generations (Algorithm 1, line 19).
+    """Return the context library: the best of what it had and of the union's top tenth (Algorithm 1, line 19).
 
-    It holds at most as many as the top tenth of one union has, at least two, for a population of `size`.
+    A tenth of the union of two populations of `size`, rounded up, at least two, is also the most that it holds.
     """
-    share = max(LIBRARY_LEAST, math.ceil(LIBRARY_SHARE * 2 * size))
+    share = max(LIBRARY_LEAST, -(-2 * size // 10))
     top = survivors(old, new, share)
     return survivors(previous, top, share)
 

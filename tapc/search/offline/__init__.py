@@ -1,5 +1,5 @@
 """Proxies without a language model: a grammar of expression trees. Not TAP."""
 
-from tapc.search.offline.grammar import LABEL, OfflineGenerator, Written
+from tapc.search.offline.generator import LABEL, OfflineGenerator, Written
 
 __all__ = ["LABEL", "OfflineGenerator", "Written"]
