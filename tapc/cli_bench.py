@@ -132,7 +132,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
             click.echo(json.dumps({"seed": seed, "activations": activations, "proxies": [asdict(f) for f in figures]},
                                   indent=1))  # fmt: skip
             return
-        _print_proxies(figures, tables)
+        print_proxies(figures, tables)
 
     @bench.command(name="search")
     @click.option("--board", default="stm32h7", show_default=True, help="Its core's costs enter the allocation.")
@@ -249,7 +249,9 @@ def _cycles_note(core: str) -> str:
     return f"cycles-estimated, {source(core)}, constants read once from flash"
 
 
-def _print_proxies(figures: "Sequence[ProxyFigure]", tables: "Sequence[BenchTable]") -> None:
+def print_proxies(figures: "Sequence[ProxyFigure]", tables: "Sequence[BenchTable]") -> None:
+    """Print a table per network of tapc-bench."""
+
     def cell(i: "Interval") -> str:
         return f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]"
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tapc.cli_bench import print_proxies
 from tapc.cli_types import BitList, Bytes
-from tapc.errors import UsageError
+from tapc.errors import DataError, UsageError
 from tapc.progress import Stages
 
 if TYPE_CHECKING:
+    from tapc.bench.configurations import BenchTable
+    from tapc.bench.proxies import ProxyFigure
     from tapc.search.run import Outcome, Request
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -149,10 +153,14 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
                 )  # fmt: skip
             except KeyboardInterrupt:
                 raise click.exceptions.Exit(_stopped(console, folder)) from None
+        figures, tables = _transferred(outcome, request.models, as_json, console)
         if as_json:
-            click.echo(json.dumps(summary(outcome), indent=1))
+            click.echo(json.dumps(summary(outcome) | {"transfer": [asdict(figure) for figure in figures]}, indent=1))
             return
         print_outcome(outcome, Console())
+        if figures:
+            click.echo("\non networks of tapc-bench that were not searched:")
+            print_proxies(figures, tables)
 
     @main.group(invoke_without_command=True)
     @JSON
@@ -228,6 +236,21 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         console = Console()
         console.print(table)
         console.print(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s", highlight=False)
+
+
+def _transferred(
+    outcome: "Outcome", models: tuple[str, ...], quiet: bool, console: Console
+) -> "tuple[list[ProxyFigure], list[BenchTable]]":
+    """Compare the winner on other networks; a proxy that fails there is still a result."""
+    from tapc.bench.transfer import transfer
+    from tapc.search.run import BEST
+
+    try:
+        return transfer(outcome.folder / BEST, models)
+    except DataError as error:
+        if not quiet:
+            console.print(f"not compared on tapc-bench: {error}", highlight=False, markup=False)
+        return [], []
 
 
 def _stopped(console: Console, folder: Path) -> int:
