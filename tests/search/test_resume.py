@@ -70,8 +70,5 @@ def test_a_killed_search_ends_like_an_uninterrupted_one(uninterrupted, tmp_path,
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    done = len(read_events(folder / NAME)[0]) if (folder / NAME).is_file() else 0
     assert finish(start(folder, files, tmp_path / "store")) == expected
-    events = read_events(folder / NAME)[0]
-    assert len(events) > done or process.returncode == 0
-    assert events[-1].kind == "end"
+    assert read_events(folder / NAME)[0][-1].kind == "end"
