@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from proxy.sandbox.corpus import CASES
+
 from tapc.proxy.columns import COLUMNS
 from tapc.proxy.contract import ContractError, scored
 from tapc.proxy.sandbox import Call, Sandbox, SandboxError
@@ -77,7 +77,6 @@ def test_behind_the_check(case, host):
             scored(sandbox, host(case.code), [TABLE], "statistics", twice=True)
             kind = "ok"
         except ContractError as error:
-            assert str(error)
             kind = error.kind
         assert kind in case.kinds
         assert sandbox.run("def score(layers):\n    return 1", [Call("score", ([],))]) == [1]

@@ -1,0 +1,134 @@
+import threading
+import time
+
+import pytest
+
+from tapc.errors import DataError, UsageError
+from tapc.search.llm import LLMError, LLMOptions, Message, Prompts, Reply, Request, language_model
+from tapc.search.llm.prompts import NAMES
+from tapc.search.llm.record import Files, Recorder, Replay
+from tapc.search.options import SearchOptions
+
+
+def request(key="g0s0", text="hello"):
+    return Request(key, (Message("user", text),))
+
+
+class Echo:
+    def __init__(self):
+        self.asked = 0
+
+    def complete(self, request):
+        self.asked += 1
+        return Reply(f"{request.key} {self.asked}", "echo", 1, 2, 0.5)
+
+
+def test_a_record_replays_without_asking(tmp_path):
+    model = Echo()
+    recorder = Recorder(model, tmp_path / "r.jsonl")
+    replies = [recorder.complete(request(key)) for key in ("a", "b", "a")]
+    assert model.asked == 2
+    replay = Replay(tmp_path / "r.jsonl")
+    assert [replay.complete(request(key)) for key in ("a", "b", "a")] == replies
+
+
+def test_a_record_is_continued_after_a_kill(tmp_path):
+    path = tmp_path / "r.jsonl"
+    recorder = Recorder(Echo(), path)
+    for key in ("a", "b"):
+        recorder.complete(request(key))
+    path.write_bytes(path.read_bytes()[:-30])
+    model = Echo()
+    recorder = Recorder(model, path)
+    assert recorder.complete(request("a")).text == "a 1"
+    recorder.complete(request("b"))
+    assert model.asked == 1
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_what_a_record_lacks_is_named(tmp_path):
+    path = tmp_path / "r.jsonl"
+    Recorder(Echo(), path).complete(request("a"))
+    with pytest.raises(DataError, match=r"question a with another text"):
+        Replay(path).complete(request("a", "other"))
+    with pytest.raises(DataError, match=r"question b not at all"):
+        Replay(path).complete(request("b"))
+    with pytest.raises(DataError, match="No such file"):
+        Replay(tmp_path / "none")
+    path.write_text("{}\n")
+    with pytest.raises(DataError, match="line 1 is damaged"):
+        Replay(path)
+
+
+def test_recording_and_replaying_exclude_each_other():
+    with pytest.raises(UsageError, match="one of the two"):
+        language_model("openai/x", LLMOptions(record="a", replay="b"))
+
+
+def test_a_person_answers_through_files(tmp_path):
+    def person():
+        while not (tmp_path / "g0s0.prompt.md").is_file():
+            time.sleep(0.01)
+        assert "hello" in (tmp_path / "g0s0.prompt.md").read_text()
+        (tmp_path / "draft").write_text("an answer")
+        (tmp_path / "draft").rename(tmp_path / "g0s0.answer.md")
+
+    thread = threading.Thread(target=person)
+    thread.start()
+    told = []
+    files = Files(tmp_path, timeout=20, tell=told.append, poll=0.01)
+    assert files.complete(request()).text == "an answer"
+    thread.join()
+    assert "g0s0.answer.md" in told[0]
+    assert files.complete(request()).text == "an answer"  # at once, from the earlier answer
+    with pytest.raises(LLMError, match=r"no answer .* --resume"):
+        Files(tmp_path, timeout=0.05, poll=0.01).complete(request(text="another question"))
+
+
+def context(**changes):
+    from tapc.proxy.columns import columns
+
+    member = {"name": "p1", "reasoning": "because", "code": "def score(layers): ...", "fitness": 0.81, "rho": 0.5,
+              "accuracy": 0.9, "cost": 0.97, "bits": {"net": [2, 4, 8]}}  # fmt: skip
+    networks = [{"name": "net", "layers": ["a: conv"]}]
+    values = {"mode": "statistics", "columns": columns("statistics"), "networks": networks, "options": SearchOptions(),
+              "allocates": False, "parents": [], "library": []}  # fmt: skip
+    return values | {k: [member] * v if k in ("parents", "library") else v for k, v in changes.items()}
+
+
+@pytest.mark.parametrize("library", [0, 2])
+@pytest.mark.parametrize(("operator", "parents"), [("initialization", 0), ("mutation", 1), ("crossover", 2)])
+def test_every_prompt_can_be_filled_in(operator, parents, library):
+    system, user = Prompts.load().render(operator, context(parents=parents, library=library))
+    assert (system.role, user.role) == ("system", "user")
+    assert "output_error_2" in system.content
+    assert "allocate" not in system.content
+    assert ("because" in user.content) == bool(parents or (library and operator != "initialization"))
+    assert "{{" not in system.content + user.content
+
+
+def test_prompts_follow_the_options():
+    from tapc.proxy.columns import columns
+
+    values = context(columns=columns("metadata"), mode="metadata", allocates=True)
+    system, _ = Prompts.load().render("initialization", values)
+    assert "output_error_2" not in system.content
+    assert "def allocate" in system.content
+
+
+def test_prompts_of_your_own(tmp_path):
+    (tmp_path / "mutation.md").write_text("---\nversion: mine\n---\nChange {{ parents[0].name }}.\n")
+    prompts = Prompts.load(tmp_path)
+    assert prompts.render("mutation", context(parents=1))[1].content == "Change p1.\n"
+    assert prompts.provenance["mutation"].startswith("mine ")
+    assert {name: prompts.provenance[name] for name in NAMES if name != "mutation"} == {
+        name: text for name, text in Prompts.load().provenance.items() if name != "mutation"
+    }
+    (tmp_path / "mutation.md").write_text("Change {{ nobody }}.")
+    with pytest.raises(DataError, match="version"):
+        Prompts.load(tmp_path)
+    (tmp_path / "mutation.md").write_text("---\nversion: 2\n---\nChange {{ nobody }}.")
+    with pytest.raises(DataError, match="nobody"):
+        Prompts.load(tmp_path).render("mutation", context())
+    with pytest.raises(DataError, match="holds none of"):
+        Prompts.load(tmp_path / "empty")
