@@ -43,7 +43,7 @@ tools:
 		cc:gcc,libc6-dev
 
 test-tools:
-	@sh tools/apt-install.sh clang:clang cmake:cmake llvm-mca-19:llvm-19
+	@sh tools/apt-install.sh clang:clang cmake:cmake llvm-mca-19:llvm-19 chromium:chromium
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

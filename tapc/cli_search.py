@@ -42,6 +42,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         "-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder of the run, default build/search."
     )
     @click.option("--resume", type=click.Path(path_type=Path), default=None, help="Go on with the run in this folder.")
+    @click.option("--report", type=click.Path(path_type=Path), default=None, help="Only write this run's report.html.")
     @click.option("--generations", type=click.IntRange(min=0), default=5, show_default=True)
     @click.option("--population", type=click.IntRange(min=1), default=8, show_default=True)
     @click.option("--alpha", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Weight of rho (Eq. 6).")
@@ -112,6 +113,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         llm: str | None,
         output: Path | None,
         resume: Path | None,
+        report: Path | None,
         jobs: int | None,
         scheduler: str | None,
         as_json: bool,
@@ -133,6 +135,11 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         from tapc.search import stored_request
         from tapc.search.view import SearchView
 
+        if report is not None:
+            from tapc.search.report import write_report
+
+            click.echo(write_report(report))
+            return
         if resume is not None:
             if networks or board or llm or output:
                 raise UsageError(
@@ -305,7 +312,7 @@ def summary(outcome: "Outcome") -> dict[str, Any]:
 
 def print_outcome(outcome: "Outcome", console: Console) -> None:
     """Print a search's outcome: the winner, and every built-in beside it."""
-    from tapc.search.run import ORACLE
+    from tapc.search.report.summary import ORACLE
 
     program, fitness = outcome.program, outcome.fitness
     table = Table(title="on the search networks", title_justify="left")
@@ -325,6 +332,7 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
     console.print(
         f"\nfitness {fitness.phi:.4f}, {verdict} every built-in proxy's; test set, looked at once: {tests}\n"
         f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
+        f"report: {outcome.folder / 'report.html'}\n"
         f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}",
         highlight=False, markup=False,
     )  # fmt: skip

@@ -32,11 +32,10 @@ from tapc.search.log import NAME, Event, EventLog, read_events
 from tapc.search.measurements import Measurements
 from tapc.search.networks import SearchNetwork, divide, prepare
 from tapc.search.options import SearchOptions
+from tapc.search.report import write_report
+from tapc.search.report.summary import ORACLE
 from tapc.search.workers import DaskWorkers, ProcessWorkers, Workers
 from tapc.target import load_target
-
-ORACLE = "error"
-"""The built-in that measures what the others predict: its rank correlation is 1 by definition."""
 
 BEST = "proxy.toml"
 
@@ -205,6 +204,7 @@ def search(
             workers.close()
         log.record("end", "", partial(dict, winner=best.key))
         save_program(best.program, folder / BEST)
+        write_report(folder)
         return Outcome(
             folder, best.program, best.key, best.judged, baselines, test, evolution, log.digest,
             measurements.measured, measurements.cached,

@@ -1,0 +1,206 @@
+"""The figures of a search's report, from its event log alone: a run that is not finished has them as well."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tapc.errors import DataError
+from tapc.search.log import NAME, Event, read_events
+
+ORACLE = "error"
+"""The built-in that measures what the others predict: its rank correlation is 1 by definition."""
+
+SHARE_OF = 10
+"""Candidates per group of Table 12 (arXiv 2512.07419)."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A candidate in the report.
+
+    Attributes
+    ----------
+    key, name, operator, reasoning, code, generator : str
+    parents : tuple of str
+    status : str
+        "ok", "invalid", "duplicate", or "unfinished".
+    kind, why : str
+        What was wrong with it; whose twin it is.
+    fitness : dict or None
+        As in the log.
+    usage : dict
+        Requests, tokens and dollars.
+    """
+
+    key: str
+    name: str
+    operator: str
+    parents: tuple[str, ...]
+    reasoning: str
+    code: str
+    generator: str
+    status: str
+    kind: str
+    why: str
+    fitness: dict[str, Any] | None
+    usage: dict[str, Any]
+
+    @property
+    def phi(self) -> float | None:
+        """Its fitness."""
+        return None if self.fitness is None else float(self.fitness["phi"])
+
+    @property
+    def generation(self) -> int:
+        """The generation that it was born in."""
+        return int(self.key[1 : self.key.index("s")])
+
+    @property
+    def executable(self) -> bool:
+        """Whether its code ran and kept the contract (Table 12)."""
+        return self.status in ("ok", "duplicate") or self.kind == "budget"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that the report shows.
+
+    Attributes
+    ----------
+    start : dict
+        Request, generator, versions.
+    finished : bool
+    candidates : tuple of Line
+        In the order of birth.
+    baselines : dict of str to dict or None
+        Built-in proxy -> fitness.
+    probabilities : tuple of dict
+        Per generation: operator -> probability.
+    test : dict of str to float
+    winner : Line or None
+        The fittest so far, the newest among equals.
+    digest : str
+    """
+
+    start: dict[str, Any]
+    finished: bool
+    candidates: tuple[Line, ...]
+    baselines: dict[str, dict[str, Any] | None]
+    probabilities: tuple[dict[str, float], ...]
+    test: dict[str, float]
+    winner: Line | None
+    digest: str
+
+    @property
+    def by_generation(self) -> list[tuple[int, list[float]]]:
+        """Return (generation, fitness of its candidates) where there is any."""
+        found: dict[int, list[float]] = {}
+        for line in self.candidates:
+            if line.phi is not None:
+                found.setdefault(line.generation, []).append(line.phi)
+        return sorted(found.items())
+
+    @property
+    def best_and_median(self) -> list[tuple[int, float, float]]:
+        """Return (generation, best fitness so far, median of the generation)."""
+        result, best = [], float("-inf")
+        for generation, values in self.by_generation:
+            best = max(best, *values)
+            result.append((generation, best, statistics.median(values)))
+        return result
+
+    @property
+    def broken_shares(self) -> list[tuple[str, float, dict[str, int]]]:
+        """Return (which candidates, share that did not execute, kinds of failure) per ten candidates (Table 12)."""
+        result = []
+        for first in range(0, len(self.candidates), SHARE_OF):
+            group = self.candidates[first : first + SHARE_OF]
+            broken = [line for line in group if not line.executable]
+            label = f"{first + 1}-{first + len(group)}"
+            result.append((label, len(broken) / len(group), dict(Counter(line.kind for line in broken))))
+        return result
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Return the sums of requests, tokens and known dollars."""
+        names = ("requests", "prompt_tokens", "completion_tokens")
+        sums: dict[str, Any] = {name: sum(line.usage.get(name, 0) for line in self.candidates) for name in names}
+        costs = [line.usage["cost_usd"] for line in self.candidates if line.usage.get("cost_usd") is not None]
+        return sums | {"cost_usd": sum(costs) if costs else None}
+
+    @property
+    def rival(self) -> tuple[str, dict[str, Any]] | None:
+        """Return the fittest built-in proxy; the measurement itself is none."""
+        rivals = [(name, f) for name, f in self.baselines.items() if f is not None and name != ORACLE]
+        return max(rivals, key=lambda pair: pair[1]["phi"], default=None)
+
+    @property
+    def lineage(self) -> list[Line]:
+        """Return the winner and its ancestors, the winner first, each once."""
+        by_key = {line.key: line for line in self.candidates}
+        result: list[Line] = []
+        waiting = [] if self.winner is None else [self.winner.key]
+        while waiting:
+            line = by_key[waiting.pop(0)]
+            if line not in result:
+                result.append(line)
+                waiting += [key for key in line.parents if key in by_key]
+        return result
+
+
+def summarize(folder: Path) -> Summary:
+    """Read a run's log and return its figures.
+
+    Raises
+    ------
+    DataError
+        There is no log, or nothing in it.
+    """
+    events, _ = read_events(folder / NAME)
+    if not events:
+        raise DataError(f"{folder / NAME}: the log is empty")
+    by_kind: dict[str, dict[str, Any]] = {}
+    for event in events:
+        by_kind.setdefault(event.kind, {})[event.key] = event.data
+    lines = _lines(by_kind)
+    judged = [(line, i) for i, line in enumerate(lines) if line.phi is not None]
+    winner = max(judged, key=lambda pair: (pair[0].phi, pair[1]))[0] if judged else None
+    return Summary(
+        start=by_kind["start"][""],
+        finished="end" in by_kind,
+        candidates=tuple(lines),
+        baselines={name: data["fitness"] for name, data in by_kind.get("baseline", {}).items()},
+        probabilities=tuple(data["probabilities"] for data in by_kind.get("generation", {}).values()),
+        test=_tests(events),
+        winner=winner,
+        digest=events[-1].digest,
+    )
+
+
+def _tests(events: Sequence[Event]) -> dict[str, float]:
+    return next((dict(event.data) for event in events if event.kind == "test"), {})
+
+
+def _lines(by_kind: dict[str, dict[str, Any]]) -> list[Line]:
+    lines = []
+    for key, data in by_kind.get("candidate", {}).items():
+        scored = by_kind.get("scored", {}).get(key)
+        judged = by_kind.get("judged", {}).get(key)
+        status, kind, why = "unfinished", "", ""
+        if not data["code"]:
+            status, kind, why = "invalid", "draft", data["problem"]
+        elif scored is not None:
+            status, kind, why = scored["status"], scored["kind"], scored["message"]
+            if judged is not None and judged["fitness"] is None:
+                status, kind, why = "invalid", judged["kind"], judged["message"]
+        lines.append(
+            Line(
+                key=key, name=data["name"] or key, operator=data["operator"], parents=tuple(data["parents"]),
+                reasoning=data["reasoning"], code=data["code"], generator=data["generator"], status=status, kind=kind,
+                why=why, fitness=None if judged is None else judged["fitness"], usage=data["usage"] or {},
+            )
+        )  # fmt: skip
+    return lines

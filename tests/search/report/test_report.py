@@ -1,0 +1,130 @@
+import io
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tapc.errors import DataError
+from tapc.search.log import EventLog
+from tapc.search.report import summarize, write_report
+
+HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
+
+
+def fitness(phi, rho=0.5):
+    network = {"network": "net", "rho": rho, "weights": [2, 4, 8], "activations": [8], "accuracy": 0.75, "cost": 0.9,
+               "figures": {"accuracy": 0.75, "device": None, "bops": 7}}  # fmt: skip
+    return {"phi": phi, "rho": rho, "accuracy": 0.75, "cost": 0.9, "networks": [network]}
+
+
+def candidate(operator="initialization", parents=(), code="def score(layers): ...", problem="", name="n", cost=0.01):
+    usage = {"requests": 1, "prompt_tokens": 100, "completion_tokens": 10, "cost_usd": cost}
+    return {"operator": operator, "parents": list(parents), "library": [], "name": name, "reasoning": f"why {name}",
+            "code": code, "problem": problem, "generator": "m", "usage": usage}  # fmt: skip
+
+
+def write_log(folder, finished=True, name="n"):
+    request = {"models": ["net"], "board": "stm32h7", "options": {"cost": "instructions", "beta": 0.05}}
+    start = {"request": request, "generator": "openai/model", "prompts": {"system": "1 abc"}, "tapc": "0.1.0",
+             "statistics": 1, "networks": [{"name": "net", "digest": "d", "layers": ["a", "b", "c"]}]}  # fmt: skip
+    ok = {"status": "ok", "kind": "", "message": "", "scores": [[1, 2, 3]]}
+    third = {"initialization": 1 / 3, "mutation": 1 / 3, "crossover": 1 / 3}
+    with EventLog(folder) as log:
+
+        def put(kind, key, data):
+            log.record(kind, key, lambda: data)
+
+        put("start", "", start)
+        put("baseline", "error", {"fitness": fitness(0.9, 1.0), "problem": ""})
+        put("baseline", "tap", {"fitness": fitness(0.6), "problem": ""})
+        put("baseline", "ompq", {"fitness": None, "problem": "no"})
+        put("generation", "g0", {"probabilities": third})
+        for i, phi in enumerate((0.5, 0.7, 0.6)):
+            put("candidate", f"g0s{i}", candidate(name=f"{name}{i}"))
+            put("scored", f"g0s{i}", ok)
+            put("judged", f"g0s{i}", {"fitness": fitness(phi), "kind": "", "message": ""})
+        put("candidate", "g0s3", candidate(code="", problem="no code", cost=None))
+        put("generation", "g1", {"probabilities": {"initialization": 0.1, "mutation": 0.6, "crossover": 0.3}})
+        put("candidate", "g1s0", candidate("crossover", ["g0s1", "g0s2"], code=f"# {HOSTILE}", name=name))
+        put("scored", "g1s0", ok)
+        put("judged", "g1s0", {"fitness": fitness(0.8), "kind": "", "message": ""})
+        put("candidate", "g1s1", candidate("mutation", ["g1s0"]))
+        put("scored", "g1s1", {"status": "duplicate", "kind": "", "message": "g1s0", "scores": [[1, 2, 3]]})
+        for i, (kind, message) in enumerate([("timeout", "too long"), ("scores", "x"), ("forbidden", HOSTILE)]):
+            put("candidate", f"g1s{i + 2}", candidate("mutation", ["g0s1"]))
+            put("scored", f"g1s{i + 2}", {"status": "invalid", "kind": kind, "message": message, "scores": []})
+        put("candidate", "g1s5", candidate())
+        put("scored", "g1s5", ok)
+        if finished:
+            put("judged", "g1s5", {"fitness": None, "kind": "budget", "message": "too large"})
+            put("test", "g1s0", {"net": 0.71})
+            put("end", "", {"winner": "g1s0"})
+    return folder
+
+
+def test_figures_of_a_run(tmp_path):
+    s = summarize(write_log(tmp_path))
+    assert s.finished
+    assert s.winner.key == "g1s0"
+    assert s.best_and_median == [(0, 0.7, 0.6), (1, 0.8, 0.8)]
+    assert s.broken_shares == [("1-10", 0.4, {"draft": 1, "timeout": 1, "scores": 1, "forbidden": 1})]
+    assert s.usage == {
+        "requests": 10, "prompt_tokens": 1000, "completion_tokens": 100, "cost_usd": pytest.approx(0.09)
+    }  # fmt: skip
+    assert s.rival[0] == "tap"
+    assert [line.key for line in s.lineage] == ["g1s0", "g0s1", "g0s2"]
+    assert s.test == {"net": 0.71}
+    assert [line.status for line in s.candidates][-2:] == ["invalid", "invalid"]
+    assert s.candidates[-1].executable
+
+
+def test_a_run_that_is_not_finished(tmp_path):
+    s = summarize(write_log(tmp_path, finished=False))
+    assert not s.finished
+    assert s.candidates[-1].status == "ok"
+    text = write_report(tmp_path).read_text()
+    assert "not finished" in text
+    with pytest.raises(DataError, match="no log"):
+        write_report(tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs a real browser: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_in_a_browser(browser, tmp_path, width, scheme):
+    path = write_report(write_log(tmp_path, name=HOSTILE))
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    seen = SimpleNamespace(requests=[], console=[], dialogs=[])
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("console", lambda message: seen.console.append(message.text))
+    page.on("dialog", lambda dialog: seen.dialogs.append(dialog.message))
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert [url for url in seen.requests if not url.startswith("data:")] == [path.as_uri()]
+    assert not seen.console
+    assert not seen.dialogs
+    assert page.evaluate("window.hacked") is None
+    sizes = page.evaluate(
+        "Array.from(document.images, i => [i.complete, i.naturalWidth, i.getBoundingClientRect().width])"
+    )
+    assert len(sizes) == 5
+    assert all(complete and natural > 300 and 100 < shown <= width for complete, natural, shown in sizes)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    text = page.inner_text("body")
+    for expected in ("openai/model", "0.8000", "71.0 %", "tap", "timeout: 1", HOSTILE, "1000 prompt tokens", "$0.0900"):
+        assert expected in text
+    picture = np.asarray(Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("L"))
+    assert picture.std() > 10  # not a blank page
+    page.close()
