@@ -79,4 +79,21 @@ def checks() -> tuple[Check, ...]:
     found = [Check("python", "runs tapc", True, platform.python_version(), "python 3.11 or newer")]
     found += [Check(n, p, needed, _tool_version(n), install) for n, p, needed, install in _TOOLS]
     found += [Check(n, p, needed, _package_version(n), install) for n, p, needed, install in _PACKAGES]
-    return tuple(found)
+    return (*found, _sandbox())
+
+
+def _sandbox() -> Check:
+    """Try to lock a process in, as for a proxy program."""
+    from tapc.errors import ToolError
+    from tapc.proxy.sandbox import Sandbox
+
+    protection = None
+    try:
+        with Sandbox() as sandbox:
+            given = sandbox.protection()
+            landlock = f"Landlock {given['landlock']}" if given["landlock"] else "no Landlock"
+            protection = f"seccomp, {landlock}, {'own' if given['namespaces'] else 'no own'} namespaces"
+    except ToolError:
+        pass
+    remedy = "Linux on x86-64 or arm64; in a container allow seccomp"
+    return Check("sandbox", "runs proxy programs", False, protection, remedy)
