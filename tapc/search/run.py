@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tapc import zoo
+from tapc.allocate import solve
 from tapc.board import Board, load_board
 from tapc.cache import Store, cache_folder, digest
 from tapc.data import Samples, Split, find_data, load_samples
@@ -176,6 +177,8 @@ def search(
                 loaded.append(_network(request, i, name, board))
                 advance(i + 1, len(request.models))
         networks = [network for network, _, _ in loaded]
+        for network in networks:
+            solve(network.problem)  # budgets that nothing meets end the search before anything is asked or paid
         generator = make_generator(request.generator, request.options, networks, log.events, tell)
         start = partial(_start, request, networks, generator)
         known = log.record("start", "", start)

@@ -130,5 +130,9 @@ def test_the_command_line_says_what_to_do(files, tmp_path):
     assert "--resume" in nothing.stderr
     missing = CliRunner().invoke(main, ["search", "--resume", str(tmp_path / "none")])
     assert missing.exit_code == 4
+    tight = ["--llm", "offline", "--latency", "1000", "--calibration", "64"]
+    impossible = CliRunner().invoke(main, [*base, *tight])
+    assert impossible.exit_code == 5
+    assert "the smallest budget that works" in impossible.stderr
     both = CliRunner().invoke(main, ["search", model, "--resume", str(tmp_path)])
     assert both.exit_code == 2
