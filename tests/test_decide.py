@@ -49,3 +49,28 @@ def test_solved_bits_are_the_best_of_all(scores):
 def test_a_layer_without_a_score_is_named():
     with pytest.raises(DataError, match="'c' has no score"):
         with_scores(problem(), {"a": 1.0, "b": 1.0})
+
+
+def test_many_layers_are_solved_like_the_integer_program():
+    """Listing assignments must agree with HiGHS where the relaxation is far from the optimum."""
+    from random import Random
+
+    from tapc.allocate.engine import Engine
+    from tapc.allocate.listing import best_listed
+
+    listed = 0
+    for seed in range(40):
+        random = Random(seed)
+        layers = tuple(
+            LayerChoices(f"l{i}", 0, size, tuple(
+                Choice(w, 8, score * d, size * w, 1.0, size * w)
+                for w, d in ((2, 1.0), (4, random.uniform(0.01, 0.6)), (8, 0.001))
+            ))
+            for i in range(9) for size, score in [(random.choice([7, 90, 400, 1100]), random.random())]
+        )  # fmt: skip
+        stated = AllocationProblem(layers, (GroupChoices(True, (8,)),), Budgets(target_bits=random.uniform(2.1, 5)))
+        engine = Engine(stated, 60.0)
+        found, exact = best_listed(engine, engine.limits()), engine.minimize("loss", engine.limits())
+        listed += found is not None
+        assert found is None or found.value == pytest.approx(exact.value, rel=1e-9)
+    assert listed > 30

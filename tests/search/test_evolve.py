@@ -90,6 +90,13 @@ def test_what_each_candidate_becomes(network, store, tmp_path):
     assert {e.key for e in events if e.kind == "judged"} == {"g0s0", "g0s7"}
 
 
+def test_a_program_that_varies_is_invalid(network, store, tmp_path):
+    code = "def score(layers):\n    return [float(int(repr(score).split('0x')[1][:-1], 16)) for x in layers]\n"
+    evolution, _ = evolve(network, store, tmp_path, Scripted(code), generations=0, population=1)
+    assert [(c.status, c.kind) for c in evolution.candidates] == [("invalid", "nondeterministic")]
+    assert evolution.best is None
+
+
 def test_parents_and_context_come_from_the_fittest(network, store, tmp_path):
     generator = Scripted(*(column(name, p) for p, name in itertools.product((1, 0.5, 2), COLUMNS)))
     evolution, events = evolve(network, store, tmp_path, generator, generations=2, population=8)
