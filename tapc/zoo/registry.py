@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from tapc.errors import DataError, UsageError
+from tapc.zoo.storage import unpack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +29,8 @@ class ZooEntry(BaseModel):
         One line.
     builder : str
         `module:callable` that returns the untrained `nn.Module`.
+    arguments : dict
+        Keyword arguments of the builder.
     input_shape : tuple of int
         NCHW or (1, features).
     classes : int
@@ -57,6 +60,7 @@ class ZooEntry(BaseModel):
     name: str
     description: str
     builder: str
+    arguments: dict[str, int | float | bool] = {}
     input_shape: tuple[PositiveInt, ...]
     classes: PositiveInt
     pixel_scale: PositiveFloat
@@ -77,7 +81,7 @@ class ZooEntry(BaseModel):
     def build(self) -> "nn.Module":
         """Return the network with random weights."""
         module, _, name = self.builder.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), name)()
+        network: nn.Module = getattr(importlib.import_module(module), name)(**self.arguments)
         return network
 
     def module(self) -> "nn.Module":
@@ -118,7 +122,7 @@ def load_weights(module: "nn.Module", path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path}: no such weights file")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = unpack(load_file(path)) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
         result = module.load_state_dict(state, strict=False)
     except Exception as error:
         raise DataError(f"{path}: the weights do not load into {type(module).__name__}: {error}") from error

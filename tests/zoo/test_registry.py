@@ -57,7 +57,9 @@ def test_weights_are_verified(tmp_path: Path) -> None:
     entry = zoo.get("resnet8")
     path = tmp_path / "resnet8.safetensors"
     missing = entry.model_copy(update={"weights": str(path)})
-    with pytest.raises(DataError, match=r"are missing; reinstall tapc, or run: python examples/train_resnet8.py"):
+    with pytest.raises(
+        DataError, match=r"are missing; reinstall tapc, or run: python examples/train_cifar10.py resnet8"
+    ):
         missing.module()
     torch.manual_seed(0)
     state = {key: value for key, value in entry.build().state_dict().items() if value.is_floating_point()}
