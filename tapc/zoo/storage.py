@@ -1,4 +1,4 @@
-"""Weights stored at 8 bits: codes with one scale per output channel, so that a network of 11 million weights takes 11 MB."""
+"""Weights stored as 8-bit codes with one scale per output channel: 11 million of them take 11 MB."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
