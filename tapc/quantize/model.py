@@ -12,10 +12,10 @@ from tapc.quantize.activations import ActivationParameters, activation_parameter
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq
 from tapc.quantize.rounding import rounding_method
-from tapc.quantize.runtime import BATCH_BYTES, Float
+from tapc.quantize.runtime import Float
 from tapc.quantize.walk import QuantizedLayer, quantize_layers
 
-WALK_SAMPLES = 64
+WALK_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def quantize(
     calibration : Calibration
         From `calibrate` on the same model.
     x : float32 (N, *input_shape[1:])
-        Calibration samples; the first 64 serve bias correction and rounding.
+        Calibration samples; the first 64 to 1024 serve bias correction and rounding.
     rounding : str
         A registered rounding method.
     bias_correction : bool
@@ -121,7 +121,7 @@ def quantize(
     width = {tensor: bits.activations[i] for i, group in enumerate(network.groups) for tensor in group.tensors}
     parameters = activation_parameters(calibration, width)
     largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
-    count = max(1, min(WALK_SAMPLES, BATCH_BYTES // (4 * largest)))
+    count = max(1, min(method.samples, WALK_BYTES // (4 * largest)))
     layers = quantize_layers(
         graph,
         {layer.name: layer for layer in network.layers},

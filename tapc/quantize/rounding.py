@@ -1,42 +1,50 @@
-"""How weights become integers once their scales are chosen: a hook, with nearest rounding built in."""
+"""How a layer's weights become integers: named methods that see one layer at a time."""
 
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tapc.errors import UsageError
-from tapc.network import Layer
-from tapc.quantize.weights import Float, round_weights
+from tapc.quantize.gptq import Gptq, Mse
+from tapc.quantize.problem import LayerProblem
+from tapc.quantize.weights import QuantizedWeights, round_weights
 
 
 class Rounding(Protocol):
-    """A rounding method."""
+    """A rounding method.
 
-    def round(self, layer: Layer, weights: Float, scales: Float, bits: int, inputs: Float) -> NDArray[np.int8]:
-        """Return integers in the range of `bits` with the shape of `weights`.
+    Attributes
+    ----------
+    samples : int
+        Most calibration samples that it makes use of.
+    compensates : bool
+        Whether the layer before an addition may also make up for the error of the addition's other operand.
+    """
+
+    samples: int
+    compensates: bool
+
+    def round(self, problem: LayerProblem) -> QuantizedWeights:
+        """Return integers in the range of `problem.bits` with the shape of the weights, and their scales.
 
         Parameters
         ----------
-        layer : Layer
-            Name, kind and shape.
-        weights : float32 (outputs, ...)
-        scales : float32 (outputs,)
-        bits : {2, 4, 8}
-        inputs : float32 (N, ...)
-            What the layer reads in the quantized network, dequantized, for up to 64 samples.
+        problem : LayerProblem
+            The layer, and what it reads in the quantized and in the float network.
         """
 
 
 class Nearest:
-    """Round half to even; ignores the inputs."""
+    """Round half to even with the scales of least squared weight error; ignores the inputs."""
 
-    def round(self, layer: Layer, weights: Float, scales: Float, bits: int, inputs: Float) -> NDArray[np.int8]:
+    samples = 64
+    compensates = False
+
+    def round(self, problem: LayerProblem) -> QuantizedWeights:
         """Return the nearest integers."""
-        return round_weights(weights, scales, bits)
+        scales = problem.scales(problem.weights)
+        return problem.quantized(round_weights(problem.weights, scales, problem.bits), scales)
 
 
-_METHODS: dict[str, Rounding] = {"nearest": Nearest()}
+_METHODS: dict[str, Rounding] = {"nearest": Nearest(), "mse": Mse(), "gptq": Gptq()}
 
 
 def register_rounding(name: str, method: Rounding) -> None:

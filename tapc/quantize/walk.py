@@ -9,11 +9,12 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.network import Bits, Layer
-from tapc.network_analysis import WEIGHTED, Graph
+from tapc.network_analysis import WEIGHTED, Graph, attribute
 from tapc.quantize.activations import ActivationParameters, fake_quantize
+from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import Rounding
 from tapc.quantize.runtime import Array, Float, NodeRunner, batched
-from tapc.quantize.weights import QuantizedWeights, per_channel, weight_scales
+from tapc.quantize.weights import QuantizedWeights, per_channel
 
 _INT32 = np.iinfo(np.int32)
 _BIAS_LIMIT = 2.0**28
@@ -51,6 +52,9 @@ class Values:
     def __getitem__(self, name: str) -> Float:
         return self._values[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
     def take(self, names: list[str]) -> list[Float]:
         """Return a node's operands and count this use of each."""
         result = [self._values[name] for name in names]
@@ -83,26 +87,6 @@ def integer_bias(bias: Float, scales: Float) -> NDArray[np.int32]:
     """Return bias / scales rounded half to even and saturated to int32."""
     exact = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
     return np.clip(exact, _INT32.min, _INT32.max).astype(np.int32)
-
-
-def scales_for_bias(scales: Float, weights: Float, bias: NDArray[np.float64]) -> Float:
-    """Return weight scales with which the bias fits the accumulator and still has a fine step.
-
-    A channel with vanishing weights would need a bias far beyond int32 at its own scale, one with no weights at all
-    would round its bias to the input's step.
-
-    Parameters
-    ----------
-    scales : float32 (outputs,)
-        Best for the weights alone.
-    weights : float32 (outputs, ...)
-    bias : float64 (outputs,)
-        Largest expected bias, in units of the input's scale.
-    """
-    dead = ~np.any(weights.reshape(len(weights), -1), axis=1)
-    least = bias / _BIAS_LIMIT
-    fitted = np.where(dead & (bias > 0), bias / _DEAD_BIAS, np.maximum(scales, least))
-    return np.maximum(fitted, np.finfo(np.float32).tiny).astype(np.float32)
 
 
 def _channel_mean(values: Float) -> NDArray[np.float64]:
@@ -161,26 +145,49 @@ def quantize_layers(
             value = run(node, operands(free, node, inputs))
         else:
             layer = layers[node.name]
-            weights = graph.constants[node.input[1]].astype(np.float32)
-            width = bits.weights[layer.name]
             bias = float_bias(graph, node)
-            room = 2 * np.maximum(np.abs(bias), np.abs(_channel_mean(exact[output])))
-            scales = scales_for_bias(weight_scales(weights, width), weights, room / parameters[node.input[0]].scale)
-            values = rounding.round(layer, weights, scales, width, inputs[0])
-            integers = QuantizedWeights(values.astype(np.int8), scales, width)
-            bias_scales = np.float32(parameters[node.input[0]].scale) * scales
+            scale = parameters[node.input[0]].scale
+            room = 2 * np.maximum(np.abs(bias), np.abs(_channel_mean(exact[output]))) / scale
+            excess = _excess(graph, node, exact, quantized) if rounding.compensates else None
+            integers = rounding.round(
+                LayerProblem(
+                    layer, bits.weights[layer.name], graph.constants[node.input[1]].astype(np.float32),
+                    room / _BIAS_LIMIT, room / _DEAD_BIAS, inputs[0], reference[0], excess, *_geometry(node),
+                )
+            )  # fmt: skip
+            bias_scales = np.float32(scale) * integers.scales
             arguments: list[Array] = [inputs[0], integers.dequantized()]
             has_bias = len(node.input) > 2 and bool(node.input[2])
             value = run(node, [*arguments, bias] if has_bias else arguments)
             corrected = bias
             if bias_correction:
-                corrected = bias + (_channel_mean(exact[output]) - _channel_mean(value)).astype(np.float32)
+                goal = exact[output] if excess is None else exact[output] + excess
+                corrected = bias + (_channel_mean(goal) - _channel_mean(value)).astype(np.float32)
             stored = integer_bias(corrected, bias_scales)
             used = stored.astype(np.float32) * bias_scales
             value = value + per_channel(used - bias, value.ndim - 1)
             result[node.name] = QuantizedLayer(integers, stored, bias_scales)
         quantized[output] = fake_quantize(value, parameters[output]) if output in parameters else value
     return result
+
+
+def _geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int, int], int]:
+    """Return stride, pads (top, left, bottom, right) and groups of a layer."""
+    if node.op_type != "Conv":
+        return (1, 1), (0, 0, 0, 0), 1
+    strides, pads = attribute(node, "strides", (1, 1)), attribute(node, "pads", (0, 0, 0, 0))
+    return (strides[0], strides[1]), (pads[0], pads[1], pads[2], pads[3]), int(attribute(node, "group", 1))
+
+
+def _excess(graph: Graph, node: onnx.NodeProto, exact: Values, quantized: Values) -> Float | None:
+    """Return the error on the other operand of the addition that alone reads this layer, where it is known already."""
+    users = graph.consumers[node.output[0]]
+    if len(users) != 1 or users[0].op_type != "Add":
+        return None
+    other = next((name for name in graph.activations(users[0]) if name != node.output[0]), None)
+    if other is None or other not in quantized or other not in exact:
+        return None
+    return exact[other] - quantized[other]
 
 
 def float_walk(graph: Graph, x: Float, run: NodeRunner) -> Iterator[tuple[onnx.NodeProto, list[Float], Float]]:

@@ -39,6 +39,11 @@ class QuantizedWeights:
         return result
 
 
+def code_range(bits: int) -> tuple[int, int]:
+    """Return the lowest and highest code of a weight width."""
+    return _RANGES[bits]
+
+
 def per_channel(vector: NDArray[Any], ndim: int) -> NDArray[Any]:
     """Reshape (outputs,) so that it broadcasts along axis 0 of an ndim-dimensional array."""
     return vector.reshape(-1, *([1] * (ndim - 1)))

@@ -7,18 +7,18 @@ import numpy as np
 import onnx
 import pytest
 from graph_builder import Builder, Model, everything, residual
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tapc.errors import DataError, UnsupportedError, UsageError
-from tapc.network import Bits, Layer
+from tapc.network import Bits
 from tapc.network_analysis import Graph, analyse, quantization_points
 from tapc.quantize import calibrate, evaluate, layer_distortion, quantize, quantize_array, quantize_weights, top1
 from tapc.quantize import rounding as rounding_module
 from tapc.quantize.activations import activation_parameters, fake_quantize
 from tapc.quantize.model import QuantizedModel, uniform_bits
+from tapc.quantize.problem import LayerProblem
 from tapc.quantize.runtime import Float, batched, session
-from tapc.quantize.weights import round_weights
+from tapc.quantize.weights import QuantizedWeights
 
 MODELS = {"residual": residual(), "everything": everything()}
 
@@ -207,10 +207,10 @@ def test_mixed_assignment_and_hook_inputs(monkeypatch: pytest.MonkeyPatch) -> No
     """A rounding method is given what the layer reads in the exported network."""
     seen: dict[str, Float] = {}
 
-    class Spy:
-        def round(self, layer: Layer, weights: Float, scales: Float, bits: int, inputs: Float) -> NDArray[np.int8]:
-            seen[layer.name] = inputs.copy()
-            return round_weights(weights, scales, bits)
+    class Spy(rounding_module.Nearest):
+        def round(self, problem: LayerProblem) -> QuantizedWeights:
+            seen[problem.layer.name] = problem.inputs.copy()
+            return super().round(problem)
 
     monkeypatch.setitem(rounding_module._METHODS, "spy", Spy())
     model = MODELS["residual"]

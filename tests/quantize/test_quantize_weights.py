@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tapc.errors import UsageError
-from tapc.network import Layer
 from tapc.quantize import quantize_weights, register_rounding, rounding_method, weight_distortion
+from tapc.quantize.rounding import Nearest
 from tapc.quantize.runtime import session
 from tapc.quantize.weights import Float, round_weights
 
@@ -94,11 +94,7 @@ def test_distortion_falls_with_bits() -> None:
 
 
 def test_rounding_registry() -> None:
-    class Floor:
-        def round(self, layer: Layer, weights: Float, scales: Float, bits: int, inputs: Float) -> NDArray[np.int8]:
-            return np.zeros(weights.shape, np.int8)
-
     with pytest.raises(UsageError, match=r"unknown rounding method 'floor'; known: .*nearest"):
         rounding_method("floor")
     with pytest.raises(UsageError, match="exists already"):
-        register_rounding("nearest", Floor())
+        register_rounding("nearest", Nearest())

@@ -1,0 +1,183 @@
+"""Rounding that lets every weight make up for the errors of those before it (GPTQ, arXiv 2210.17323).
+
+Before it rounds, each layer is fitted by ridge regression to give, on what it really reads in the quantized network,
+what the float network gives: ||W X - V Y||^2 over V, with X the float network's windows and Y the quantized one's. The
+minimum differs from the same sum for the rounded weights by (V - Q) E[Y Y^T] (V - Q)^T alone, which GPTQ reduces.
+"""
+
+import numpy as np
+
+from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments
+from tapc.quantize.weights import Float, QuantizedWeights, code_range, round_weights
+
+DAMPING = 0.01
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_BLOCK = 128
+RATIOS = (1.0, 0.85, 1.2)
+_REFINEMENTS = 3
+_SWEEPS = 8
+
+
+def compensated(weights: Doubles, moments_: GroupMoments) -> Doubles:
+    """Return the weights (outputs, length) of one group that give the wanted outputs best on the quantized inputs.
+
+    The ridge pulls towards the float weights, so that directions which the samples hardly show stay as they are. How
+    strongly, each half of the samples says of a fit to the other; where no fit does better there than the float
+    weights, they are kept.
+
+    Parameters
+    ----------
+    weights : float64 (outputs, length)
+    moments_ : GroupMoments
+    """
+    ridges = {ridge: 0.0 for ridge in RIDGES}
+    kept = 0.0
+    for fitted, other in (moments_.halves, moments_.halves[::-1]):
+        kept += other.error(weights)
+        for ridge in ridges:
+            ridges[ridge] += other.error(_ridge(weights, fitted, ridge))
+    best = min(ridges, key=ridges.__getitem__)
+    return _ridge(weights, moments_.whole, best) if ridges[best] < kept else weights
+
+
+def _ridge(weights: Doubles, moment: Moments, ridge: float) -> Doubles:
+    length = len(moment.inputs)
+    strength = ridge * float(np.trace(moment.inputs)) / length
+    if strength <= 0:
+        return weights
+    change = np.linalg.solve(moment.inputs + strength * np.eye(length), moment.goal - moment.inputs @ weights.T)
+    result: Doubles = weights + change.T
+    return result
+
+
+def gptq(weights: Doubles, scales: Float, bits: int, hessian: Doubles) -> Doubles:
+    """Return integer codes of weights (outputs, length), the input of largest power first.
+
+    Parameters
+    ----------
+    weights : float64 (outputs, length)
+    scales : float32 (outputs,)
+    bits : {2, 4, 8}
+    hessian : float64 (length, length)
+        Second moments of the inputs.
+
+    Returns
+    -------
+    float64 (outputs, length)
+        Whole numbers in the range of `bits`.
+    """
+    low, high = code_range(bits)
+    power = np.diag(hessian).copy()
+    order = np.argsort(-power, kind="stable")
+    damping = max(DAMPING * float(power.mean()), np.finfo(np.float64).tiny * 1e30)
+    matrix = hessian[np.ix_(order, order)] + damping * np.eye(len(power))
+    inverse = np.linalg.inv(matrix)
+    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    rest = weights[:, order].copy()
+    codes = np.empty_like(rest)
+    steps = scales.astype(np.float64)
+    for start in range(0, rest.shape[1], _BLOCK):
+        stop = min(start + _BLOCK, rest.shape[1])
+        errors = np.empty((len(rest), stop - start))
+        for column in range(start, stop):
+            codes[:, column] = np.clip(np.rint(rest[:, column] / steps), low, high)
+            errors[:, column - start] = (rest[:, column] - codes[:, column] * steps) / factor[column, column]
+            rest[:, column + 1 : stop] -= np.outer(errors[:, column - start], factor[column, column + 1 : stop])
+        rest[:, stop:] -= errors @ factor[start:stop, stop:]
+    result = np.empty_like(codes)
+    result[:, order] = codes
+    return result
+
+
+def descend(codes: Doubles, weights: Doubles, scales: Float, bits: int, hessian: Doubles, sweeps: int) -> Doubles:
+    """Return codes (outputs, length) that no change of a single one improves, or what `sweeps` passes lead to.
+
+    Coordinate descent on (W - Q) H (W - Q)^T: each column in turn takes its best whole numbers given all others.
+    """
+    low, high = code_range(bits)
+    steps = scales.astype(np.float64)
+    codes = codes.copy()
+    power = np.maximum(np.diag(hessian), np.finfo(np.float64).tiny * 1e30)
+    gradient = (weights - codes * steps[:, None]) @ hessian
+    for _ in range(sweeps):
+        moved = False
+        for column in np.flatnonzero(np.diag(hessian) > 0):
+            old = codes[:, column]
+            new = np.clip(np.rint(old + gradient[:, column] / (power[column] * steps)), low, high)
+            rows = np.flatnonzero(new != old)
+            if len(rows):
+                moved = True
+                gradient[rows] -= np.outer((new[rows] - old[rows]) * steps[rows], hessian[column])
+                codes[rows, column] = new[rows]
+        if not moved:
+            break
+    return codes
+
+
+def refitted_scales(codes: Doubles, scales: Float, moment: Moments) -> Float:
+    """Return the scales (outputs,) of least output error for given codes (outputs, length); old ones where none is."""
+    power = np.einsum("oi,ij,oj->o", codes, moment.inputs, codes, optimize=True)
+    match = np.einsum("oi,io->o", codes, moment.goal)
+    usable = (power > 0) & (match > 0)
+    return np.where(usable, match / np.where(usable, power, 1), scales).astype(np.float32)
+
+
+class Gptq:
+    """Ridge regression, then GPTQ, coordinate descent and least-squares scales in turn, per group.
+
+    Every output channel keeps the best of several first scales.
+    """
+
+    samples = 1024
+    compensates = True
+
+    def round(self, problem: LayerProblem) -> QuantizedWeights:
+        """Return integer weights and scales."""
+        groups, shape = problem.groups, problem.weights.shape
+        found = moments(problem)
+        flat = problem.weights.reshape(groups, shape[0] // groups, -1).astype(np.float64)
+        fitted = np.stack([compensated(w, m) for w, m in zip(flat, found, strict=True)])
+        scales = problem.scales(fitted.reshape(shape).astype(np.float32)).reshape(groups, -1)
+        codes = np.empty_like(flat)
+        ratios = RATIOS if problem.bits < 8 else (1.0,)
+        for group, moment in enumerate(item.whole for item in found):
+            least = problem.least_scales[group * flat.shape[1] : (group + 1) * flat.shape[1]]
+            start, best = scales[group].copy(), np.full(flat.shape[1], np.inf)
+            for ratio in ratios:
+                trial = (start * np.float32(ratio)).astype(np.float32)
+                for _ in range(_REFINEMENTS):
+                    whole = gptq(fitted[group], trial, problem.bits, moment.inputs)
+                    whole = descend(whole, fitted[group], trial, problem.bits, moment.inputs, _SWEEPS)
+                    trial = np.maximum(refitted_scales(whole, trial, moment), least).astype(np.float32)
+                    error = moment.errors(whole * trial.astype(np.float64)[:, None])
+                    better = error < best
+                    if not better.any():
+                        break
+                    best = np.where(better, error, best)
+                    codes[group][better], scales[group][better] = whole[better], trial[better]
+        values = codes.reshape(shape).astype(np.int8)
+        return problem.quantized(values, problem.usable(scales.reshape(-1), values.astype(np.float32)))
+
+
+class Mse:
+    """Nearest rounding with the scales of least squared error of the layer's output."""
+
+    samples = 1024
+    compensates = False
+
+    def round(self, problem: LayerProblem) -> QuantizedWeights:
+        """Return integer weights and scales."""
+        groups, shape = problem.groups, problem.weights.shape
+        flat = problem.weights.reshape(groups, shape[0] // groups, -1)
+        scales = problem.scales(problem.weights).reshape(groups, -1).copy()
+        for group, moment in enumerate(item.whole for item in moments(problem)):
+            start = scales[group].copy()
+            best = np.full(len(start), np.inf)
+            for ratio in np.linspace(1.4, 0.6, 33, dtype=np.float32):
+                trial = (start * ratio).astype(np.float32)
+                w = round_weights(flat[group], trial, problem.bits) * trial.astype(np.float64)[:, None]
+                error = moment.errors(w)
+                better = error < best
+                best, scales[group] = np.where(better, error, best), np.where(better, trial, scales[group])
+        usable = problem.usable(scales.reshape(-1), problem.weights)
+        return problem.quantized(round_weights(problem.weights, usable, problem.bits), usable)

@@ -1,0 +1,170 @@
+"""Rounding methods that look at a layer's inputs: against brute force, onnxruntime and plain least squares."""
+
+import itertools
+
+import numpy as np
+import pytest
+from graph_builder import residual
+from numpy.typing import NDArray
+
+from tapc.network import Layer
+from tapc.network_analysis import Graph, analyse
+from tapc.quantize import calibrate, evaluate, quantize
+from tapc.quantize.gptq import compensated, descend, gptq, refitted_scales
+from tapc.quantize.model import uniform_bits
+from tapc.quantize.problem import LayerProblem, Moments, moments
+from tapc.quantize.rounding import rounding_method
+from tapc.quantize.runtime import Float, NodeRunner
+from tapc.quantize.weights import code_range
+
+Doubles = NDArray[np.float64]
+
+
+def correlated(rng: np.random.Generator, length: int, rows: int = 500) -> Doubles:
+    mixing = rng.normal(size=(length, length))
+    return rng.normal(size=(rows, length)) @ mixing
+
+
+def loss(weights: Doubles, codes: Doubles, scales: Doubles, hessian: Doubles) -> Doubles:
+    difference = weights - codes * scales[:, None]
+    return np.asarray(np.einsum("oi,ij,oj->o", difference, hessian, difference))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gptq_and_descent_come_near_the_best_codes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = correlated(rng, 5)
+    hessian = x.T @ x / len(x)
+    weights = rng.normal(size=(6, 5))
+    scales = np.full(6, 0.7, np.float32)
+    every = np.array(list(itertools.product(range(-2, 2), repeat=5)), np.float64)
+    best = np.array(
+        [loss(np.tile(w, (len(every), 1)), every, np.full(len(every), 0.7), hessian).min() for w in weights]
+    )
+    nearest = np.clip(np.rint(weights / 0.7), -2, 1)
+    first = gptq(weights, scales, 2, hessian)
+    second = descend(first, weights, scales, 2, hessian, 20)
+    errors = [loss(weights, codes, scales.astype(np.float64), hessian) for codes in (nearest, first, second)]
+    assert errors[1].sum() < errors[0].sum()
+    assert np.all(errors[2] <= errors[1] + 1e-9)
+    assert np.all(errors[2] >= best - 1e-6)
+    assert errors[2].sum() < best.sum() + 0.5 * (errors[0].sum() - best.sum())
+
+
+def test_descent_ends_where_no_single_code_helps() -> None:
+    rng = np.random.default_rng(3)
+    x = correlated(rng, 12)
+    hessian = x.T @ x / len(x)
+    weights, scales = rng.normal(size=(4, 12)), np.full(4, 0.4, np.float32)
+    codes = descend(np.zeros((4, 12)), weights, scales, 4, hessian, 100)
+    ended = loss(weights, codes, scales.astype(np.float64), hessian)
+    low, high = code_range(4)
+    for column, step in itertools.product(range(12), (-1, 1)):
+        other = codes.copy()
+        other[:, column] = np.clip(other[:, column] + step, low, high)
+        assert np.all(loss(weights, other, scales.astype(np.float64), hessian) >= ended - 1e-9)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_codes_stay_in_range_and_zero_inputs_do_no_harm(bits: int) -> None:
+    rng = np.random.default_rng(0)
+    hessian = np.zeros((6, 6))
+    hessian[:3, :3] = np.eye(3)
+    codes = gptq(rng.normal(size=(3, 6)) * 10, np.full(3, 0.01, np.float32), bits, hessian)
+    low, high = code_range(bits)
+    assert codes.min() >= low
+    assert codes.max() <= high
+    assert np.array_equal(codes, np.rint(codes))
+
+
+def problem(stride: tuple[int, int], groups: int, seed: int = 0) -> tuple[LayerProblem, Float]:
+    """A convolution, and what it should give as onnxruntime says."""
+    from onnx import helper
+
+    rng = np.random.default_rng(seed)
+    exact = rng.normal(size=(9, 4, 6, 5)).astype(np.float32)
+    inputs = exact + rng.normal(0, 0.2, exact.shape).astype(np.float32)
+    weights = rng.normal(size=(8, 4 // groups, 3, 2)).astype(np.float32)
+    pads = (1, 0, 1, 1)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=list(stride), pads=list(pads), group=groups)
+    goal = NodeRunner(21)(node, [exact, weights])
+    excess = rng.normal(size=goal.shape).astype(np.float32)
+    layer = Layer("l", "conv", weights.shape, 1, 0, 1, 0)
+    zeros = np.zeros(8)
+    return LayerProblem(layer, 4, weights, zeros, zeros, inputs, exact, excess, stride, pads, groups), goal + excess
+
+
+@pytest.mark.parametrize(("stride", "groups"), [((1, 1), 1), ((2, 1), 2), ((1, 2), 4)])
+def test_moments_are_those_of_the_layers_outputs(stride: tuple[int, int], groups: int) -> None:
+    """E[(W y - goal)^2] around the means, from the moments and from outputs that onnxruntime computes."""
+    from onnx import helper
+
+    given, goal = problem(stride, groups)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=list(stride), pads=list(given.pads), group=groups)
+    actual = NodeRunner(21)(node, [given.inputs, given.weights]).astype(np.float64) - goal
+    variance = np.moveaxis(actual, 1, 0).reshape(8, -1).var(axis=1)
+    flat = given.weights.reshape(groups, 8 // groups, -1).astype(np.float64)
+    found = moments(given)
+    for group, item in enumerate(found):
+        own = slice(group * (8 // groups), (group + 1) * (8 // groups))
+        assert item.whole.error(flat[group]) == pytest.approx(variance[own].sum(), rel=1e-5)
+        assert item.halves[0].rows + item.halves[1].rows == item.whole.rows
+
+
+def test_compensation_recovers_what_correlated_noise_took_and_ignores_plain_noise() -> None:
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(3, 8))
+
+    def fit(inputs: Doubles, exact: Doubles) -> Doubles:
+        layer = Layer("l", "dense", (3, 8), 24, 0, 1, 0)
+        zeros = np.zeros(3)
+        w = weights.astype(np.float32)
+        found = moments(
+            LayerProblem(layer, 4, w, zeros, zeros, inputs.astype(np.float32), exact.astype(np.float32), None)
+        )[0]
+        return compensated(weights, found)
+
+    exact = rng.normal(size=(400, 8))
+    # Every input lost a tenth: the fit gives it back.
+    assert np.allclose(fit(0.9 * exact, exact), weights / 0.9, rtol=0.01)
+    # Ten samples of noise that nothing predicts: the float weights stay, or nearly.
+    few = rng.normal(size=(10, 8))
+    change = fit(few + rng.normal(0, 0.1, few.shape), few) - weights
+    assert np.linalg.norm(change) < 0.1 * np.linalg.norm(weights)
+
+
+def test_refitted_scales_are_the_least_squares_ones() -> None:
+    rng = np.random.default_rng(2)
+    x, codes = correlated(rng, 6), np.rint(rng.normal(size=(2, 6)) * 2)
+    goal = rng.normal(size=(len(x), 2)) + x @ codes.T * 0.3
+    x, goal = x - x.mean(axis=0), goal - goal.mean(axis=0)
+    moment = Moments(x.T @ x / len(x), x.T @ goal / len(x), float(np.square(goal).sum() / len(x)), len(x))
+    scales = refitted_scales(codes, np.ones(2, np.float32), moment)
+    for row in range(2):
+        exact = np.linalg.lstsq((x @ codes[row])[:, None], goal[:, row], rcond=None)[0][0]
+        assert scales[row] == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_methods_in_the_order_of_what_they_know(bits: int) -> None:
+    """On fresh samples: mse beats nearest, gptq beats both."""
+    model = residual()
+    network = analyse(model.onnx, "net")
+    rng = np.random.default_rng(0)
+    shape = Graph(model.onnx).shape("x")[1:]
+    x, fresh = (rng.normal(0, 1, (n, *shape)).astype(np.float32) for n in (256, 128))
+    calibration = calibrate(model, x, seed=0)
+    exact = evaluate(model.onnx, fresh, optimized=True)
+    errors = {}
+    for name in ("nearest", "mse", "gptq"):
+        quantized = quantize(model, network, uniform_bits(network, bits, 8), calibration, x=x, rounding=name)
+        errors[name] = float(np.square(evaluate(quantized.onnx, fresh, optimized=False) - exact).mean())
+    assert errors["gptq"] < 0.8 * errors["nearest"]
+    assert errors["mse"] < errors["nearest"]
+
+
+def test_same_inputs_same_codes() -> None:
+    given, _ = problem((1, 1), 1)
+    first, second = (rounding_method("gptq").round(given) for _ in range(2))
+    assert np.array_equal(first.values, second.values)
+    assert np.array_equal(first.scales, second.scales)
