@@ -31,6 +31,8 @@ class Options:
         TOML file of manual choices.
     rounding : str
         Rounding method of the weights.
+    equalize : bool
+        Give channels ranges alike first where that pays, without changing what the network computes.
     calibration : int
         Calibration samples.
     eval : int
@@ -56,8 +58,9 @@ class Options:
     pin_first: bool = False
     pin_last: bool = False
     overrides: Path | None = None
-    rounding: str = "nearest"
-    calibration: int = 256
+    rounding: str = "gptq"
+    equalize: bool = True
+    calibration: int = 1024
     eval: int = 100
     test_data: Path | None = None
     tune: int = 0

@@ -24,7 +24,7 @@ from tapc.network_analysis import analyse
 from tapc.options import Options
 from tapc.output import MARKER, check_replaceable, replaced_folder
 from tapc.progress import Stages
-from tapc.quantize import Calibration, QuantizedModel, calibrate, evaluate, quantize
+from tapc.quantize import Calibration, QuantizedModel, balanced, calibrate, evaluate, quantize
 from tapc.report import Compilation, Measured, Report, make_report
 from tapc.target import Target, load_target
 from tapc.tune import Tuning, tune
@@ -117,6 +117,12 @@ def compile(
         with stages.stage("data"):
             samples = load_data(network_model, data, options, pixel_scale)
             network_model = check_on(network_model, samples.calibration, options.seed)
+        equalized = None
+        if options.equalize:
+            with stages.stage("equalize"):
+                equalized = balanced(network_model.onnx, samples.calibration.x, options.seed)
+        if equalized is not None:
+            network_model = replace(network_model, onnx=equalized.onnx)
         with stages.stage("calibrate"):
             network = analyse(network_model.onnx, network_model.name)
             calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
@@ -127,6 +133,8 @@ def compile(
                 board=silicon,
                 network=network,
                 allocation=attempt.decision.allocation,
+                rounding=attempt.quantized.rounding,
+                equalized=equalized is not None,
                 sensitivity=attempt.decision.sensitivity,
                 lowered=attempt.lowered,
                 cost=CostModel(load_coefficients(target.cost)),

@@ -7,8 +7,10 @@ from tapc.quantize.activations import (
     fake_quantize,
     quantize_array,
 )
+from tapc.quantize.balance import balanced
 from tapc.quantize.calibration import Calibration, HasGraph, TensorStatistics, calibrate
 from tapc.quantize.distortion import layer_distortion
+from tapc.quantize.equalize import Equalized, equalize
 from tapc.quantize.model import QuantizedModel, quantize, uniform_bits, validate_bits
 from tapc.quantize.rounding import Rounding, register_rounding, rounding_method
 from tapc.quantize.runtime import evaluate, top1
@@ -18,6 +20,7 @@ from tapc.quantize.weights import QuantizedWeights, quantize_weights, weight_dis
 __all__ = [
     "ActivationParameters",
     "Calibration",
+    "Equalized",
     "HasGraph",
     "QuantizedLayer",
     "QuantizedModel",
@@ -25,8 +28,10 @@ __all__ = [
     "Rounding",
     "TensorStatistics",
     "activation_parameters",
+    "balanced",
     "calibrate",
     "dequantize_array",
+    "equalize",
     "evaluate",
     "fake_quantize",
     "layer_distortion",

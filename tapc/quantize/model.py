@@ -15,7 +15,7 @@ from tapc.quantize.rounding import rounding_method
 from tapc.quantize.runtime import Float
 from tapc.quantize.walk import QuantizedLayer, quantize_layers
 
-WALK_BYTES = 2 << 30
+WALK_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ class QuantizedModel:
         By tensor name in the float graph.
     layers : dict of str to QuantizedLayer
         Integer weights and biases by node name.
+    rounding : dict of str to str
+        The method that rounded each layer.
     """
 
     onnx: onnx.ModelProto
     bits: Bits
     activations: dict[str, ActivationParameters]
     layers: dict[str, QuantizedLayer]
+    rounding: dict[str, str]
 
     @property
     def optimizable(self) -> bool:
@@ -132,4 +135,5 @@ def quantize(
         bias_correction=bias_correction,
     )
     owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
-    return QuantizedModel(export_qdq(graph, layers, parameters, owners), bits, parameters, layers)
+    onnx_model = export_qdq(graph, layers, parameters, owners)
+    return QuantizedModel(onnx_model, bits, parameters, layers, dict.fromkeys(layers, rounding))

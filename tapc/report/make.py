@@ -59,6 +59,10 @@ class Compilation:
     board : Board
     network : Network
     allocation : Allocation
+    rounding : dict of str to str
+        Layer -> the method that rounded its weights.
+    equalized : bool
+        Whether channels were given ranges alike first.
     sensitivity : dict of str to float
     lowered : Lowered
     cost : CostModel
@@ -81,6 +85,8 @@ class Compilation:
     board: Board
     network: Network
     allocation: Allocation
+    rounding: dict[str, str]
+    equalized: bool
     sensitivity: dict[str, float]
     lowered: Lowered
     cost: CostModel
@@ -149,6 +155,7 @@ def make_report(c: Compilation) -> Report:
         bops=sum(layer.bops for layer in layers),
         average_weight_bits=average,
         provenance=provenance(c),
+        equalized=c.equalized,
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
         warnings=(*c.warnings, *advice(c.options, c.board, measured_accuracy)),
         seconds=dict(c.seconds),
@@ -211,6 +218,7 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
                 predicted_instructions=sum(cost.instructions(lowered.steps[i].spec) for i in own),
                 instructions=None if measured is None else sum(measured.run.instructions_per_step[i] for i in own),
                 exact=None if measured is None else measured.verification.layers[op.name],
+                rounding=c.rounding.get(op.name),
             )
         )
     return tuple(reports)

@@ -35,6 +35,8 @@ class LayerReport(_Frozen):
         Exact, of one inference; None when nothing ran.
     exact : bool or None
         Every element of every channel that runs equal to the reference executor.
+    rounding : str or None
+        How its weights were rounded.
     """
 
     name: str
@@ -50,6 +52,7 @@ class LayerReport(_Frozen):
     predicted_instructions: int
     instructions: int | None
     exact: bool | None
+    rounding: str | None = None
 
 
 class Quantity(_Frozen):
@@ -120,6 +123,8 @@ class Report(_Frozen):
         The same by a model of the core's pipeline; None where no model is at hand.
     provenance : dict
         Figure -> where it comes from.
+    equalized : bool
+        Channels were given ranges alike before quantization.
     schedules : dict
         Layer -> tuned schedule (rows, pixels, unroll), where it is not the default.
     seconds : dict
@@ -150,6 +155,7 @@ class Report(_Frozen):
     bops: int
     average_weight_bits: float
     provenance: dict[str, str]
+    equalized: bool = False
     schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: dict[str, float]
