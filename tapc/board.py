@@ -112,6 +112,8 @@ class Board(Schema):
         Least stack that an image must leave free; the stack really gets the rest of its region.
     boot : {"rp2040"} or None
         Second-stage boot loader that the image starts with.
+    arena : str or None
+        Region that holds the activations; the first internal RAM that may where None.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -124,6 +126,7 @@ class Board(Schema):
     simulators: tuple[Literal["qemu", "renode", "unicorn"], ...] = ()
     stack_bytes: ByteCount = 4096
     boot: Literal["rp2040"] | None = None
+    arena: Identifier | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -134,6 +137,8 @@ class Board(Schema):
         for low, high in pairwise(ordered):
             if low.end > high.origin:
                 raise ValueError(f"memory: regions {low.name!r} and {high.name!r} overlap at 0x{high.origin:08X}")
+        if self.arena is not None and not any(r.name == self.arena and "arena" in r.holds for r in self.memory):
+            raise ValueError(f"arena: no region {self.arena!r} holds the arena")
         needs = (("flash", {"code", "weights"}), ("ram", {"arena"}), ("ram", {"data"}), ("ram", {"stack"}))
         for kind, contents in needs:
             if not any(region.kind == kind and contents <= set(region.holds) for region in self.memory):
@@ -150,8 +155,27 @@ class Board(Schema):
 
     @property
     def arena_region(self) -> Region:
-        """First internal RAM region, in file order, that may hold the activations."""
-        return self._first("ram", "arena")
+        """Region of the activations: the one named, or the first internal RAM, in file order, that may hold them."""
+        return self._first("ram", "arena") if self.arena is None else self.region(self.arena)
+
+    @property
+    def external_flash(self) -> Region | None:
+        """First memory-mapped external flash, in file order, that may hold weights."""
+        return next((r for r in self.memory if r.kind == "external_flash" and "weights" in r.holds), None)
+
+    @property
+    def external_ram(self) -> Region | None:
+        """First external RAM, in file order, that may hold the activations."""
+        return next((r for r in self.memory if r.kind == "external_ram" and "arena" in r.holds), None)
+
+    def flash_bytes(self, external: bool) -> int:
+        """Return the bytes that code and weights may take: internal flash, and external flash where it is allowed."""
+        outside = self.external_flash if external else None
+        return self.flash.size + (0 if outside is None else outside.size)
+
+    def with_arena(self, region: Region) -> "Board":
+        """Return the same board with its activations in another region."""
+        return self.model_copy(update={"arena": region.name})
 
     @property
     def data_region(self) -> Region:

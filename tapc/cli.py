@@ -158,6 +158,7 @@ def main() -> None:
     help="Measure up to N schedules of each kernel in the simulator and keep the fastest.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory.")
 @click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured.")
 @JSON
 def compile_command(

@@ -128,6 +128,7 @@ def bit_problem(
     program = program_from_onnx(template.onnx, network.name, target.requantize, target.isa)
     cost = NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
     fixed_flash, fixed_latency = cost.fixed()
+    capacity = board.flash_bytes(not options.no_external)
     if overrides is None:
         overrides = Overrides() if options.overrides is None else load_overrides(options.overrides)
     return build_problem(
@@ -138,7 +139,7 @@ def bit_problem(
         AllocationOptions(
             wbits=options.wbits,
             abits=options.abits,
-            flash=board.flash.size if options.flash is None else min(options.flash, board.flash.size),
+            flash=capacity if options.flash is None else min(options.flash, capacity),
             ram=board.working_ram if options.ram is None else min(options.ram, board.working_ram),
             latency=options.latency,
             bops=options.bops,
@@ -150,7 +151,17 @@ def bit_problem(
         ram=cost.ram,
         fixed_flash=fixed_flash,
         fixed_latency=fixed_latency,
-        regions={"flash": board.flash.name, "ram": board.arena_region.name},
+        regions={"flash": flash_regions(board, options), "ram": board.arena_region.name},
+    )
+
+
+def flash_regions(board: Board, options: Options) -> str:
+    """Say in which regions flash is counted."""
+    outside = board.external_flash
+    if outside is None:
+        return board.flash.name
+    return (
+        f"{board.flash.name} without {outside.name}" if options.no_external else f"{board.flash.name}, {outside.name}"
     )
 
 

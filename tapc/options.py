@@ -41,6 +41,8 @@ class Options:
         Evaluation samples, all of this file in its order; a disjoint part of the calibration data where None.
     tune : int
         Schedules per kernel that are measured in the simulator; 0 keeps the defaults.
+    no_external : bool
+        Keep weights out of external flash and activations out of external RAM.
     seed : int
     simulate : bool
         Run the firmware; without it nothing is proved or measured.
@@ -64,5 +66,6 @@ class Options:
     eval: int = 100
     test_data: Path | None = None
     tune: int = 0
+    no_external: bool = False
     seed: int = 0
     simulate: bool = True

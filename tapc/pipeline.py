@@ -1,6 +1,5 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,18 @@ from tapc import cycles, zoo
 from tapc.allocate import Allocation, AllocationError
 from tapc.allocate.diagnose import revised
 from tapc.board import Board, load_board
+from tapc.build import build_tuned
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples, find_data, load_samples, overlap, random_samples
 from tapc.decide import Decision, decide
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import BudgetError, DataError, MismatchError
-from tapc.firmware import FirmwareImages, build_firmware
+from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel, load, source_error
-from tapc.lower import Lowered, lower, scheduled
+from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
+from tapc.lower.place import Placed
 from tapc.network import Network
 from tapc.network_analysis import analyse
 from tapc.options import Options
@@ -27,7 +28,7 @@ from tapc.progress import Stages
 from tapc.quantize import Calibration, QuantizedModel, balanced, calibrate, evaluate, quantize
 from tapc.report import Compilation, Measured, Report, make_report
 from tapc.target import Target, load_target
-from tapc.tune import Tuning, tune
+from tapc.tune import Tuning
 
 ATTEMPTS = 4
 EXACT_SAMPLES = 4
@@ -126,7 +127,9 @@ def compile(
         with stages.stage("calibrate"):
             network = analyse(network_model.onnx, network_model.name)
             calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
-        attempt = within_budgets(network_model, network, calibration, samples, silicon, target, folder, options, stages)
+        silicon, attempt = in_some_ram(
+            network_model, network, calibration, samples, silicon, target, folder, options, stages
+        )
         report = make_report(
             Compilation(
                 model=network_model,
@@ -145,6 +148,7 @@ def compile(
                 options=options,
                 measured=attempt.measured,
                 tuning=attempt.tuning,
+                placed=attempt.placed,
                 warnings=samples.warnings,
                 seconds=stages.seconds,
             )
@@ -164,6 +168,41 @@ class Attempt:
     images: FirmwareImages
     measured: Measured | None
     tuning: Tuning | None
+    placed: tuple[Placed, ...]
+
+
+def in_some_ram(
+    model: FloatModel,
+    network: Network,
+    calibration: Calibration,
+    samples: Data,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> tuple[Board, Attempt]:
+    """Compile with the activations in internal RAM; where they do not fit, in external RAM if there is some.
+
+    Raises
+    ------
+    BudgetError
+        As `within_budgets`; that of internal RAM, with a word on external RAM where that was not allowed.
+    """
+    rest = (model, network, calibration, samples)
+    outside = board.external_ram if options.ram is None else None
+    try:
+        return board, within_budgets(*rest, board, target, folder, options, stages)
+    except AllocationError as error:
+        if outside is None or all(violation.constraint != "ram" for violation in error.violations):
+            raise
+        if options.no_external:
+            raise AllocationError(
+                f"{error}\nor let {outside.name} ({outside.size} bytes) hold the activations (without --no-external)",
+                error.violations, error.alternatives, error.problem,
+            ) from error  # fmt: skip
+    moved = board.with_arena(outside)
+    return moved, within_budgets(*rest, moved, target, folder, options, stages)
 
 
 def within_budgets(
@@ -187,6 +226,7 @@ def within_budgets(
     tightened = options
     refused: AllocationError | None = None
     ram, ram_limit = 0, options.ram or board.working_ram
+    flash_limit = options.flash or board.flash_bytes(not options.no_external)
     for _ in range(ATTEMPTS):
         try:
             with stages.stage("allocate"):
@@ -211,20 +251,20 @@ def within_budgets(
             )  # fmt: skip
         with stages.stage("lower"):
             lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
-        lowered, images, tuning = build_tuned(lowered, quantized, board, target, folder, options, stages)
+        lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
         measured = None
         if options.simulate:
-            measured = measure(model, quantized, lowered, images, board, target, samples.test, stages)
+            measured = measure(model, quantized, lowered, images, board, target, samples.test, stages, placed)
         use = images.memory
         stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
         instructions = measured.run.instructions if measured else 0
-        excess_flash: int = max(0, use.flash - (options.flash or board.flash.size))
+        excess_flash: int = max(0, use.flash - flash_limit)
         # Quantized, the network may have a few channels more alive than predicted.
         ram = use.static_ram + stack
         excess_ram: int = max(0, ram - ram_limit)
         excess_latency: float = max(0.0, instructions - options.latency) if options.latency else 0.0
         if not excess_flash and not excess_ram and not excess_latency:
-            return Attempt(decision, quantized, lowered, images, measured, tuning)
+            return Attempt(decision, quantized, lowered, images, measured, tuning, placed)
         if refused is not None:
             first = refused.violations[0]
             measurement = use.flash if first.constraint == "flash" else instructions
@@ -310,49 +350,6 @@ def check_on(model: FloatModel, samples: Samples, seed: int) -> FloatModel:
     return replace(model, source_error=max(error, model.source_error))
 
 
-def build_tuned(
-    lowered: Lowered,
-    quantized: QuantizedModel,
-    board: Board,
-    target: Target,
-    folder: Path,
-    options: Options,
-    stages: Stages,
-) -> tuple[Lowered, FirmwareImages, Tuning | None]:
-    """Build with tuned schedules when asked to; where they do not fit the memory, with the defaults."""
-    if not options.tune:
-        return lowered, build(lowered, quantized, board, target, folder, stages), None
-    with stages.stage("tune") as advance:
-        tuning = tune(lowered, target, options.tune, jobs=os.cpu_count() or 1, advance=advance)
-    tuned = scheduled(lowered.program, tuning.schedules, source=lowered.source, seed=options.seed)
-    if tuned.plan.size <= lowered.plan.size:
-        try:
-            images = build(tuned, quantized, board, target, folder, stages)
-            if images.memory.flash <= (options.flash or board.flash.size):
-                return tuned, images, tuning
-        except BudgetError:
-            pass  # unrolled loops are longer
-    given_up = replace(tuning, schedules={}, after=tuning.before)
-    return lowered, build(lowered, quantized, board, target, folder, stages), given_up
-
-
-def build(
-    lowered: Lowered, quantized: QuantizedModel, board: Board, target: Target, folder: Path, stages: Stages
-) -> FirmwareImages:
-    """Write model.onnx and the C library, and compile the firmware."""
-    import onnx
-
-    with stages.stage("generate C"):
-        onnx.save(quantized.onnx, folder / "model.onnx")
-        (folder / "lib").mkdir(exist_ok=True)
-        lowered.library().write(folder / "lib")
-    with stages.stage("build firmware"):
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="tapc-") as work:
-            return build_firmware(folder / "lib", board, target, folder, work=Path(work))
-
-
 def measure(
     model: FloatModel,
     quantized: QuantizedModel,
@@ -362,6 +359,7 @@ def measure(
     target: Target,
     test: Samples,
     stages: Stages,
+    placed: tuple[Placed, ...] = (),
 ) -> Measured:
     """Run the twin on all evaluation samples and compare it with the reference executor and onnxruntime.
 
@@ -386,5 +384,7 @@ def measure(
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):
             model_of_core = cycles.estimate(images.twin, run.blocks, target.name)
-            estimated = sum(cycles.step_cycles(model_of_core, lowered.steps, run.instructions_per_step, board))
+            outside = {i: placed[i].stalls for i in lowered.regions}
+            counts = run.instructions_per_step
+            estimated = sum(cycles.step_cycles(model_of_core, lowered.steps, counts, board, outside))
     return Measured(run, verification, float_logits, onnx_logits, estimated)

@@ -58,6 +58,7 @@ class TargetFile(Schema):
     optimization: tuple[str, ...]
     sources: tuple[str, ...] = Field(min_length=1)
     linker: str
+    dcache: ByteCount | None = None
     qemu: QemuMachine | None = None
 
 
@@ -83,6 +84,8 @@ class Target:
         Fitted cost model; need not exist before `tapc.cost.fit` has run.
     qemu : QemuMachine or None
         Machine that simulates the core.
+    dcache : int
+        Bytes of the data cache that start-up turns on, 0 for none.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Target:
     linker: Path
     cost: Path
     qemu: QemuMachine | None
+    dcache: int = 0
 
     @property
     def isa(self) -> Isa:
@@ -157,4 +161,5 @@ def load_target(name: str) -> Target:
         linker=_find(content.linker, folders, toml),
         cost=toml.parent / "cost.toml",
         qemu=content.qemu,
+        dcache=content.dcache or 0,
     )

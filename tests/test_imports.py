@@ -31,7 +31,7 @@ RANKS = (
     ("cost", "cycles", "device", "firmware"),
     ("decide", "measure"),
     ("doctor", "search", "tune"),
-    ("bench",),
+    ("bench", "build"),
     ("report",),
     ("pipeline", "rerun"),
     ("profile",),

@@ -1,6 +1,6 @@
 """Estimated cycles of a network's steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tapc.board import Board
 from tapc.cycles.estimate import Estimate
@@ -16,7 +16,13 @@ def flash_stalls(constant_bytes: int, board: Board) -> float:
     return constant_bytes / board.flash.bandwidth.at(board.clocks.cpu_hz)
 
 
-def step_cycles(model: Estimate, steps: Sequence[Step], instructions: Sequence[int], board: Board) -> list[float]:
+def step_cycles(
+    model: Estimate,
+    steps: Sequence[Step],
+    instructions: Sequence[int],
+    board: Board,
+    outside: Mapping[int, float] | None = None,
+) -> list[float]:
     """Return the cycles of each step: its instructions at its kernel's rate, and reading its constants.
 
     Parameters
@@ -27,10 +33,14 @@ def step_cycles(model: Estimate, steps: Sequence[Step], instructions: Sequence[i
     instructions : sequence of int
         Exact, per step.
     board : Board
+    outside : mapping of int to float, optional
+        Step -> predicted stall cycles, of those whose constants are not in internal flash.
     """
     names = function_names(steps)
+    stalls = [flash_stalls(sum(constant.bytes for constant in step.constants.values()), board) for step in steps]
+    for index, predicted in (outside or {}).items():
+        stalls[index] = predicted
     return [
-        count * model.per_instruction(names[step.spec])
-        + flash_stalls(sum(constant.bytes for constant in step.constants.values()), board)
-        for step, count in zip(steps, instructions, strict=True)
+        count * model.per_instruction(names[step.spec]) + stall
+        for step, count, stall in zip(steps, instructions, stalls, strict=True)
     ]

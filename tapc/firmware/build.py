@@ -1,7 +1,7 @@
 """From a C library folder to firmware for a board, and to its twin for QEMU."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tapc.board import Board
@@ -32,6 +32,8 @@ class FirmwareImages:
         The same library for QEMU, with marks between the model's steps.
     memory : MemoryUse
         Of `elf`.
+    external : dict of str to Path
+        External flash region -> its contents as `firmware-REGION.bin`.
     """
 
     elf: Path
@@ -39,9 +41,19 @@ class FirmwareImages:
     hex: Path
     twin: Path
     memory: MemoryUse
+    external: dict[str, Path] = field(default_factory=dict)
 
 
-def build_firmware(library: Path, board: Board, target: Target, output: Path, *, work: Path) -> FirmwareImages:
+def build_firmware(
+    library: Path,
+    board: Board,
+    target: Target,
+    output: Path,
+    *,
+    work: Path,
+    external: Mapping[str, int] | None = None,
+    arena: int | None = None,
+) -> FirmwareImages:
     """Compile a C library folder into firmware.elf, .bin and .hex for a board, and twin.elf for QEMU.
 
     Parameters
@@ -52,6 +64,10 @@ def build_firmware(library: Path, board: Board, target: Target, output: Path, *,
         The board, and its core.
     output, work : Path
         Folders for the images and for everything in between; made when missing.
+    external : mapping of str to int, optional
+        External flash regions that the library's constants use, and the bytes in each.
+    arena : int, optional
+        Bytes of the arena; needed where it lies in external RAM.
 
     Returns
     -------
@@ -76,12 +92,20 @@ def build_firmware(library: Path, board: Board, target: Target, output: Path, *,
     try:
         output.mkdir(parents=True, exist_ok=True)
         work.mkdir(parents=True, exist_ok=True)
-        return _build(library, board, target, output, work)
+        return _build(library, board, target, output, work, dict(external or {}), arena)
     except OSError as error:
         raise OutputError(f"cannot write firmware to {output} (work folder {work}): {error}") from error
 
 
-def _build(library: Path, board: Board, target: Target, output: Path, work: Path) -> FirmwareImages:
+def _build(
+    library: Path,
+    board: Board,
+    target: Target,
+    output: Path,
+    work: Path,
+    external: dict[str, int],
+    arena: int | None,
+) -> FirmwareImages:
     flags = (*target.cflags, *target.optimization, *_COMMON_FLAGS, f"-ffile-prefix-map={library}=.")
     include = ("-I", str(library))
     trap = ("-DTAPC_TRAP_UNALIGNED",) if target.qemu is not None and target.qemu.trap_unaligned else ()
@@ -105,17 +129,22 @@ def _build(library: Path, board: Board, target: Target, output: Path, work: Path
 
     elf, binary, hexadecimal = (output / f"firmware.{kind}" for kind in ("elf", "bin", "hex"))
     own = [*boot, *shared, objects["lib_model"], objects["board_main"]]
-    _link(own, flags, target, board_layout(board), elf, work, board)
-    run_tool("objcopy", ["-O", "binary", str(elf), str(binary)], work)
+    _link(own, flags, target, board_layout(board, external), elf, work, board)
+    sections = [f".tapc_{region}" for region in external]
+    inside = [argument for section in sections for argument in ("--remove-section", section)]
+    run_tool("objcopy", ["-O", "binary", *inside, str(elf), str(binary)], work)
+    outside = {region: output / f"firmware-{region}.bin" for region in external}
+    for region, path in outside.items():
+        run_tool("objcopy", ["-O", "binary", "--only-section", f".tapc_{region}", str(elf), str(path)], work)
     run_tool("objcopy", ["-O", "ihex", str(elf), str(hexadecimal)], work)
 
     twin = output / "twin.elf"
     simulated = [*shared, objects["twin_model"], objects["twin_main"]]
     try:
-        _link(simulated, flags, target, twin_layout(board, target), twin, work, board)
+        _link(simulated, flags, target, twin_layout(board, target, external, arena), twin, work, board)
     except RegionOverflowError as error:
         raise ToolError(f"the firmware fits {board.name}, but its QEMU twin does not: {error}") from error
-    return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf))
+    return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf), outside)
 
 
 def _link(

@@ -1,5 +1,6 @@
 """Where an image's parts go in memory: on the board, and on its QEMU twin. Renders the linker script."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ HARNESS_OBJECT = "twin_main.o"
 HARNESS_ROM_BYTES = 0x8000
 HARNESS_RAM_BYTES = 0x1000
 HARNESS_RESET_BYTES = 8
+_SLACK = 0x1000
 
 
 @dataclass(frozen=True)
@@ -41,24 +43,37 @@ class Layout:
     boot: bool
     harness: bool
     reset: bool = False
+    externals: tuple[str, ...] = ()
 
 
 def _ram_regions(board: Board) -> tuple[Region, ...]:
     return tuple(dict.fromkeys((board.arena_region, board.data_region, board.stack_region)))
 
 
-def board_layout(board: Board) -> Layout:
-    """Return the layout of the image that is flashed."""
+def board_layout(board: Board, external: Mapping[str, int] | None = None) -> Layout:
+    """Return the layout of the image that is flashed; `external` names external flash regions in use."""
     flash = Span(board.flash.name, "rx", board.flash.origin, board.flash.size)
     rams = (Span(region.name, "rw", region.origin, region.size) for region in _ram_regions(board))
-    return _layout(board, board.name, (flash, *rams), harness=False)
+    outside = [board.region(name) for name in external or {}]
+    others = (Span(region.name, "rx", region.origin, region.size) for region in outside)
+    return _layout(board, board.name, (flash, *rams, *others), harness=False, externals=tuple(r.name for r in outside))
 
 
-def twin_layout(board: Board, target: Target) -> Layout:
+def twin_layout(
+    board: Board, target: Target, external: Mapping[str, int] | None = None, arena: int | None = None
+) -> Layout:
     """Return the layout of the QEMU twin: the board's sizes at the simulated machine's addresses.
 
     Each RAM region goes to the machine's fast memory while there is room, then to its PSRAM. A region larger than
-    either is cut to what is there.
+    either is cut to what is there. External memories take the bytes that are used, from the PSRAM.
+
+    Parameters
+    ----------
+    board, target : Board, Target
+    external : mapping of str to int, optional
+        External flash regions in use, and the bytes of constants in each.
+    arena : int, optional
+        Bytes of the arena, where it lies in external RAM.
 
     Raises
     ------
@@ -75,7 +90,23 @@ def twin_layout(board: Board, target: Target) -> Layout:
     ram_end = machine.ram.origin + machine.ram.size - HARNESS_RAM_BYTES
     psram_end = machine.psram.origin + machine.psram.size
     ram, psram = machine.ram.origin, machine.psram.origin
+    # What is outside needs certain bytes; the board's own link has checked that its memory has them.
+    wanted = {name: size + _SLACK for name, size in (external or {}).items()}
+    if arena is not None and board.arena_region.kind == "external_ram":
+        wanted[board.arena_region.name] = arena + _SLACK
+    for name, size in wanted.items():
+        size = -(-size // _SLACK) * _SLACK
+        if psram + size > psram_end:
+            raise UsageError(
+                f"board {board.name}: {machine.machine} has {psram_end - psram} bytes left for region {name}, "
+                f"{size} are needed; the firmware can be built (--no-simulate), not simulated"
+            )
+        access: Literal["rx", "rw"] = "rw" if name == board.arena_region.name else "rx"
+        spans.append(Span(name, access, psram, size))
+        psram += size
     for region in _ram_regions(board):
+        if region.name in wanted:
+            continue
         if ram + region.size <= ram_end:
             spans.append(Span(region.name, "rw", ram, region.size))
             ram += region.size
@@ -90,10 +121,20 @@ def twin_layout(board: Board, target: Target) -> Layout:
     if machine.reset is not None:
         spans.append(Span("harness_reset", "rx", machine.reset, HARNESS_RESET_BYTES))
     title = f"{board.name}'s twin on {machine.machine}"
-    return _layout(board, title, tuple(spans), harness=True, reset=machine.reset is not None)
+    return _layout(
+        board, title, tuple(spans), harness=True, reset=machine.reset is not None, externals=tuple(external or {})
+    )
 
 
-def _layout(board: Board, title: str, spans: tuple[Span, ...], *, harness: bool, reset: bool = False) -> Layout:
+def _layout(
+    board: Board,
+    title: str,
+    spans: tuple[Span, ...],
+    *,
+    harness: bool,
+    reset: bool = False,
+    externals: tuple[str, ...] = (),
+) -> Layout:
     return Layout(
         title=title,
         spans=spans,
@@ -105,6 +146,7 @@ def _layout(board: Board, title: str, spans: tuple[Span, ...], *, harness: bool,
         boot=board.boot is not None and not harness,
         harness=harness,
         reset=reset,
+        externals=externals,
     )
 
 
@@ -123,4 +165,5 @@ def linker_script(template: Path, layout: Layout) -> str:
         boot=layout.boot,
         harness=HARNESS_OBJECT if layout.harness else None,
         reset=layout.reset,
+        externals=layout.externals,
     )

@@ -11,6 +11,7 @@ from tapc.errors import DataError
 
 _CONSTANTS = {"w_": "weights", "b_": "biases", "s_": "scales"}
 _HARNESS = ".harness"
+_PLACED = ".tapc_"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class MemoryUse:
     Attributes
     ----------
     flash : int
-        Everything that is flashed: code + weights + biases + scales + tables + data.
+        Everything that is flashed: code + weights + biases + scales + tables + data, in internal and external flash.
     code : int
         Boot loader, vector table and functions, and the padding between sections.
     weights, biases, scales : int
@@ -35,6 +36,8 @@ class MemoryUse:
         Activations; RAM only.
     stack_reserved : int
         Stack that the linker script keeps free.
+    external : dict of str to int
+        Region -> bytes of constants in external flash.
     symbols : dict of str to int
         Bytes of each function and object, harness of a twin excluded. Equal names are added up.
     """
@@ -49,6 +52,7 @@ class MemoryUse:
     bss: int
     arena: int
     stack_reserved: int
+    external: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -61,7 +65,7 @@ def _flash_bytes(image: ELFFile) -> int:
     loaded = [
         segment
         for segment in image.iter_segments("PT_LOAD")
-        if segment["p_filesz"] and not any(map(segment.section_in_segment, _harness(image)))
+        if segment["p_filesz"] and not any(map(segment.section_in_segment, [*_harness(image), *_external(image)]))
     ]
     if not loaded:
         return 0
@@ -71,6 +75,10 @@ def _flash_bytes(image: ELFFile) -> int:
 
 def _harness(image: ELFFile) -> list[Section]:
     return [section for section in image.iter_sections() if section.name.startswith(_HARNESS)]
+
+
+def _external(image: ELFFile) -> list[Section]:
+    return [s for s in image.iter_sections() if s.name.startswith(_PLACED) and s["sh_type"] == "SHT_PROGBITS"]
 
 
 def memory_of(elf: Path) -> MemoryUse:
@@ -86,6 +94,8 @@ def memory_of(elf: Path) -> MemoryUse:
             image = ELFFile(stream)
             sections = {section.name: section["sh_size"] for section in image.iter_sections()}
             flash = _flash_bytes(image)
+            external = {s.name.removeprefix(_PLACED): int(s["sh_size"]) for s in _external(image)}
+            constant_sections = {".rodata", *(s.name for s in _external(image))}
             counted = {
                 index
                 for index, section in enumerate(image.iter_sections())
@@ -99,19 +109,20 @@ def memory_of(elf: Path) -> MemoryUse:
                     continue
                 symbols[symbol.name] = symbols.get(symbol.name, 0) + symbol["st_size"]
                 category = _CONSTANTS.get(symbol.name[:2])
-                if category and image.get_section(symbol["st_shndx"]).name == ".rodata":
+                if category and image.get_section(symbol["st_shndx"]).name in constant_sections:
                     constants[category] += symbol["st_size"]
     except (OSError, ELFError) as error:
         raise DataError(f"{elf} is not a readable ELF file: {error}") from error
     rodata, data = sections.get(".rodata", 0), sections.get(".data", 0)
     return MemoryUse(
-        flash=flash,
+        flash=flash + sum(external.values()),
         code=flash - rodata - data,
         **constants,
-        tables=rodata - sum(constants.values()),
+        tables=rodata + sum(external.values()) - sum(constants.values()),
         data=data,
         bss=sections.get(".bss", 0),
         arena=sections.get(".tapc_arena", 0),
         stack_reserved=sections.get(".stack", 0),
+        external=external,
         symbols=symbols,
     )

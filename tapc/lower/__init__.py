@@ -1,7 +1,7 @@
 """Lowering: QDQ ONNX -> integer program -> kernels -> C library."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 
@@ -29,12 +29,15 @@ class Lowered:
     plan : Plan
     source : Program or None
         The network before any rewrite; None where that is `program`.
+    regions : mapping of int to str
+        Step -> region of its constants, of those that are not in internal flash.
     """
 
     program: Program
     steps: tuple[Step, ...]
     plan: Plan
     source: Program | None = None
+    regions: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> Program:
@@ -43,7 +46,7 @@ class Lowered:
 
     def library(self) -> Library:
         """Generate the C sources (this is where TVM runs)."""
-        return generate(self.program, self.steps, self.plan)
+        return generate(self.program, self.steps, self.plan, self.regions)
 
 
 def lower(

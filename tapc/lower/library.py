@@ -1,7 +1,7 @@
 """The C library folder: model, kernels, weights, and what a build needs beside them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -81,7 +81,7 @@ def function_names(steps: Sequence[Step]) -> dict[Spec, str]:
     return {spec: f"k_{n}_{spec.kind}" for n, spec in enumerate(dict.fromkeys(step.spec for step in steps))}
 
 
-def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
+def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mapping[int, str] | None = None) -> Library:
     """Generate the library.
 
     Parameters
@@ -89,9 +89,13 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
     program : Program
     steps : sequence of Step
     plan : Plan
+    regions : mapping of int to str, optional
+        Step -> region of its constants; they go to section `.tapc_REGION`, those of other steps where constants go.
     """
+    regions = regions or {}
     kernels = {spec: spec.kernel(name) for spec, name in function_names(steps).items()}
     constants: dict[str, Constant] = {}
+    places: dict[str, str] = {}
     calls = []
     for index, step in enumerate(steps):
         kernel = kernels[step.spec]
@@ -99,6 +103,8 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
         for key, constant in step.constants.items():
             symbols[key] = f"{constant.role}_{index}_{identifier(step.op.name)}"
             constants[symbols[key]] = constant
+            if index in regions:
+                places[symbols[key]] = regions[index]
         arguments = [_argument(p.name, p.dtype, p.constant, step, index, symbols, plan) for p in kernel.parameters]
         calls.append({"title": f"{step.op.name}: {step.spec.kind}", "function": kernel.name, "arguments": arguments})
     weight_bytes = sum(c.bytes for c in constants.values())
@@ -112,6 +118,10 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
         "output": program.tensors[program.output],
         "calls": calls,
         "weight_bytes": weight_bytes,
+        "external": {
+            name: sum(constants[s].bytes for s, r in places.items() if r == name)
+            for name in sorted(set(places.values()))
+        },
         "optimization": OPTIMIZATION,
     }
     environment = _environment()
@@ -124,8 +134,8 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan) -> Library:
         "tapc_intrinsics.h": header(source),
         "kernels.h": _kernels_header(list(kernels.values())),
         "kernels.c": source,
-        "weights.h": _weights_header(constants),
-        "weights.c": _weights_source(constants),
+        "weights.h": _weights_header(constants, places),
+        "weights.c": _weights_source(constants, places),
         "steps.h": _steps_header(program, steps, plan),
     }
     return Library(files, constants, {k.name: spec.kind for spec, k in kernels.items()}, weight_bytes)
@@ -161,12 +171,29 @@ def _c_type(constant: Constant) -> str:
     return "float" if constant.data.dtype == np.float32 else "int32_t"
 
 
-def _weights_header(constants: dict[str, Constant]) -> str:
-    return _guarded("weights", [f"extern const {_c_type(c)} {s}[{c.data.size}];" for s, c in constants.items()])
+def _weights_header(constants: dict[str, Constant], places: dict[str, str]) -> str:
+    lines = [f"extern const {_c_type(c)} {s}[{c.data.size}];" for s, c in constants.items()]
+    return _guarded("weights", lines)
 
 
-def _weights_source(constants: dict[str, Constant]) -> str:
+def section_macro(region: str) -> str:
+    """Return the macro that puts constants into a region; a build may define it otherwise."""
+    return f"TAPC_IN_{region.upper()}"
+
+
+def _weights_source(constants: dict[str, Constant], places: dict[str, str]) -> str:
     lines = ['#include "weights.h"', ""]
+    for region in sorted(set(places.values())):
+        macro = section_macro(region)
+        lines += [
+            f"/* The linker script must map section .tapc_{region}; the memory must be readable before model_run(). */",
+            f"#if !defined({macro}) && defined(__ELF__)",
+            f'#define {macro} __attribute__((section(".tapc_{region}")))',
+            f"#elif !defined({macro})",
+            f"#define {macro}",
+            "#endif",
+            "",
+        ]
     for symbol, constant in constants.items():
         if constant.data.dtype == np.float32:
             values = [c_float(v) for v in constant.data.tolist()]
@@ -174,7 +201,13 @@ def _weights_source(constants: dict[str, Constant]) -> str:
             # INT32_MIN has no decimal literal of type int.
             values = ["INT32_MIN" if v == -(2**31) else str(v) for v in constant.data.view(np.int32).tolist()]
         rows = [", ".join(values[i : i + 8]) for i in range(0, len(values), 8)]
-        lines += [f"const {_c_type(constant)} {symbol}[{len(values)}] = {{", *(f"  {row}," for row in rows), "};", ""]
+        place = f"{section_macro(places[symbol])} " if symbol in places else ""
+        lines += [
+            f"{place}const {_c_type(constant)} {symbol}[{len(values)}] = {{",
+            *(f"  {row}," for row in rows),
+            "};",
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -18,10 +18,9 @@ def advice(options: Options, board: Board, accuracy: Accuracy) -> tuple[str, ...
     accuracy : Accuracy
     """
     found = []
-    if options.flash is not None and options.flash > board.flash.size:
-        found.append(
-            f"--flash asks for {options.flash:,} bytes, {board.name} has {board.flash.size:,}: those were the budget"
-        )
+    capacity = board.flash_bytes(not options.no_external)
+    if options.flash is not None and options.flash > capacity:
+        found.append(f"--flash asks for {options.flash:,} bytes, {board.name} has {capacity:,}: those were the budget")
     a = accuracy
     if a.float_ is not None and a.device is not None and a.samples >= FEWEST and a.float_ - a.device > LOSS:
         found.append(

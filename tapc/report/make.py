@@ -20,12 +20,13 @@ from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.pooled import PooledSpec
 from tapc.lower import Lowered
+from tapc.lower.place import Placed
 from tapc.lower.program import Conv, Op
 from tapc.network import Network
 from tapc.options import Options
 from tapc.quantize import top1
 from tapc.report.advice import advice
-from tapc.report.schema import Accuracy, AllocationReport, LayerReport, Memory, Quantity, Report
+from tapc.report.schema import Accuracy, AllocationReport, LayerReport, Memory, Quantity, Report, TensorReport
 from tapc.tune import Tuning
 
 
@@ -75,6 +76,8 @@ class Compilation:
     options : Options
     measured : Measured or None
         None when nothing ran.
+    placed : tuple of Placed
+        Where the constants of each step are.
     tuning : Tuning or None
         None when schedules are the defaults.
     warnings : tuple of str
@@ -96,6 +99,7 @@ class Compilation:
     pixel_scale: float
     options: Options
     measured: Measured | None
+    placed: tuple[Placed, ...]
     tuning: Tuning | None
     warnings: tuple[str, ...]
     seconds: dict[str, float]
@@ -157,9 +161,29 @@ def make_report(c: Compilation) -> Report:
         provenance=provenance(c),
         equalized=c.equalized,
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
-        warnings=(*c.warnings, *advice(c.options, c.board, measured_accuracy)),
+        warnings=(*c.warnings, *advice(c.options, c.board, measured_accuracy), *outside_memory(c)),
         seconds=dict(c.seconds),
     )
+
+
+def outside_memory(c: Compilation) -> tuple[str, ...]:
+    """Return warnings about memories that work only when the firmware has set up their controllers."""
+    found = []
+    for name in sorted(set(c.lowered.regions.values())):
+        layers = [c.lowered.steps[i].op.name for i, region in c.lowered.regions.items() if region == name]
+        size = sum(c.placed[i].bytes for i, region in c.lowered.regions.items() if region == name)
+        stalls = sum(c.placed[i].stalls for i, region in c.lowered.regions.items() if region == name)
+        found.append(
+            f"{size:,} bytes of weights ({', '.join(layers)}) are in {name}: its controller must be in memory-mapped "
+            f"mode before model_run(); reading them there costs about {stalls:,.0f} cycles per inference (model); "
+            "fewer bits (--target-bits) or --no-external keep them inside"
+        )
+    if c.board.arena_region.kind == "external_ram":
+        found.append(
+            f"the activations are in {c.board.arena_region.name}: its controller must be set up before model_run(); "
+            "--abits 4,8 or a smaller input may keep them inside"
+        )
+    return tuple(found)
 
 
 def provenance(c: Compilation) -> dict[str, str]:
@@ -219,6 +243,8 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
                 instructions=None if measured is None else sum(measured.run.instructions_per_step[i] for i in own),
                 exact=None if measured is None else measured.verification.layers[op.name],
                 rounding=c.rounding.get(op.name),
+                region=next((c.placed[i].region for i in own if c.placed[i].bytes), None),
+                stall_cycles=sum(c.placed[i].stalls for i in own),
             )
         )
     return tuple(reports)
@@ -228,9 +254,30 @@ def memory(c: Compilation) -> Memory:
     """Put predictions, measurements and limits side by side."""
     model, use, arena = c.cost.coefficients, c.images.memory, c.lowered.plan.size
     stack = None if c.measured is None else c.measured.run.stack_high_water
+    outside: dict[str, int] = {}
+    for i, region in c.lowered.regions.items():
+        outside[region] = outside.get(region, 0) + c.placed[i].bytes
     return Memory(
+        external={
+            name: Quantity(predicted=size, measured=use.external.get(name), limit=c.board.region(name).size)
+            for name, size in sorted(outside.items())
+        },
+        arena_region=c.board.arena_region.name,
+        tensors=tuple(
+            TensorReport(
+                name=b.name,
+                region=c.board.arena_region.name,
+                offset=c.lowered.plan.offsets[b.name],
+                bytes=b.size,
+                first=b.first,
+                last=b.last,
+            )
+            for b in c.lowered.plan.buffers
+        ),
         flash=Quantity(
-            predicted=c.cost.flash(c.lowered.steps), measured=use.flash, limit=c.options.flash or c.board.flash.size
+            predicted=c.cost.flash(c.lowered.steps),
+            measured=use.flash,
+            limit=c.options.flash or (c.board.flash_bytes(external=True) if outside else c.board.flash.size),
         ),
         arena=Quantity(predicted=arena, measured=use.arena, limit=c.board.arena_region.size),
         stack=Quantity(predicted=model.stack_bytes, measured=stack, limit=use.stack_reserved),

@@ -37,6 +37,10 @@ class LayerReport(_Frozen):
         Every element of every channel that runs equal to the reference executor.
     rounding : str or None
         How its weights were rounded.
+    region : str or None
+        Memory that its constants are in; None where it has none.
+    stall_cycles : float or None
+        Predicted cycles of an inference that wait for them.
     """
 
     name: str
@@ -53,6 +57,8 @@ class LayerReport(_Frozen):
     instructions: int | None
     exact: bool | None
     rounding: str | None = None
+    region: str | None = None
+    stall_cycles: float | None = None
 
 
 class Quantity(_Frozen):
@@ -63,13 +69,38 @@ class Quantity(_Frozen):
     limit: int | None
 
 
+class TensorReport(_Frozen):
+    """A tensor or scratch buffer of the arena: its region, offset and bytes, and the steps between which it lives."""
+
+    name: str
+    region: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
 class Memory(_Frozen):
-    """Bytes of flash and RAM; ram = arena + stack + static variables."""
+    """Bytes of flash and RAM; ram = arena + stack + static variables.
+
+    Attributes
+    ----------
+    flash : Quantity
+        Code and constants in internal and external flash.
+    external : dict of str to Quantity
+        Of that, what is in each external flash.
+    arena_region : str
+        Where the activations are.
+    tensors : tuple of TensorReport
+    """
 
     flash: Quantity
     arena: Quantity
     stack: Quantity
     ram: Quantity
+    external: dict[str, Quantity] = Field(default_factory=dict)
+    arena_region: str = ""
+    tensors: tuple[TensorReport, ...] = ()
 
 
 class Accuracy(_Frozen):

@@ -27,6 +27,9 @@ def layers_table(report: Report) -> Table:
     table = Table(title=f"{report.model} on {report.board} ({report.core})", title_justify="left")
     for name in ("layer", "op"):
         table.add_column(name)
+    regions = ("in",) if report.memory.external else ()
+    for name in regions:
+        table.add_column(name)
     pruned = ("live MACs",) if report.live_macs < report.macs else ()
     for name in ("w", "a", "MACs", *pruned, "BOPs", "flash B", "arena B", "instructions", "predicted", "device"):
         table.add_column(name, justify="right")
@@ -34,6 +37,7 @@ def layers_table(report: Report) -> Table:
         table.add_row(
             layer.name,
             layer.op,
+            *(layer.region or "-" for _ in regions),
             "-" if layer.w_bits is None else str(layer.w_bits),
             "-" if layer.a_bits is None else str(layer.a_bits),
             _number(layer.macs or None),
@@ -47,7 +51,7 @@ def layers_table(report: Report) -> Table:
         )
     table.add_section()
     table.add_row(
-        "total", "", f"{report.average_weight_bits:.2f}", "", _number(report.macs),
+        "total", "", *("" for _ in regions), f"{report.average_weight_bits:.2f}", "", _number(report.macs),
         *(_number(report.live_macs) for _ in pruned), _number(report.bops),
         _number(sum(layer.flash_bytes for layer in report.layers)), _bytes(report.memory.arena.measured)[:-2],
         _number(report.instructions), _number(report.predicted_instructions), _mark(report.exact),
@@ -63,7 +67,8 @@ def totals_table(report: Report) -> Table:
         table.add_column(name, justify="right")
     quantities: dict[str, Quantity] = {
         "flash": report.memory.flash,
-        "arena": report.memory.arena,
+        **{f"of it in {name}": quantity for name, quantity in report.memory.external.items()},
+        f"arena ({report.memory.arena_region})": report.memory.arena,
         "stack": report.memory.stack,
         "ram (arena + stack + variables)": report.memory.ram,
     }

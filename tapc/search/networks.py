@@ -141,7 +141,7 @@ def allocation_options(options: SearchOptions) -> Options:
     """Return the budgets and bits of a search as a compilation's options."""
     return Options(
         wbits=options.wbits, abits=options.abits, flash=options.flash, ram=options.ram, latency=options.latency,
-        bops=options.bops, target_bits=options.target_bits, seed=options.seed,
+        bops=options.bops, target_bits=options.target_bits, seed=options.seed, no_external=True,
     )  # fmt: skip
 
 
