@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.board import load_board
 from tapc.data import Samples, load_samples
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
@@ -138,7 +137,7 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
             codes, labels = input_codes(network.program, loaded.x), loaded.y
     with stages.stage("simulate") as advance:
         count = len(codes) if all_layers else min(4, len(codes))
-        target = load_target(load_board(build.board).core)
+        target = load_target(str(build.report["core"]))
         run = QemuRunner().run(
             part(folder, "twin.elf"), target, device_inputs(network, codes), layers=count, progress=advance
         )

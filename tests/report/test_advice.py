@@ -24,5 +24,7 @@ def test_large_losses_of_accuracy(device: float | None, samples: int, count: int
 def test_more_flash_than_the_board_has() -> None:
     board = load_board("nrf52840dk")
     (text,) = advice(Options(flash=64 << 20), board, accuracy(None))
+    assert f"{board.flash_bytes(external=True):,}" in text
+    (text,) = advice(Options(flash=64 << 20, no_external=True), board, accuracy(None))
     assert f"{board.flash.size:,}" in text
     assert advice(Options(flash=board.flash.size), board, accuracy(None)) == ()
