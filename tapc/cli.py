@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tapc.cli_bench import register
 from tapc.cli_search import register as register_search
-from tapc.cli_types import BitList, Bytes, PositiveNumber
+from tapc.cli_types import BitList, Bytes, Numbers, PositiveNumber
 from tapc.errors import DataError, TapcError, UsageError
 from tapc.progress import Advance, Stages
 
@@ -95,9 +95,16 @@ def main() -> None:
     default=None,
     help="Samples for accuracy, all of this file; by default a disjoint part of --data.",
 )
-@click.option("--weights", type=click.Path(path_type=Path), default=None, help="State dict for a torch model.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="State dict for a zoo or torch model; `imagenet` for a zoo model's official one.",
+)
 @click.option("--input-shape", default=None, metavar="1,3,32,32", help="For torch models that do not say.")
 @click.option("--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs.")
+@click.option("--mean", type=Numbers(), default=None, help="Subtracted after that: one value, or one per channel.")
+@click.option("--std", type=Numbers(), default=None, help="Divided by after that: one value, or one per channel.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL.")
 @click.option(
     "--wbits",
@@ -163,8 +170,8 @@ def main() -> None:
 @JSON
 def compile_command(
     model: str, board: str, data: str | None, test_data: Path | None, weights: Path | None, input_shape: str | None,
-    pixel_scale: float | None, output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
-    **rest: Any,
+    pixel_scale: float | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, output: Path | None,
+    pin: str, evaluation: int, no_simulate: bool, as_json: bool, **rest: Any,
 ) -> None:  # fmt: skip
     """Compile MODEL for a board: bits, ONNX, C, firmware, proof, report.
 
@@ -187,7 +194,7 @@ def compile_command(
     console = Console(stderr=True)
     result = compile(
         model, board=board, data=data, weights=weights, input_shape=_shape(input_shape), pixel_scale=pixel_scale,
-        output=output, options=options, stages=Live(console),
+        mean=mean, std=std, output=output, options=options, stages=Live(console),
     )  # fmt: skip
     if as_json:
         _print_json(result.report.to_dict())
@@ -339,9 +346,13 @@ def models(as_json: bool) -> None:
     if as_json:
         _print_json([entry.model_dump(mode="json") for entry in entries])
         return
-    rows = [(e.name, "x".join(map(str, e.input_shape)), f"{e.parameters:,}", f"{e.accuracy:.1f} %", e.data,
-             e.sha256[:12], e.description) for e in entries]  # fmt: skip
-    _table("models", ("name", "input", "parameters", "top-1", "data", "sha256", "description"), rows)
+    rows = [
+        (e.name, "official" if v.url else "bundled", "x".join(map(str, v.input_shape)), f"{v.parameters:,}",
+         f"{v.accuracy:.1f} %", v.data, v.sha256[:12], e.description)
+        for e in entries for v in e.variants()
+    ]  # fmt: skip
+    _table("models", ("name", "weights", "input", "parameters", "top-1", "data", "sha256", "description"), rows)
+    click.echo("official weights: --weights imagenet fetches them, --weights FILE takes a copy")
 
 
 @main.command()

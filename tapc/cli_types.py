@@ -54,3 +54,21 @@ class PositiveNumber(click.ParamType[float]):
         if not (math.isfinite(number) and number > 0):
             self.fail(f"{value!r} is no number above zero; write 1, 0.00392 or 1e-3", param, ctx)
         return number
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Parse "0.485,0.456,0.406"."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}: write numbers with commas, e.g. 0.485,0.456,0.406", param, ctx)
+        if not all(math.isfinite(number) for number in numbers):
+            self.fail(f"{value!r}: the numbers must be finite", param, ctx)
+        return numbers

@@ -44,6 +44,40 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class PixelUnits:
+    """How raw data values become a network's inputs: (raw * scale - mean) / std.
+
+    Attributes
+    ----------
+    scale : float
+    mean, std : tuple of float
+        One per channel, or one for all.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def apply(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """Return inputs for raw values (N, C, ...).
+
+        Raises
+        ------
+        DataError
+            As many means or deviations as there are no channels.
+        """
+        values = raw.astype(np.float64) * self.scale
+        if self.mean == (0.0,) and self.std == (1.0,):
+            return values.astype(np.float32)
+        for name, given in (("mean", self.mean), ("std", self.std)):
+            if len(given) not in (1, raw.shape[1]):
+                raise DataError(f"{len(given)} values of {name} for {raw.shape[1]} channels; give one, or one each")
+        shape = (1, -1, *[1] * (raw.ndim - 2))
+        result: NDArray[np.float32] = (values - np.reshape(self.mean, shape)) / np.reshape(self.std, shape)
+        return result.astype(np.float32)
+
+
+@dataclass(frozen=True)
 class _ImageFile:
     name: str
     open: Callable[[], IO[bytes]]
@@ -92,7 +126,7 @@ def load_samples(
     path: Path,
     shape: tuple[int, ...],
     *,
-    pixel_scale: float,
+    pixel_scale: float | PixelUnits,
     count: int | None,
     split: Split,
     seed: int = 0,
@@ -115,8 +149,8 @@ def load_samples(
         npz, zip or folder.
     shape : tuple of int
         The network's input shape, (1, C, H, W) or (1, F).
-    pixel_scale : float
-        What raw integer values are multiplied with.
+    pixel_scale : float or PixelUnits
+        What raw integer values are multiplied with, or how else they become inputs.
     count : int or None
         Number of samples, drawn with `seed`; None or more than there are means all.
     split : {"calibration", "test", "all"}
@@ -127,6 +161,7 @@ def load_samples(
     DataError
         Missing, corrupt or empty data, or samples of another size than the network takes.
     """
+    units = pixel_scale if isinstance(pixel_scale, PixelUnits) else PixelUnits(pixel_scale)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give an npz archive, or a zip or folder of images")
     if count is not None and count < 1:
@@ -134,15 +169,15 @@ def load_samples(
     if path.is_dir():
         files = sorted(item for item in path.rglob("*") if item.is_file())
         images = [_ImageFile(item.relative_to(path).as_posix(), lambda item=item: item.open("rb")) for item in files]  # type: ignore[misc]
-        return _load_images(path, images, shape, pixel_scale, count, split, seed)
+        return _load_images(path, images, shape, units, count, split, seed)
     if path.suffix == ".npz":
-        return _load_npz(path, shape, pixel_scale, count, split, seed)
+        return _load_npz(path, shape, units, count, split, seed)
     if path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
                 names = sorted(name for name in archive.namelist() if not name.endswith("/"))
                 images = [_ImageFile(name, lambda name=name: archive.open(name)) for name in names]  # type: ignore[misc]
-                return _load_images(path, images, shape, pixel_scale, count, split, seed)
+                return _load_images(path, images, shape, units, count, split, seed)
         except zipfile.BadZipFile as error:
             raise DataError(f"{path}: not a readable zip archive ({error}); download or pack it again") from None
     raise DataError(f"{path}: unknown kind of data; give an npz archive, or a zip or folder of images")
@@ -162,16 +197,16 @@ def _choose(total: int, count: int | None, split: Split, seed: int, *, single: b
     return order if split == "calibration" else np.sort(order)
 
 
-def _units(x: NDArray[Any], archive: dict[str, NDArray[Any]], pixel_scale: float) -> NDArray[np.float32]:
+def _units(x: NDArray[Any], archive: dict[str, NDArray[Any]], units: PixelUnits) -> NDArray[np.float32]:
     if np.issubdtype(x.dtype, np.floating):
         return x.astype(np.float32)
     if "scale" in archive:
         zero_point = float(archive["zero_point"]) if "zero_point" in archive else 0.0
         return ((x.astype(np.float64) - zero_point) * float(archive["scale"])).astype(np.float32)
-    return (x.astype(np.float64) * pixel_scale).astype(np.float32)
+    return units.apply(x)
 
 
-def _fit(path: Path, x: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _fit(path: Path, x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Bring samples to the network's shape where there is one way to do it."""
     wanted, given = shape[1:], x.shape[1:]
     if given == wanted:
@@ -188,7 +223,7 @@ def _fit(path: Path, x: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[
 
 
 def _load_npz(
-    path: Path, shape: tuple[int, ...], pixel_scale: float, count: int | None, split: Split, seed: int
+    path: Path, shape: tuple[int, ...], units: PixelUnits, count: int | None, split: Split, seed: int
 ) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -212,7 +247,7 @@ def _load_npz(
         raise DataError(f"{path}: {len(x)} samples but labels of shape {y.shape}; needs one label per sample")
     single = not ("train_" in present and "test_" in present)
     index = _choose(len(x), count, split, seed, single=single)
-    samples = _fit(path, _units(x[index], archive, pixel_scale), shape)
+    samples = _units(_fit(path, x[index], shape), archive, units)
     return _finite(path, Samples(samples, None if y is None else y[index], _describe(path, split, len(index))))
 
 
@@ -247,7 +282,7 @@ def _load_images(
     path: Path,
     files: list[_ImageFile],
     shape: tuple[int, ...],
-    pixel_scale: float,
+    units: PixelUnits,
     count: int | None,
     split: Split,
     seed: int,
@@ -263,8 +298,7 @@ def _load_images(
     pool = np.array([i for i, of in enumerate(splits) if not both or split == "all" or of == split], np.intp)
     index = pool[_choose(len(pool), count, split, seed, single=not both)]
     x = np.stack([_image(path, files[i], shape) for i in index])
-    scaled = (x.astype(np.float64) * pixel_scale).astype(np.float32)
-    return Samples(scaled, None if y is None else y[index], _describe(path, split, len(index)))
+    return Samples(units.apply(x), None if y is None else y[index], _describe(path, split, len(index)))
 
 
 def _image(path: Path, file: _ImageFile, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -4,19 +4,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tapc import cycles, zoo
+from tapc import cycles
 from tapc.allocate import Allocation, AllocationError
 from tapc.allocate.diagnose import revised
 from tapc.board import Board, load_board
 from tapc.build import build_tuned
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.data import Samples, find_data, load_samples, overlap, random_samples
+from tapc.data import Samples
 from tapc.decide import Decision, decide
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
-from tapc.errors import BudgetError, DataError, MismatchError
+from tapc.errors import BudgetError, MismatchError
 from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel, load, source_error
+from tapc.inputs import Data, load_data, with_units
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.lower.place import Placed
@@ -33,15 +34,6 @@ from tapc.tune import Tuning
 ATTEMPTS = 4
 EXACT_SAMPLES = 4
 CHECKED_SAMPLES = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Calibration and evaluation samples, and what to tell the user about them."""
-
-    calibration: Samples
-    test: Samples
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +67,8 @@ def compile(
     weights: Path | None = None,
     input_shape: tuple[int, ...] | None = None,
     pixel_scale: float | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     output: Path | None = None,
     options: Options | None = None,
     stages: Stages | None = None,
@@ -95,6 +89,8 @@ def compile(
         With batch, for torch models that do not say.
     pixel_scale : float, optional
         Factor from raw data values to the network's input units; the model's own where None.
+    mean, std : tuple of float, optional
+        Inputs are (raw * pixel_scale - mean) / std, one value or one per channel; the model's own where None.
     output : Path, optional
         Output folder, default build/NAME. It replaces an earlier build only when everything succeeded.
     options : Options, optional
@@ -113,10 +109,11 @@ def compile(
         check_replaceable(Path(output).absolute())
     with stages.stage("import"):
         network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed)
+        network_model = with_units(network_model, pixel_scale, mean, std)
     destination = Path(output) if output is not None else Path("build") / network_model.name
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
-            samples = load_data(network_model, data, options, pixel_scale)
+            samples = load_data(network_model, data, options)
             network_model = check_on(network_model, samples.calibration, options.seed)
         equalized = None
         if options.equalize:
@@ -144,7 +141,6 @@ def compile(
                 images=attempt.images,
                 test=samples.test,
                 data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
-                pixel_scale=network_model.pixel_scale if pixel_scale is None else pixel_scale,
                 options=options,
                 measured=attempt.measured,
                 tuning=attempt.tuning,
@@ -282,58 +278,6 @@ def within_budgets(
         f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {excess_flash} bytes of flash, {excess_ram} "
         f"bytes of RAM and {excess_latency:.0f} instructions too many in the last; raise the budgets by as much"
     )
-
-
-def load_data(model: FloatModel, data: str | Path | None, options: Options, pixel_scale: float | None) -> Data:
-    """Find and load calibration and evaluation samples.
-
-    Raises
-    ------
-    DataError
-        The file is missing, empty or of the wrong shape.
-    """
-    scale = model.pixel_scale if pixel_scale is None else pixel_scale
-    path = Path(data) if data is not None and str(data) != "random" else None
-    warnings: tuple[str, ...] = ()
-    if data is None:
-        dataset = next((entry.dataset for entry in zoo.models() if entry.name == model.source), None)
-        path = find_data(dataset) if dataset else None
-        if path is None:
-            what = f"data set {dataset!r} was not found" if dataset else "no data was given"
-            folder = ", or put its file into ./data or a folder of TAPC_DATA" if dataset else ""
-            warnings = (
-                f"{what}: calibrated on random inputs, so accuracy is unknown and probably poor; "
-                f"give samples with --data PATH (folder, zip or npz){folder}",
-            )
-    if path is None:
-        high = 1.0 if scale == 1.0 else 255.0 * scale
-        draws = [random_samples(model.input_shape, n, options.seed + i, 0.0, high)
-                 for i, n in enumerate((options.calibration, options.eval))]  # fmt: skip
-        if options.test_data is None:
-            return Data(draws[0], draws[1], warnings)
-    for file in (path, options.test_data):
-        if file is not None and not file.exists():
-            raise DataError(f"data {file}: no such file or folder")
-    calibration = (
-        draws[0]
-        if path is None
-        else load_samples(
-            path,
-            model.input_shape,
-            pixel_scale=scale,
-            count=options.calibration,
-            split="calibration",
-            seed=options.seed,
-        )
-    )
-    separate = options.test_data is not None
-    source = options.test_data or path
-    assert source is not None
-    test = load_samples(
-        source, model.input_shape, pixel_scale=scale, count=options.eval,
-        split="all" if separate else "test", seed=options.seed,
-    )  # fmt: skip
-    return Data(calibration, test, (*warnings, *overlap(calibration, test)))
 
 
 def check_on(model: FloatModel, samples: Samples, seed: int) -> FloatModel:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.data import Samples, load_samples
+from tapc.data import PixelUnits, Samples, load_samples
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import DataError, MismatchError
@@ -130,9 +130,10 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
             codes = generator.integers(x.low, x.high + 1, (samples, *x.shape)).astype(np.int64)
         else:
             shape = tuple(d.dim_value for d in build.model.graph.input[0].type.tensor_type.shape.dim)
-            scale = float(str(build.report["pixel_scale"]))
+            r = build.report
+            units = PixelUnits(float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))))
             loaded: Samples = load_samples(
-                Path(str(data)), shape, pixel_scale=scale, count=samples, split="test", seed=seed
+                Path(str(data)), shape, pixel_scale=units, count=samples, split="test", seed=seed
             )
             codes, labels = input_codes(network.program, loaded.x), loaded.y
     with stages.stage("simulate") as advance:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tapc.data import CALIBRATION_LIMIT, _choose, find_data, load_samples, overlap, random_samples
+from tapc.data import CALIBRATION_LIMIT, PixelUnits, _choose, find_data, load_samples, overlap, random_samples
 from tapc.errors import DataError
 
 SHAPE = (1, 3, 8, 6)
@@ -218,3 +218,19 @@ def test_overlap_of_calibration_and_test() -> None:
     shared = replace(test, x=np.concatenate([test.x, calibration.x[2:5]]))
     (text,) = overlap(calibration, shared)
     assert text.startswith("3 of 7 ")
+
+
+def test_normalization_is_per_channel(tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).integers(0, 256, (5, 8, 6, 3)).astype(np.uint8)
+    path = tmp_path / "x.npz"
+    np.savez(path, x=raw)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    units = PixelUnits(1 / 255, mean, std)
+    loaded = load_samples(path, (1, 3, 8, 6), pixel_scale=units, count=None, split="all")
+    for channel in range(3):
+        expected = (raw[..., channel] / 255 - mean[channel]) / std[channel]
+        assert np.allclose(loaded.x[:, channel], expected, atol=1e-6)
+    one = load_samples(path, (1, 3, 8, 6), pixel_scale=PixelUnits(1.0, (127.0,), (128.0,)), count=None, split="all")
+    assert np.allclose(one.x, (raw.transpose(0, 3, 1, 2) - 127.0) / 128.0, atol=1e-6)
+    with pytest.raises(DataError, match="2 values of mean for 3 channels"):
+        load_samples(path, (1, 3, 8, 6), pixel_scale=PixelUnits(1.0, (1.0, 2.0)), count=None, split="all")

@@ -29,7 +29,7 @@ RANKS = (
     ("allocate", "frontend", "proxy"),
     ("lower", "quantize"),
     ("cost", "cycles", "device", "firmware"),
-    ("decide", "measure"),
+    ("decide", "inputs", "measure"),
     ("doctor", "search", "tune"),
     ("bench", "build"),
     ("report",),

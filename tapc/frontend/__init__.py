@@ -80,6 +80,9 @@ def load(
         labels=imported.labels,
         provenance=imported.provenance,
         run=imported.run,
+        mean=imported.mean,
+        std=imported.std,
+        dataset=imported.dataset,
     )
 
 
@@ -104,9 +107,11 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
     if source in known:
         from tapc.frontend.torch_source import read_zoo
 
-        if input_shape is not None and tuple(input_shape) != known[source].input_shape:
-            raise UsageError(f"the zoo model {source} has input shape {known[source].input_shape}, not {input_shape}")
-        return read_zoo(known[source], weights)
+        imported = read_zoo(known[source], weights)
+        given = _shape(imported.graph.graph.input[0])
+        if input_shape is not None and tuple(input_shape) != given:
+            raise UsageError(f"the zoo model {source} has input shape {given} with these weights, not {input_shape}")
+        return imported
     if _CALLABLE.fullmatch(source):
         from tapc.frontend.torch_source import read_callable
 

@@ -7,6 +7,8 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from tapc.data import PixelUnits
+
 Runner = Callable[[NDArray[Any]], NDArray[Any]]
 """float32 network input in canonical layout, batch 1 -> float32 output in canonical layout, batch 1."""
 
@@ -31,6 +33,10 @@ class FloatModel:
         Largest absolute difference to the source runtime; None where that runtime is missing (see `provenance`).
     pixel_scale : float
         Factor from raw data values to the network's input units; 1/255 for the zoo's image networks, else 1.
+    mean, std : tuple of float
+        The network's inputs are (raw * pixel_scale - mean) / std, per channel; one value serves all.
+    dataset : str
+        Name under which `tapc.data.find_data` looks for samples; empty where there is none.
     labels : tuple of str or None
         Class names, where known.
     provenance : str
@@ -51,6 +57,14 @@ class FloatModel:
     labels: tuple[str, ...] | None
     provenance: str
     run: Runner | None = field(default=None, compare=False, repr=False)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    dataset: str = ""
+
+    @property
+    def units(self) -> PixelUnits:
+        """What raw data values become."""
+        return PixelUnits(self.pixel_scale, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,8 @@ class Imported:
         The source and, after it, the runtime that `run` uses or the reason why there is none.
     pixel_scale : float
         See `FloatModel`.
+    mean, std, dataset
+        See `FloatModel`.
     labels : tuple of str or None
         See `FloatModel`.
     """
@@ -79,3 +95,6 @@ class Imported:
     provenance: str
     pixel_scale: float = 1.0
     labels: tuple[str, ...] | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    dataset: str = ""

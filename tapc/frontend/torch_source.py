@@ -7,7 +7,7 @@ import logging
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tapc.errors import DataError, UnsupportedError, UsageError
 from tapc.frontend.model import Imported
+from tapc.zoo.official import official_weights
 from tapc.zoo.registry import ZooEntry, load_weights
 
 if TYPE_CHECKING:
@@ -31,15 +32,45 @@ class _Callable:
     name: str
 
 
+OFFICIAL = "imagenet"
+"""What `--weights` says for the official file."""
+
+
 def read_zoo(entry: ZooEntry, weights: Path | None) -> Imported:
-    """Export a zoo network; `weights` replaces the ones that the zoo carries."""
-    if weights is None:
-        module, origin = entry.module(), f"{entry.weights} (sha256 {entry.sha256[:12]})"
+    """Export a zoo network.
+
+    Parameters
+    ----------
+    entry : ZooEntry
+    weights : pathlib.Path or None
+        A file whose names and shapes tell which variant it is for; "imagenet" for the official one; None for those that
+        tapc carries, or the official ones where it carries none.
+
+    Raises
+    ------
+    DataError
+        Missing, corrupt or unknown weights.
+    """
+    own = entry.bundled
+    if weights is None and own is not None:
+        variant, module = own, entry.module()
+        origin = f"{own.weights} (bundled, sha256 {own.sha256[:12]}, {own.data})"
+    elif weights is None or (str(weights) == OFFICIAL and not weights.exists()):
+        path = official_weights(entry)
+        variant, module = entry.fitting(path)
+        origin = f"{path.name} (official, sha256 {variant.sha256[:12]}, {variant.data})"
     else:
-        module, origin = entry.build(), str(weights)
-        load_weights(module, weights)
-    imported = import_module(module, entry.input_shape, entry.name, f"zoo model {entry.name}, weights {origin}")
-    return Imported(imported.name, imported.graph, imported.run, imported.provenance, entry.pixel_scale, entry.labels)
+        variant, module = entry.fitting(weights)
+        origin = str(weights)
+    imported = import_module(module, variant.input_shape, entry.name, f"zoo model {entry.name}, weights {origin}")
+    return replace(
+        imported,
+        pixel_scale=variant.pixel_scale,
+        mean=variant.mean,
+        std=variant.std,
+        labels=variant.labels or None,
+        dataset=variant.dataset,
+    )
 
 
 def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:

@@ -72,7 +72,6 @@ class Compilation:
         What the device ran.
     data : str
         Where the samples come from.
-    pixel_scale : float
     options : Options
     measured : Measured or None
         None when nothing ran.
@@ -96,7 +95,6 @@ class Compilation:
     images: FirmwareImages
     test: Samples
     data: str
-    pixel_scale: float
     options: Options
     measured: Measured | None
     placed: tuple[Placed, ...]
@@ -135,7 +133,9 @@ def make_report(c: Compilation) -> Report:
         board=c.board.name,
         core=c.board.core,
         data=c.data,
-        pixel_scale=c.pixel_scale,
+        pixel_scale=c.model.pixel_scale,
+        mean=c.model.mean,
+        std=c.model.std,
         seed=c.options.seed,
         exact=None if measured is None else measured.verification.exact,
         exact_samples=0 if measured is None else measured.verification.samples,

@@ -154,6 +154,8 @@ class Report(_Frozen):
         The same by a model of the core's pipeline; None where no model is at hand.
     provenance : dict
         Figure -> where it comes from.
+    pixel_scale, mean, std
+        Inputs are (raw * pixel_scale - mean) / std.
     equalized : bool
         Channels were given ranges alike before quantization.
     schedules : dict
@@ -171,6 +173,8 @@ class Report(_Frozen):
     core: str
     data: str
     pixel_scale: float
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
     seed: int
     exact: bool | None
     exact_samples: int

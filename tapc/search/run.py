@@ -241,7 +241,7 @@ def _network(request: Request, index: int, name: str, board: Board) -> tuple[Sea
     model = load(name, seed=request.options.seed)
     path = Path(request.data[index]) if index < len(request.data) else default_data(name)
     options = request.options
-    scale = model.pixel_scale if request.pixel_scale is None else request.pixel_scale
+    scale = model.units if request.pixel_scale is None else request.pixel_scale
 
     def samples_of(split: Split, count: int) -> Samples:
         return load_samples(path, model.input_shape, pixel_scale=scale, count=count, split=split, seed=options.seed)
@@ -262,9 +262,13 @@ def default_data(name: str) -> Path:
         The network is no model of the zoo, or its data set is not installed.
     """
     entry = next((entry for entry in zoo.models() if entry.name == name), None)
-    path = find_data(entry.dataset) if entry is not None and entry.dataset else None
+    path = find_data(entry.default.dataset) if entry is not None else None
     if path is None:
-        known = f"the data set {entry.dataset!r} of {name} was not found" if entry else f"{name} is no model of the zoo"
+        known = (
+            f"the data set {entry.default.dataset!r} of {name} was not found"
+            if entry
+            else f"{name} is no model of the zoo"
+        )
         raise UsageError(f"{known}: give labelled samples with --data PATH, once per network; or set TAPC_DATA")
     return path
 

@@ -75,7 +75,7 @@ def score_model(
     with stages.stage("import"):
         loaded = load(model, seed=seed)
     path = Path(data) if data is not None else default_data(model)
-    scale = loaded.pixel_scale if pixel_scale is None else pixel_scale
+    scale = loaded.units if pixel_scale is None else pixel_scale
     x = load_samples(path, loaded.input_shape, pixel_scale=scale, count=calibration, split="calibration", seed=seed).x
     with stages.stage("calibrate"):
         network = analyse(loaded.onnx, loaded.name)

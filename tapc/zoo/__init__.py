@@ -1,5 +1,5 @@
-"""Networks with trained weights that come with tapc."""
+"""Networks that tapc knows, with weights that it carries or fetches."""
 
-from tapc.zoo.registry import ZooEntry, get, load_weights, models
+from tapc.zoo.registry import Variant, ZooEntry, get, load_weights, models
 
-__all__ = ["ZooEntry", "get", "load_weights", "models"]
+__all__ = ["Variant", "ZooEntry", "get", "load_weights", "models"]

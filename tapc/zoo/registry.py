@@ -1,4 +1,4 @@
-"""The networks that tapc carries: a table of what they are and trained weights that are checked when loaded."""
+"""The networks that tapc knows: what they are, the weights that it carries, and where official ones are."""
 
 import functools
 import hashlib
@@ -7,15 +7,75 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from tapc.errors import DataError, UsageError
 from tapc.zoo.storage import unpack
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _HERE = Path(__file__).parent
+_NAMED = 4
+
+
+class Variant(BaseModel):
+    """A network with one set of weights.
+
+    Attributes
+    ----------
+    arguments : dict
+        Keyword arguments of the builder.
+    input_shape : tuple of int
+        NCHW or (1, features).
+    classes : int
+        Number of outputs.
+    pixel_scale : float
+        Factor from raw data values to input units.
+    mean, std : tuple of float
+        Input units are then (value - mean) / std, per channel.
+    labels : tuple of str
+        Class names in output order; may be empty.
+    weights : str
+        File in the zoo's `weights` folder, or the name of the official file.
+    sha256 : str
+        Digest of that file, hexadecimal; of official files at least the first eight digits.
+    url : str
+        Where official weights are; empty for those that tapc carries.
+    training : str
+        Command that trains them; empty for official ones.
+    data : str
+        What they were trained on.
+    dataset : str
+        Name under which `tapc.data.find_data` looks for samples; may be empty.
+    accuracy : float
+        Top-1 in percent, by whoever trained them.
+    parameters : int
+        Number of trained parameters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arguments: dict[str, int | float | bool] = {}
+    input_shape: tuple[PositiveInt, ...]
+    classes: PositiveInt
+    pixel_scale: PositiveFloat
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[PositiveFloat, ...] = (1.0,)
+    labels: tuple[str, ...] = ()
+    weights: str
+    sha256: str = Field(pattern=r"^([0-9a-f]{8,64})?$")
+    url: str = ""
+    training: str = ""
+    data: str
+    dataset: str = ""
+    accuracy: float
+    parameters: PositiveInt
+
+    @property
+    def weights_path(self) -> Path:
+        """Where the weights that tapc carries lie in this installation."""
+        return _HERE / "weights" / self.weights
 
 
 class ZooEntry(BaseModel):
@@ -29,30 +89,10 @@ class ZooEntry(BaseModel):
         One line.
     builder : str
         `module:callable` that returns the untrained `nn.Module`.
-    arguments : dict
-        Keyword arguments of the builder.
-    input_shape : tuple of int
-        NCHW or (1, features).
-    classes : int
-        Number of outputs.
-    pixel_scale : float
-        Factor from raw data values to input units.
-    labels : tuple of str
-        Class names in output order.
-    weights : str
-        Safetensors file in the zoo's `weights` folder.
-    sha256 : str
-        Digest of that file, hexadecimal.
-    training : str
-        Command that trains it.
-    data : str
-        What it was trained on.
-    dataset : str
-        Name under which `tapc.data.find_data` looks for samples.
-    accuracy : float
-        Top-1 in percent.
-    parameters : int
-        Number of trained parameters.
+    bundled : Variant or None
+        With weights that tapc carries.
+    official : Variant or None
+        With weights that its authors publish.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,50 +100,127 @@ class ZooEntry(BaseModel):
     name: str
     description: str
     builder: str
-    arguments: dict[str, int | float | bool] = {}
-    input_shape: tuple[PositiveInt, ...]
-    classes: PositiveInt
-    pixel_scale: PositiveFloat
-    labels: tuple[str, ...]
-    weights: str
-    sha256: str
-    training: str
-    data: str
-    dataset: str
-    accuracy: float
-    parameters: int
+    bundled: Variant | None = None
+    official: Variant | None = None
+
+    @model_validator(mode="after")
+    def _some_weights(self) -> "ZooEntry":
+        if self.bundled is None and self.official is None:
+            raise ValueError(f"{self.name}: give bundled or official weights")
+        return self
 
     @property
-    def weights_path(self) -> Path:
-        """Where the weights lie in this installation."""
-        return _HERE / "weights" / self.weights
+    def default(self) -> Variant:
+        """The variant that a plain name means: the bundled one where there is one."""
+        variant = self.bundled or self.official
+        assert variant is not None
+        return variant
 
-    def build(self) -> "nn.Module":
-        """Return the network with random weights."""
+    def variants(self) -> tuple[Variant, ...]:
+        """Return all variants, the default first."""
+        return tuple(variant for variant in (self.bundled, self.official) if variant is not None)
+
+    def build(self, variant: Variant | None = None) -> "nn.Module":
+        """Return the network with random weights, of the default variant where none is given."""
         module, _, name = self.builder.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), name)(**self.arguments)
+        arguments = (variant or self.default).arguments
+        network: nn.Module = getattr(importlib.import_module(module), name)(**arguments)
         return network
 
     def module(self) -> "nn.Module":
-        """Return the trained network in inference mode.
+        """Return the network with the weights that tapc carries, in inference mode.
 
         Raises
         ------
         DataError
             The weights are missing or their sha256 is not the registered one.
+        UsageError
+            tapc carries none.
         """
-        path = self.weights_path
+        variant = self.bundled
+        if variant is None:
+            raise UsageError(f"tapc carries no weights of {self.name}; give --weights imagenet, or a file")
+        path = variant.weights_path
         if not path.is_file():
-            raise DataError(f"{path}: the weights of {self.name} are missing; reinstall tapc, or run: {self.training}")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != self.sha256:
             raise DataError(
-                f"{path}: sha256 {digest} is not the registered {self.sha256 or '(none)'}; "
-                "reinstall tapc, or pass the file as --weights to use it anyway"
+                f"{path}: the weights of {self.name} are missing; reinstall tapc, or run: {variant.training}"
             )
-        network = self.build()
+        check_digest(path, variant)
+        network = self.build(variant)
         load_weights(network, path)
         return network.eval()
+
+    def fitting(self, path: Path) -> "tuple[Variant, nn.Module]":
+        """Return the variant whose names and shapes a weights file has, and the network with those weights.
+
+        Raises
+        ------
+        DataError
+            Missing or corrupt file, or one that fits no variant: tells the first differences to each.
+        """
+        state = read_weights(path)
+        problems = []
+        for variant in self.variants():
+            network = self.build(variant)
+            wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if _counts(name)}
+            given = {name: tuple(tensor.shape) for name, tensor in state.items() if _counts(name)}
+            if wanted == given:
+                network.load_state_dict(state, strict=False)
+                return variant, network.eval()
+            shape = "x".join(map(str, variant.input_shape))
+            problems.append(f"  {variant.classes} classes, {shape} ({variant.data}): {_difference(wanted, given)}")
+        raise DataError("\n".join([f"{path}: not weights of {self.name}:", *problems]))
+
+
+def check_digest(path: Path, variant: Variant) -> None:
+    """Raise DataError where a file's sha256 does not begin with the registered one."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not variant.sha256 or not digest.startswith(variant.sha256):
+        raise DataError(
+            f"{path}: sha256 {digest} is not the registered {variant.sha256 or '(none)'}; "
+            "reinstall tapc or fetch the file again, or pass it as --weights FILE to use it anyway"
+        )
+
+
+def _counts(name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
+
+
+def _difference(wanted: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]]) -> str:
+    found = [f"{name} is missing" for name in wanted if name not in given]
+    found += [
+        f"{name} is {'x'.join(map(str, given[name]))}, not {'x'.join(map(str, shape))}"
+        for name, shape in wanted.items()
+        if name in given and given[name] != shape
+    ]
+    found += [f"{name} is unknown" for name in given if name not in wanted]
+    rest = len(found) - _NAMED
+    return "; ".join(found[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def read_weights(path: Path) -> "dict[str, Tensor]":
+    """Return the state dict in a safetensors file or a torch file; 8-bit codes become floats.
+
+    Raises
+    ------
+    DataError
+        Missing or corrupt file, or one that holds no state dict.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such weights file")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(f"{path}: the weights cannot be read: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise DataError(f"{path}: holds no state dict; save module.state_dict()")
+    return unpack(state)
 
 
 def load_weights(module: "nn.Module", path: Path) -> None:
@@ -116,17 +233,12 @@ def load_weights(module: "nn.Module", path: Path) -> None:
     DataError
         Missing or corrupt file, or names or shapes that differ from the module's.
     """
-    import torch
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such weights file")
+    state = read_weights(path)
     try:
-        state = unpack(load_file(path)) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
         result = module.load_state_dict(state, strict=False)
     except Exception as error:
         raise DataError(f"{path}: the weights do not load into {type(module).__name__}: {error}") from error
-    missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
+    missing = [key for key in result.missing_keys if _counts(key)]
     if missing or result.unexpected_keys:
         raise DataError(f"{path}: missing weights {missing}, unexpected weights {result.unexpected_keys}")
 

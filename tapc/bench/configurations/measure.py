@@ -148,7 +148,7 @@ def prepare(source: Source) -> Setup:
 
 def _split(source: Source, model: FloatModel) -> tuple[Array, Array, NDArray[np.int64]]:
     """Return calibration inputs, test inputs and test labels."""
-    shape, scale = model.input_shape, model.pixel_scale
+    shape, scale = model.input_shape, model.units
     whole = load_samples(source.data, shape, pixel_scale=scale, count=None, split="all", seed=source.seed)
     test = load_samples(source.data, shape, pixel_scale=scale, count=None, split="test", seed=source.seed)
     with np.load(source.data, allow_pickle=False) as archive:
@@ -270,4 +270,4 @@ def file_digest(path: Path) -> str:
 def model_digest(model: str) -> str:
     """Return the SHA-256 of a model file, or of a zoo network's weights."""
     entry = next((entry for entry in zoo.models() if entry.name == model), None)
-    return file_digest(Path(model)) if entry is None else entry.sha256
+    return file_digest(Path(model)) if entry is None else entry.default.sha256
