@@ -145,7 +145,9 @@ def main() -> None:
     help="Keep these layers at 8 bits.",
 )
 @click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins.")
-@click.option("--rounding", default="gptq", show_default=True, help="Weight rounding: nearest, mse, gptq.")
+@click.option(
+    "--rounding", default="gptq", show_default=True, help="Weight rounding: nearest, mse, gptq, adaround, block."
+)
 @click.option("--equalize/--no-equalize", default=True, show_default=True, help="Balance channel ranges where it pays.")
 @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
 @click.option(

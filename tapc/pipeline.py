@@ -240,10 +240,10 @@ def within_budgets(
             else:
                 tightened = replace(options, latency=first.smallest)
             continue
-        with stages.stage("quantize"):
+        with stages.stage("quantize") as advance:
             quantized = quantize(
                 model, network, decision.allocation.bits, calibration,
-                x=samples.calibration.x, rounding=options.rounding,
+                x=samples.calibration.x, rounding=options.rounding, seed=options.seed, advance=advance,
             )  # fmt: skip
         with stages.stage("lower"):
             lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)

@@ -14,8 +14,7 @@ from tapc.quantize.equalize import Equalized, equalize
 from tapc.quantize.model import QuantizedModel, quantize, uniform_bits, validate_bits
 from tapc.quantize.rounding import Rounding, register_rounding, rounding_method
 from tapc.quantize.runtime import evaluate, top1
-from tapc.quantize.walk import QuantizedLayer
-from tapc.quantize.weights import QuantizedWeights, quantize_weights, weight_distortion
+from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, quantize_weights, weight_distortion
 
 __all__ = [
     "ActivationParameters",

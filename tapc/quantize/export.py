@@ -10,7 +10,7 @@ from tapc.errors import UnsupportedError
 from tapc.network_analysis import WEIGHTED, Graph
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
-from tapc.quantize.walk import QuantizedLayer
+from tapc.quantize.weights import QuantizedLayer
 
 _WEIGHT_TYPES = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.int4), 2: np.dtype(ml_dtypes.int2)}
 _ACTIVATION_TYPES = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.uint4)}

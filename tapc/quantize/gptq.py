@@ -5,6 +5,8 @@ what the float network gives: ||W X - V Y||^2 over V, with X the float network's
 minimum differs from the same sum for the rounded weights by (V - Q) E[Y Y^T] (V - Q)^T alone, which GPTQ reduces.
 """
 
+import dataclasses
+
 import numpy as np
 
 from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments
@@ -141,20 +143,24 @@ class Gptq:
         codes = np.empty_like(flat)
         ratios = RATIOS if problem.bits < 8 else (1.0,)
         for group, moment in enumerate(item.whole for item in found):
-            least = problem.least_scales[group * flat.shape[1] : (group + 1) * flat.shape[1]]
-            start, best = scales[group].copy(), np.full(flat.shape[1], np.inf)
-            for ratio in ratios:
-                trial = (start * np.float32(ratio)).astype(np.float32)
-                for _ in range(_REFINEMENTS):
-                    whole = gptq(fitted[group], trial, problem.bits, moment.inputs)
-                    whole = descend(whole, fitted[group], trial, problem.bits, moment.inputs, _SWEEPS)
-                    trial = np.maximum(refitted_scales(whole, trial, moment), least).astype(np.float32)
-                    error = moment.errors(whole * trial.astype(np.float64)[:, None])
-                    better = error < best
-                    if not better.any():
-                        break
-                    best = np.where(better, error, best)
-                    codes[group][better], scales[group][better] = whole[better], trial[better]
+            outputs = flat.shape[1]
+            least = np.tile(problem.least_scales[group * outputs : (group + 1) * outputs], len(ratios))
+            # Rows are independent of each other: all first scales at once.
+            weights = np.tile(fitted[group], (len(ratios), 1))
+            trial = np.concatenate([scales[group] * np.float32(ratio) for ratio in ratios]).astype(np.float32)
+            best, kept, best_scales = np.full(len(trial), np.inf), np.empty_like(weights), trial.copy()
+            for _ in range(_REFINEMENTS):
+                whole = gptq(weights, trial, problem.bits, moment.inputs)
+                whole = descend(whole, weights, trial, problem.bits, moment.inputs, _SWEEPS)
+                repeated = dataclasses.replace(moment, goal=np.tile(moment.goal, (1, len(ratios))))
+                trial = np.maximum(refitted_scales(whole, trial, repeated), least).astype(np.float32)
+                error = repeated.errors(whole * trial.astype(np.float64)[:, None])
+                better = error < best
+                if not better.any():
+                    break
+                best, kept[better], best_scales[better] = np.where(better, error, best), whole[better], trial[better]
+            chosen = best.reshape(len(ratios), outputs).argmin(axis=0) * outputs + np.arange(outputs)
+            codes[group], scales[group] = kept[chosen], best_scales[chosen]
         values = codes.reshape(shape).astype(np.int8)
         return problem.quantized(values, problem.usable(scales.reshape(-1), values.astype(np.float32)))
 

@@ -8,12 +8,14 @@ import onnx
 from tapc.errors import DataError, UsageError
 from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
 from tapc.network_analysis import Graph
+from tapc.progress import Advance
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq
-from tapc.quantize.rounding import rounding_method
+from tapc.quantize.rounding import LEARNED, LEARNED_FROM, rounding_method
 from tapc.quantize.runtime import Float
-from tapc.quantize.walk import QuantizedLayer, quantize_layers
+from tapc.quantize.walk import Refiner, quantize_layers
+from tapc.quantize.weights import QuantizedLayer
 
 WALK_BYTES = 512 << 20
 
@@ -85,6 +87,8 @@ def quantize(
     x: Float,
     rounding: str = "nearest",
     bias_correction: bool = True,
+    seed: int = 0,
+    advance: Advance | None = None,
 ) -> QuantizedModel:
     """Quantize a network with the given bits and export it.
 
@@ -101,9 +105,13 @@ def quantize(
     x : float32 (N, *input_shape[1:])
         Calibration samples; the first 64 to 1024 serve bias correction and rounding.
     rounding : str
-        A registered rounding method.
+        A registered rounding method, or "adaround" or "block": learned layer by layer or block by block, from gptq.
     bias_correction : bool
         Correct the mean shift of every layer's output in its bias.
+    seed : int
+        Of what is learned.
+    advance : callable, optional
+        Told (layers done, layers).
 
     Returns
     -------
@@ -117,15 +125,22 @@ def quantize(
         No samples.
     """
     validate_bits(network, bits)
-    method = rounding_method(rounding)
+    base = LEARNED_FROM if rounding in LEARNED else rounding
+    method = rounding_method(base)
     if len(x) == 0:
         raise DataError("quantization needs calibration samples; give at least one, 256 are usual")
     graph = Graph(model.onnx)
     width = {tensor: bits.activations[i] for i, group in enumerate(network.groups) for tensor in group.tensors}
     parameters = activation_parameters(calibration, width)
+    owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
+    refiner: Refiner | None = None
+    if rounding in LEARNED:
+        from tapc.quantize.refine import TorchRefiner
+
+        refiner = TorchRefiner(graph, owners, rounding, seed)
     largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
     count = max(1, min(method.samples, WALK_BYTES // (4 * largest)))
-    layers = quantize_layers(
+    walked = quantize_layers(
         graph,
         {layer.name: layer for layer in network.layers},
         bits,
@@ -133,7 +148,9 @@ def quantize(
         np.ascontiguousarray(x[:count], np.float32),
         rounding=method,
         bias_correction=bias_correction,
+        refiner=refiner,
+        advance=advance,
     )
-    owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
-    onnx_model = export_qdq(graph, layers, parameters, owners)
-    return QuantizedModel(onnx_model, bits, parameters, layers, dict.fromkeys(layers, rounding))
+    onnx_model = export_qdq(graph, walked.layers, walked.parameters, owners)
+    methods = dict.fromkeys(walked.layers, base) | dict.fromkeys(walked.learned, rounding)
+    return QuantizedModel(onnx_model, bits, walked.parameters, walked.layers, methods)

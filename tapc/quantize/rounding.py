@@ -47,9 +47,14 @@ class Nearest:
 _METHODS: dict[str, Rounding] = {"nearest": Nearest(), "mse": Mse(), "gptq": Gptq()}
 
 
+LEARNED = ("adaround", "block")
+"""Methods that go on from `LEARNED_FROM`, unit by unit; see `tapc.quantize.learn`."""
+LEARNED_FROM = "gptq"
+
+
 def register_rounding(name: str, method: Rounding) -> None:
     """Make a rounding method available to `quantize` under a new name."""
-    if name in _METHODS:
+    if name in _METHODS or name in LEARNED:
         raise UsageError(f"rounding method {name!r} exists already; choose another name")
     _METHODS[name] = method
 
@@ -57,5 +62,5 @@ def register_rounding(name: str, method: Rounding) -> None:
 def rounding_method(name: str) -> Rounding:
     """Return a rounding method; UsageError lists the known ones."""
     if name not in _METHODS:
-        raise UsageError(f"unknown rounding method {name!r}; known: {', '.join(sorted(_METHODS))}")
+        raise UsageError(f"unknown rounding method {name!r}; known: {', '.join([*_METHODS, *LEARNED])}")
     return _METHODS[name]

@@ -117,6 +117,10 @@ class TorchGraph(nn.Module):
                         break
         return kept
 
+    def step(self, output: str) -> _Step:
+        """Return the function of the node that computes a tensor: its activations in order, then weights and bias."""
+        return self._steps[output]
+
     def _walk(self, x: Tensor, weights: Weights, biases: Weights) -> Iterator[tuple[str, Tensor]]:
         values = {self.graph.input: x}
         uses = {name: len(nodes) for name, nodes in self.graph.consumers.items()}

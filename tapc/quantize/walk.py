@@ -1,8 +1,9 @@
 """One pass over the network, quantized beside float: rounds the weights and corrects the biases layer by layer."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -10,33 +11,16 @@ from numpy.typing import NDArray
 
 from tapc.network import Bits, Layer
 from tapc.network_analysis import WEIGHTED, Graph, attribute
+from tapc.progress import Advance
 from tapc.quantize.activations import ActivationParameters, fake_quantize
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import Rounding
 from tapc.quantize.runtime import Array, Float, NodeRunner, batched
-from tapc.quantize.weights import QuantizedWeights, per_channel
+from tapc.quantize.units import Unit
+from tapc.quantize.weights import QuantizedLayer, integer_bias, per_channel
 
-_INT32 = np.iinfo(np.int32)
 _BIAS_LIMIT = 2.0**28
 _DEAD_BIAS = 2.0**20
-
-
-@dataclass(frozen=True)
-class QuantizedLayer:
-    """A layer's integers.
-
-    Attributes
-    ----------
-    weights : QuantizedWeights
-    bias : int32 (outputs,)
-        In units of `bias_scales`.
-    bias_scales : float32 (outputs,)
-        Input scale times weight scale, multiplied in float32.
-    """
-
-    weights: QuantizedWeights
-    bias: NDArray[np.int32]
-    bias_scales: Float
 
 
 class Values:
@@ -83,16 +67,67 @@ def batch_reshape(graph: Graph) -> Graph:
     return Graph(batched(graph.model))
 
 
-def integer_bias(bias: Float, scales: Float) -> NDArray[np.int32]:
-    """Return bias / scales rounded half to even and saturated to int32."""
-    exact = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
-    return np.clip(exact, _INT32.min, _INT32.max).astype(np.int32)
-
-
 def _channel_mean(values: Float) -> NDArray[np.float64]:
     axes = tuple(axis for axis in range(values.ndim) if axis != 1)
     result: NDArray[np.float64] = values.mean(axis=axes, dtype=np.float64)
     return result
+
+
+class Refiner(Protocol):
+    """What learns the layers of a unit once they are rounded.
+
+    Attributes
+    ----------
+    name : str
+        Recorded for the layers that it improved.
+    units : tuple of Unit
+        Every node of the network once, in order.
+    """
+
+    name: str
+    units: tuple[Unit, ...]
+
+    def learn(
+        self,
+        unit: Unit,
+        start: Mapping[str, QuantizedLayer],
+        parameters: Mapping[str, ActivationParameters],
+        inputs: Mapping[str, tuple[Float, Float]],
+        target: Float,
+    ) -> "tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None":
+        """Return better layers and the activation parameters that go with them, or None.
+
+        Parameters
+        ----------
+        unit : Unit
+        start : mapping of str to QuantizedLayer
+            The unit's layers, rounded.
+        parameters : mapping of str to ActivationParameters
+            Per quantized tensor.
+        inputs : mapping of str to (float32 (N, ...), float32 (N, ...))
+            What the unit reads in the quantized and in the float network.
+        target : float32 (N, ...)
+            What it should give.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """A network's layers in integers.
+
+    Attributes
+    ----------
+    layers : dict of str to QuantizedLayer
+        By node name.
+    parameters : dict of str to ActivationParameters
+        Per quantized tensor; those given, but for scales that were learned.
+    learned : tuple of str
+        Layers that a refiner improved.
+    """
+
+    layers: dict[str, QuantizedLayer]
+    parameters: dict[str, ActivationParameters]
+    learned: tuple[str, ...]
 
 
 def quantize_layers(
@@ -104,7 +139,9 @@ def quantize_layers(
     *,
     rounding: Rounding,
     bias_correction: bool,
-) -> dict[str, QuantizedLayer]:
+    refiner: Refiner | None = None,
+    advance: Advance | None = None,
+) -> Walked:
     """Quantize every layer in execution order, each on the inputs that the quantized network gives it.
 
     Bias correction adds the mean difference per output channel, float network against quantized
@@ -123,52 +160,129 @@ def quantize_layers(
         Network inputs to walk with.
     rounding : Rounding
     bias_correction : bool
-
-    Returns
-    -------
-    dict of str to QuantizedLayer
-        By node name.
+    refiner : Refiner, optional
+        Learns each unit before the walk goes on.
+    advance : callable, optional
+        Told (layers done, layers).
     """
-    free = batch_reshape(graph)
-    opset = next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx"))
-    run = NodeRunner(opset)
-    exact, quantized = Values(graph), Values(graph)
-    exact[graph.input] = x
-    quantized[graph.input] = fake_quantize(x, parameters[graph.input])
-    result: dict[str, QuantizedLayer] = {}
-    for node in graph.nodes:
+    walk = _Walk(graph, layers, bits, parameters, rounding, bias_correction, advance)
+    walk.start(x)
+    if refiner is None:
+        for node in graph.nodes:
+            walk.step(node)
+        return Walked(walk.result, walk.parameters, ())
+    learned: list[str] = []
+    for unit in refiner.units:
+        inputs = {name: (walk.quantized[name], walk.exact[name]) for name in unit.inputs}
+        for node in unit.nodes:
+            walk.step(node)
+        if not unit.layers:
+            continue
+        target = walk.exact[unit.output]
+        if walk.excess is not None and unit.nodes[-1].op_type in WEIGHTED:
+            target = target + walk.excess
+        own = {name: walk.result[name] for name in unit.layers}
+        better = refiner.learn(unit, own, walk.parameters, inputs, target)
+        if better is not None:
+            learned += unit.layers
+            walk.result |= better[0]
+            walk.parameters = better[1]
+            walk.replay(unit, {name: pair[0] for name, pair in inputs.items()})
+    return Walked(walk.result, walk.parameters, tuple(learned))
+
+
+class _Walk:
+    """The float and the quantized network, node by node on the same samples."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        layers: dict[str, Layer],
+        bits: Bits,
+        parameters: dict[str, ActivationParameters],
+        rounding: Rounding,
+        bias_correction: bool,
+        advance: Advance | None,
+    ) -> None:
+        self.graph, self.layers, self.bits, self.parameters = graph, layers, bits, dict(parameters)
+        self.rounding, self.bias_correction = rounding, bias_correction
+        self.advance = advance or (lambda done, total: None)
+        self.free = batch_reshape(graph)
+        opset = next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx"))
+        self.run = NodeRunner(opset)
+        self.exact, self.quantized = Values(graph), Values(graph)
+        self.result: dict[str, QuantizedLayer] = {}
+        self.excess: Float | None = None
+
+    def start(self, x: Float) -> None:
+        """Set the network's input."""
+        self.exact[self.graph.input] = x
+        self.quantized[self.graph.input] = fake_quantize(x, self.parameters[self.graph.input])
+
+    def step(self, node: onnx.NodeProto) -> None:
+        """Compute a node in both networks; round it where it has weights."""
         output = node.output[0]
-        names = graph.activations(node)
-        inputs, reference = quantized.take(names), exact.take(names)
-        exact[output] = run(node, operands(free, node, reference))
-        if node.op_type not in WEIGHTED:
-            value = run(node, operands(free, node, inputs))
+        names = self.graph.activations(node)
+        inputs, reference = self.quantized.take(names), self.exact.take(names)
+        self.exact[output] = self.run(node, operands(self.free, node, reference))
+        if node.op_type in WEIGHTED:
+            value = self._round(node, inputs[0], reference[0])
+            self.advance(len(self.result), len(self.layers))
         else:
-            layer = layers[node.name]
-            bias = float_bias(graph, node)
-            scale = parameters[node.input[0]].scale
-            room = 2 * np.maximum(np.abs(bias), np.abs(_channel_mean(exact[output]))) / scale
-            excess = _excess(graph, node, exact, quantized) if rounding.compensates else None
-            integers = rounding.round(
-                LayerProblem(
-                    layer, bits.weights[layer.name], graph.constants[node.input[1]].astype(np.float32),
-                    room / _BIAS_LIMIT, room / _DEAD_BIAS, inputs[0], reference[0], excess, *_geometry(node),
-                )
-            )  # fmt: skip
-            bias_scales = np.float32(scale) * integers.scales
-            arguments: list[Array] = [inputs[0], integers.dequantized()]
-            has_bias = len(node.input) > 2 and bool(node.input[2])
-            value = run(node, [*arguments, bias] if has_bias else arguments)
-            corrected = bias
-            if bias_correction:
-                goal = exact[output] if excess is None else exact[output] + excess
-                corrected = bias + (_channel_mean(goal) - _channel_mean(value)).astype(np.float32)
-            stored = integer_bias(corrected, bias_scales)
-            used = stored.astype(np.float32) * bias_scales
-            value = value + per_channel(used - bias, value.ndim - 1)
-            result[node.name] = QuantizedLayer(integers, stored, bias_scales)
-        quantized[output] = fake_quantize(value, parameters[output]) if output in parameters else value
-    return result
+            value = self.run(node, operands(self.free, node, inputs))
+        self.quantized[output] = self._stored(output, value)
+
+    def replay(self, unit: Unit, inputs: dict[str, Float]) -> None:
+        """Compute a unit of the quantized network again, with the layers and parameters that it has now."""
+        values = dict(inputs)
+        for node in unit.nodes:
+            given = [values[name] for name in self.graph.activations(node)]
+            if node.op_type in WEIGHTED:
+                value = self._apply(node, given[0], self.result[node.name])
+            else:
+                value = self.run(node, operands(self.free, node, given))
+            values[str(node.output[0])] = self._stored(str(node.output[0]), value)
+        self.quantized[unit.output] = values[unit.output]
+
+    def _stored(self, output: str, value: Float) -> Float:
+        return fake_quantize(value, self.parameters[output]) if output in self.parameters else value
+
+    def _round(self, node: onnx.NodeProto, inputs: Float, reference: Float) -> Float:
+        layer, target = self.layers[node.name], self.exact[node.output[0]]
+        bias = float_bias(self.graph, node)
+        scale = self.parameters[node.input[0]].scale
+        room = 2 * np.maximum(np.abs(bias), np.abs(_channel_mean(target))) / scale
+        compensates = self.rounding.compensates
+        self.excess = _excess(self.graph, node, self.exact, self.quantized) if compensates else None
+        weights = self.graph.constants[node.input[1]].astype(np.float32)
+        integers = self.rounding.round(
+            LayerProblem(
+                layer, self.bits.weights[layer.name], weights, room / _BIAS_LIMIT, room / _DEAD_BIAS, inputs, reference,
+                self.excess, *_geometry(node),
+            )
+        )  # fmt: skip
+        bias_scales = np.float32(scale) * integers.scales
+        plain = QuantizedLayer(integers, integer_bias(bias, bias_scales), bias_scales)
+        value = self._apply(node, inputs, plain, bias)
+        corrected = bias
+        if self.bias_correction:
+            goal = target if self.excess is None else target + self.excess
+            corrected = bias + (_channel_mean(goal) - _channel_mean(value)).astype(np.float32)
+        stored = integer_bias(corrected, bias_scales)
+        used = stored.astype(np.float32) * bias_scales
+        self.result[node.name] = QuantizedLayer(integers, stored, bias_scales)
+        result: Float = value + per_channel(used - bias, value.ndim - 1)
+        return result
+
+    def _apply(self, node: onnx.NodeProto, inputs: Float, layer: QuantizedLayer, bias: Float | None = None) -> Float:
+        """Return a layer's output with integer weights, and its own bias or another."""
+        arguments: list[Array] = [inputs, layer.weights.dequantized()]
+        used = layer.bias.astype(np.float32) * layer.bias_scales if bias is None else bias
+        if len(node.input) > 2 and node.input[2]:
+            return self.run(node, [*arguments, used])
+        value = self.run(node, arguments)
+        result: Float = value + per_channel(used, value.ndim - 1)
+        return result
 
 
 def _geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int, int], int]:

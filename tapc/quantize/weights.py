@@ -11,6 +11,7 @@ from tapc.network import WEIGHT_BITS
 Float = NDArray[np.float32]
 _RANGES: dict[int, tuple[int, int]] = {2: (-2, 1), 4: (-8, 7), 8: (-127, 127)}
 _CANDIDATES = 80
+_INT32 = np.iinfo(np.int32)
 _REFINEMENTS = 2
 _SMALLEST_RATIO: dict[int, float] = {2: 0.1, 4: 0.25, 8: 0.6}
 
@@ -115,3 +116,27 @@ def weight_distortion(weights: Float) -> dict[int, float]:
         error = quantize_weights(weights, bits).dequantized().astype(np.float64) - weights
         result[bits] = float(np.square(error).sum()) / power if power > 0 else 0.0
     return result
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer's integers.
+
+    Attributes
+    ----------
+    weights : QuantizedWeights
+    bias : int32 (outputs,)
+        In units of `bias_scales`.
+    bias_scales : float32 (outputs,)
+        Input scale times weight scale, multiplied in float32.
+    """
+
+    weights: QuantizedWeights
+    bias: NDArray[np.int32]
+    bias_scales: Float
+
+
+def integer_bias(bias: Float, scales: Float) -> NDArray[np.int32]:
+    """Return bias / scales rounded half to even and saturated to int32."""
+    exact = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
+    return np.clip(exact, _INT32.min, _INT32.max).astype(np.int32)

@@ -1,0 +1,44 @@
+"""The walk's refiner: units of the method's size, learned in torch."""
+
+from collections.abc import Mapping
+
+from tapc.network_analysis import Graph
+from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.learn import Learner, Learning, with_scales
+from tapc.quantize.runtime import Float
+from tapc.quantize.units import Unit, blocks, single_layers
+from tapc.quantize.weights import QuantizedLayer
+
+BLOCK_LAYERS = 3
+"""Layers that a unit of `block` holds at most where there is no residual block: an inverted bottleneck's."""
+
+
+class TorchRefiner:
+    """Learns layers ("adaround") or blocks ("block").
+
+    Parameters
+    ----------
+    graph : Graph
+    owners : mapping of str to str
+        Quantized tensor -> the tensor whose parameters it shares.
+    name : str
+    seed : int
+    """
+
+    def __init__(self, graph: Graph, owners: Mapping[str, str], name: str, seed: int) -> None:
+        self.name = name
+        self.units = single_layers(graph) if name == "adaround" else blocks(graph, BLOCK_LAYERS)
+        self._owners = owners
+        self._learner = Learner(graph, owners, Learning(seed=seed))
+
+    def learn(
+        self,
+        unit: Unit,
+        start: Mapping[str, QuantizedLayer],
+        parameters: Mapping[str, ActivationParameters],
+        inputs: Mapping[str, tuple[Float, Float]],
+        target: Float,
+    ) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
+        """Return better layers and parameters, or None; see `tapc.quantize.walk.Refiner`."""
+        found = self._learner.learn(unit, start, parameters, inputs, target)
+        return None if found is None else (found.layers, with_scales(parameters, self._owners, found.scales))

@@ -1,0 +1,100 @@
+"""Stretches of a network that are reconstructed together: single layers, or residual blocks."""
+
+from dataclasses import dataclass
+
+import onnx
+
+from tapc.network_analysis import WEIGHTED, Graph
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Consecutive nodes with one output.
+
+    Attributes
+    ----------
+    nodes : tuple of NodeProto
+        In execution order.
+    inputs : tuple of str
+        Tensors read from outside.
+    output : str
+        The last node's tensor.
+    layers : tuple of str
+        Names of the nodes with weights.
+    """
+
+    nodes: tuple[onnx.NodeProto, ...]
+    inputs: tuple[str, ...]
+    output: str
+    layers: tuple[str, ...]
+
+
+def single_layers(graph: Graph) -> tuple[Unit, ...]:
+    """Divide a network into layers with the Relu or Clip behind them, and single other nodes.
+
+    Parameters
+    ----------
+    graph : Graph
+        Canonical float graph.
+
+    Returns
+    -------
+    tuple of Unit
+        Every node once, in order.
+    """
+    stretches: list[list[onnx.NodeProto]] = []
+    for node in graph.nodes:
+        before = stretches[-1] if stretches else []
+        if before and before[-1].op_type in WEIGHTED and graph.fused_activation(before[-1]) is node:
+            before.append(node)
+        else:
+            stretches.append([node])
+    return tuple(_unit(graph, nodes) for nodes in stretches)
+
+
+def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
+    """Divide a network where a single tensor goes from one part to the next.
+
+    Parameters
+    ----------
+    graph : Graph
+        Canonical float graph.
+    layers : int
+        Parts in a row are joined while they hold no more layers with weights than this; what lies between two such
+        tensors (a residual block) stays together, whatever it holds.
+
+    Returns
+    -------
+    tuple of Unit
+        Every node once, in order.
+    """
+    remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
+    alive = {graph.input}
+    stretches: list[list[onnx.NodeProto]] = [[]]
+    for node in graph.nodes:
+        stretches[-1].append(node)
+        for name in graph.activations(node):
+            remaining[name] -= 1
+            if not remaining[name]:
+                alive.discard(name)
+        alive.add(str(node.output[0]))
+        if len(alive) == 1 and graph.fused_activation(node) is None:
+            stretches.append([])
+    joined: list[list[onnx.NodeProto]] = []
+    for nodes in filter(None, stretches):
+        if joined and (_weighted(joined[-1]) + _weighted(nodes) <= layers or not _weighted(nodes)):
+            joined[-1] += nodes
+        else:
+            joined.append(list(nodes))
+    return tuple(_unit(graph, nodes) for nodes in joined)
+
+
+def _weighted(nodes: list[onnx.NodeProto]) -> int:
+    return sum(node.op_type in WEIGHTED for node in nodes)
+
+
+def _unit(graph: Graph, nodes: list[onnx.NodeProto]) -> Unit:
+    made = {node.output[0] for node in nodes}
+    read = [name for node in nodes for name in graph.activations(node) if name not in made]
+    layers = tuple(str(node.name) for node in nodes if node.op_type in WEIGHTED)
+    return Unit(tuple(nodes), tuple(dict.fromkeys(read)), str(nodes[-1].output[0]), layers)
