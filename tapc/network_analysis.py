@@ -18,7 +18,18 @@ WEIGHTED = ("Conv", "Gemm")
 ACTIVATIONS = ("Relu", "Clip")
 PASS_THROUGH = ("MaxPool", "Flatten", "Reshape", "Pad")
 COUPLING = ("Add", "Concat")
-SUPPORTED = (*WEIGHTED, *ACTIVATIONS, *PASS_THROUGH, *COUPLING, "AveragePool", "GlobalAveragePool", "Softmax")
+ATTENTION = ("LayerNormalization", "Gelu", "MatMul", "Softmax")
+"""Operators that only have 8-bit kernels."""
+SUPPORTED = (
+    *WEIGHTED,
+    *ACTIVATIONS,
+    *PASS_THROUGH,
+    *COUPLING,
+    *ATTENTION,
+    "AveragePool",
+    "GlobalAveragePool",
+    "Transpose",
+)
 FUSES_ACTIVATION = ("Conv", "Gemm", "Add")
 """Operators that take a following Relu or Clip into their own output clamp."""
 
@@ -114,6 +125,28 @@ class Graph:
         """Return the node's inputs that are not constants, in order."""
         return [name for name in node.input if name and name not in self.constants]
 
+    def before(self, node: onnx.NodeProto) -> list[str]:
+        """Return the tensors that a node reads, each in front of the Reshape and Transpose nodes of attention."""
+        names = []
+        for name in self.activations(node):
+            while (step := self.producer.get(name)) is not None and self.arranges(step):
+                name = step.input[0]
+            names.append(name)
+        return names
+
+    def arranges(self, node: onnx.NodeProto) -> bool:
+        """Whether a node only orders elements for a normalization or a product: its result is never stored."""
+        users = [user.op_type for user in self.consumers[node.output[0]]]
+        if node.op_type == "Transpose":
+            return not self.restores(node)
+        return node.op_type == "Reshape" and bool(users) and set(users) <= {"MatMul", "Transpose"}
+
+    def restores(self, node: onnx.NodeProto) -> bool:
+        """Whether a node brings the result of a normalization or a product back into a map."""
+        producer = self.producer.get(node.input[0])
+        inner = {"Transpose": "LayerNormalization", "Reshape": "MatMul"}.get(node.op_type)
+        return producer is not None and producer.op_type == inner
+
     def bounds(self, node: onnx.NodeProto) -> tuple[float | None, float | None]:
         """Return the clamp of a Relu or Clip; None where it is open."""
         if node.op_type == "Relu":
@@ -144,9 +177,11 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
     points: dict[str, Point] = {graph.input: Point(graph.input, "Input")}
     for node in graph.nodes:
         tensor = node.output[0]
-        if graph.fused_activation(node) is not None:
+        if graph.fused_activation(node) is not None or graph.arranges(node) or _restored(graph, node):
             continue
-        if node.op_type in PASS_THROUGH:
+        if graph.restores(node):
+            points[tensor] = Point(tensor, graph.producer[node.input[0]].op_type)
+        elif node.op_type in PASS_THROUGH:
             source = points[graph.activations(node)[0]]
             points[tensor] = Point(tensor, node.op_type, source.like or source.tensor, source.low, source.high)
         elif node.op_type in ACTIVATIONS:
@@ -157,6 +192,10 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
         else:
             points[tensor] = Point(tensor, node.op_type)
     return tuple(points.values())
+
+
+def _restored(graph: Graph, node: onnx.NodeProto) -> bool:
+    return any(graph.restores(user) for user in graph.consumers[node.output[0]])
 
 
 def layer_output(graph: Graph, node: onnx.NodeProto) -> str:
@@ -173,17 +212,20 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
             tensor = parent[tensor]
         return tensor
 
+    fixed = {graph.input, graph.output}
     for node in graph.nodes:
-        if node.op_type in PASS_THROUGH or node.op_type in COUPLING:
+        if node.op_type in ATTENTION and len(graph.shape(node.output[0])) == 4:
+            fixed |= {node.output[0], *graph.before(node)}
+        elif graph.restores(node):
+            fixed.add(node.output[0])
+        elif (node.op_type in PASS_THROUGH or node.op_type in COUPLING) and not graph.arranges(node):
             output = layer_output(graph, node)
             for operand in graph.activations(node):
                 parent[find(operand)] = find(output)
     members: dict[str, list[str]] = defaultdict(list)
     for point in points:
         members[find(point.tensor)].append(point.tensor)
-    return tuple(
-        Group(tuple(tensors), graph.input in tensors or graph.output in tensors) for tensors in members.values()
-    )
+    return tuple(Group(tuple(tensors), not fixed.isdisjoint(tensors)) for tensors in members.values())
 
 
 def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, int]) -> Layer:
@@ -213,7 +255,8 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
     """Find the layers with weights and the activation tensors that must share a bit width.
 
     Add and Concat couple their operands and result; MaxPool, Flatten, Reshape and Pad couple input and
-    output. A group that holds the network's input or output is an interface group and stays at 8 bits.
+    output. A group that holds the network's input or output, or what an operator of `ATTENTION` reads or writes, is
+    an interface group and stays at 8 bits.
     A convolution is `depthwise` where it has one input and one output channel per group.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import Any
 
 from tapc.cost import dsp, mve, scalar
 from tapc.cost.windows import Features, inside_taps
+from tapc.kernels.attention import AttentionSpec, LayerNormSpec, LookupSpec
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.dsp.conv import DspConv
@@ -66,6 +67,15 @@ def instruction_features(spec: Spec) -> Features:
         form = f"{spec.form}{spec.a.bits}{spec.r.bits}{spec.y.bits}{'c' if spec.clamped else ''}"
         loops = count / spec.unroll if spec.whole else 0
         return {f"add_{form}": count, "add_loop": loops, "add_pixel": 0 if spec.whole else spec.y.pixels, "call": 1}
+    if isinstance(spec, LayerNormSpec):
+        count = spec.x.pixels * spec.x.channels
+        return {"layernorm_code": count, "layernorm_pixel": spec.x.pixels, "call": 1}
+    if isinstance(spec, LookupSpec):
+        return {"lookup_code": spec.x.pixels * spec.x.channels, "call": 1}
+    if isinstance(spec, AttentionSpec):
+        rows, tokens = spec.heads * spec.x.pixels, spec.x.pixels
+        parts = {"attention_mac": 2 * rows * tokens * spec.width, "attention_score": rows * tokens}
+        return {**parts, "attention_code": rows * spec.width, "attention_row": rows, "call": 1}
     if isinstance(spec, MoveSpec):
         count = spec.x.pixels * spec.x.channels
         parts = {f"move_{spec.order}_a{spec.x.bits}o{spec.y.bits}": count, f"move_{spec.order}_pixel": spec.x.pixels}

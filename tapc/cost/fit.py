@@ -2,7 +2,8 @@
 
     python -m tapc.cost.fit cortex-m7 --board stm32h7 --kernels 900 --seed 0
 
-writes targets/CORE/cost.toml. A fifth of the kernels is held out; their error is stored with the fit.
+writes targets/CORE/cost.toml; `--transformer` measures the operators of transformers alone and adds them to it.
+A fifth of the kernels is held out; their error is stored with the fit.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from scipy.optimize import nnls
 
 from tapc.board import load_board
 from tapc.cost.features import Features, code_features, instruction_features
-from tapc.cost.model import Coefficients
+from tapc.cost.model import Coefficients, load_coefficients
 from tapc.cost.sample import random_program
 from tapc.device import QemuRunner
 from tapc.firmware import build_firmware
@@ -29,6 +30,7 @@ from tapc.target import Target, load_target
 
 BATCH = 60
 SMALL_BATCHES = (6, 12, 20, 30)
+TRANSFORMER_BATCH = 18
 MEMSET = 162
 
 
@@ -54,10 +56,10 @@ class Batch:
     data: int
 
 
-def measure(target: Target, board_name: str, count: int, seed: int) -> Batch:
+def measure(target: Target, board_name: str, count: int, seed: int, *, transformer: bool = False) -> Batch:
     """Build one image of `count` random kernels and run it."""
     board = load_board(board_name)
-    program = random_program(count, target.requantize, target.isa, seed)
+    program = random_program(count, target.requantize, target.isa, seed, transformer=transformer)
     steps = steps_of(program)
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
@@ -131,6 +133,28 @@ def fit(target: Target, board_name: str, kernels: int, seed: int) -> Coefficient
     )
 
 
+def with_transformer(coefficients: Coefficients, target: Target, board_name: str, seed: int) -> Coefficients:
+    """Measure the operators of transformers and add their parts."""
+    batches = [
+        measure(target, board_name, TRANSFORMER_BATCH, seed * 1000 + i, transformer=True)
+        for i in track(range(4), f"measuring transformers on {target.name}")
+    ]
+    kernels = [m for batch in batches for m in batch.kernels]
+    instructions = solve([instruction_features(m.spec) for m in kernels], [float(m.instructions) for m in kernels])
+    code = solve([code_features(m.spec) for m in kernels], [float(m.code) for m in kernels])
+    return coefficients.model_copy(
+        update={
+            "instructions": instructions | coefficients.instructions | _parts(instructions),
+            "code": code | coefficients.code | _parts(code),
+            "stack_bytes": max(coefficients.stack_bytes, *(batch.stack for batch in batches)),
+        }
+    )
+
+
+def _parts(table: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in table.items() if key != "call"}
+
+
 def to_toml(result: Coefficients) -> str:
     """Return the coefficients as TOML: scalars first, then the two tables."""
     values = result.model_dump()
@@ -149,10 +173,14 @@ def main() -> None:
     parser.add_argument("--board", required=True)
     parser.add_argument("--kernels", type=int, default=900)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--transformer", action="store_true", help="keep the other coefficients")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
-    result = fit(load_target(options.core), options.board, options.kernels, options.seed)
     output = options.output or Path("targets") / options.core / "cost.toml"
+    target = load_target(options.core)
+    kept = load_coefficients(output) if options.transformer else None
+    result = kept or fit(target, options.board, options.kernels, options.seed)
+    result = with_transformer(result, target, options.board, options.seed)
     output.write_text(to_toml(result), encoding="utf-8")
     print(f"{output}: {result.instruction_error:.2%} of instructions, {result.code_error:.2%} of code (held out)")
 

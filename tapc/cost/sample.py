@@ -8,8 +8,11 @@ import numpy as np
 from tapc.arithmetic import Mode, softmax_table
 from tapc.lower.program import (
     Add,
+    Attention,
     Concat,
     Conv,
+    LayerNorm,
+    Lookup,
     Op,
     Pad,
     Pool,
@@ -17,6 +20,7 @@ from tapc.lower.program import (
     Requantize,
     Reshape,
     Residual,
+    Scores,
     Softmax,
     Tensor,
 )
@@ -139,8 +143,27 @@ class _Sampler:
             table = softmax_table(x.scale, channels, x.high - x.low + 1)
             self.ops.append(Softmax(name, (x.name,), out.name, table, 256))
 
+    def transformer(self) -> None:
+        side, heads, width = self.pick(2, 3, 5, 8), self.pick(1, 2, 3), self.pick(8, 16, 24, 32)
+        shape, name = (side, side, heads * width), f"op{len(self.ops)}"
+        x, y = self.tensor(shape, 8), self.tensor(shape, 8)
+        kind = self.pick(0, 1, 2)
+        if kind == 0:
+            gain = self.rng.uniform(10, 60, heads * width).astype(np.float32)
+            self.ops.append(LayerNorm(name, (x.name,), y.name, gain, gain, 1e-5))
+        elif kind == 1:
+            table = self.rng.integers(-128, 128, 256).astype(np.int8)
+            self.ops.append(Lookup(name, (x.name,), y.name, table))
+        else:
+            others = tuple(self.tensor(shape, 8).name for _ in range(2))
+            score, weight = replace(x, scale=0.05), replace(x, scale=1 / 256, zero=-128)
+            scores = Scores(score, weight, self.ratios(2), softmax_table(0.05, side * side), 256)
+            self.ops.append(Attention(name, (x.name, *others), y.name, heads, scores))
 
-def random_program(count: int, mode: Mode, isa: Isa, seed: int, *, largest: int = 12000) -> Program:
+
+def random_program(
+    count: int, mode: Mode, isa: Isa, seed: int, *, largest: int = 12000, transformer: bool = False
+) -> Program:
     """Return a program of `count` unrelated operators, for measuring only.
 
     Parameters
@@ -151,10 +174,15 @@ def random_program(count: int, mode: Mode, isa: Isa, seed: int, *, largest: int 
     seed : int
     largest : int
         Most weights of one operator.
+    transformer : bool
+        Operators of transformers in place of those of convolutional networks.
     """
     sampler = _Sampler(np.random.default_rng(seed), largest)
     start = sampler.tensor((1, 1, 4), 8)
     kinds = (sampler.conv, sampler.depthwise, sampler.pool, sampler.other)
     while len(sampler.ops) < count:
+        if transformer:
+            sampler.transformer()
+            continue
         kinds[int(sampler.rng.choice(4, p=[0.52, 0.12, 0.12, 0.24]))]()
     return Program("samples", mode, sampler.tensors, tuple(sampler.ops), start.name, sampler.ops[-1].output, isa)

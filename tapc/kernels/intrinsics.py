@@ -12,6 +12,7 @@ import numpy as np
 
 from tapc.kernels.intrinsic import Intrinsic
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
+from tapc.kernels.norm_intrinsics import NORM_INTRINSICS
 
 
 def _signed(value: int, bits: int) -> int:
@@ -271,6 +272,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
          "int32_t low", "int32_t high"), None,
         "int32_t q = ((a * fa + b * fb + offset) >> shift) + zero; " + _CLAMP,
     ),
+    *NORM_INTRINSICS,
     *MVE_INTRINSICS,
 )  # fmt: skip
 

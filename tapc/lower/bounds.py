@@ -1,8 +1,9 @@
 """What every code of a program can be, whatever the input: the reference executor run on intervals.
 
-Every operator but Softmax is monotone: requantization, clamps, sums, maxima and moves never reverse an order, and a
-convolution splits into its positive and its negative weights. So the reference executor itself, run on the smallest
-and on the largest codes, gives exact bounds per element, borders included, in both modes of requantization.
+Every operator of convolutional networks but Softmax is monotone: requantization, clamps, sums, maxima and moves never
+reverse an order, and a convolution splits into its positive and its negative weights. So the reference executor itself,
+run on the smallest and on the largest codes, gives exact bounds per element, borders included, in both modes of
+requantization.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from tapc import arithmetic
 from tapc.arithmetic import Ints
-from tapc.lower.program import Conv, Op, Program, Softmax
+from tapc.lower.program import Attention, Conv, LayerNorm, Lookup, Op, Program, Softmax
 from tapc.lower.reference import accumulate, run_op
+
+_NOT_MONOTONE = (Softmax, LayerNorm, Lookup, Attention)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +72,7 @@ def _bounds(op: Op, program: Program, x: list[Bounds]) -> Bounds:
         acc = accumulator_bounds(op, program, x[0])
         m = arithmetic.multipliers(op.ratios, program.mode)
         return Bounds(*(arithmetic.requantize(a, m, y.zero, op.low, op.high) for a in (acc.low, acc.high)))
-    if isinstance(op, Softmax):  # each class falls when another rises
+    if isinstance(op, _NOT_MONOTONE):  # a class falls when another rises
         return Bounds(np.full(y.shape, y.low, np.int64), np.full(y.shape, y.high, np.int64))
     low, high = (run_op(op, program, ends)[0] for ends in ([b.low[None] for b in x], [b.high[None] for b in x]))
     return Bounds(low, high)

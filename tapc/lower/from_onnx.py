@@ -24,6 +24,7 @@ from tapc.lower.program import (
     Softmax,
     Tensor,
 )
+from tapc.lower.transformer import add_constant, attention_softmax, gelu, layer_norm, product
 from tapc.target import Isa
 
 _BITS = {
@@ -32,6 +33,8 @@ _BITS = {
     onnx.TensorProto.INT4: 4,
     onnx.TensorProto.INT2: 2,
 }
+
+_ARRANGE = ("Reshape", "Transpose")
 
 
 class _Graph:
@@ -57,8 +60,10 @@ class _Graph:
         return _BITS[self.constants[name].data_type]
 
     def quantized(self, name: str) -> str:
-        """Name of the codes behind a dequantized activation."""
+        """Name of the codes behind a dequantized activation, also where it is rearranged for its reader."""
         node = self.producer.get(name)
+        while node is not None and node.op_type in _ARRANGE:
+            node = self.producer.get(node.input[0])
         if node is None or node.op_type != "DequantizeLinear":
             raise UnsupportedError(f"tensor {name!r} is not quantized: every activation needs a Q/DQ pair")
         return str(node.input[0])
@@ -91,6 +96,10 @@ class _Lowering:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
         self.skip: set[str] = set()
+        self.scores: dict[str, tuple[str, str, int, Tensor]] = {}
+        """Codes of attention's scores -> queries, keys, heads and the scores' quantization."""
+        self.weighted: dict[str, tuple[tuple[str, str, int, Tensor], Tensor]] = {}
+        """Codes of their softmax -> what `scores` holds, and its quantization."""
 
     def tensor(self, quantize: onnx.NodeProto) -> Tensor:
         """Register the result of a QuantizeLinear node."""
@@ -116,6 +125,9 @@ class _Lowering:
             user = users[0]
             if user.op_type == "QuantizeLinear":
                 break
+            if user.op_type in _ARRANGE:
+                name = user.output[0]
+                continue
             if user.op_type not in ("Relu", "Clip"):
                 raise UnsupportedError(f"output {name!r} of node {node.name!r} is not quantized before {user.op_type}")
             bounds = self._bounds(user, bounds)
@@ -208,6 +220,8 @@ class _Lowering:
         self.add(node, make)
 
     def sum(self, node: onnx.NodeProto) -> None:
+        if add_constant(self, node):
+            return
         inputs = (self.graph.quantized(node.input[0]), self.graph.quantized(node.input[1]))
         self.add(node, lambda y, key, low, high: Add(node.name, inputs, key, low, high))
 
@@ -230,7 +244,13 @@ class _Lowering:
 
         self.add(node, make)
 
+    def transpose(self, node: onnx.NodeProto) -> None:
+        """Take no step: a Transpose only arranges what a normalization or a product reads or gives."""
+
     def reshape(self, node: onnx.NodeProto) -> None:
+        users = self.graph.consumers[node.output[0]]
+        if self.graph.producer[node.input[0]].op_type != "DequantizeLinear" or users[0].op_type != "QuantizeLinear":
+            return
         x = self.source(node)
 
         def make(y: Tensor, key: str, low: int, high: int) -> Op:
@@ -249,6 +269,8 @@ class _Lowering:
         self.add(node, make)
 
     def softmax(self, node: onnx.NodeProto) -> None:
+        if attention_softmax(self, node):
+            return
         x = self.source(node)
 
         def make(y: Tensor, key: str, low: int, high: int) -> Op:
@@ -295,6 +317,10 @@ _HANDLERS: dict[str, Callable[[_Lowering, onnx.NodeProto], None]] = {
     "Flatten": _Lowering.reshape,
     "Reshape": _Lowering.reshape,
     "Softmax": _Lowering.softmax,
+    "Transpose": _Lowering.transpose,
+    "LayerNormalization": layer_norm,
+    "Gelu": gelu,
+    "MatMul": product,
     "Relu": _Lowering.clip,
     "Clip": _Lowering.clip,
     "QuantizeLinear": _Lowering.quantize,

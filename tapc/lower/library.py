@@ -145,7 +145,8 @@ def _argument(
     name: str, dtype: str, constant: bool, step: Step, index: int, symbols: dict[str, str], plan: Plan
 ) -> str:
     if name in symbols:
-        return symbols[name]
+        # Constants are arrays of words; some kernels read them as bytes.
+        return f"(const int8_t *)(const void *){symbols[name]}" if dtype == "int8" else symbols[name]
     if name in step.scalars:
         value = step.scalars[name]
         return c_float(value) if dtype == "float32" else str(value)

@@ -228,6 +228,80 @@ class Softmax(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class AddConstant(Op):
+    """Addition of a constant map.
+
+    Attributes
+    ----------
+    codes : ndarray of int8, shape (H, W, C)
+        With zero point 0.
+    scale : float
+    low, high : int
+        Clamp bounds of the sum.
+    """
+
+    codes: NDArray[np.int8]
+    scale: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Op):
+    """Normalization of each pixel over its channels, see `tapc.normalization`.
+
+    Attributes
+    ----------
+    gain, offset : ndarray of float32, shape (C,)
+        Scale and shift over the output's scale.
+    epsilon : float
+        What is added to the variance.
+    """
+
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    epsilon: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup(Op):
+    """Any function of one 8-bit code: `table[code + 128]`."""
+
+    table: NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What attention holds for a moment: the products of queries and keys, and their softmax.
+
+    Attributes
+    ----------
+    score, weight : Tensor
+        Quantization before and after the softmax.
+    ratios : ndarray of float32, shape (2,)
+        Accumulator to score, and to result.
+    table : ndarray of uint32
+        Exponentials of score differences.
+    levels : int
+        1 / scale of `weight`.
+    """
+
+    score: Tensor
+    weight: Tensor
+    ratios: NDArray[np.float32]
+    table: NDArray[np.uint32]
+    levels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Op):
+    """Softmax(q k^T) v; inputs are queries, keys and values, (H, W, heads * channels of a head)."""
+
+    heads: int
+    scores: Scores
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """A network in integers.
 
@@ -258,6 +332,9 @@ class Program:
 
     def macs(self, op: Op) -> int:
         """Multiply-accumulates of an operator, padding included."""
+        if isinstance(op, Attention):
+            height, width, channels = self.tensors[op.output].shape
+            return 2 * (height * width) ** 2 * channels
         if not isinstance(op, Conv):
             return 0
         height, width, _ = (self.tensors[op.output] if op.pool is None else op.pool.middle).shape
@@ -288,6 +365,8 @@ def _operator(op: Op) -> str:
     def show(value: Any) -> str:
         if isinstance(value, np.ndarray):
             return f"{value.dtype}{list(value.shape)}"
+        if isinstance(value, Scores):
+            return f"[{_describe(value.score)} then {_describe(value.weight)}]"
         if isinstance(value, Residual | MaxPool):
             return f"[{value.name} via {_describe(value.middle)}]"
         return str(value)

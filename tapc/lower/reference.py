@@ -15,8 +15,12 @@ from tapc import arithmetic
 from tapc.arithmetic import Ints
 from tapc.lower.program import (
     Add,
+    AddConstant,
+    Attention,
     Concat,
     Conv,
+    LayerNorm,
+    Lookup,
     MaxPool,
     Op,
     Pad,
@@ -26,6 +30,7 @@ from tapc.lower.program import (
     Reshape,
     Softmax,
 )
+from tapc.normalization import norm_factors, normalize
 
 Values = dict[str, Ints]
 
@@ -191,3 +196,42 @@ def _reshape(op: Reshape, program: Program, x: list[Ints]) -> Ints:
 def _softmax(op: Softmax, program: Program, x: list[Ints]) -> Ints:
     y = program.tensors[op.output]
     return arithmetic.softmax(x[0], op.table, op.levels, y.zero, y.low, y.high)
+
+
+@_run.register
+def _add_constant(op: AddConstant, program: Program, x: list[Ints]) -> Ints:
+    a, y = (program.tensors[name] for name in (*op.inputs, op.output))
+    f = arithmetic.add_factors(a.quantization, (op.scale, 0), y.quantization, program.mode)
+    return arithmetic.add(x[0], op.codes.astype(np.int64), f, y.zero, op.low, op.high)
+
+
+@_run.register
+def _layer_norm(op: LayerNorm, program: Program, x: list[Ints]) -> Ints:
+    y = program.tensors[op.output]
+    f = norm_factors(op.gain, op.offset, op.epsilon, program.tensors[op.inputs[0]].scale, program.mode)
+    return normalize(x[0], f, y.zero, y.low, y.high)
+
+
+@_run.register
+def _lookup(op: Lookup, program: Program, x: list[Ints]) -> Ints:
+    return op.table.astype(np.int64)[x[0] + 128]
+
+
+@_run.register
+def _attention(op: Attention, program: Program, x: list[Ints]) -> Ints:
+    y, scores = program.tensors[op.output], op.scores
+    n, height, width, channels = x[0].shape
+    split = (n, height * width, op.heads, channels // op.heads)
+    q, k, v = (
+        (codes - program.tensors[name].zero).reshape(split).astype(np.float64)
+        for codes, name in zip(x, op.inputs, strict=True)
+    )
+    m = arithmetic.multipliers(scores.ratios, program.mode)
+    first, second = (arithmetic.Multipliers(m.mode, m.factor[i : i + 1], m.shift[i : i + 1]) for i in (0, 1))
+    acc = np.rint(np.einsum("nqhc,nkhc->nhqk", q, k, optimize=True)).astype(np.int64)
+    codes = arithmetic.requantize(acc, first, scores.score.zero, scores.score.low, scores.score.high)
+    weight = scores.weight
+    weights = arithmetic.softmax(codes, scores.table, scores.levels, weight.zero, weight.low, weight.high)
+    sums = np.einsum("nhqk,nkhc->nqhc", (weights - weight.zero).astype(np.float64), v, optimize=True)
+    acc = np.rint(sums).astype(np.int64).reshape(x[0].shape)
+    return arithmetic.requantize(acc, second, y.zero, y.low, y.high)

@@ -1,16 +1,16 @@
 """Integer program -> steps: which kernel instance runs when, on which tensors, with which constants."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, singledispatch
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import singledispatch
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc import arithmetic
 from tapc.arithmetic import Mode
-from tapc.kernels.builder import Kernel
+from tapc.kernels.attention import AttentionSpec, LayerNormSpec, LookupSpec
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.dsp.conv import SHORT, DspConv
@@ -25,8 +25,12 @@ from tapc.kernels.window import Window
 from tapc.lower.overlap import Overlap, elementwise_distance, window_distance
 from tapc.lower.program import (
     Add,
+    AddConstant,
+    Attention,
     Concat,
     Conv,
+    LayerNorm,
+    Lookup,
     MaxPool,
     Op,
     Pad,
@@ -37,93 +41,11 @@ from tapc.lower.program import (
     Softmax,
     Tensor,
 )
+from tapc.lower.step import Constant, Spec, Step
 from tapc.lower.widths import packed_run, top_run
+from tapc.normalization import norm_factors
 
-
-class Spec(Protocol):
-    """What every kernel specification offers; equal specifications share one C function."""
-
-    @property
-    def kind(self) -> str:
-        """Short name of the code shape."""
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes of scratch memory."""
-
-    def kernel(self, name: str) -> Kernel:
-        """Generate the C function."""
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A read-only array of the library, made when it is first asked for: planning needs no weights.
-
-    Attributes
-    ----------
-    role : {"w", "b", "s", "t"}
-        Packed weights, bias, requantization factors, table.
-    words : int
-        32-bit words.
-    make : callable
-        Returns the array of uint32, int32 or float32.
-    """
-
-    role: str
-    words: int
-    make: Callable[[], NDArray[Any]]
-
-    @cached_property
-    def data(self) -> NDArray[Any]:
-        """The array, flat."""
-        data = self.make()
-        assert data.nbytes == self.bytes, self.role
-        return data
-
-    @property
-    def bytes(self) -> int:
-        """Bytes in flash."""
-        return 4 * self.words
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One kernel call.
-
-    Attributes
-    ----------
-    op : Op
-        The operator that it belongs to.
-    spec : Spec
-    tensors : dict of str to str
-        Kernel parameter -> tensor, inputs first, `y` the output.
-    constants : dict of str to Constant
-    scalars : dict of str to int or float
-    distance : dict of str to Overlap
-        Input tensor that dies here -> where the output may overlap it; inputs that are missing must not overlap.
-    """
-
-    op: Op
-    spec: Spec
-    tensors: dict[str, str]
-    constants: dict[str, Constant] = field(default_factory=dict)
-    scalars: dict[str, int | float] = field(default_factory=dict)
-    distance: dict[str, Overlap] = field(default_factory=dict)
-
-    @property
-    def arguments(self) -> int:
-        """Arguments of the call, before unused ones are dropped."""
-        return len(self.tensors) + len(self.constants) + len(self.scalars) + bool(self.spec.scratch_bytes)
-
-    @property
-    def output(self) -> str:
-        """Tensor that the step writes."""
-        return self.tensors["y"]
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Tensors that the step reads."""
-        return tuple(name for key, name in self.tensors.items() if key != "y")
+__all__ = ["Constant", "Spec", "Step", "plane", "steps_of"]
 
 
 def steps_of(program: Program, schedules: Mapping[str, Schedule] | None = None) -> tuple[Step, ...]:
@@ -358,3 +280,57 @@ def _softmax(op: Softmax, program: Program, _schedules: Mapping[str, Schedule]) 
     spec = SoftmaxSpec(plane(x), plane(y), len(op.table), op.levels)
     constants = {"table": Constant("t", len(op.table), lambda: op.table)}
     return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, _range(y, y.low, y.high))]
+
+
+def _bytes(codes: NDArray[np.int8]) -> NDArray[np.uint32]:
+    flat = codes.ravel()
+    return np.pad(flat, (0, -len(flat) % 4)).view(np.uint32)
+
+
+@_select.register
+def _add_constant(op: AddConstant, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    other = Tensor("", x.shape, 8, op.scale, 0)
+    form, scalars = _sum(program, x, other, y, op.low, op.high)
+    spec = AddSpec(plane(x), plane(other), plane(y), form, op.low > y.low or op.high < y.high)
+    distance = elementwise_distance(spec.a, spec.y)
+    overlap = {} if distance is None else {op.inputs[0]: Overlap(distance)}
+    constants = {"r": Constant("m", -(-op.codes.size // 4), lambda: _bytes(op.codes))}
+    return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, overlap)]
+
+
+@_select.register
+def _layer_norm(op: LayerNorm, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    spec = LayerNormSpec(plane(x), plane(y), program.mode)
+    f = norm_factors(op.gain, op.offset, op.epsilon, x.scale, program.mode)
+    constants = {
+        "s": Constant("s", len(f.gain), lambda: f.gain),
+        "bias": Constant("b", len(f.offset), lambda: f.offset),
+    }
+    scalars = {"epsilon": f.epsilon, "shift": f.shift, **_range(y, y.low, y.high)}
+    return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, {op.inputs[0]: Overlap(0)})]
+
+
+@_select.register
+def _lookup(op: Lookup, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
+    spec = LookupSpec(plane(program.tensors[op.inputs[0]]), plane(program.tensors[op.output]))
+    constants = {"table": Constant("t", 64, lambda: _bytes(op.table))}
+    return [Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, {}, {op.inputs[0]: Overlap(0)})]
+
+
+@_select.register
+def _attention(op: Attention, program: Program, _schedules: Mapping[str, Schedule]) -> list[Step]:
+    q, k, v, y = (program.tensors[name] for name in (*op.inputs, op.output))
+    scores = op.scores
+    spec = AttentionSpec(plane(q), op.heads, scores.levels, program.mode)
+    constants = {
+        "s": _factors(scores.ratios, program.mode),
+        "table": Constant("t", len(scores.table), lambda: scores.table),
+    }
+    zeros = {"x_zero": q.zero, "k_zero": k.zero, "v_zero": v.zero, "score_zero": scores.score.zero}
+    scalars: dict[str, int | float] = {**zeros, "weight_zero": scores.weight.zero, **_range(y, y.low, y.high)}
+    tensors = dict(zip(("x", "k", "v", "y"), (*op.inputs, op.output), strict=True))
+    # A query's own bytes are read before its result is written; keys and values are needed to the end.
+    distance = {op.inputs[0]: Overlap(0)} if op.inputs[0] not in op.inputs[1:] else {}
+    return [Step(op, spec, tensors, constants, scalars, distance)]

@@ -55,6 +55,21 @@ class _Builder:
         """Name of a quantized tensor's dequantized value, which its consumers read."""
         return tensor if tensor == self.graph.output else f"{tensor}_dequantized"
 
+    def constant_map(self, name: str, value: Array) -> str:
+        """Append the DequantizeLinear of a constant operand, 8-bit and symmetric; return its value's name."""
+        largest = max(float(np.abs(value).max()), 1e-30)
+        scale = np.float32(largest / 127)
+        codes = np.clip(np.rint(value / scale), -127, 127).astype(np.int8)
+        inputs = [
+            self.constant(f"{name}_quantized", codes),
+            self.constant(f"{name}_scale", np.array(scale)),
+            self.constant(f"{name}_zero_point", np.array(0, np.int8)),
+        ]
+        result = f"{name}_dequantized"
+        if all(result not in node.output for node in self.nodes):
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [result], name=f"{name}_DequantizeLinear"))
+        return result
+
     def layer_constants(self, node: onnx.NodeProto, layer: QuantizedLayer) -> list[str]:
         """Append the DequantizeLinear of a layer's weights and bias; return what the layer reads."""
         names: list[str] = []
@@ -112,6 +127,11 @@ def export_qdq(
         if node.op_type in WEIGHTED:
             copy.input.append(builder.read(node.input[0]))
             copy.input.extend(builder.layer_constants(node, layers[node.name]))
+        elif node.op_type == "Add" and len(graph.activations(node)) == 1:
+            copy.input.extend(
+                builder.constant_map(name, graph.constants[name]) if name in graph.constants else builder.read(name)
+                for name in node.input
+            )
         else:
             for name in node.input:
                 if name in graph.constants:

@@ -235,6 +235,31 @@ def _softmax(module: TorchGraph, node: onnx.NodeProto) -> _Step:
     return lambda operands: operands[0].softmax(axis)
 
 
+def _add(module: TorchGraph, node: onnx.NodeProto) -> _Step:
+    constants = [module.graph.constants[name] for name in node.input if name in module.graph.constants]
+    if not constants:
+        return lambda operands: operands[0] + operands[-1]
+    other = torch.tensor(constants[0], dtype=module.dtype)
+    return lambda operands: operands[0] + other
+
+
+def _layer_normalization(module: TorchGraph, node: onnx.NodeProto) -> _Step:
+    weight, bias = (torch.tensor(module.graph.constants[name], dtype=module.dtype) for name in node.input[1:3])
+    epsilon = float(attribute(node, "epsilon", 1e-5))
+    return lambda operands: functional.layer_norm(operands[0], weight.shape, weight, bias, epsilon)
+
+
+def _gelu(module: TorchGraph, node: onnx.NodeProto) -> _Step:
+    kind = attribute(node, "approximate", b"none")
+    approximate = kind.decode() if isinstance(kind, bytes) else str(kind)
+    return lambda operands: functional.gelu(operands[0], approximate=approximate)
+
+
+def _transpose(module: TorchGraph, node: onnx.NodeProto) -> _Step:
+    order = tuple(attribute(node, "perm", ()))
+    return lambda operands: operands[0].permute(order)
+
+
 _OPERATORS: dict[str, Callable[[TorchGraph, onnx.NodeProto], _Step]] = {
     "Conv": _conv,
     "Gemm": _gemm,
@@ -244,7 +269,11 @@ _OPERATORS: dict[str, Callable[[TorchGraph, onnx.NodeProto], _Step]] = {
     "Flatten": _reshape,
     "Reshape": _reshape,
     "Pad": _pad,
-    "Add": lambda module, node: lambda operands: operands[0] + operands[-1],
+    "Add": _add,
+    "LayerNormalization": _layer_normalization,
+    "Gelu": _gelu,
+    "MatMul": lambda module, node: lambda operands: operands[0] @ operands[-1],
+    "Transpose": _transpose,
     "Concat": _concat,
     "AveragePool": _average_pool,
     "GlobalAveragePool": lambda module, node: lambda operands: operands[0].mean((2, 3), keepdim=True),

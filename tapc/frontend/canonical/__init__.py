@@ -9,10 +9,12 @@ from tapc.frontend.canonical.affine import fold_affine
 from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
 from tapc.frontend.canonical.elementwise import canonical_elementwise
+from tapc.frontend.canonical.gelu import fuse_gelu
 from tapc.frontend.canonical.linear import canonical_layers
 from tapc.frontend.canonical.names import name_nodes, unique_names
 from tapc.frontend.canonical.reshaping import canonical_reshapes, remove_identities
 from tapc.frontend.canonical.spatial import canonical_pools, fold_pads
+from tapc.frontend.canonical.tokens import canonical_tokens
 
 OPSET = 21
 IR_VERSION = 10
@@ -23,13 +25,17 @@ OPERATORS = (
     "Concat",
     "Conv",
     "Flatten",
+    "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "LayerNormalization",
+    "MatMul",
     "MaxPool",
     "Pad",
     "Relu",
     "Reshape",
     "Softmax",
+    "Transpose",
 )
 """Operators of a canonical graph."""
 FOLDED = (
@@ -37,14 +43,16 @@ FOLDED = (
     "Cast",
     "Div",
     "Dropout",
+    "Erf",
     "Expand",
+    "Gather",
     "Identity",
-    "MatMul",
     "Mul",
     "ReduceMean",
+    "Slice",
+    "Split",
     "Squeeze",
     "Sub",
-    "Transpose",
     "Unsqueeze",
 )
 """Operators that canonicalization turns into `OPERATORS` or removes, where that is possible."""
@@ -81,6 +89,8 @@ def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     check_finite(graph)
     _check_operators(graph)
     remove_identities(graph)
+    fuse_gelu(graph)
+    canonical_tokens(graph, opset)
     canonical_layers(graph)
     canonical_reshapes(graph)
     fold_affine(graph)

@@ -52,6 +52,8 @@ def _affine(node: ir.Node) -> tuple[ir.Value, Vector, Vector] | None:
         return None
     value, array = (left, fixed[1]) if fixed[0] is None else (right, fixed[0])
     assert array is not None
+    if node.op_type == "Add" and array.shape == shape(value) and max(array.shape[2:], default=1) > 1:
+        return None  # a constant map: an addition of its own
     vector = _per_channel(node, value, array)
     one, zero = np.ones_like(vector), np.zeros_like(vector)
     if node.op_type == "Add":

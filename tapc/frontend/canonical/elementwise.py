@@ -7,6 +7,7 @@ from tapc.frontend.canonical.edit import (
     attribute,
     constant,
     content,
+    in_attention,
     operand,
     replace,
     rewrite,
@@ -97,6 +98,9 @@ def _concat(node: ir.Node) -> None:
 def _softmax(node: ir.Node, opset: int) -> None:
     extents = shape(source(node))
     axis = int(attribute(node, "axis", -1 if opset >= 13 else 1))
+    before = source(node).producer()
+    if before is not None and in_attention(before) and axis in (-1, 3):
+        return
     if len(extents) != 2 or axis % 2 != 1:
         raise unsupported(node, f"axis {axis} of {list(extents)}; only the last axis of (1, classes) is supported")
     rewrite(node, "Softmax", [source(node)], {"axis": -1})

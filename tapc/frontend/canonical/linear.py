@@ -7,7 +7,17 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tapc.errors import DataError
-from tapc.frontend.canonical.edit import attribute, constant, content, operand, rewrite, shape, source, unsupported
+from tapc.frontend.canonical.edit import (
+    attribute,
+    constant,
+    content,
+    in_attention,
+    operand,
+    rewrite,
+    shape,
+    source,
+    unsupported,
+)
 from tapc.frontend.canonical.spatial import padding
 
 Array = NDArray[np.float32]
@@ -45,7 +55,7 @@ def canonical_layers(graph: ir.Graph) -> None:
             _conv(graph, node)
         elif node.op_type == "Gemm":
             _gemm(graph, node)
-        elif node.op_type == "MatMul":
+        elif node.op_type == "MatMul" and not in_attention(node):
             _dense(graph, node, _constant(node, 1), None)
 
 

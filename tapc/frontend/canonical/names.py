@@ -49,6 +49,7 @@ def _name_values(graph: ir.Graph) -> None:
     parts = {
         "Conv": ("", "weight", "bias"),
         "Gemm": ("", "weight", "bias"),
+        "LayerNormalization": ("", "weight", "bias"),
         "Clip": ("", "min", "max"),
         "Pad": ("", "pads", "value"),
         "Reshape": ("", "shape"),

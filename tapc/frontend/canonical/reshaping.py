@@ -7,6 +7,7 @@ from tapc.frontend.canonical.edit import (
     attribute,
     constant,
     content,
+    in_attention,
     operand,
     replace,
     rewrite,
@@ -46,7 +47,7 @@ def canonical_reshapes(graph: ir.Graph) -> None:
         A Transpose that moves data, an Expand that copies it, or a target that does not keep the batch.
     """
     for node in list(graph):
-        if node.op_type not in _RESHAPING:
+        if node.op_type not in _RESHAPING or _inner(node):
             continue
         value, target = source(node), shape(node.outputs[0])
         if node.op_type == "Transpose":
@@ -64,6 +65,15 @@ def canonical_reshapes(graph: ir.Graph) -> None:
             extents = constant(graph, f"{node.name or 'reshape'}.shape", np.array(target, np.int64))
             rewrite(node, "Reshape", [value, extents], {})
     _remove_unread(graph)
+
+
+def _inner(node: ir.Node) -> bool:
+    """Whether a Transpose belongs to a normalization or to attention."""
+    before = source(node).producer()
+    around = [use.node for use in node.outputs[0].uses()] + ([] if before is None else [before])
+    return node.op_type == "Transpose" and any(
+        other.op_type == "LayerNormalization" or in_attention(other) for other in around
+    )
 
 
 def _check_transpose(node: ir.Node) -> None:

@@ -1,0 +1,186 @@
+"""Kernels of transformers: normalization over channels, a table per code, and attention."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tapc.arithmetic import Mode
+from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.schedule import largest_divisor
+
+
+@dataclass(frozen=True)
+class LayerNormSpec:
+    """Normalization of each pixel over its channels, 8-bit codes.
+
+    Attributes
+    ----------
+    x, y : Plane
+    mode : {"float", "fixed"}
+    """
+
+    x: Plane
+    y: Plane
+    mode: Mode
+
+    scratch_bytes = 0
+    kind = "layernorm"
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        number, channels = ("float32" if self.mode == "float" else "int32"), self.x.channels
+        factors = (Parameter("s", number, channels), Parameter("bias", number, channels))
+        scalars = (Parameter("epsilon", number), Parameter("shift", "int32"), *SCALAR_RANGE)
+        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
+        return build(name, (*planes, *factors, *scalars), lambda b: _emit_norm(self, b))
+
+
+def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
+    x, channels = spec.x, spec.x.channels
+    sums = b.array("sums", 2)
+    inverse = b.array("inverse", 2)
+    unroll = largest_divisor(channels, 4)
+    ends = (b["zero"], b["low"], b["high"])
+    with b.loop(x.pixels) as p:
+        b.store(sums, 0, 0)
+        b.store(sums, 1, 0)
+        with b.loop(channels // unroll) as outer:
+            for i in range(unroll):
+                code = b.bind(x.load(b, b["x"], p, outer * unroll + i))
+                b.store(sums, 0, sums[0] + code)
+                b.store(sums, 1, sums[1] + code * code)
+        operands = (sums[0], sums[1], channels, b["epsilon"])
+        if spec.mode == "float":
+            scale = b.bind(b.call("t_norm_inverse", *operands, dtype="float32"))
+        else:
+            b.do("t_norm_inverse_fixed", *operands, b.address(inverse, 0))
+        with b.loop(channels) as c:
+            centred = x.load(b, b["x"], p, c) * channels - sums[0]
+            if spec.mode == "float":
+                value = b.call("t_norm_float", centred, scale, b["s"][c], b["bias"][c], *ends)
+            else:
+                rest = (b["s"][c], b["bias"][c], b["shift"], *ends)
+                value = b.call("t_norm_fixed", centred, inverse[0], inverse[1], *rest)
+            spec.y.store(b, b["y"], p, c, value)
+
+
+@dataclass(frozen=True)
+class LookupSpec:
+    """A table from 8-bit code to 8-bit code.
+
+    Attributes
+    ----------
+    x, y : Plane
+    """
+
+    x: Plane
+    y: Plane
+
+    scratch_bytes = 0
+    kind = "lookup"
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False), Parameter("table", "int8", 256))
+        count = self.x.pixels * self.x.channels
+        unroll = largest_divisor(count, 4)
+
+        def emit(b: Body) -> None:
+            with b.loop(count // unroll) as outer:
+                for i in range(unroll):
+                    code = b.T.Cast("int32", b["x"][outer * unroll + i])
+                    b.store(b["y"], outer * unroll + i, b["table"][code + 128])
+
+        return build(name, planes, emit)
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Softmax(q k^T) v per head, one query at a time: scores and their softmax stay in a row of scratch memory.
+
+    Attributes
+    ----------
+    x : Plane
+        Queries, keys, values and result, a head's channels side by side.
+    heads : int
+    levels : int
+        1 / scale of the softmax.
+    mode : {"float", "fixed"}
+    """
+
+    x: Plane
+    heads: int
+    levels: int
+    mode: Mode
+
+    kind = "attention"
+
+    @property
+    def width(self) -> int:
+        """Channels of a head."""
+        return self.x.channels // self.heads
+
+    @property
+    def scratch_bytes(self) -> int:
+        """A query and its scores as words."""
+        return 4 * (self.width + self.x.pixels)
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        planes = (*(self.x.parameter(part) for part in ("x", "k", "v")), self.x.parameter("y", constant=False))
+        tables = (multiplier_parameter(self.mode, 2), Parameter("table", "int32", 256))
+        zeros = tuple(Parameter(f"{part}_zero", "int32") for part in ("x", "k", "v", "score", "weight"))
+        row = Parameter("row", "int32", self.scratch_bytes // 4, constant=False)
+        return build(name, (*planes, *tables, *zeros, *SCALAR_RANGE, row), lambda b: _emit_attention(self, b))
+
+
+def _requantize(b: Body, mode: Mode, acc: Any, index: int, zero: Any, low: Any, high: Any) -> Any:
+    factors = (b["s"][index],) if mode == "float" else (b["s"][2 * index], b["s"][2 * index + 1])
+    return b.call(f"t_requant_{mode}", acc, *factors, zero, low, high)
+
+
+def _emit_attention(spec: AttentionSpec, b: Body) -> None:
+    x, width, row, T = spec.x, spec.width, b["row"], b.T
+    sums, top = b.array("sums", 2), b.array("top", 1)
+    parts = largest_divisor(width, 4)
+    acc = b.array("acc", parts)
+    with b.loop(spec.heads) as head, b.loop(x.pixels) as query:
+        first = head * width
+        b.store(sums, 0, 0)
+        with b.loop(width) as i:
+            code = b.bind(x.load(b, b["x"], query, first + i) - b["x_zero"])
+            b.store(row, i, code)
+            b.store(sums, 0, sums[0] + code)
+        b.store(sums, 0, sums[0] * b["k_zero"])
+        b.store(top, 0, -128)
+        with b.loop(x.pixels) as key:
+            b.store(acc, 0, 0 - sums[0])
+            with b.loop(width // parts) as outer:
+                for u in range(parts):
+                    i = outer * parts + u
+                    b.store(acc, 0, acc[0] + row[i] * x.load(b, b["k"], key, first + i))
+            score = b.bind(_requantize(b, spec.mode, acc[0], 0, b["score_zero"], -128, 127))
+            b.store(row, width + key, score)
+            b.store(top, 0, T.max(b.bind(top[0]), score))
+        b.store(sums, 0, 0)
+        with b.loop(x.pixels) as key:
+            term = b.bind(b["table"][top[0] - row[width + key]])
+            b.store(row, width + key, term)
+            b.store(sums, 0, sums[0] + term)
+        b.store(sums, 1, 0)
+        with b.loop(x.pixels) as key:
+            ratio = b.call("t_ratio", row[width + key], spec.levels, sums[0])
+            weight = b.bind(T.min(T.max(ratio + b["weight_zero"], -128), 127) - b["weight_zero"])
+            b.store(row, width + key, weight)
+            b.store(sums, 1, sums[1] + weight)
+        b.store(sums, 1, sums[1] * b["v_zero"])
+        with b.loop(width // parts) as outer:
+            for u in range(parts):
+                b.store(acc, u, 0 - sums[1])
+            with b.loop(x.pixels) as key:
+                for u in range(parts):
+                    value = x.load(b, b["v"], key, first + outer * parts + u)
+                    b.store(acc, u, acc[u] + row[width + key] * value)
+            for u in range(parts):
+                code = _requantize(b, spec.mode, acc[u], 1, b["zero"], b["low"], b["high"])
+                x.store(b, b["y"], query, first + outer * parts + u, code)

@@ -1,0 +1,80 @@
+"""A vision transformer on simulated cores: every operator's codes against the reference, the reference against
+onnxruntime."""
+
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tapc.board import load_board
+from tapc.device import QemuRunner
+from tapc.firmware import build_firmware
+from tapc.frontend.canonical import canonicalize
+from tapc.frontend.torch_source import import_module
+from tapc.lower import lower
+from tapc.lower.codes import input_codes
+from tapc.lower.reference import execute
+from tapc.network import Bits
+from tapc.network_analysis import analyse
+from tapc.quantize.calibration import calibrate
+from tapc.quantize.model import QuantizedModel, quantize
+from tapc.quantize.runtime import evaluate
+from tapc.target import load_target
+from tapc.zoo.vit import VisionTransformer
+
+
+@pytest.fixture(scope="module")
+def quantized() -> tuple[QuantizedModel, np.ndarray]:
+    """Random weights of 2, 4 and 8 bits; the samples that it was calibrated on."""
+    torch.manual_seed(0)
+    module = VisionTransformer(12, 3, 24, 2, 3, 2.0, 7, token=False)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.add_(torch.randn_like(parameter) * (0.1 if "norm" in name else 0.05))
+    model = SimpleNamespace(onnx=canonicalize(import_module(module, (1, 3, 12, 12), "vit", "test").graph))
+    network = analyse(model.onnx, "vit")
+    assert all(group.interface for group in network.groups if any("attn" in name for name in group.tensors))
+    widths = [8, 4, 2]
+    bits = Bits(
+        {layer.name: widths[i % 3] for i, layer in enumerate(network.layers)},
+        dict.fromkeys(range(len(network.groups)), 8),
+    )
+    x = np.random.default_rng(0).random((16, 3, 12, 12), np.float32)
+    return quantize(model, network, bits, calibrate(model, x, seed=0), x=x), x
+
+
+@pytest.mark.parametrize("board_name", ["stm32h7", "pico", "mps3-an547"])
+def test_every_operator(board_name: str, quantized: tuple[QuantizedModel, np.ndarray]) -> None:
+    model, x = quantized
+    board = load_board(board_name)
+    target = load_target(board.core)
+    network = lower(model.onnx, "vit", target.requantize, target.isa)
+    program = network.program
+    codes = input_codes(program, x[:3])
+    expected: dict[str, np.ndarray] = {}
+    execute(program, codes, observe=lambda op, values: expected.__setitem__(op.output, values))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "lib").mkdir()
+        network.library().write(folder / "lib")
+        images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
+        inputs = codes.astype(np.int8).reshape(len(codes), -1)
+        run = QemuRunner().run(images.twin, target, inputs, layers=len(codes))
+    for index, step in enumerate(network.steps):
+        raw = np.stack([np.frombuffer(sample[index], np.int8) for sample in run.layer_outputs])
+        np.testing.assert_array_equal(raw, expected[step.output].reshape(len(codes), -1), step.op.name)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+def test_reference_against_onnxruntime(mode: str, quantized: tuple[QuantizedModel, np.ndarray]) -> None:
+    model, x = quantized
+    program = lower(model.onnx, "vit", mode, "scalar").reference  # type: ignore[arg-type]
+    y = program.tensors[program.output]
+    mine = (execute(program, input_codes(program, x)).reshape(len(x), -1) - y.zero) * y.scale
+    theirs = evaluate(model.onnx, x, optimized=False)
+    # Steps of one code in the layers before may add up; the range of the output is 256 codes.
+    assert np.abs(mine - theirs).max() <= 4.01 * y.scale
+    assert np.abs(mine - theirs).mean() <= 0.7 * y.scale
