@@ -18,6 +18,7 @@ RANKS = (
         "data",
         "network",
         "network_analysis",
+        "normalization",
         "options",
         "output",
         "picture",

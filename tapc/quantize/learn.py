@@ -51,7 +51,7 @@ class Learning:
     seed: int = 0
 
 
-class _Rounded(torch.autograd.Function):
+class Rounded(torch.autograd.Function):
     """Rounding whose gradient is 1."""
 
     @staticmethod
@@ -65,7 +65,7 @@ class _Rounded(torch.autograd.Function):
 
 def fake_quantize(values: Tensor, parameters: ActivationParameters, scale: Tensor | float) -> Tensor:
     """Quantize and dequantize activations with a scale that may be learned."""
-    rounded: Tensor = _Rounded.apply(values / scale) + parameters.zero_point  # type: ignore[no-untyped-call]
+    rounded: Tensor = Rounded.apply(values / scale) + parameters.zero_point  # type: ignore[no-untyped-call]
     return (rounded.clamp(parameters.low, parameters.high) - parameters.zero_point) * scale
 
 

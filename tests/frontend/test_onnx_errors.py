@@ -43,7 +43,7 @@ UNSUPPORTED: dict[str, tuple[onnx.ModelProto, str]] = {
     "mean of all": (model("ReduceMean", ["r"]), "all axes"),
     "transpose": (model("Transpose", ["r"], perm=[0, 2, 3, 1]), "moves data; export the model in NCHW"),
     "broadcast add": (
-        model("Add", ["r", "p"], {"p": np.ones((1, 3, 9, 8), np.float32)}),
+        model("Add", ["r", "p"], {"p": np.ones((1, 1, 9, 8), np.float32)}),
         "not one value per channel",
     ),
     "divide by tensor": (model("Div", ["one", "r"], {"one": np.array(1, np.float32)}), "dividing by a tensor"),

@@ -1,0 +1,109 @@
+"""A quantized network that can be trained: learned steps (LSQ, arXiv 1902.08153) for weights and activations."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tapc.network_analysis import WEIGHTED, Graph, quantization_points
+from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.learn import Rounded, fake_quantize
+from tapc.quantize.model import QuantizedModel
+from tapc.quantize.torch_graph import TorchGraph
+from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, code_range, integer_bias
+
+_REACH = 0.49
+
+
+class QuantizedGraph(nn.Module):
+    """The network as the integers compute it, with gradients through the rounding.
+
+    Parameters
+    ----------
+    graph : Graph
+        Canonical float graph.
+    quantized : QuantizedModel
+        Where training starts: latent weights are as near to the float weights as the codes allow.
+    """
+
+    def __init__(self, graph: Graph, quantized: QuantizedModel) -> None:
+        super().__init__()
+        self.graph = graph
+        self.module = TorchGraph(graph)
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
+        points = {point.tensor: point for point in quantization_points(graph)}
+        self.owners = {name: point.like or name for name, point in points.items()}
+        self.given = dict(quantized.activations)
+        # The network's input is exact, and a Softmax has the scale that its kernel divides by.
+        owned = dict.fromkeys(self.owners.values())
+        self.learned = [name for name in owned if points[name].op not in ("Input", "Softmax")]
+        self.names = list(self.module.layers)
+        self.starts = [quantized.layers[name].weights for name in self.names]
+        self.latents = nn.ParameterList()
+        self.steps = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for name, start in zip(self.names, self.starts, strict=True):
+            layer = quantized.layers[name]
+            steps = torch.from_numpy(start.scales.copy()).reshape(-1, *[1] * (start.values.ndim - 1))
+            codes = torch.from_numpy(start.values.astype(np.float32))
+            weights = self.module.weights()[name].detach()
+            self.latents.append(nn.Parameter((codes + (weights / steps - codes).clamp(-_REACH, _REACH)) * steps))
+            self.steps.append(nn.Parameter(steps.log()))
+            self.biases.append(nn.Parameter(torch.from_numpy(layer.bias.astype(np.float32) * layer.bias_scales)))
+        self.scales = nn.ParameterList(nn.Parameter(torch.tensor(self.given[n].scale).log()) for n in self.learned)
+
+    def weight(self, index: int) -> Tensor:
+        """Return a layer's weights as the integers give them."""
+        low, high = code_range(self.starts[index].bits)
+        step = self.steps[index].exp()
+        codes: Tensor = Rounded.apply((self.latents[index] / step).clamp(low, high))  # type: ignore[no-untyped-call]
+        return codes * step
+
+    def forward(self, x: Tensor, output: str) -> Tensor:
+        """Return a tensor of the quantized network for inputs (N, ...)."""
+        scales = dict(zip(self.learned, (scale.exp() for scale in self.scales), strict=True))
+        values = {self.graph.input: self._stored(self.graph.input, x, scales)}
+        uses = {name: len(nodes) for name, nodes in self.graph.consumers.items()}
+        index = 0
+        for node in self.graph.nodes:
+            names, target = self.graph.activations(node), str(node.output[0])
+            operands = [values[name] for name in names]
+            for name in names:
+                uses[name] -= 1
+                if not uses[name] and name != output:
+                    del values[name]
+            if node.op_type in WEIGHTED:
+                operands += [self.weight(index), self.biases[index]]
+                index += 1
+            values[target] = self._stored(target, self.module.step(target)(operands), scales)
+            if target == output:
+                break
+        return values[output]
+
+    def _stored(self, name: str, value: Tensor, scales: dict[str, Tensor]) -> Tensor:
+        if name not in self.given:
+            return value
+        given = self.given[name]
+        return fake_quantize(value, given, scales.get(self.owners[name], given.scale))
+
+    def layers(self) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]]:
+        """Return the layers in integers and the activation parameters that go with them."""
+        scales = {n: float(np.float32(s.exp().item())) for n, s in zip(self.learned, self.scales, strict=True)}
+        parameters = {
+            name: replace(given, scale=scales.get(self.owners[name], given.scale)) for name, given in self.given.items()
+        }
+        sources = {str(node.name): str(node.input[0]) for node in self.graph.nodes if node.op_type in WEIGHTED}
+        result = {}
+        for index, (name, start) in enumerate(zip(self.names, self.starts, strict=True)):
+            low, high = code_range(start.bits)
+            with torch.no_grad():
+                step = self.steps[index].exp()
+                codes = (self.latents[index] / step).round().clamp(low, high).cpu().numpy().astype(np.int8)
+                steps = step.reshape(-1).cpu().numpy().astype(np.float32)
+                bias = self.biases[index].detach().cpu().numpy()
+            bias_scales = np.float32(parameters[sources[name]].scale) * steps
+            weights = QuantizedWeights(codes, steps, start.bits)
+            result[name] = QuantizedLayer(weights, integer_bias(bias, bias_scales), bias_scales)
+        return result, parameters

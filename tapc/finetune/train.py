@@ -1,0 +1,211 @@
+"""Distillation of the float network into the quantized one."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tapc.data import Samples
+from tapc.errors import DataError
+from tapc.finetune.network import QuantizedGraph
+from tapc.network_analysis import Graph
+from tapc.quantize.calibration import HasGraph
+from tapc.quantize.export import export_qdq
+from tapc.quantize.model import QuantizedModel
+from tapc.quantize.torch_graph import TorchGraph
+
+METHOD = "finetune"
+_HELD = 20
+_CHUNK = 256
+_HARD = 0.1
+_STEP_SHARE = 0.1
+_SHIFT = 8
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    epochs : int
+    batch : int
+    rate : float
+        Largest learning rate of the weights (Adam), relative to each layer's root mean square; the logarithms of the
+        steps take a tenth of it. A cosine takes both to zero.
+    temperature : float
+        Of the distillation.
+    augment : bool
+        Mirror and shift images of one or three channels.
+    seed : int
+    """
+
+    epochs: int = 20
+    batch: int = 128
+    rate: float = 0.02
+    temperature: float = 2.0
+    augment: bool = True
+    seed: int = 0
+
+
+Report = Callable[[int, int], None]
+
+
+def finetune(
+    model: HasGraph,
+    quantized: QuantizedModel,
+    samples: Samples,
+    training: Training,
+    *,
+    checkpoint: Path | None = None,
+    advance: Report | None = None,
+) -> tuple[QuantizedModel, float, float]:
+    """Train a quantized network to give what the float network gives.
+
+    Parameters
+    ----------
+    model : FloatModel
+        Canonical float ONNX in `model.onnx`.
+    quantized : QuantizedModel
+        Of that model; its bits stay.
+    samples : Samples
+        In the network's input units. Every twentieth is kept back and decides whether the result is better; labels
+        take a tenth of the loss where there are any.
+    training : Training
+    checkpoint : Path, optional
+        Written after every epoch; a run with the same start and settings goes on from it.
+    advance : callable, optional
+        Told (steps done, steps).
+
+    Returns
+    -------
+    QuantizedModel
+        Trained, or the argument where that is not better.
+    float, float
+        Loss on the samples kept back, before and after.
+
+    Raises
+    ------
+    DataError
+        Too few samples.
+    """
+    torch.manual_seed(training.seed)
+    generator = torch.Generator().manual_seed(training.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    graph = Graph(model.onnx)
+    teacher, student = TorchGraph(graph).to(device), QuantizedGraph(graph, quantized).to(device)
+    x = torch.from_numpy(samples.x)
+    y = None if samples.y is None else torch.from_numpy(samples.y.astype("int64"))
+    if len(x) < 2 * _HELD:
+        raise DataError(f"{samples.source}: {len(x)} samples are too few to train with; give at least {2 * _HELD}")
+    kept = torch.arange(0, len(x), _HELD)
+    mask = torch.ones(len(x), dtype=torch.bool)
+    mask[kept] = False
+    own = mask.nonzero().reshape(-1)
+    objective = _Objective(graph, training)
+
+    def loss(index: Tensor, *, augment: bool) -> Tensor:
+        batch = x[index].to(device)
+        if augment:
+            batch = _augmented(batch, generator)
+        with torch.no_grad():
+            goal = teacher.tensors(batch, [objective.tensor])[objective.tensor]
+        return objective(student(batch, objective.tensor), goal, None if y is None else y[index].to(device))
+
+    def held() -> float:
+        with torch.no_grad():
+            parts = [loss(part, augment=False).item() * len(part) for part in kept.split(_CHUNK)]
+        return sum(parts) / len(kept)
+
+    optimizer = torch.optim.Adam(_groups(student, training.rate))
+    rounds = max(1, len(own) // training.batch)
+    total = rounds * training.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)))
+    before, key, first = held(), _digest(quantized, samples, training), 0
+    if checkpoint is not None and checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        if state["key"] == key:
+            student.load_state_dict(state["student"])
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            generator.set_state(state["generator"])
+            first = state["epoch"] + 1
+    augment = training.augment and samples.x.ndim == 4 and samples.x.shape[1] in (1, 3)
+    for epoch in range(first, training.epochs):
+        order = own[torch.randperm(len(own), generator=generator)][: rounds * training.batch]
+        for step, index in enumerate(order.split(training.batch)):
+            value = loss(index, augment=augment)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            if advance is not None:
+                advance(epoch * rounds + step + 1, total)
+        if checkpoint is not None:
+            parts = {"student": student, "optimizer": optimizer, "schedule": schedule}
+            state = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+            partial = checkpoint.with_suffix(".part")
+            torch.save(state | {"key": key, "epoch": epoch, "generator": generator.get_state()}, partial)
+            partial.replace(checkpoint)
+    after = held()
+    if not after < before:
+        return quantized, before, after
+    layers, parameters = student.layers()
+    onnx_model = export_qdq(graph, layers, parameters, student.owners)
+    methods = dict.fromkeys(layers, METHOD)
+    trained = replace(quantized, onnx=onnx_model, activations=parameters, layers=layers, rounding=methods)
+    return trained, before, after
+
+
+class _Objective:
+    """The loss between both networks' outputs, before a Softmax that ends them."""
+
+    def __init__(self, graph: Graph, training: Training) -> None:
+        last = graph.producer[graph.output]
+        self.tensor = str(last.input[0]) if last.op_type == "Softmax" else graph.output
+        extents = graph.shape(self.tensor)
+        self.classes = len(extents) == 2 and extents[1] > 1
+        self.temperature = training.temperature
+
+    def __call__(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        if labels is None or not self.classes:
+            return functional.mse_loss(student, teacher)
+        t = self.temperature
+        targets, logits = functional.softmax(teacher / t, 1), functional.log_softmax(student / t, 1)
+        soft = functional.kl_div(logits, targets, reduction="batchmean") * t * t
+        return (1 - _HARD) * soft + _HARD * functional.cross_entropy(student, labels)
+
+
+def _groups(student: QuantizedGraph, rate: float) -> list[dict[str, object]]:
+    """Give each layer's weights and biases a rate that fits their size."""
+    groups: list[dict[str, object]] = []
+    for latent, bias in zip(student.latents, student.biases, strict=True):
+        for parameter in (latent, bias):
+            size = float(parameter.detach().square().mean().sqrt()) or 1e-3
+            groups.append({"params": [parameter], "lr": rate * size})
+    steps = [*student.steps, *student.scales]
+    return [*groups, {"params": steps, "lr": _STEP_SHARE * rate}]
+
+
+def _augmented(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images and shift all by up to an eighth of their sides."""
+    n, _, height, width = x.shape
+    flip = torch.rand(n, generator=generator) < 0.5
+    x = torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x)
+    border = max(1, min(height, width) // _SHIFT)
+    padded = functional.pad(x, [border] * 4, mode="reflect")
+    top, left = torch.randint(0, 2 * border + 1, (2, n), generator=generator)
+    rows = (top[:, None] + torch.arange(height))[:, None, :, None]
+    columns = (left[:, None] + torch.arange(width))[:, None, None, :]
+    return padded[torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns]
+
+
+def _digest(quantized: QuantizedModel, samples: Samples, training: Training) -> str:
+    digest = hashlib.sha256(quantized.onnx.SerializeToString(deterministic=True))
+    digest.update(repr((astuple(training), samples.x.shape, float(samples.x[:64].sum()))).encode())
+    return digest.hexdigest()
