@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=None)
     parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--start", type=Path, default=None, help="weights to go on from, in place of random ones")
     parser.add_argument("--stop-after", type=int, default=None, help="stop after this epoch (for timing)")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -104,7 +105,10 @@ def main() -> None:
         test_x, test_y = torch.from_numpy(original["test_x"]), torch.from_numpy(original["test_y"].astype(np.int64))
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
 
-    model = get(options.network).build().to(memory_format=torch.channels_last)
+    model = get(options.network).build()
+    if options.start is not None:
+        load_weights(model, options.start)
+    model = model.to(memory_format=torch.channels_last)
     teacher = get(options.teacher).module() if options.teacher else None
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.average), use_buffers=True

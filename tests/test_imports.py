@@ -29,7 +29,7 @@ RANKS = (
     ("kernels", "zoo"),
     ("allocate", "frontend", "proxy"),
     ("lower", "quantize"),
-    ("cost", "cycles", "device", "firmware"),
+    ("cost", "cycles", "device", "finetune", "firmware"),
     ("decide", "inputs", "measure"),
     ("doctor", "search", "tune"),
     ("bench", "build"),
