@@ -59,7 +59,8 @@ class QuantizedGraph(nn.Module):
         low, high = code_range(self.starts[index].bits)
         step = self.steps[index].exp()
         codes: Tensor = Rounded.apply((self.latents[index] / step).clamp(low, high))  # type: ignore[no-untyped-call]
-        return codes * step
+        result: Tensor = codes * step
+        return result
 
     def forward(self, x: Tensor, output: str) -> Tensor:
         """Return a tensor of the quantized network for inputs (N, ...)."""

@@ -119,7 +119,7 @@ def finetune(
 
     def held() -> float:
         with torch.no_grad():
-            parts = [loss(part, augment=False).item() * len(part) for part in kept.split(_CHUNK)]
+            parts = [loss(part, augment=False).item() * len(part) for part in torch.split(kept, _CHUNK)]
         return sum(parts) / len(kept)
 
     optimizer = torch.optim.Adam(_groups(student, training.rate))
@@ -138,7 +138,7 @@ def finetune(
     augment = training.augment and samples.x.ndim == 4 and samples.x.shape[1] in (1, 3)
     for epoch in range(first, training.epochs):
         order = own[torch.randperm(len(own), generator=generator)][: rounds * training.batch]
-        for step, index in enumerate(order.split(training.batch)):
+        for step, index in enumerate(torch.split(order, training.batch)):
             value = loss(index, augment=augment)
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]

@@ -56,10 +56,12 @@ class Rounded(torch.autograd.Function):
 
     @staticmethod
     def forward(context: object, x: Tensor) -> Tensor:
+        """Round half to even."""
         return x.round()
 
     @staticmethod
     def backward(context: object, *gradients: Tensor) -> Tensor:
+        """Pass the gradient on."""
         return gradients[0]
 
 
