@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +14,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from tapc.cli_bench import register
+from tapc.cli_compile import EXIT_CODES
+from tapc.cli_compile import register as register_compile
 from tapc.cli_search import register as register_search
-from tapc.cli_types import BitList, Bytes, Numbers, PositiveNumber
-from tapc.errors import DataError, TapcError, UsageError
+from tapc.errors import DataError, TapcError
 from tapc.progress import Advance, Stages
-
-EXIT_CODES = """\b
-Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
-5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
 
 
 class Live(Stages):
@@ -83,136 +79,6 @@ def main() -> None:
     Example:
       tapc compile resnet8 --board stm32h7
     """
-
-
-@main.command(name="compile", epilog=EXIT_CODES)
-@click.argument("model")
-@click.option("--board", required=True, help="Board name or board file; see `tapc boards`.")
-@click.option("--data", default=None, help="Samples: folder, zip or npz; `random` for random inputs.")
-@click.option(
-    "--test-data",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Samples for accuracy, all of this file; by default a disjoint part of --data.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="State dict for a zoo or torch model; `imagenet` for a zoo model's official one.",
-)
-@click.option("--input-shape", default=None, metavar="1,3,32,32", help="For torch models that do not say.")
-@click.option("--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs.")
-@click.option("--mean", type=Numbers(), default=None, help="Subtracted after that: one value, or one per channel.")
-@click.option("--std", type=Numbers(), default=None, help="Divided by after that: one value, or one per channel.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL.")
-@click.option(
-    "--wbits",
-    type=BitList((2, 4, 8)),
-    default="2,4,8",
-    show_default=True,
-    help="Weight bits on offer; one value is uniform.",
-)
-@click.option(
-    "--abits",
-    type=BitList((4, 8)),
-    default="8",
-    show_default=True,
-    help="Activation bits on offer; the network's input and output stay at 8.",
-)
-@click.option("--target-bits", type=click.FloatRange(min=2, max=8), default=None, help="Average weight bits.")
-@click.option("--flash", type=Bytes(), default=None, help="Flash budget, e.g. 64K; default: the board's.")
-@click.option("--ram", type=Bytes(), default=None, help="RAM budget (arena, stack, variables).")
-@click.option(
-    "--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions per inference."
-)
-@click.option("--bops", type=click.IntRange(min=1), default=None, help="Budget of MACs x weight x activation bits.")
-@click.option(
-    "--proxy", default="error", show_default=True, help="What scores the layers: a name of `tapc proxies`, or a file."
-)
-@click.option(
-    "--allocator",
-    type=click.Choice(["ilp", "proxy"]),
-    default="ilp",
-    show_default=True,
-    help="Who chooses weight bits: the integer program, or the proxy file's own allocate().",
-)
-@click.option(
-    "--pin",
-    type=click.Choice(["none", "first", "last", "both"]),
-    default="none",
-    show_default=True,
-    help="Keep these layers at 8 bits.",
-)
-@click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins.")
-@click.option(
-    "--rounding", default="gptq", show_default=True, help="Weight rounding: nearest, mse, gptq, adaround, block."
-)
-@click.option("--equalize/--no-equalize", default=True, show_default=True, help="Balance channel ranges where it pays.")
-@click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
-@click.option(
-    "--eval",
-    "evaluation",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Samples that run on the device.",
-)
-@click.option(
-    "--tune",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Measure up to N schedules of each kernel in the simulator and keep the fastest.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory.")
-@click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured.")
-@JSON
-def compile_command(
-    model: str, board: str, data: str | None, test_data: Path | None, weights: Path | None, input_shape: str | None,
-    pixel_scale: float | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, output: Path | None,
-    pin: str, evaluation: int, no_simulate: bool, as_json: bool, **rest: Any,
-) -> None:  # fmt: skip
-    """Compile MODEL for a board: bits, ONNX, C, firmware, proof, report.
-
-    MODEL is a zoo name, file.py:callable, an .onnx or a .tflite file.
-
-    \b
-    Examples:
-      tapc compile resnet8 --board stm32h7
-      tapc compile net.onnx --board nrf52840dk --data images/ --target-bits 4
-      tapc compile resnet8 --board pico --flash 64K --abits 4,8
-    """
-    from tapc.options import Options
-    from tapc.pipeline import compile
-    from tapc.report import print_report
-
-    options = Options(
-        pin_first=pin in ("first", "both"), pin_last=pin in ("last", "both"), eval=evaluation,
-        simulate=not no_simulate, test_data=test_data, **rest,
-    )  # fmt: skip
-    console = Console(stderr=True)
-    result = compile(
-        model, board=board, data=data, weights=weights, input_shape=_shape(input_shape), pixel_scale=pixel_scale,
-        mean=mean, std=std, output=output, options=options, stages=Live(console),
-    )  # fmt: skip
-    if as_json:
-        _print_json(result.report.to_dict())
-        return
-    out = Console(width=None if sys.stdout.isatty() else 150)
-    print_report(result.report, out)
-    out.print(f"written to {result.output}")
-
-
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = re.split(r"[,x]", text)
-    if not all(part.strip().isdigit() for part in parts):
-        raise UsageError(f"--input-shape {text!r}: write the extents with commas, batch first, e.g. 1,3,32,32")
-    return tuple(int(part) for part in parts)
 
 
 @main.command()
@@ -379,6 +245,7 @@ def doctor(as_json: bool) -> None:
         sys.exit(6)
 
 
+register_compile(main, Live)
 register(main, Live)
 register_search(main, Live)
 

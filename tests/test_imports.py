@@ -34,9 +34,10 @@ RANKS = (
     ("doctor", "search", "tune"),
     ("bench", "build"),
     ("report",),
+    ("attempt",),
     ("pipeline", "rerun"),
     ("profile",),
-    ("cli_bench", "cli_search"),
+    ("cli_bench", "cli_compile", "cli_search"),
     ("cli",),
     ("__main__",),
 )

@@ -75,8 +75,11 @@ def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None
     assert report.exact
     assert report.memory.arena.predicted == report.memory.arena.measured
     planned = result.allocation.used["ram"].used
-    # The allocator plans with 8-bit weights; narrower ones let two pixels share a column on cores without SIMD.
-    assert planned >= report.memory.ram.predicted if board == "pico" else planned == report.memory.ram.predicted
+    # The allocator plans with 8-bit weights: narrower ones may leave fewer channels alive, and let two pixels share a
+    # column on cores without SIMD.
+    if bits == "w8a8" and board != "pico":
+        assert planned == report.memory.ram.predicted
+    assert planned >= report.memory.ram.predicted
     assert report.live_macs == sum(layer.live_macs for layer in report.layers) < 0.8 * report.macs
     layers = {layer.name: layer for layer in report.layers}
     assert layers["side"].live_macs < layers["side"].macs == 14 * 14 * 9 * 6 * 6

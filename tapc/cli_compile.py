@@ -1,0 +1,214 @@
+"""Commands that compile: `tapc compile` and `tapc finetune`."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from tapc.cli_types import BitList, Bytes, Numbers, PositiveNumber
+from tapc.errors import UsageError
+from tapc.progress import Stages
+
+if TYPE_CHECKING:
+    from tapc.finetune import Training
+
+EXIT_CODES = """\b
+Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
+5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_OPTIONS = (
+    click.option("--board", required=True, help="Board name or board file; see `tapc boards`."),
+    click.option("--data", default=None, help="Samples: folder, zip or npz; `random` for random inputs."),
+    click.option(
+        "--test-data",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="Samples for accuracy, all of this file; by default a disjoint part of --data.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="State dict for a zoo or torch model; `imagenet` for a zoo model's official one.",
+    ),
+    click.option("--input-shape", default=None, metavar="1,3,32,32", help="For torch models that do not say."),
+    click.option(
+        "--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs."
+    ),
+    click.option("--mean", type=Numbers(), default=None, help="Subtracted after that: one value, or one per channel."),
+    click.option("--std", type=Numbers(), default=None, help="Divided by after that: one value, or one per channel."),
+    click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL."),
+    click.option(
+        "--wbits",
+        type=BitList((2, 4, 8)),
+        default="2,4,8",
+        show_default=True,
+        help="Weight bits on offer; one value is uniform.",
+    ),
+    click.option(
+        "--abits",
+        type=BitList((4, 8)),
+        default="8",
+        show_default=True,
+        help="Activation bits on offer; the network's input and output stay at 8.",
+    ),
+    click.option("--target-bits", type=click.FloatRange(min=2, max=8), default=None, help="Average weight bits."),
+    click.option("--flash", type=Bytes(), default=None, help="Flash budget, e.g. 64K; default: the board's."),
+    click.option("--ram", type=Bytes(), default=None, help="RAM budget (arena, stack, variables)."),
+    click.option(
+        "--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions per inference."
+    ),
+    click.option("--bops", type=click.IntRange(min=1), default=None, help="Budget of MACs x weight x activation bits."),
+    click.option(
+        "--proxy",
+        default="error",
+        show_default=True,
+        help="What scores the layers: a name of `tapc proxies`, or a file.",
+    ),
+    click.option(
+        "--allocator",
+        type=click.Choice(["ilp", "proxy"]),
+        default="ilp",
+        show_default=True,
+        help="Who chooses weight bits: the integer program, or the proxy file's own allocate().",
+    ),
+    click.option(
+        "--pin",
+        type=click.Choice(["none", "first", "last", "both"]),
+        default="none",
+        show_default=True,
+        help="Keep these layers at 8 bits.",
+    ),
+    click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins."),
+    click.option(
+        "--rounding", default="gptq", show_default=True, help="Weight rounding: nearest, mse, gptq, adaround, block."
+    ),
+    click.option(
+        "--equalize/--no-equalize", default=True, show_default=True, help="Balance channel ranges where it pays."
+    ),
+    click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples."),
+    click.option(
+        "--eval",
+        "evaluation",
+        type=click.IntRange(min=1),
+        default=100,
+        show_default=True,
+        help="Samples that run on the device.",
+    ),
+    click.option(
+        "--tune",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Measure up to N schedules of each kernel in the simulator and keep the fastest.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
+    click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+)
+
+
+def compile_options(command: _Command) -> _Command:
+    """Add what a compilation may be told to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
+    """Add the commands; `live(console)` shows progress."""
+
+    @main.command(name="compile", epilog=EXIT_CODES)
+    @click.argument("model")
+    @compile_options
+    def compile_command(**given: Any) -> None:
+        """Compile MODEL for a board: bits, ONNX, C, firmware, proof, report.
+
+        MODEL is a zoo name, file.py:callable, an .onnx or a .tflite file.
+
+        \b
+        Examples:
+          tapc compile resnet8 --board stm32h7
+          tapc compile net.onnx --board nrf52840dk --data images/ --target-bits 4
+          tapc compile resnet8 --board pico --flash 64K --abits 4,8
+        """
+        _compile(live, **given)
+
+    @main.command(epilog=EXIT_CODES)
+    @click.argument("model")
+    @click.option(
+        "--train",
+        multiple=True,
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Samples to train with: folder, zip or npz; several are joined.",
+    )
+    @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
+    @click.option("--batch", type=click.IntRange(min=1), default=128, show_default=True)
+    @click.option(
+        "--rate",
+        type=PositiveNumber(),
+        default=0.002,
+        show_default=True,
+        help="Largest learning rate, relative to each layer's weights.",
+    )
+    @click.option("--no-augment", is_flag=True, help="Take images as they are, neither mirrored nor shifted.")
+    @compile_options
+    def finetune(train: tuple[Path, ...], epochs: int, batch: int, rate: float, no_augment: bool, **given: Any) -> None:
+        """Compile MODEL for a board and train the quantized network before the firmware is built.
+
+        Starts from the rounding and the bits that `tapc compile` with the same options ends with; the float network
+        teaches. Stopped, the same command goes on from the last epoch.
+
+        \b
+        Examples:
+          tapc finetune resnet8 --board stm32h7 --wbits 2 --train cifar10-train.zip
+          tapc finetune net.onnx --board pico --flash 64K --train images/ --epochs 40
+        """
+        from tapc.finetune import Training
+
+        training = Training(epochs=epochs, batch=batch, rate=rate, augment=not no_augment, seed=given["seed"])
+        _compile(live, train=train, training=training, **given)
+
+
+def _compile(
+    live: Callable[[Console], Stages], *, model: str, board: str, data: str | None, test_data: Path | None,
+    weights: Path | None, input_shape: str | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None, output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
+    train: tuple[Path, ...] = (), training: "Training | None" = None, **rest: Any,
+) -> None:  # fmt: skip
+    from tapc.options import Options
+    from tapc.pipeline import compile
+    from tapc.report import print_report
+
+    options = Options(
+        pin_first=pin in ("first", "both"), pin_last=pin in ("last", "both"), eval=evaluation,
+        simulate=not no_simulate, test_data=test_data, **rest,
+    )  # fmt: skip
+    result = compile(
+        model, board=board, data=data, weights=weights, input_shape=_shape(input_shape), pixel_scale=pixel_scale,
+        mean=mean, std=std, output=output, options=options, train=train, training=training,
+        stages=live(Console(stderr=True)),
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(result.report.to_dict(), indent=1, default=str))
+        return
+    out = Console(width=None if sys.stdout.isatty() else 150)
+    print_report(result.report, out)
+    out.print(f"written to {result.output}")
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = re.split(r"[,x]", text)
+    if not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--input-shape {text!r}: write the extents with commas, batch first, e.g. 1,3,32,32")
+    return tuple(int(part) for part in parts)
