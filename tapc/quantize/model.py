@@ -65,8 +65,8 @@ def validate_bits(network: Network, bits: Bits) -> None:
             )
         if group.interface and width != 8:
             raise UsageError(
-                f"activation group {index} ({group.tensors[0]!r}) holds the network's input or output, or what an operator "
-                f"with 8-bit kernels only reads or writes; those stay at 8 bits; it was given {width}"
+                f"activation group {index} ({group.tensors[0]!r}) holds the network's input or output, or what an "
+                f"operator with 8-bit kernels only reads or writes; those stay at 8 bits; it was given {width}"
             )
 
 
