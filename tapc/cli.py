@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tapc.cli_accuracy import register as register_accuracy
 from tapc.cli_bench import register
 from tapc.cli_compile import EXIT_CODES
 from tapc.cli_compile import register as register_compile
@@ -248,5 +249,6 @@ def doctor(as_json: bool) -> None:
 register_compile(main, Live)
 register(main, Live)
 register_search(main, Live)
+register_accuracy(main, Live)
 
 __all__ = ["DataError", "main"]

@@ -130,6 +130,7 @@ def load_samples(
     count: int | None,
     split: Split,
     seed: int = 0,
+    reserve: int = CALIBRATION_LIMIT,
 ) -> Samples:
     """Load samples from an npz archive, or a folder or zip of images.
 
@@ -139,7 +140,7 @@ def load_samples(
     CCCC the class; folders named train, calibration, test or val separate the splits.
 
     "calibration" takes the training set and "test" the test set where both exist. From a single set,
-    calibration takes the first part of a permutation drawn from `seed` (half, at most 512) and test the
+    calibration takes the first part of a permutation drawn from `seed` (half, at most `reserve`) and test the
     rest, so that they never overlap. "all" takes everything there is. Calibration samples come shuffled, the
     others in file order.
 
@@ -155,6 +156,8 @@ def load_samples(
         Number of samples, drawn with `seed`; None or more than there are means all.
     split : {"calibration", "test", "all"}
     seed : int
+    reserve : int
+        Most samples of a single set that are kept for calibration.
 
     Raises
     ------
@@ -169,26 +172,26 @@ def load_samples(
     if path.is_dir():
         files = sorted(item for item in path.rglob("*") if item.is_file())
         images = [_ImageFile(item.relative_to(path).as_posix(), lambda item=item: item.open("rb")) for item in files]  # type: ignore[misc]
-        return _load_images(path, images, shape, units, count, split, seed)
+        return _load_images(path, images, shape, units, count, split, seed, reserve)
     if path.suffix == ".npz":
-        return _load_npz(path, shape, units, count, split, seed)
+        return _load_npz(path, shape, units, count, split, seed, reserve)
     if path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
                 names = sorted(name for name in archive.namelist() if not name.endswith("/"))
                 images = [_ImageFile(name, lambda name=name: archive.open(name)) for name in names]  # type: ignore[misc]
-                return _load_images(path, images, shape, units, count, split, seed)
+                return _load_images(path, images, shape, units, count, split, seed, reserve)
         except zipfile.BadZipFile as error:
             raise DataError(f"{path}: not a readable zip archive ({error}); download or pack it again") from None
     raise DataError(f"{path}: unknown kind of data; give an npz archive, or a zip or folder of images")
 
 
-def _choose(total: int, count: int | None, split: Split, seed: int, *, single: bool) -> NDArray[np.intp]:
+def _choose(total: int, count: int | None, split: Split, seed: int, reserve: int, *, single: bool) -> NDArray[np.intp]:
     """Return the chosen indices; `single` divides one set between calibration and test."""
     order = np.random.default_rng(seed).permutation(total)
     if single and split != "all":
         # Depends on the total and seed alone, so that calibration and test agree on it. One sample serves both.
-        first = min(total // 2, CALIBRATION_LIMIT)
+        first = min(total // 2, reserve)
         order = order[:first] if split == "calibration" else order[first:]
         if total == 1:
             order = np.zeros(1, np.intp)
@@ -223,7 +226,7 @@ def _fit(path: Path, x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _load_npz(
-    path: Path, shape: tuple[int, ...], units: PixelUnits, count: int | None, split: Split, seed: int
+    path: Path, shape: tuple[int, ...], units: PixelUnits, count: int | None, split: Split, seed: int, reserve: int
 ) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -246,7 +249,7 @@ def _load_npz(
     if y is not None and y.shape != (len(x),):
         raise DataError(f"{path}: {len(x)} samples but labels of shape {y.shape}; needs one label per sample")
     single = not ("train_" in present and "test_" in present)
-    index = _choose(len(x), count, split, seed, single=single)
+    index = _choose(len(x), count, split, seed, reserve, single=single)
     samples = _units(_fit(path, x[index], shape), archive, units)
     return _finite(path, Samples(samples, None if y is None else y[index], _describe(path, split, len(index))))
 
@@ -286,6 +289,7 @@ def _load_images(
     count: int | None,
     split: Split,
     seed: int,
+    reserve: int,
 ) -> Samples:
     files = [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)]
     if not files:
@@ -296,7 +300,7 @@ def _load_images(
     splits = [_split_of(file.name) for file in files]
     both = {"calibration", "test"} <= set(splits)
     pool = np.array([i for i, of in enumerate(splits) if not both or split == "all" or of == split], np.intp)
-    index = pool[_choose(len(pool), count, split, seed, single=not both)]
+    index = pool[_choose(len(pool), count, split, seed, reserve, single=not both)]
     x = np.stack([_image(path, files[i], shape) for i in index])
     return Samples(units.apply(x), None if y is None else y[index], _describe(path, split, len(index)))
 

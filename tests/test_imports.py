@@ -34,10 +34,10 @@ RANKS = (
     ("doctor", "search", "tune"),
     ("bench", "build"),
     ("report",),
-    ("attempt",),
+    ("accuracy", "attempt"),
     ("pipeline", "rerun"),
     ("profile",),
-    ("cli_bench", "cli_compile", "cli_search"),
+    ("cli_accuracy", "cli_bench", "cli_compile", "cli_search"),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,268 @@
+"""Accuracy of integer networks over seeds: each draws its own calibration samples, the rest are tested."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tapc.board import Board
+from tapc.data import Samples, load_samples
+from tapc.decide import decide
+from tapc.errors import DataError, UsageError
+from tapc.frontend import FloatModel
+from tapc.network import Bits, Network
+from tapc.network_analysis import analyse
+from tapc.options import Options
+from tapc.progress import Advance
+from tapc.quantize import (
+    Calibration,
+    QuantizedModel,
+    balanced,
+    calibrate,
+    evaluate,
+    quantize,
+    top1,
+    uniform_bits,
+)
+from tapc.quantize.runtime import Float
+from tapc.target import Target
+
+_ROOM = 1 << 30
+_SETTING = re.compile(r"(?P<kind>[wm])(?P<weights>\d+(\.\d+)?)a(?P<activations>[48])")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which bits a network gets.
+
+    Attributes
+    ----------
+    name : str
+        `w4a8` for one width everywhere, `m3a8` for an average of 3 weight bits that the allocation distributes.
+    weights : float
+    activations : int
+    mixed : bool
+    """
+
+    name: str
+    weights: float
+    activations: int
+    mixed: bool
+
+
+def parse_setting(text: str) -> Setting:
+    """Read a setting; UsageError for anything else."""
+    match = _SETTING.fullmatch(text)
+    weights = 0.0 if match is None else float(match["weights"])
+    mixed = match is not None and match["kind"] == "m"
+    if match is None or not (2 <= weights <= 8) or (not mixed and weights not in (2, 4, 8)):
+        raise UsageError(
+            f"{text!r} is no setting: write w2a8, w4a8, w8a4 ... for one width, m3a8, m4.5a8 ... for an average"
+        )
+    return Setting(text, weights, int(match["activations"]), mixed)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A network calibrated with the samples of one seed.
+
+    Attributes
+    ----------
+    seed : int
+    model : FloatModel
+        Equalized where that pays.
+    network : Network
+    calibration : Calibration
+    x : float32 (N, ...)
+        Calibration samples.
+    test : Samples
+    logits : float32 (N, ...)
+        What the float network gives for the test samples.
+    """
+
+    seed: int
+    model: FloatModel
+    network: Network
+    calibration: Calibration
+    x: Float
+    test: Samples
+    logits: Float
+
+
+def trials(
+    model: FloatModel,
+    data: Path,
+    *,
+    seeds: int,
+    calibration: int,
+    tested: int | None = None,
+    test_data: Path | None = None,
+    equalize: bool = True,
+) -> Iterator[Trial]:
+    """Calibrate a network once per seed.
+
+    Parameters
+    ----------
+    model : FloatModel
+    data : Path
+        Labelled samples; a single set is divided anew for each seed.
+    seeds : int
+        0 to this, exclusive.
+    calibration : int
+        Most calibration samples, and of a single set at most half.
+    tested : int, optional
+        Most test samples; all where None.
+    test_data : Path, optional
+        Test samples, all of this file.
+    equalize : bool
+        Balance channel ranges where it pays.
+
+    Raises
+    ------
+    DataError
+        Samples without labels, or missing files.
+    """
+    for seed in range(seeds):
+        common = {"pixel_scale": model.units, "seed": seed, "reserve": calibration}
+        x = load_samples(data, model.input_shape, count=calibration, split="calibration", **common).x  # type: ignore[arg-type]
+        test = load_samples(
+            test_data or data, model.input_shape, count=tested, split="all" if test_data else "test", **common,  # type: ignore[arg-type]
+        )  # fmt: skip
+        if test.y is None:
+            raise DataError(f"{test.source}: the samples have no labels, so there is no accuracy to measure")
+        equalized = balanced(model.onnx, x, seed) if equalize else None
+        used = model if equalized is None else replace(model, onnx=equalized.onnx)
+        network = analyse(used.onnx, used.name)
+        logits = evaluate(model.onnx, test, optimized=True)
+        yield Trial(seed, used, network, calibrate(used, x, seed=seed), x, test, logits)
+
+
+def bits_of(trial: Trial, setting: Setting, board: Board, target: Target, proxy: str = "error") -> Bits:
+    """Return the bits of a setting; budgets of the board play no part."""
+    if not setting.mixed:
+        return uniform_bits(trial.network, int(setting.weights), setting.activations)
+    options = Options(
+        abits=(setting.activations,), proxy=proxy, target_bits=setting.weights,         seed=trial.seed,
+    )  # fmt: skip
+    memory = tuple(region.model_copy(update={"size": _ROOM}) for region in board.memory)
+    roomy = board.model_copy(update={"memory": memory})
+    return decide(trial.model, trial.network, trial.calibration, trial.x, roomy, target, options).allocation.bits
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One network, setting, rounding method and seed.
+
+    Attributes
+    ----------
+    setting, rounding : str
+    seed : int
+    samples : int
+        Test samples.
+    float_top1, top1 : float
+        Percent, in onnxruntime.
+    agreement : float
+        Percent of the samples for which both networks name the same class.
+    error : float
+        Squared error of the outputs over their variance.
+    weight_bytes : int
+        Of the weights alone, at their bits.
+    bops : int
+        MACs x weight bits x activation bits.
+    """
+
+    setting: str
+    rounding: str
+    seed: int
+    samples: int
+    float_top1: float
+    top1: float
+    agreement: float
+    error: float
+    weight_bytes: int
+    bops: int
+
+    @property
+    def drop(self) -> float:
+        """Percentage points lost."""
+        return self.float_top1 - self.top1
+
+
+def figure(
+    trial: Trial, bits: Bits, setting: str, rounding: str, advance: Advance | None = None
+) -> tuple[Figure, QuantizedModel]:
+    """Quantize a network and measure it on the trial's test samples."""
+    quantized = quantize(
+        trial.model, trial.network, bits, trial.calibration, x=trial.x, rounding=rounding, seed=trial.seed,
+        advance=advance,
+    )  # fmt: skip
+    logits = evaluate(quantized.onnx, trial.test, optimized=quantized.optimizable)
+    exact, y = trial.logits, trial.test.y
+    assert y is not None
+    power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
+    layers = trial.network.layers
+    return Figure(
+        setting=setting,
+        rounding=rounding,
+        seed=trial.seed,
+        samples=len(y),
+        float_top1=100 * top1(exact, y),
+        top1=100 * top1(logits, y),
+        agreement=100 * float(np.mean(logits.argmax(axis=1) == exact.argmax(axis=1))),
+        error=float(np.square(logits - exact).sum(dtype=np.float64)) / power,
+        weight_bytes=sum(layer.parameters * bits.weights[layer.name] for layer in layers) // 8,
+        bops=sum(layer.macs * np.prod(bits.pair(layer)).item() for layer in layers),
+    ), quantized
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and standard deviation over seeds."""
+
+    setting: str
+    rounding: str
+    seeds: int
+    samples: int
+    float_top1: float
+    top1: float
+    top1_sd: float
+    drop: float
+    drop_sd: float
+    agreement: float
+    weight_bytes: int
+    bops: int
+
+
+def summarize(figures: Sequence[Figure]) -> tuple[Summary, ...]:
+    """Join the seeds of each setting and rounding method, in order of appearance."""
+    groups: dict[tuple[str, str], list[Figure]] = {}
+    for item in figures:
+        groups.setdefault((item.setting, item.rounding), []).append(item)
+    result = []
+    for (setting, rounding), items in groups.items():
+
+        def mean(name: str, items: list[Figure] = items) -> float:
+            return float(np.mean([getattr(item, name) for item in items]))
+
+        def deviation(name: str, items: list[Figure] = items) -> float:
+            return float(np.std([getattr(item, name) for item in items], ddof=1)) if len(items) > 1 else 0.0
+
+        result.append(
+            Summary(
+                setting,
+                rounding,
+                len(items),
+                items[0].samples,
+                mean("float_top1"),
+                mean("top1"),
+                deviation("top1"),
+                mean("drop"),
+                deviation("drop"),
+                mean("agreement"),
+                round(mean("weight_bytes")),
+                round(mean("bops")),
+            )
+        )
+    return tuple(result)

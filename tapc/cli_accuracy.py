@@ -1,0 +1,135 @@
+"""Commands that measure accuracy: `tapc bench accuracy` and `tapc eval`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tapc.cli_types import Numbers, PositiveNumber
+from tapc.errors import DataError
+from tapc.progress import Stages
+
+if TYPE_CHECKING:
+    from tapc.accuracy import Figure, Summary
+    from tapc.frontend import FloatModel
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_SOURCE = (
+    click.option(
+        "--data", type=click.Path(path_type=Path), default=None, help="Labelled samples; zoo models find theirs."
+    ),
+    click.option(
+        "--test-data", type=click.Path(path_type=Path), default=None, help="Test with all of this file instead."
+    ),
+    click.option(
+        "--weights", type=click.Path(path_type=Path), default=None, help="State dict for a zoo or torch model."
+    ),
+    click.option(
+        "--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs."
+    ),
+    click.option("--mean", type=Numbers(), default=None, help="Subtracted after that."),
+    click.option("--std", type=Numbers(), default=None, help="Divided by after that."),
+)
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options that say where a network and its samples come from."""
+    for option in reversed(_SOURCE):
+        command = option(command)
+    return command
+
+
+def open_source(
+    name: str, weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None, data: Path | None,
+) -> "tuple[FloatModel, Path]":  # fmt: skip
+    """Load a network and find its samples; DataError where there are none."""
+    from tapc.data import find_data
+    from tapc.frontend import load
+    from tapc.inputs import with_units
+
+    model = with_units(load(name, weights=weights), pixel_scale, mean, std)
+    found = data or find_data(model.dataset)
+    if found is None:
+        raise DataError(f"{name}: there are no samples; give labelled ones with --data PATH (folder, zip or npz)")
+    return model, found
+
+
+def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
+    """Add the commands; `live(console)` shows progress."""
+    bench = main.commands["bench"]
+    assert isinstance(bench, click.Group)
+
+    @bench.command(name="accuracy")
+    @click.argument("model")
+    @click.option("--set", "settings", multiple=True, default=("w8a8", "w4a8", "w2a8"), show_default=True,
+                  help="w4a8: 4-bit weights; m3a8: an average of 3, allocated by --proxy.")  # fmt: skip
+    @click.option("--rounding", "roundings", multiple=True, default=("gptq",), show_default=True)
+    @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+    @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
+    @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most test samples.")
+    @click.option("--equalize/--no-equalize", default=True, show_default=True)
+    @click.option("--proxy", default="error", show_default=True)
+    @click.option("--board", default="stm32h7", show_default=True, help="Whose costs break ties of an allocation.")
+    @source_options
+    @JSON
+    def accuracy_command(
+        model: str, settings: tuple[str, ...], roundings: tuple[str, ...], seeds: int, calibration: int,
+        samples: int | None, equalize: bool, proxy: str, board: str, data: Path | None, test_data: Path | None,
+        weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None, as_json: bool,
+    ) -> None:  # fmt: skip
+        """Measure the accuracy of integer networks over seeds, without building firmware.
+
+        Each seed draws its own calibration samples; of a single set, the others are tested.
+
+        \b
+        Example:
+          tapc bench accuracy resnet8 --set w4a8 --set m3a8 --rounding nearest --rounding gptq
+        """
+        from tapc.accuracy import bits_of, figure, parse_setting, summarize, trials
+        from tapc.board import load_board
+        from tapc.target import load_target
+
+        wanted = [parse_setting(text) for text in settings]
+        silicon = load_board(board)
+        target = load_target(silicon.core)
+        network, found = open_source(model, weights, pixel_scale, mean, std, data)
+        figures: list[Figure] = []
+        stages = live(Console(stderr=True))
+        for trial in trials(network, found, seeds=seeds, calibration=calibration, tested=samples,
+                            test_data=test_data, equalize=equalize):  # fmt: skip
+            for setting in wanted:
+                with stages.stage(f"bits {setting.name}"):
+                    bits = bits_of(trial, setting, silicon, target, proxy)
+                for rounding in roundings:
+                    with stages.stage(f"{setting.name} {rounding} {trial.seed}") as advance:
+                        figures.append(figure(trial, bits, setting.name, rounding, advance)[0])
+        summary = summarize(figures)
+        if as_json:
+            rows = {"model": network.name, "data": str(found.name), "figures": [asdict(f) for f in figures]}
+            click.echo(json.dumps(rows | {"summary": [asdict(s) for s in summary]}, indent=1))
+        else:
+            print_summary(network.name, summary)
+
+
+def print_summary(title: str, summary: "tuple[Summary, ...]") -> None:
+    """Print a table of accuracies."""
+    table = Table(title=title, title_justify="left")
+    for name in ("bits", "rounding", "float", "top-1", "drop", "agrees", "weights"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("bits", "rounding") else "right")
+    for row in summary:
+        table.add_row(
+            row.setting, row.rounding, f"{row.float_top1:.2f} %", f"{row.top1:.2f} ± {row.top1_sd:.2f}",
+            f"{row.drop:.2f} ± {row.drop_sd:.2f}", f"{row.agreement:.1f} %", f"{row.weight_bytes:,}",
+        )  # fmt: skip
+    Console().print(table)
+    if summary:
+        click.echo(
+            f"top-1 in percent on {summary[0].samples} samples, {summary[0].seeds} seeds: mean ± standard deviation"
+        )
