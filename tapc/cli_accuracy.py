@@ -117,6 +117,39 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         else:
             print_summary(network.name, summary)
 
+    @main.command(name="eval")
+    @click.argument("build", type=click.Path(path_type=Path))
+    @click.option("--data", type=click.Path(path_type=Path), required=True, help="Samples: folder, zip or npz.")
+    @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most samples; default: all.")
+    @click.option("--all", "everything", is_flag=True, help="Take all of the data, not only its test split.")
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @JSON
+    def eval_command(build: Path, data: Path, samples: int | None, everything: bool, seed: int, as_json: bool) -> None:
+        """Evaluate a build: the float network, the ONNX and the firmware on the same samples.
+
+        \b
+        Example:
+          tapc eval build/resnet8 --data cifar10-original-subset.npz --samples 500
+        """
+        from tapc.evaluation import evaluate_build
+
+        stages = live(Console(stderr=True))
+        result = evaluate_build(build, data, samples=samples, everything=everything, seed=seed, stages=stages)
+        if as_json:
+            click.echo(json.dumps(asdict(result), indent=1))
+            return
+        table = Table(title=f"{result.model} on {result.board}: {result.data}", title_justify="left")
+        for name in ("executor", "top-1", "agrees with float"):
+            table.add_column(name, no_wrap=True)
+        for item in result.executors:
+            share = "-" if item.top1 is None else f"{item.top1:.2f} ± {item.standard_error:.2f} %"
+            table.add_row(item.name, share, f"{item.agreement:.2f} %")
+        Console().print(table)
+        click.echo(
+            f"device bit-exact on {result.samples} samples; at most {result.onnx_steps:.0f} steps from onnxruntime; "
+            "± is the standard error of the share"
+        )
+
 
 def print_summary(title: str, summary: "tuple[Summary, ...]") -> None:
     """Print a table of accuracies."""

@@ -36,7 +36,7 @@ RANKS = (
     ("report",),
     ("accuracy", "attempt"),
     ("pipeline", "rerun"),
-    ("profile",),
+    ("evaluation", "pareto", "profile"),
     ("cli_accuracy", "cli_bench", "cli_compile", "cli_search"),
     ("cli",),
     ("__main__",),
