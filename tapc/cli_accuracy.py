@@ -150,6 +150,70 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
             "± is the standard error of the share"
         )
 
+    @main.command()
+    @click.argument("model")
+    @click.option("--board", required=True, help="Board whose firmware is measured; see `tapc boards`.")
+    @click.option("--set", "settings", multiple=True,
+                  help="w4a8: 4-bit weights; m3a8: an average of 3. Default: nine from 2 to 8 bits.")  # fmt: skip
+    @click.option("--rounding", default="gptq", show_default=True)
+    @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+    @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
+    @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most test samples.")
+    @click.option("--proxy", default="error", show_default=True)
+    @click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
+                  help="Folder, default build/pareto-MODEL-BOARD.")  # fmt: skip
+    @source_options
+    @JSON
+    def pareto(
+        model: str, board: str, settings: tuple[str, ...], rounding: str, seeds: int, calibration: int,
+        samples: int | None, proxy: str, output: Path | None, data: Path | None, test_data: Path | None,
+        weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None, as_json: bool,
+    ) -> None:  # fmt: skip
+        """Draw accuracy against flash, BOPs and measured instructions for many bit budgets.
+
+        Writes report.json, pareto.png and pareto.html. Every image is built and proved in the simulator.
+
+        \b
+        Examples:
+          tapc pareto resnet8 --board stm32h7
+          tapc pareto net.onnx --board pico --data images/ --set w8a8 --set m4a8 --set m3a8
+        """
+        from tapc.accuracy import parse_setting
+        from tapc.board import load_board
+        from tapc.output import check_replaceable, replaced_folder
+        from tapc.pareto import SETTINGS, write_pages
+        from tapc.pareto import pareto as measure
+
+        wanted = [parse_setting(text) for text in settings or SETTINGS]
+        silicon = load_board(board)
+        network, found = open_source(model, weights, pixel_scale, mean, std, data)
+        destination = output or Path("build") / f"pareto-{network.name}-{silicon.name}"
+        check_replaceable(destination.absolute())
+        front = measure(
+            network, found, silicon, wanted, seeds=seeds, calibration=calibration, tested=samples,
+            test_data=test_data, rounding=rounding, proxy=proxy, stages=live(Console(stderr=True)),
+        )  # fmt: skip
+        with replaced_folder(destination) as folder:
+            write_pages(front, folder)
+        if as_json:
+            click.echo(json.dumps(asdict(front), indent=1))
+            return
+        table = Table(title=f"{front.model} on {front.board}", title_justify="left")
+        for name in ("bits", "top-1", "drop", "flash", "RAM", "GBOPs", "instructions", "front"):
+            table.add_column(name, no_wrap=True, justify="left" if name == "bits" else "right")
+        for p in front.points:
+            a = p.accuracy
+            cells = ["does not fit", "-", "-"]
+            if p.flash is not None and p.ram is not None and p.instructions is not None:
+                cells = [f"{p.flash:,.0f}", f"{p.ram:,.0f}", f"{p.instructions:,.0f}"]
+            table.add_row(
+                a.setting, f"{a.top1:.2f} ± {a.top1_sd:.2f}", f"{a.drop:.2f} ± {a.drop_sd:.2f}", *cells[:2],
+                f"{a.bops / 1e9:.3f}", cells[2], "*" if p.best else "",
+            )  # fmt: skip
+        Console().print(table)
+        click.echo(f"written to {destination}")
+
 
 def print_summary(title: str, summary: "tuple[Summary, ...]") -> None:
     """Print a table of accuracies."""

@@ -170,14 +170,17 @@ class _Objective:
         self.tensor = str(last.input[0]) if last.op_type == "Softmax" else graph.output
         extents = graph.shape(self.tensor)
         self.classes = len(extents) == 2 and extents[1] > 1
+        self.certain = last.op_type == "Softmax"
         self.temperature = training.temperature
 
     def __call__(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        if labels is None or not self.classes:
+        if not self.classes or (labels is None and not self.certain):
             return functional.mse_loss(student, teacher)
         t = self.temperature
         targets, logits = functional.softmax(teacher / t, 1), functional.log_softmax(student / t, 1)
         soft = functional.kl_div(logits, targets, reduction="batchmean") * t * t
+        if labels is None:
+            return soft
         return (1 - _HARD) * soft + _HARD * functional.cross_entropy(student, labels)
 
 

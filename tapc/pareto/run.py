@@ -1,0 +1,194 @@
+"""Many bit budgets of one network: accuracy over seeds, and what the built firmware takes and runs."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tapc.accuracy import Figure, Setting, Summary, Trial, bits_of, figure, summarize, trials
+from tapc.board import Board
+from tapc.build import build
+from tapc.device import QemuRunner
+from tapc.device.verify import device_inputs, verify
+from tapc.errors import BudgetError, MismatchError
+from tapc.frontend import FloatModel
+from tapc.lower import lower
+from tapc.lower.codes import input_codes
+from tapc.options import Options
+from tapc.progress import Stages
+from tapc.quantize import QuantizedModel
+from tapc.target import Target, load_target
+
+SETTINGS = ("w2a8", "m2.5a8", "m3a8", "m3.5a8", "w4a8", "m4a8", "m5a8", "m6a8", "w8a8")
+_RUN = 2
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a firmware image takes.
+
+    Attributes
+    ----------
+    flash, ram : int
+        Bytes, as linked; the stack as measured.
+    instructions : int
+        Per inference, counted in QEMU.
+    """
+
+    flash: int
+    ram: int
+    instructions: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting, over seeds.
+
+    Attributes
+    ----------
+    accuracy : Summary
+    mixed : bool
+        The bits come from an allocation, not one width for all.
+    flash, ram, instructions : float or None
+        Means over the seeds' images; None where one does not fit the board.
+    best : bool
+        No other setting that fits is at least as accurate with fewer bytes of flash.
+    problem : str or None
+        Why an image does not fit.
+    """
+
+    accuracy: Summary
+    mixed: bool
+    flash: float | None
+    ram: float | None
+    instructions: float | None
+    best: bool
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Front:
+    """A network's settings on a board.
+
+    Attributes
+    ----------
+    model, board, data : str
+    rounding : str
+    points : tuple of Point
+    figures : tuple of Figure
+        Every seed.
+    """
+
+    model: str
+    board: str
+    data: str
+    rounding: str
+    points: tuple[Point, ...]
+    figures: tuple[Figure, ...]
+
+
+def pareto(
+    model: FloatModel,
+    data: Path,
+    board: Board,
+    settings: Sequence[Setting],
+    *,
+    seeds: int = 3,
+    calibration: int = 1024,
+    tested: int | None = None,
+    test_data: Path | None = None,
+    rounding: str = "gptq",
+    proxy: str = "error",
+    stages: Stages | None = None,
+) -> Front:
+    """Quantize, build and measure a network at many settings.
+
+    Parameters
+    ----------
+    model : FloatModel
+    data : Path
+        Labelled samples.
+    board : Board
+    settings : sequence of Setting
+    seeds, calibration, tested, test_data
+        As for `tapc.accuracy.trials`.
+    rounding, proxy : str
+    stages : Stages, optional
+
+    Raises
+    ------
+    DataError
+        Samples without labels.
+    MismatchError
+        A device differs from the reference executor.
+    """
+    stages = stages or Stages()
+    target = load_target(board.core)
+    figures: list[Figure] = []
+    images: dict[str, list[Image]] = {}
+    problems: dict[str, str] = {}
+    for trial in trials(model, data, seeds=seeds, calibration=calibration, tested=tested, test_data=test_data):
+        for setting in settings:
+            with stages.stage(f"bits {setting.name}"):
+                bits = bits_of(trial, setting, board, target, proxy)
+            with stages.stage(f"{setting.name} seed {trial.seed}") as advance:
+                measured, quantized = figure(trial, bits, setting.name, rounding, advance)
+            figures.append(measured)
+            if setting.name in problems:
+                continue
+            try:
+                image = _image(trial, quantized, board, target, stages)
+            except BudgetError as error:
+                problems[setting.name] = str(error)
+                continue
+            images.setdefault(setting.name, []).append(image)
+    mixed = {setting.name: setting.mixed for setting in settings}
+    points = [_point(summary, mixed[summary.setting], images, problems) for summary in summarize(figures)]
+    return Front(model.name, board.name, data.name, rounding, _with_best(points), tuple(figures))
+
+
+def _image(trial: Trial, quantized: QuantizedModel, board: Board, target: Target, stages: Stages) -> Image:
+    options = Options(seed=trial.seed)
+    lowered = lower(quantized.onnx, trial.model.name, target.requantize, target.isa, seed=trial.seed)
+    codes = input_codes(lowered.program, trial.test.x[:_RUN])
+    with tempfile.TemporaryDirectory(prefix="tapc-") as name:
+        lowered, made, _ = build(lowered, quantized, board, target, Path(name), options, stages)
+        with stages.stage("simulate") as advance:
+            run = QemuRunner().run(
+                made.twin, target, device_inputs(lowered, codes), layers=len(codes), progress=advance
+            )
+        proof = verify(lowered, run, codes)
+        if proof.mismatch is not None:
+            raise MismatchError(f"the firmware is wrong: {proof.mismatch}")
+    return Image(made.memory.flash, made.memory.static_ram + run.stack_high_water, run.instructions)
+
+
+def _point(summary: Summary, mixed: bool, images: dict[str, list[Image]], problems: dict[str, str]) -> Point:
+    made = images.get(summary.setting, [])
+    problem = problems.get(summary.setting)
+    if problem is not None or not made:
+        return Point(summary, mixed, None, None, None, False, problem)
+
+    def mean(of: Callable[[Image], int]) -> float:
+        return float(np.mean([of(image) for image in made]))
+
+    values = mean(lambda i: i.flash), mean(lambda i: i.ram), mean(lambda i: i.instructions)
+    return Point(summary, mixed, *values, False, None)
+
+
+def _with_best(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Mark the points of the front in bytes and accuracy."""
+
+    def beaten(point: Point) -> bool:
+        assert point.flash is not None
+        return any(
+            other.flash is not None
+            and other.flash <= point.flash
+            and other.accuracy.top1 >= point.accuracy.top1
+            and (other.flash, -other.accuracy.top1) != (point.flash, -point.accuracy.top1)
+            for other in points
+        )
+
+    return tuple(replace(p, best=p.flash is not None and not beaten(p)) for p in points)
