@@ -6,14 +6,18 @@ minimum differs from the same sum for the rounded weights by (V - Q) E[Y Y^T] (V
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import linalg
 
 from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments
 from tapc.quantize.weights import Float, QuantizedWeights, code_range, round_weights
 
 DAMPING = 0.01
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_LONG = 1024
+"""Weights per output beyond which only the inner ridges are tried: each costs the cube of it."""
 _BLOCK = 128
 RATIOS = (1.0, 0.85, 1.2)
 _REFINEMENTS = 3
@@ -32,24 +36,29 @@ def compensated(weights: Doubles, moments_: GroupMoments) -> Doubles:
     weights : float64 (outputs, length)
     moments_ : GroupMoments
     """
-    ridges = {ridge: 0.0 for ridge in RIDGES}
+    tried = RIDGES if weights.shape[1] <= _LONG else RIDGES[1:-1]
+    ridges = dict.fromkeys(tried, 0.0)
     kept = 0.0
     for fitted, other in (moments_.halves, moments_.halves[::-1]):
         kept += other.error(weights)
-        for ridge in ridges:
-            ridges[ridge] += other.error(_ridge(weights, fitted, ridge))
+        for ridge, candidate in zip(tried, _ridge(weights, fitted, tried), strict=True):
+            ridges[ridge] += other.error(candidate)
     best = min(ridges, key=ridges.__getitem__)
-    return _ridge(weights, moments_.whole, best) if ridges[best] < kept else weights
+    return next(_ridge(weights, moments_.whole, (best,))) if ridges[best] < kept else weights
 
 
-def _ridge(weights: Doubles, moment: Moments, ridge: float) -> Doubles:
-    length = len(moment.inputs)
-    strength = ridge * float(np.trace(moment.inputs)) / length
-    if strength <= 0:
-        return weights
-    change = np.linalg.solve(moment.inputs + strength * np.eye(length), moment.goal - moment.inputs @ weights.T)
-    result: Doubles = weights + change.T
-    return result
+def _ridge(weights: Doubles, moment: Moments, ridges: Sequence[float]) -> Iterator[Doubles]:
+    """Yield the fit of each ridge, a multiple of the inputs' mean variance."""
+    mean = float(np.trace(moment.inputs)) / len(moment.inputs)
+    rest = moment.goal - moment.inputs @ weights.T
+    for ridge in ridges:
+        if mean <= 0:
+            yield weights
+            continue
+        matrix = moment.inputs.copy()
+        matrix[np.diag_indices_from(matrix)] += ridge * mean
+        factor = linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        yield weights + linalg.cho_solve(factor, rest, check_finite=False).T
 
 
 def gptq(weights: Doubles, scales: Float, bits: int, hessian: Doubles) -> Doubles:
@@ -127,7 +136,8 @@ def refitted_scales(codes: Doubles, scales: Float, moment: Moments) -> Float:
 class Gptq:
     """Ridge regression, then GPTQ, coordinate descent and least-squares scales in turn, per group.
 
-    Every output channel keeps the best of several first scales.
+    Every output channel keeps the best of several first scales. At 8 bits rounding costs next to nothing, so that the
+    fitted weights are rounded to the nearest.
     """
 
     samples = 1024
@@ -140,8 +150,11 @@ class Gptq:
         flat = problem.weights.reshape(groups, shape[0] // groups, -1).astype(np.float64)
         fitted = np.stack([compensated(w, m) for w, m in zip(flat, found, strict=True)])
         scales = problem.scales(fitted.reshape(shape).astype(np.float32)).reshape(groups, -1)
-        codes = np.empty_like(flat)
-        ratios = RATIOS if problem.bits < 8 else (1.0,)
+        if problem.bits == 8:
+            fit = fitted.reshape(shape).astype(np.float32)
+            usable = problem.usable(scales.reshape(-1), fit)
+            return problem.quantized(round_weights(fit, usable, problem.bits), usable)
+        codes, ratios = np.empty_like(flat), RATIOS
         for group, moment in enumerate(item.whole for item in found):
             outputs = flat.shape[1]
             least = np.tile(problem.least_scales[group * outputs : (group + 1) * outputs], len(ratios))

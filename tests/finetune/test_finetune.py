@@ -1,0 +1,127 @@
+"""Training: better than where it starts from, on samples that it never saw; resumes; exports what it trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from graph_builder import Model, everything, residual
+
+from tapc.data import Samples
+from tapc.errors import DataError
+from tapc.finetune import Training, finetune
+from tapc.finetune.network import QuantizedGraph
+from tapc.lower import lower
+from tapc.lower.codes import input_codes
+from tapc.lower.reference import execute
+from tapc.network_analysis import Graph, analyse
+from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
+from tapc.quantize.model import uniform_bits
+from tapc.quantize.runtime import Float
+
+TRAINING = Training(epochs=3, batch=32, rate=0.005, augment=False)
+
+
+def draw(model: Model, count: int, seed: int) -> Float:
+    return np.random.default_rng(seed).normal(0, 1, (count, *Graph(model.onnx).shape("x")[1:])).astype(np.float32)
+
+
+def rounded(model: Model, w_bits: int, a_bits: int) -> QuantizedModel:
+    network = analyse(model.onnx, "net")
+    x = draw(model, 64, 0)
+    return quantize(model, network, uniform_bits(network, w_bits, a_bits), calibrate(model, x, seed=0), x=x)
+
+
+def error(model: Model, quantized: QuantizedModel) -> float:
+    fresh = draw(model, 128, 9)
+    exact = evaluate(model.onnx, fresh, optimized=True)
+    return float(np.square(evaluate(quantized.onnx, fresh, optimized=False) - exact).mean())
+
+
+@pytest.mark.parametrize(("make", "w_bits", "a_bits"), [(residual, 2, 8), (everything, 2, 4), (residual, 8, 4)])
+def test_the_start_is_the_quantized_network(make: type, w_bits: int, a_bits: int) -> None:
+    model = make()
+    quantized = rounded(model, w_bits, a_bits)
+    student = QuantizedGraph(Graph(model.onnx), quantized)
+    x = draw(model, 8, 1)
+    with torch.no_grad():
+        mine = student(torch.from_numpy(x), "y" if "y" in Graph(model.onnx).shapes else Graph(model.onnx).output)
+    theirs = evaluate(quantized.onnx, x, optimized=False)
+    step = quantized.activations[Graph(model.onnx).output].scale
+    assert np.abs(mine.numpy().reshape(theirs.shape) - theirs).max() <= 2.01 * step
+    layers, parameters = student.layers()
+    for name, layer in layers.items():
+        np.testing.assert_array_equal(layer.weights.values, quantized.layers[name].weights.values)
+        np.testing.assert_allclose(layer.bias, quantized.layers[name].bias, atol=2, rtol=1e-5)
+    assert {n: round(p.scale, 6) for n, p in parameters.items()} == {
+        n: round(p.scale, 6) for n, p in quantized.activations.items()
+    }
+
+
+def test_training_helps_and_exports_what_it_trained() -> None:
+    model = residual()
+    quantized = rounded(model, 2, 8)
+    samples = Samples(draw(model, 640, 2), None, "drawn")
+    training = Training(epochs=16, batch=32, rate=0.001, augment=False)
+    trained, before, after = finetune(model, quantized, samples, training)
+    assert after < before
+    assert error(model, trained) < 0.95 * error(model, quantized)
+    assert set(trained.rounding.values()) == {"finetune"}
+    assert trained.bits == quantized.bits
+    program = lower(trained.onnx, "net", "float", "dsp").reference
+    x = draw(model, 16, 3)
+    y = program.tensors[program.output]
+    codes = execute(program, input_codes(program, x)).reshape(len(x), -1)
+    theirs = evaluate(trained.onnx, x, optimized=False).reshape(len(x), -1)
+    assert np.abs((codes - y.zero) * y.scale - theirs).max() <= 1.01 * y.scale
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    model = residual()
+    quantized = rounded(model, 2, 8)
+    samples = Samples(draw(model, 320, 2), None, "drawn")
+    whole, _, loss = finetune(model, quantized, samples, TRAINING)
+    checkpoint, calls = tmp_path / "run.pt", 0
+
+    def stop(done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if done == total - 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(model, quantized, samples, TRAINING, checkpoint=checkpoint, advance=stop)
+    first, calls = calls, 0
+    resumed, _, again = finetune(
+        model, quantized, samples, TRAINING, checkpoint=checkpoint, advance=lambda done, total: stop(0, total)
+    )
+    assert calls < first
+    assert again == loss
+    assert resumed.onnx.SerializeToString(deterministic=True) == whole.onnx.SerializeToString(deterministic=True)
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(tmp_path: Path) -> None:
+    model = residual()
+    quantized = rounded(model, 2, 8)
+    samples = Samples(draw(model, 320, 2), None, "drawn")
+    checkpoint = tmp_path / "run.pt"
+    other = Training(epochs=1, batch=32, rate=0.001, augment=False)
+    finetune(model, quantized, samples, other, checkpoint=checkpoint)
+    fresh, _, _ = finetune(model, quantized, samples, TRAINING, checkpoint=checkpoint)
+    plain, _, _ = finetune(model, quantized, samples, TRAINING)
+    assert fresh.onnx.SerializeToString(deterministic=True) == plain.onnx.SerializeToString(deterministic=True)
+
+
+def test_what_does_not_help_is_not_taken() -> None:
+    model = residual()
+    quantized = rounded(model, 4, 8)
+    samples = Samples(draw(model, 64, 2), None, "drawn")
+    same, before, after = finetune(model, quantized, samples, Training(epochs=1, batch=8, rate=5.0, augment=False))
+    assert same is quantized
+    assert after >= before
+
+
+def test_too_few_samples() -> None:
+    model = residual()
+    with pytest.raises(DataError, match="too few"):
+        finetune(model, rounded(model, 4, 8), Samples(draw(model, 10, 2), None, "drawn"), TRAINING)

@@ -1,0 +1,78 @@
+"""Accuracy over seeds: settings, what is tested, what is counted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tapc.accuracy import Figure, bits_of, figure, parse_setting, summarize, trials
+from tapc.board import load_board
+from tapc.data import load_samples
+from tapc.errors import DataError, UsageError
+from tapc.frontend import load
+from tapc.target import load_target
+
+
+@pytest.mark.parametrize("text", ["w3a8", "m1a8", "m9a8", "w4", "w4a16", "", "wxa8"])
+def test_no_setting(text: str) -> None:
+    with pytest.raises(UsageError, match="no setting"):
+        parse_setting(text)
+
+
+def test_settings() -> None:
+    assert parse_setting("w4a8").mixed is False
+    half = parse_setting("m4.5a4")
+    assert (half.weights, half.activations, half.mixed) == (4.5, 4, True)
+
+
+def write(path: Path, count: int, *, labels: bool = True) -> Path:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8)
+    np.savez(path, x=x, **({"y": rng.integers(0, 10, count)} if labels else {}))
+    return path
+
+
+def test_seeds_divide_a_single_set_anew(tmp_path: Path) -> None:
+    data = write(tmp_path / "d.npz", 40)
+    model = load("resnet8")
+    found = list(trials(model, data, seeds=2, calibration=12, equalize=False))
+    everything = load_samples(data, model.input_shape, pixel_scale=model.units, count=None, split="all").x
+    for trial in found:
+        assert len(trial.x) == 12
+        assert len(trial.test.x) == 28
+        both = np.concatenate([trial.x, trial.test.x]).reshape(40, -1)
+        assert len(np.unique(both, axis=0)) == 40
+        assert np.isin(both.sum(axis=1), everything.reshape(40, -1).sum(axis=1)).all()
+    assert not np.array_equal(found[0].x, found[1].x)
+
+
+def test_labels_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no labels"):
+        next(trials(load("resnet8"), write(tmp_path / "d.npz", 10, labels=False), seeds=1, calibration=4))
+
+
+def test_figures_count_bits_and_an_average_is_kept(tmp_path: Path) -> None:
+    model = load("resnet8")
+    board = load_board("stm32h7")
+    target = load_target(board.core)
+    trial = next(trials(model, write(tmp_path / "d.npz", 40), seeds=1, calibration=12, equalize=False))
+    parameters = sum(layer.parameters for layer in trial.network.layers)
+    macs = sum(layer.macs for layer in trial.network.layers)
+    four = bits_of(trial, parse_setting("w4a8"), board, target)
+    measured, _ = figure(trial, four, "w4a8", "nearest")
+    assert measured.weight_bytes == parameters // 2
+    assert measured.bops == macs * 32
+    assert 0 <= measured.agreement <= 100
+    mixed = bits_of(trial, parse_setting("m3a8"), board, target)
+    used = sum(layer.parameters * mixed.weights[layer.name] for layer in trial.network.layers)
+    assert used <= 3 * parameters
+    assert set(mixed.weights.values()) <= {2, 4, 8}
+
+
+def test_mean_and_deviation() -> None:
+    def one(seed: int, top1: float) -> Figure:
+        return Figure("w4a8", "gptq", seed, 100, 90.0, top1, 95.0, 0.1, 1000, 2000)
+
+    (summary,) = summarize([one(0, 88.0), one(1, 90.0), one(2, 86.0)])
+    assert (summary.seeds, summary.top1, summary.top1_sd, summary.drop) == (3, 88.0, 2.0, 2.0)
+    assert summarize([one(0, 88.0)])[0].top1_sd == 0.0
