@@ -23,10 +23,13 @@ from tapc.proxy import ProgramProxy, get_proxy
 from tapc.proxy.columns import Table
 from tapc.proxy.contract import Target as BitsTarget
 from tapc.quantize import Calibration, HasGraph, layer_distortion, quantize, uniform_bits
+from tapc.quantize.alone import measured_losses
 from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
 from tapc.target import Target
 
+MEASURED = "error"
+"""The proxy that is a measurement: its losses are measured at every width, with the rounding that will be used."""
 Distortion = Mapping[str, Mapping[tuple[int, int], float]]
 
 
@@ -75,7 +78,17 @@ def decide(
             raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
         overrides = own_bits(proxy, scores, context.statistics(), options)
     problem = bit_problem(model, network, calibration, x, distortion, board, target, options, overrides)
-    return Decision(scores, solve(with_scores(problem, scores)))
+    allocation = solve(with_scores(problem, scores))
+    if options.proxy != MEASURED or options.allocator != "ilp" or _unconstrained(allocation, options):
+        return Decision(scores, allocation)
+    losses = measured_losses(model, network, x, options.wbits, options.rounding)
+    return Decision(scores, solve(with_losses(problem, losses)))
+
+
+def _unconstrained(allocation: Allocation, options: Options) -> bool:
+    """Whether every layer has the most bits on offer, so that no measurement could choose better ones."""
+    weights, activations = allocation.bits.weights.values(), allocation.bits.activations.values()
+    return set(weights) <= {max(options.wbits)} and set(activations) <= {8, max(options.abits)}
 
 
 def own_bits(proxy: ProgramProxy, scores: Mapping[str, float], table: Table, options: Options) -> Overrides:
@@ -175,6 +188,32 @@ def relative_distortion(distortion: Distortion, low_bits: int) -> dict[str, dict
         lowest = pairs[low_bits, 8]
         result[layer] = {pair: value / lowest if lowest > 0 else 0.0 for pair, value in pairs.items()}
     return result
+
+
+def with_losses(problem: AllocationProblem, losses: Mapping[str, Mapping[int, float]]) -> AllocationProblem:
+    """Return a problem whose losses are measured ones.
+
+    What 4-bit activations add is known relative to the loss at the lowest weight bits only, and is added in proportion.
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+        Its losses are relative to those at the lowest weight bits and 8-bit activations.
+    losses : mapping of str to mapping of int to float
+        Layer -> weight bits -> loss with 8-bit activations.
+    """
+    layers = []
+    for layer in problem.layers:
+        own = losses[layer.name]
+        lowest = own[min(own)]
+        plain = {choice.w_bits: choice.loss for choice in layer.choices if choice.a_bits == 8}
+        choices = []
+        for choice in layer.choices:
+            wide = plain.get(choice.w_bits, 0.0)
+            extra = max(0.0, choice.loss - wide) * lowest if choice.a_bits < 8 else 0.0
+            choices.append(replace(choice, loss=own.get(choice.w_bits, 0.0) + extra))
+        layers.append(replace(layer, choices=tuple(choices)))
+    return replace(problem, layers=tuple(layers))
 
 
 def with_scores(problem: AllocationProblem, scores: Mapping[str, float]) -> AllocationProblem:

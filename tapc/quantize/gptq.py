@@ -138,10 +138,24 @@ class Gptq:
 
     Every output channel keeps the best of several first scales. At 8 bits rounding costs next to nothing, so that the
     fitted weights are rounded to the nearest.
+
+    Parameters
+    ----------
+    ratios : tuple of float
+        First scales, relative to those of least weight error.
+    refinements : int
+        How often codes and scales are found in turn.
+    sweeps : int
+        Most passes of coordinate descent each time.
     """
 
     samples = 1024
     compensates = True
+
+    def __init__(
+        self, ratios: tuple[float, ...] = RATIOS, refinements: int = _REFINEMENTS, sweeps: int = _SWEEPS
+    ) -> None:
+        self.ratios, self.refinements, self.sweeps = ratios, refinements, sweeps
 
     def round(self, problem: LayerProblem) -> QuantizedWeights:
         """Return integer weights and scales."""
@@ -154,7 +168,7 @@ class Gptq:
             fit = fitted.reshape(shape).astype(np.float32)
             usable = problem.usable(scales.reshape(-1), fit)
             return problem.quantized(round_weights(fit, usable, problem.bits), usable)
-        codes, ratios = np.empty_like(flat), RATIOS
+        codes, ratios = np.empty_like(flat), self.ratios
         for group, moment in enumerate(item.whole for item in found):
             outputs = flat.shape[1]
             least = np.tile(problem.least_scales[group * outputs : (group + 1) * outputs], len(ratios))
@@ -162,9 +176,9 @@ class Gptq:
             weights = np.tile(fitted[group], (len(ratios), 1))
             trial = np.concatenate([scales[group] * np.float32(ratio) for ratio in ratios]).astype(np.float32)
             best, kept, best_scales = np.full(len(trial), np.inf), np.empty_like(weights), trial.copy()
-            for _ in range(_REFINEMENTS):
+            for _ in range(self.refinements):
                 whole = gptq(weights, trial, problem.bits, moment.inputs)
-                whole = descend(whole, weights, trial, problem.bits, moment.inputs, _SWEEPS)
+                whole = descend(whole, weights, trial, problem.bits, moment.inputs, self.sweeps)
                 repeated = dataclasses.replace(moment, goal=np.tile(moment.goal, (1, len(ratios))))
                 trial = np.maximum(refitted_scales(whole, trial, repeated), least).astype(np.float32)
                 error = repeated.errors(whole * trial.astype(np.float64)[:, None])

@@ -54,7 +54,7 @@ def proxy_context(
     activations = {layer: tensors[name] for layer, name in sources.items()}
     outputs = {layer: tensors[name] for layer, name in results.items()}
     probe = np.ascontiguousarray(x[:ERROR_SAMPLES], np.float32)
-    logits = _without_softmax(model.onnx)
+    logits = without_softmax(model.onnx)
     exact = evaluate(logits, probe, optimized=True)
     power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
 
@@ -80,7 +80,7 @@ def proxy_context(
     )
 
 
-def _without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the network up to its logits: a softmax saturates, and hides errors where it does."""
     last = next(node for node in model.graph.node if node.output[0] == model.graph.output[0].name)
     if last.op_type != "Softmax":

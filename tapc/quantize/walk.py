@@ -258,7 +258,7 @@ class _Walk:
         integers = self.rounding.round(
             LayerProblem(
                 layer, self.bits.weights[layer.name], weights, room / _BIAS_LIMIT, room / _DEAD_BIAS, inputs, reference,
-                self.excess, *_geometry(node),
+                self.excess, *geometry(node),
             )
         )  # fmt: skip
         bias_scales = np.float32(scale) * integers.scales
@@ -285,7 +285,7 @@ class _Walk:
         return result
 
 
-def _geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int, int], int]:
+def geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int, int], int]:
     """Return stride, pads (top, left, bottom, right) and groups of a layer."""
     if node.op_type != "Conv":
         return (1, 1), (0, 0, 0, 0), 1

@@ -1,0 +1,95 @@
+"""What the network loses when one layer alone is rounded, measured with the rounding method that will be used."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from tapc.network import Network
+from tapc.network_analysis import WEIGHTED, Graph
+from tapc.quantize.calibration import HasGraph
+from tapc.quantize.gptq import Gptq
+from tapc.quantize.problem import LayerProblem
+from tapc.quantize.rounding import LEARNED, LEARNED_FROM, Rounding, rounding_method
+from tapc.quantize.runtime import Float, NodeRunner, evaluate
+from tapc.quantize.sensitivity import without_softmax
+from tapc.quantize.walk import float_bias, float_walk, geometry
+
+_QUICK = Gptq(ratios=(1.0,), refinements=1, sweeps=2)
+_PROBE_MACS = 10**10
+_PROBE = (16, 128)
+_FIT = 256
+_FIT_BYTES = 256 << 20
+
+Losses = dict[str, dict[int, float]]
+
+
+def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence[int], rounding: str) -> Losses:
+    """Measure the squared error of the network's output, over its variance, for each layer and weight width alone.
+
+    More bits are never worse: where a measurement says otherwise, the width takes the loss of the next wider one.
+
+    Parameters
+    ----------
+    model : FloatModel
+    network : Network
+    x : float32 (N, *input_shape[1:])
+        Calibration samples; the last quarter, at most 128, shows the error, the others serve the rounding.
+    wbits : sequence of int
+        Weight widths on offer.
+    rounding : str
+        A rounding method; gptq is taken with fewer refinements, and in place of the learned ones.
+
+    Returns
+    -------
+    dict of str to dict of int to float
+        Layer -> weight bits -> loss.
+    """
+    graph = Graph(model.onnx)
+    logits = without_softmax(model.onnx)
+    macs = sum(layer.macs for layer in network.layers)
+    probes = int(np.clip(_PROBE_MACS // max(1, macs), *_PROBE))
+    probes = max(1, min(probes, len(x) // 4))
+    largest = max(int(np.prod(graph.shape(str(node.output[0])))) for node in graph.nodes)
+    fits = max(1, min(_FIT, len(x) - probes, _FIT_BYTES // (4 * largest)))
+    fit, probe = np.ascontiguousarray(x[:fits]), np.ascontiguousarray(x[-probes:])
+    exact = evaluate(logits, probe, optimized=True)
+    power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
+    base = LEARNED_FROM if rounding in LEARNED else rounding
+    method: Rounding = _QUICK if base == "gptq" else rounding_method(base)
+    layers = {layer.name: layer for layer in network.layers}
+    opset = next(item.version for item in model.onnx.opset_import if item.domain in ("", "ai.onnx"))
+    run = NodeRunner(opset)
+    result: Losses = {}
+    for node, inputs, output in float_walk(graph, fit, run):
+        if node.op_type not in WEIGHTED:
+            continue
+        weights = graph.constants[node.input[1]].astype(np.float32)
+        bias = float_bias(graph, node)
+        none = np.zeros(len(weights))
+        losses: dict[int, float] = {}
+        for bits in sorted(wbits, reverse=True):
+            problem = LayerProblem(
+                layers[node.name], bits, weights, none, none, inputs[0], inputs[0], None, *geometry(node)
+            )
+            rounded = method.round(problem).dequantized()
+            operands = [inputs[0], rounded, *([bias] if len(node.input) > 2 and node.input[2] else [])]
+            axes = tuple(axis for axis in range(output.ndim) if axis != 1)
+            shift = (output - run(node, operands)).mean(axis=axes, dtype=np.float64).astype(np.float32)
+            changed = _with_layer(logits, node, rounded, bias + shift)
+            difference = evaluate(changed, probe, optimized=True) - exact
+            loss = float(np.square(difference).sum(dtype=np.float64)) / power
+            losses[bits] = max(loss, *losses.values()) if losses else loss
+        result[node.name] = losses
+    return result
+
+
+def _with_layer(model: onnx.ModelProto, node: onnx.NodeProto, weights: Float, bias: Float) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    values: Mapping[str, Float] = dict(zip(list(node.input)[1:], (weights, bias), strict=False))
+    for tensor in copy.graph.initializer:
+        if tensor.name in values:
+            tensor.CopyFrom(numpy_helper.from_array(values[tensor.name].astype(np.float32), tensor.name))
+    return copy
