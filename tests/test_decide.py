@@ -1,9 +1,10 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from tapc.allocate import AllocationProblem, Budgets, Choice, GroupChoices, LayerChoices, solve
-from tapc.decide import relative_distortion, with_scores
+from tapc.decide import relative_distortion, with_losses, with_scores
 from tapc.errors import DataError
 
 DISTORTION = {
@@ -44,6 +45,18 @@ def test_solved_bits_are_the_best_of_all(scores):
     )
     found = solve(scored)
     assert (found.objective, found.used["flash"].used) == pytest.approx(best)
+
+
+def test_measured_losses_replace_predicted_ones():
+    losses = {name: {2: 4.0, 4: 1.0, 8: 0.5} for name in "abc"}
+    measured = with_losses(problem(), losses)
+    assert [[choice.loss for choice in layer.choices] for layer in measured.layers] == [[4.0, 1.0, 0.5]] * 3
+    narrow = Choice(2, 4, 1.5, 20, 1.0, 80)
+    first = problem().layers[0]
+    groups = (GroupChoices(False, (4, 8)),)
+    joined = replace(problem(), layers=(replace(first, choices=(*first.choices, narrow)),), groups=groups)
+    # 4-bit activations add half of the relative loss at 2-bit weights: half of 4.
+    assert with_losses(joined, losses).layers[0].choices[-1].loss == pytest.approx(6.0)
 
 
 def test_a_layer_without_a_score_is_named():
