@@ -50,6 +50,9 @@ class _Group(click.Group):
             sys.exit(error.exit_code)
 
 
+_WHOLE = ("name", "tool", "layer", "region", "weights", "input", "parameters", "top-1")
+
+
 def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
@@ -62,7 +65,7 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) ->
     table = Table(title=title, title_justify="left")
     for name in columns:
         # Names stay whole so that they can be copied; prose gives way.
-        table.add_column(name, overflow="fold", no_wrap=name in ("name", "tool", "layer", "region"))
+        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
     for row in rows:
         table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
     Console().print(table)
@@ -216,11 +219,12 @@ def models(as_json: bool) -> None:
         _print_json([entry.model_dump(mode="json") for entry in entries])
         return
     rows = [
-        (e.name, "official" if v.url else "bundled", "x".join(map(str, v.input_shape)), f"{v.parameters:,}",
-         f"{v.accuracy:.1f} %", v.data, v.sha256[:12], e.description)
+        (e.name, "official" if v is e.official else "bundled", "x".join(map(str, v.input_shape[1:])),
+         f"{v.parameters:,}", f"{v.accuracy:.1f} %", e.description)
         for e in entries for v in e.variants()
     ]  # fmt: skip
-    _table("models", ("name", "weights", "input", "parameters", "top-1", "data", "sha256", "description"), rows)
+    _table("models", ("name", "weights", "input", "parameters", "top-1", "description"), rows)
+    click.echo("data, sha256 and training command: --json")
     click.echo("official weights: --weights imagenet fetches them, --weights FILE takes a copy")
 
 

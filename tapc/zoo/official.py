@@ -44,6 +44,11 @@ def official_weights(entry: ZooEntry, advance: Advance | None = None) -> Path:
 
 
 def _download(name: str, variant: Variant, path: Path, advance: Advance | None) -> None:
+    if not variant.url:
+        raise DataError(
+            f"the official weights of {name} have no address of their own ({variant.data}).\n"
+            f"  Put {variant.weights}\n  (sha256 {variant.sha256}...) to {path}, or give the file with --weights FILE"
+        )
     partial = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
