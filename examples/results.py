@@ -19,8 +19,8 @@ KEPT = Path("build/results")
 HEAD = """# Results
 
 Written by `python examples/results.py`. Top-1 in percent in onnxruntime, three seeds: mean ± standard deviation. The
-firmware equals the reference executor bit for bit, and that onnxruntime within a step per layer. Each seed draws its own
-calibration samples; of a single data set, all other samples are tested. `w4a8`: 4-bit weights and 8-bit activations
+firmware equals the reference executor bit for bit, and that onnxruntime within a step per layer. Each seed draws its
+own calibration samples; of a single data set, all other samples are tested. `w4a8`: 4-bit weights and 8-bit activations
 everywhere; `m3a8`: an average of 3 weight bits, distributed by the allocation with the `error` proxy.
 """
 
