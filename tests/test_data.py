@@ -108,15 +108,22 @@ def test_npz_accepts_channel_last(tmp_path: Path) -> None:
     assert np.array_equal(samples.x, x.transpose(0, 3, 1, 2))
 
 
-@given(st.integers(2, 3000), st.integers(0, 5), st.one_of(st.none(), st.integers(1, 100)))
-def test_single_set_splits_are_disjoint_and_reproducible(total: int, seed: int, count: int | None) -> None:
-    calibration = _choose(total, count, "calibration", seed, single=True)
-    test = _choose(total, None, "test", seed, single=True)
+@given(
+    st.integers(2, 3000),
+    st.integers(0, 5),
+    st.one_of(st.none(), st.integers(1, 100)),
+    st.sampled_from([CALIBRATION_LIMIT, 16, 1024]),
+)
+def test_single_set_splits_are_disjoint_and_reproducible(
+    total: int, seed: int, count: int | None, reserve: int
+) -> None:
+    calibration = _choose(total, count, "calibration", seed, reserve, single=True)
+    test = _choose(total, None, "test", seed, reserve, single=True)
     assert not set(calibration.tolist()) & set(test.tolist())
-    half = min(total // 2, CALIBRATION_LIMIT)
+    half = min(total // 2, reserve)
     assert len(test) == total - half
     assert len(calibration) == (half if count is None else min(half, count))
-    assert np.array_equal(calibration, _choose(total, count, "calibration", seed, single=True))
+    assert np.array_equal(calibration, _choose(total, count, "calibration", seed, reserve, single=True))
 
 
 def test_first_calibration_samples_are_of_all_classes(tmp_path: Path) -> None:
