@@ -83,3 +83,10 @@ def test_another_file_is_refused(entry: zoo.ZooEntry, server: tuple[str, Path]) 
 def test_networks_without_official_weights() -> None:
     with pytest.raises(DataError, match="no official weights of resnet8"):
         official_weights(zoo.get("resnet8"))
+
+
+def test_a_file_without_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    entry = zoo.get("efficientnet_lite0")
+    with pytest.raises(DataError, match=r"no address(.|\n)*efficientnet-lite0-57934424.pth(.|\n)*--weights FILE"):
+        official_weights(entry)
