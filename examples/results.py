@@ -59,18 +59,18 @@ ROWS = {
 
 
 def measured(name: str, row: Row, data: Path, weights: Path | None) -> dict[str, object] | str:
-    """Return what `tapc bench accuracy --json` prints, from its file where there is one, or what is missing."""
+    """Return what `tapc bench accuracy --json` prints, from its file where there is one, or why not."""
     kept = KEPT / f"{name}.json"
     if not kept.exists():
         model = data / row.model if row.model.endswith(".tflite") else Path(row.model)
         files = [data / row.data, *([model] if row.model.endswith(".tflite") else [])]
         if row.weights is not None:
             if weights is None:
-                return f"{row.weights} (--weights)"
+                return f"Not measured: {row.weights} was not given (--weights)."
             files.append(weights / row.weights)
         for file in files:
             if not file.exists():
-                return file.name
+                return f"Not measured: {file.name} was missing."
         command = [
             sys.executable,
             "-m",
@@ -100,7 +100,7 @@ def table(row: Row, found: dict[str, object] | str) -> list[str]:
     """Return a network's section."""
     lines = ["", f"## {row.title}", ""]
     if isinstance(found, str):
-        return [*lines, f"Not measured: {found} was missing."]
+        return [*lines, found]
     summary = found["summary"]
     assert isinstance(summary, list)
     first = summary[0]
@@ -129,7 +129,7 @@ def main() -> None:
     lines = [HEAD.rstrip()]
     for name, row in ROWS.items():
         left_out = options.only is not None and name not in options.only and not (KEPT / f"{name}.json").exists()
-        found = "its figures" if left_out else measured(name, row, options.data, options.weights)
+        found = "Not measured." if left_out else measured(name, row, options.data, options.weights)
         lines += table(row, found)
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(PAGE)
