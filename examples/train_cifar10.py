@@ -7,6 +7,8 @@ train_y, test_x, test_y). The few original training images are repeated so that 
 JPEG artefacts as well. The test images are only looked at once, after the last epoch. `--crop 24 --crop-epochs 9`
 trains the first epochs on random 24 x 24 crops, which costs half as much; `--teacher NAME` distils from another
 network of the zoo; `--bits 8` stores convolution and matrix weights as 8-bit codes with a scale per output channel.
+`--statistics originals` estimates the batch normalizations' statistics once more after the training, over original
+images alone: those of JPEG files differ from theirs (Li et al., Revisiting Batch Normalization, arXiv 1603.04779).
 """
 
 import argparse
@@ -72,6 +74,18 @@ def loss_of(logits: Tensor, labels: Tensor, teacher: Tensor | None, smoothing: f
     return 0.1 * hard + 0.9 * 16 * soft
 
 
+def estimate_statistics(model: torch.nn.Module, x: Tensor) -> None:
+    """Replace the running statistics of every batch normalization by their averages over batches of `x`, uint8."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain average over the batches
+    model.train()
+    with torch.no_grad():
+        for batch in x.split(500):
+            model(batch.float() / 255)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", help="a name of `tapc models`")
@@ -88,6 +102,7 @@ def main() -> None:
     parser.add_argument("--crop-epochs", type=int, default=0)
     parser.add_argument("--teacher", default=None, help="a zoo network to distil from")
     parser.add_argument("--bits", type=int, choices=[8, 32], default=32, help="how weights are stored")
+    parser.add_argument("--statistics", choices=["training", "originals"], default="training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=None)
     parser.add_argument("--output", type=Path, default=None)
@@ -102,6 +117,7 @@ def main() -> None:
     with np.load(options.data / "cifar10-original-subset.npz") as original:
         images = np.concatenate([images] + [original["train_x"]] * options.originals)
         labels = np.concatenate([labels] + [original["train_y"].astype(np.int64)] * options.originals)
+        plain = torch.from_numpy(original["train_x"])
         test_x, test_y = torch.from_numpy(original["test_x"]), torch.from_numpy(original["test_y"].astype(np.int64))
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
 
@@ -164,6 +180,8 @@ def main() -> None:
         if epoch == options.stop_after:
             return
 
+    if options.statistics == "originals":
+        estimate_statistics(average.module, plain)
     weights = {k: v.contiguous() for k, v in average.module.state_dict().items() if v.is_floating_point()}
     output.parent.mkdir(parents=True, exist_ok=True)
     save_file(pack(weights) if options.bits == 8 else weights, output)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tapc.board import Board
 from tapc.data import Samples, load_samples
-from tapc.decide import decide
+from tapc.decide import Evidence, decide
 from tapc.errors import DataError, UsageError
 from tapc.frontend import FloatModel
 from tapc.network import Bits, Network
@@ -139,16 +139,20 @@ def trials(
         yield Trial(seed, used, network, calibrate(used, x, seed=seed), x, test, logits)
 
 
-def bits_of(trial: Trial, setting: Setting, board: Board, target: Target, proxy: str = "error") -> Bits:
+def evidence_of(trial: Trial, proxy: str, rounding: str) -> Evidence:
+    """Return what the mixed settings of a trial are chosen by; nothing is measured before it is needed."""
+    options = Options(proxy=proxy, rounding=rounding, seed=trial.seed)
+    return Evidence(trial.model, trial.network, trial.calibration, trial.x, options)
+
+
+def bits_of(evidence: Evidence, setting: Setting, board: Board, target: Target) -> Bits:
     """Return the bits of a setting; budgets of the board play no part."""
     if not setting.mixed:
-        return uniform_bits(trial.network, int(setting.weights), setting.activations)
-    options = Options(
-        abits=(setting.activations,), proxy=proxy, target_bits=setting.weights,         seed=trial.seed,
-    )  # fmt: skip
+        return uniform_bits(evidence.network, int(setting.weights), setting.activations)
+    options = replace(evidence.options, abits=(setting.activations,), target_bits=setting.weights)
     memory = tuple(region.model_copy(update={"size": _ROOM}) for region in board.memory)
     roomy = board.model_copy(update={"memory": memory})
-    return decide(trial.model, trial.network, trial.calibration, trial.x, roomy, target, options).allocation.bits
+    return decide(evidence, roomy, target, options).allocation.bits
 
 
 @dataclass(frozen=True)

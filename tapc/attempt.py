@@ -1,5 +1,6 @@
 """One pass from a calibrated network to proved firmware: bits, integers, C and measurements; and when to do another."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tapc.board import Board
 from tapc.build import build_tuned
 from tapc.cost.model import load_coefficients
 from tapc.data import Samples
-from tapc.decide import Decision, decide
+from tapc.decide import Decision, Evidence, decide
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import BudgetError, MismatchError
@@ -65,10 +66,10 @@ def in_some_ram(
     BudgetError
         As `within_budgets`; that of internal RAM, with a word on external RAM where that was not allowed.
     """
-    rest = (model, network, calibration, samples)
+    evidence = Evidence(model, network, calibration, samples.calibration.x, options)
     outside = board.external_ram if options.ram is None else None
     try:
-        return board, within_budgets(*rest, board, target, folder, options, stages)
+        return board, within_budgets(model, evidence, samples, board, target, folder, options, stages)
     except AllocationError as error:
         if outside is None or all(violation.constraint != "ram" for violation in error.violations):
             raise
@@ -78,13 +79,12 @@ def in_some_ram(
                 error.violations, error.alternatives, error.problem,
             ) from error  # fmt: skip
     moved = board.with_arena(outside)
-    return moved, within_budgets(*rest, moved, target, folder, options, stages)
+    return moved, within_budgets(model, evidence, samples, moved, target, folder, options, stages)
 
 
 def within_budgets(
     model: FloatModel,
-    network: Network,
-    calibration: Calibration,
+    evidence: Evidence,
     samples: Data,
     board: Board,
     target: Target,
@@ -102,11 +102,10 @@ def within_budgets(
     tightened = options
     refused: AllocationError | None = None
     ram, ram_limit = 0, options.ram or board.working_ram
-    flash_limit = options.flash or board.flash_bytes(not options.no_external)
     for _ in range(ATTEMPTS):
         try:
             with stages.stage("allocate"):
-                decision = decide(model, network, calibration, samples.calibration.x, board, target, tightened)
+                decision = decide(evidence, board, target, tightened)
         except AllocationError as error:
             first = error.violations[0]
             if first.constraint == "ram" and ram > ram_limit:
@@ -122,42 +121,87 @@ def within_budgets(
             continue
         with stages.stage("quantize") as advance:
             quantized = quantize(
-                model, network, decision.allocation.bits, calibration,
-                x=samples.calibration.x, rounding=options.rounding, seed=options.seed, advance=advance,
+                model, evidence.network, decision.allocation.bits, evidence.calibration,
+                x=evidence.x, rounding=options.rounding, seed=options.seed, advance=advance,
             )  # fmt: skip
-        with stages.stage("lower"):
-            lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
-        lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
-        measured = None
-        if options.simulate:
-            measured = measure(model, quantized, lowered, images, board, target, samples.test, stages, placed)
-        use = images.memory
-        stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
-        instructions = measured.run.instructions if measured else 0
-        excess_flash: int = max(0, use.flash - flash_limit)
-        # Quantized, the network may have a few channels more alive than predicted.
-        ram = use.static_ram + stack
-        excess_ram: int = max(0, ram - ram_limit)
-        excess_latency: float = max(0.0, instructions - options.latency) if options.latency else 0.0
-        if not excess_flash and not excess_ram and not excess_latency:
-            return Attempt(decision, quantized, lowered, images, measured, tuning, placed)
+        attempt = realize(decision, model, quantized, samples.test, board, target, folder, options, stages)
+        use = use_of(attempt, target)
+        ram, over = use.ram, beyond(use, board, options)
+        if not over:
+            return attempt
         if refused is not None:
             first = refused.violations[0]
-            measurement = use.flash if first.constraint == "flash" else instructions
+            measurement = use.flash if first.constraint == "flash" else use.instructions
             limit = (options.flash if first.constraint == "flash" else options.latency) or first.limit
             raise revised(refused, first.constraint, limit, max(measurement, first.smallest))
         # The next choice must be predicted that much smaller than this one.
         used = decision.allocation.used
-        if excess_flash:
-            tightened = replace(tightened, flash=int(used["flash"].used) - excess_flash)
-        if excess_ram:
-            tightened = replace(tightened, ram=int(used["ram"].used) - excess_ram)
-        if excess_latency:
-            tightened = replace(tightened, latency=used["latency"].used - excess_latency)
+        if "flash" in over:
+            tightened = replace(tightened, flash=int(used["flash"].used) - int(over["flash"]))
+        if "ram" in over:
+            tightened = replace(tightened, ram=int(used["ram"].used) - int(over["ram"]))
+        if "latency" in over:
+            tightened = replace(tightened, latency=used["latency"].used - over["latency"])
     raise BudgetError(
-        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {excess_flash} bytes of flash, {excess_ram} "
-        f"bytes of RAM and {excess_latency:.0f} instructions too many in the last; raise the budgets by as much"
+        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {_list(over)} too many in the last; raise "
+        "the budgets by as much"
     )
+
+
+def realize(
+    decision: Decision,
+    model: FloatModel,
+    quantized: QuantizedModel,
+    test: Samples,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> Attempt:
+    """Lower a quantized network, build its firmware and, unless told not to, run and prove it."""
+    with stages.stage("lower"):
+        lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
+    lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
+    measured = None
+    if options.simulate:
+        measured = measure(model, quantized, lowered, images, board, target, test, stages, placed)
+    return Attempt(decision, quantized, lowered, images, measured, tuning, placed)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What an image takes: bytes of flash and RAM, and instructions (0 where it was not run)."""
+
+    flash: int
+    ram: int
+    instructions: int
+
+
+def use_of(attempt: Attempt, target: Target) -> Use:
+    """Return what an attempt's image takes; the stack as the cost model has it where nothing was run."""
+    measured, memory = attempt.measured, attempt.images.memory
+    stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
+    return Use(memory.flash, memory.static_ram + stack, measured.run.instructions if measured else 0)
+
+
+def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
+    """Return by how much an image exceeds its budgets; those that it keeps are left out.
+
+    Quantized, a network may have a few channels more alive than predicted.
+    """
+    limits = {
+        "flash": options.flash or board.flash_bytes(not options.no_external),
+        "ram": options.ram or board.working_ram,
+        "latency": options.latency or float("inf"),
+    }
+    taken = {"flash": use.flash, "ram": use.ram, "latency": use.instructions}
+    return {name: taken[name] - limit for name, limit in limits.items() if taken[name] > limit}
+
+
+def _list(over: Mapping[str, float]) -> str:
+    units = {"flash": "bytes of flash", "ram": "bytes of RAM", "latency": "instructions"}
+    return ", ".join(f"{amount:.0f} {units[name]}" for name, amount in over.items())
 
 
 def retrained(
@@ -185,7 +229,7 @@ def retrained(
     Raises
     ------
     BudgetError
-        Trained, the image is larger than the budget: weights that were zero may no longer be.
+        Trained, the image exceeds a budget: weights that were zero may no longer be.
     """
     with stages.stage("finetune") as advance:
         quantized, before, after = finetune(
@@ -193,19 +237,14 @@ def retrained(
         )
     if quantized is attempt.quantized:
         return attempt, f"training did not help: loss {before:.4g} before, {after:.4g} after; try a lower --rate"
-    with stages.stage("lower"):
-        lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
-    lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
-    limit = options.flash or board.flash_bytes(not options.no_external)
-    if images.memory.flash > limit:
+    trained = realize(attempt.decision, model, quantized, test, board, target, folder, options, stages)
+    over = beyond(use_of(trained, target), board, options)
+    if over:
         raise BudgetError(
-            f"after training the image takes {images.memory.flash} bytes of flash, {images.memory.flash - limit} more "
-            "than the budget; lower --flash by as much, so that fewer bits are chosen"
+            f"after training the image takes {_list(over)} more than the budget; lower the budget by as much, so that "
+            "fewer bits are chosen"
         )
-    measured = None
-    if options.simulate:
-        measured = measure(model, quantized, lowered, images, board, target, test, stages, placed)
-    return Attempt(attempt.decision, quantized, lowered, images, measured, tuning, placed), None
+    return trained, None
 
 
 def check_on(model: FloatModel, samples: Samples, seed: int) -> FloatModel:

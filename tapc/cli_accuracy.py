@@ -92,8 +92,9 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         Example:
           tapc bench accuracy resnet8 --set w4a8 --set m3a8 --rounding nearest --rounding gptq
         """
-        from tapc.accuracy import bits_of, figure, parse_setting, summarize, trials
+        from tapc.accuracy import bits_of, evidence_of, figure, parse_setting, summarize, trials
         from tapc.board import load_board
+        from tapc.options import Options
         from tapc.target import load_target
 
         wanted = [parse_setting(text) for text in settings]
@@ -104,9 +105,10 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         stages = live(Console(stderr=True))
         for trial in trials(network, found, seeds=seeds, calibration=calibration, tested=samples,
                             test_data=test_data, equalize=equalize):  # fmt: skip
+            evidence = evidence_of(trial, proxy, Options().rounding)  # one choice of bits for all methods
             for setting in wanted:
                 with stages.stage(f"bits {setting.name}"):
-                    bits = bits_of(trial, setting, silicon, target, proxy)
+                    bits = bits_of(evidence, setting, silicon, target)
                 for rounding in roundings:
                     with stages.stage(f"{setting.name} {rounding} {trial.seed}") as advance:
                         figures.append(figure(trial, bits, setting.name, rounding, advance)[0])

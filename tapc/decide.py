@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tapc.allocate import (
     Allocation,
@@ -19,11 +20,11 @@ from tapc.errors import DataError, UsageError
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.network import Network
 from tapc.options import Options
-from tapc.proxy import ProgramProxy, get_proxy
+from tapc.proxy import ProgramProxy, ProxyContext, get_proxy
 from tapc.proxy.columns import Table
 from tapc.proxy.contract import Target as BitsTarget
 from tapc.quantize import Calibration, HasGraph, layer_distortion, quantize, uniform_bits
-from tapc.quantize.alone import measured_losses
+from tapc.quantize.alone import Losses, measured_losses
 from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
 from tapc.target import Target
@@ -41,54 +42,87 @@ class Decision:
     allocation: Allocation
 
 
-def decide(
-    model: HasGraph,
-    network: Network,
-    calibration: Calibration,
-    x: Float,
-    board: Board,
-    target: Target,
-    options: Options,
-) -> Decision:
-    """Score the layers and choose the bits under the board's and the user's budgets.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What bits are chosen by; measured when first asked for, once for all budgets and boards.
 
-    Parameters
+    Attributes
     ----------
     model : FloatModel
     network : Network
     calibration : Calibration
     x : float32 (N, *input_shape[1:])
         Calibration samples.
+    options : Options
+        Proxy, widths on offer, rounding and seed; its budgets play no part.
+    """
+
+    model: HasGraph
+    network: Network
+    calibration: Calibration
+    x: Float
+    options: Options
+
+    @cached_property
+    def distortion(self) -> Distortion:
+        """Each layer's own error at each pair of bits."""
+        return layer_distortion(self.model, self.network, self.calibration, self.x)
+
+    @cached_property
+    def context(self) -> ProxyContext:
+        """What the proxy sees."""
+        lowest, seed = min(self.options.wbits), self.options.seed
+        return proxy_context(self.model, self.network, self.calibration, self.x, self.distortion, lowest, seed)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """The proxy's score of every layer."""
+        return get_proxy(self.options.proxy).score(self.context)
+
+    @cached_property
+    def losses(self) -> Losses:
+        """Measured loss of every layer alone at every width on offer."""
+        return measured_losses(self.model, self.network, self.x, self.options.wbits, self.options.rounding)
+
+
+def decide(evidence: Evidence, board: Board, target: Target, options: Options) -> Decision:
+    """Choose the bits under the board's and the user's budgets.
+
+    Parameters
+    ----------
+    evidence : Evidence
     board : Board
     target : Target
     options : Options
+        Those of the evidence, but for budgets and activation bits.
 
     Raises
     ------
     AllocationError
         No bits fit: names the budgets and the smallest that work.
     """
-    distortion = layer_distortion(model, network, calibration, x)
-    context = proxy_context(model, network, calibration, x, distortion, min(options.wbits), options.seed)
-    proxy = get_proxy(options.proxy)
-    scores = proxy.score(context)
-    overrides = None
+    scores, overrides = evidence.scores, None
     if options.allocator == "proxy":
-        if not isinstance(proxy, ProgramProxy) or context.statistics is None:
+        proxy, statistics = get_proxy(options.proxy), evidence.context.statistics
+        if not isinstance(proxy, ProgramProxy) or statistics is None:
             raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
-        overrides = own_bits(proxy, scores, context.statistics(), options)
-    problem = bit_problem(model, network, calibration, x, distortion, board, target, options, overrides)
+        overrides = own_bits(proxy, scores, statistics(), options)
+    problem = bit_problem(
+        evidence.model, evidence.network, evidence.calibration, evidence.x, evidence.distortion, board, target,
+        options, overrides,
+    )  # fmt: skip
     allocation = solve(with_scores(problem, scores))
-    if options.proxy != MEASURED or options.allocator != "ilp" or _unconstrained(allocation, options):
+    if options.proxy != MEASURED or options.allocator != "ilp" or _widest(problem, allocation):
         return Decision(scores, allocation)
-    losses = measured_losses(model, network, x, options.wbits, options.rounding)
-    return Decision(scores, solve(with_losses(problem, losses)))
+    return Decision(scores, solve(with_losses(problem, evidence.losses)))
 
 
-def _unconstrained(allocation: Allocation, options: Options) -> bool:
-    """Whether every layer has the most bits on offer, so that no measurement could choose better ones."""
-    weights, activations = allocation.bits.weights.values(), allocation.bits.activations.values()
-    return set(weights) <= {max(options.wbits)} and set(activations) <= {8, max(options.abits)}
+def _widest(problem: AllocationProblem, allocation: Allocation) -> bool:
+    """Whether everything has the most bits that it may have, so that no measurement could choose better ones."""
+    bits = allocation.bits
+    return all(
+        bits.weights[layer.name] == max(choice.w_bits for choice in layer.choices) for layer in problem.layers
+    ) and all(bits.activations[index] == max(group.allowed) for index, group in enumerate(problem.groups))
 
 
 def own_bits(proxy: ProgramProxy, scores: Mapping[str, float], table: Table, options: Options) -> Overrides:
@@ -127,7 +161,9 @@ def bit_problem(
 
     Parameters
     ----------
-    model, network, calibration, x, board, target, options
+    model, network, calibration, x
+        As for `Evidence`.
+    board, target, options
         As for `decide`.
     distortion : mapping
         From `layer_distortion`.
@@ -200,7 +236,8 @@ def with_losses(problem: AllocationProblem, losses: Mapping[str, Mapping[int, fl
     problem : AllocationProblem
         Its losses are relative to those at the lowest weight bits and 8-bit activations.
     losses : mapping of str to mapping of int to float
-        Layer -> weight bits -> loss with 8-bit activations.
+        Layer -> weight bits -> loss with 8-bit activations. A width without one is a layer's only choice (an override
+        or a pin), whose loss decides nothing.
     """
     layers = []
     for layer in problem.layers:

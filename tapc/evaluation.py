@@ -8,15 +8,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.data import PixelUnits, load_samples
-from tapc.device import QemuRunner
-from tapc.device.verify import device_inputs, verify
-from tapc.errors import MismatchError
 from tapc.lower.codes import input_codes
 from tapc.progress import Stages
 from tapc.quantize.runtime import evaluate
 from tapc.rerun import open_build, part
-from tapc.target import load_target
 
 
 @dataclass(frozen=True)
@@ -93,25 +88,14 @@ def evaluate_build(
     """
     build = open_build(folder)
     with stages.stage("data"):
-        shape = tuple(d.dim_value for d in build.model.graph.input[0].type.tensor_type.shape.dim)
-        r = build.report
-        units = PixelUnits(float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))))
-        split = "all" if everything else "test"
-        test = load_samples(data, shape, pixel_scale=units, count=samples, split=split, seed=seed)  # type: ignore[arg-type]
+        test = build.samples(data, samples, "all" if everything else "test", seed)
     with stages.stage("onnxruntime"):
         exact = evaluate(onnx.load(part(folder, "float.onnx")), test, optimized=True)
         quantized = evaluate(build.model, test, optimized=False)
-    with stages.stage("simulate") as advance:
+    with stages.stage("lower"):
         network = build.lowered()
         codes = input_codes(network.program, test.x)
-        run = QemuRunner().run(
-            part(folder, "twin.elf"), load_target(str(r["core"])), device_inputs(network, codes),
-            layers=min(4, len(codes)), progress=advance,
-        )  # fmt: skip
-    with stages.stage("prove"):
-        result = verify(network, run, codes)
-    if result.mismatch is not None:
-        raise MismatchError(f"the firmware in {folder} is wrong: {result.mismatch}")
+    _, result = build.prove(network, codes, min(4, len(codes)), stages)
     y = network.program.tensors[network.program.output]
     device = (result.codes.reshape(len(codes), -1) - y.zero).astype(np.float32) * np.float32(y.scale)
     outputs = {"float": exact, "onnx": quantized, "device": device}

@@ -12,7 +12,6 @@ from tapc.attempt import check_on, in_some_ram, retrained
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples, load_samples
-from tapc.errors import DataError
 from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
 from tapc.inputs import load_data, with_units
@@ -110,6 +109,7 @@ def compile(
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
             samples = load_data(network_model, data, options)
+            training_set = _training_samples(network_model, train, options) if train else None
             network_model = check_on(network_model, samples.calibration, options.seed)
         equalized = None
         if options.equalize:
@@ -124,12 +124,12 @@ def compile(
             network_model, network, calibration, samples, silicon, target, folder, options, stages
         )
         warnings = samples.warnings
-        if train:
-            checkpoint = destination.with_name(f"{destination.name}.finetune.pt")
+        checkpoint = destination.with_name(f"{destination.name}.finetune.pt")
+        if training_set is not None:
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             attempt, warning = retrained(
-                attempt, network_model, _training_samples(network_model, train, options), training or Training(),
-                samples.test, silicon, target, folder, checkpoint, options, stages,
+                attempt, network_model, training_set, training or Training(), samples.test, silicon, target, folder,
+                checkpoint, options, stages,
             )  # fmt: skip
             warnings = warnings if warning is None else (*warnings, warning)
         onnx.save(network_model.onnx, folder / "float.onnx")
@@ -169,8 +169,6 @@ def _training_samples(model: FloatModel, paths: tuple[Path, ...], options: Optio
                      seed=options.seed)
         for path in paths
     ]  # fmt: skip
-    if not sets:
-        raise DataError("no training samples; give some with --train PATH")
     labels = [samples.y for samples in sets]
     y = np.concatenate([y for y in labels if y is not None]) if all(y is not None for y in labels) else None
     return Samples(np.concatenate([samples.x for samples in sets]), y, ", ".join(samples.source for samples in sets))

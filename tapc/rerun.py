@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.data import PixelUnits, Samples, load_samples
+from tapc.arithmetic import Ints
+from tapc.data import PixelUnits, Samples, Split, load_samples
 from tapc.device import QemuRunner
-from tapc.device.verify import device_inputs, verify
+from tapc.device.qemu import DeviceRun
+from tapc.device.verify import Verification, device_inputs, verify
 from tapc.errors import DataError, MismatchError
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
@@ -67,6 +69,31 @@ class Build:
         schedules = {layer: Schedule(**values) for layer, values in self.report.get("schedules", {}).items()}
         seed = int(str(self.report["seed"]))
         return lower(self.model, self.name, target.requantize, target.isa, seed=seed, schedules=schedules)
+
+    def samples(self, data: Path, count: int | None, split: Split, seed: int) -> Samples:
+        """Load samples in the network's input units."""
+        shape = tuple(d.dim_value for d in self.model.graph.input[0].type.tensor_type.shape.dim)
+        r = self.report
+        units = PixelUnits(float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))))
+        return load_samples(data, shape, pixel_scale=units, count=count, split=split, seed=seed)
+
+    def prove(self, network: Lowered, codes: Ints, layers: int, stages: Stages) -> tuple[DeviceRun, Verification]:
+        """Run the twin on input codes and compare it with the reference executor.
+
+        Raises
+        ------
+        MismatchError
+            The device differs.
+        """
+        with stages.stage("simulate") as advance:
+            target = load_target(str(self.report["core"]))
+            twin = part(self.folder, "twin.elf")
+            run = QemuRunner().run(twin, target, device_inputs(network, codes), layers=layers, progress=advance)
+        with stages.stage("prove"):
+            result = verify(network, run, codes)
+        if result.mismatch is not None:
+            raise MismatchError(f"the firmware in {self.folder} is wrong: {result.mismatch}")
+        return run, result
 
 
 def open_build(folder: Path) -> Build:
@@ -129,23 +156,9 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
             generator = np.random.default_rng(seed)
             codes = generator.integers(x.low, x.high + 1, (samples, *x.shape)).astype(np.int64)
         else:
-            shape = tuple(d.dim_value for d in build.model.graph.input[0].type.tensor_type.shape.dim)
-            r = build.report
-            units = PixelUnits(float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))))
-            loaded: Samples = load_samples(
-                Path(str(data)), shape, pixel_scale=units, count=samples, split="test", seed=seed
-            )
+            loaded = build.samples(Path(str(data)), samples, "test", seed)
             codes, labels = input_codes(network.program, loaded.x), loaded.y
-    with stages.stage("simulate") as advance:
-        count = len(codes) if all_layers else min(4, len(codes))
-        target = load_target(str(build.report["core"]))
-        run = QemuRunner().run(
-            part(folder, "twin.elf"), target, device_inputs(network, codes), layers=count, progress=advance
-        )
-    with stages.stage("prove"):
-        result = verify(network, run, codes)
-    if result.mismatch is not None:
-        raise MismatchError(f"the firmware in {folder} is wrong: {result.mismatch}")
+    run, result = build.prove(network, codes, len(codes) if all_layers else min(4, len(codes)), stages)
     per_layer: dict[str, int] = {}
     for step, instructions in zip(network.steps, run.instructions_per_step, strict=True):
         per_layer[step.op.name] = per_layer.get(step.op.name, 0) + instructions

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tapc.accuracy import Figure, bits_of, figure, parse_setting, summarize, trials
+from tapc.accuracy import Figure, bits_of, evidence_of, figure, parse_setting, summarize, trials
 from tapc.board import load_board
 from tapc.data import load_samples
 from tapc.errors import DataError, UsageError
@@ -56,14 +56,15 @@ def test_figures_count_bits_and_an_average_is_kept(tmp_path: Path) -> None:
     board = load_board("stm32h7")
     target = load_target(board.core)
     trial = next(trials(model, write(tmp_path / "d.npz", 40), seeds=1, calibration=12, equalize=False))
+    evidence = evidence_of(trial, "error", "gptq")
     parameters = sum(layer.parameters for layer in trial.network.layers)
     macs = sum(layer.macs for layer in trial.network.layers)
-    four = bits_of(trial, parse_setting("w4a8"), board, target)
+    four = bits_of(evidence, parse_setting("w4a8"), board, target)
     measured, _ = figure(trial, four, "w4a8", "nearest")
     assert measured.weight_bytes == parameters // 2
     assert measured.bops == macs * 32
     assert 0 <= measured.agreement <= 100
-    mixed = bits_of(trial, parse_setting("m3a8"), board, target)
+    mixed = bits_of(evidence, parse_setting("m3a8"), board, target)
     used = sum(layer.parameters * mixed.weights[layer.name] for layer in trial.network.layers)
     assert used <= 3 * parameters
     assert set(mixed.weights.values()) <= {2, 4, 8}

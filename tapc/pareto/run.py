@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tapc.accuracy import Figure, Setting, Summary, Trial, bits_of, figure, summarize, trials
+from tapc.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
 from tapc.board import Board
 from tapc.build import build
 from tapc.device import QemuRunner
@@ -130,9 +130,10 @@ def pareto(
     images: dict[str, list[Image]] = {}
     problems: dict[str, str] = {}
     for trial in trials(model, data, seeds=seeds, calibration=calibration, tested=tested, test_data=test_data):
+        evidence = evidence_of(trial, proxy, rounding)
         for setting in settings:
             with stages.stage(f"bits {setting.name}"):
-                bits = bits_of(trial, setting, board, target, proxy)
+                bits = bits_of(evidence, setting, board, target)
             with stages.stage(f"{setting.name} seed {trial.seed}") as advance:
                 measured, quantized = figure(trial, bits, setting.name, rounding, advance)
             figures.append(measured)

@@ -77,7 +77,7 @@ def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None
     planned = result.allocation.used["ram"].used
     # The allocator plans with 8-bit weights: narrower ones may leave fewer channels alive, and let two pixels share a
     # column on cores without SIMD.
-    if bits == "w8a8" and board != "pico":
+    if bits != "w4a4" and board != "pico":
         assert planned == report.memory.ram.predicted
     assert planned >= report.memory.ram.predicted
     assert report.live_macs == sum(layer.live_macs for layer in report.layers) < 0.8 * report.macs
