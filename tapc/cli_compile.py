@@ -86,7 +86,10 @@ _OPTIONS = (
     ),
     click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins."),
     click.option(
-        "--rounding", default="gptq", show_default=True, help="Weight rounding: nearest, mse, gptq, adaround, block."
+        "--rounding",
+        default="gptq",
+        show_default=True,
+        help="Weight rounding: nearest, mse, gptq, adaround, block, network.",
     ),
     click.option(
         "--equalize/--no-equalize", default=True, show_default=True, help="Balance channel ranges where it pays."

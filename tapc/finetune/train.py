@@ -112,7 +112,7 @@ def finetune(
     def loss(index: Tensor, *, augment: bool) -> Tensor:
         batch = x[index].to(device)
         if augment:
-            batch = _augmented(batch, generator)
+            batch = augmented(batch, generator)
         with torch.no_grad():
             goal = teacher.tensors(batch, [objective.tensor])[objective.tensor]
         return objective(student(batch, objective.tensor), goal, None if y is None else y[index].to(device))
@@ -195,7 +195,7 @@ def _groups(student: QuantizedGraph, rate: float) -> list[dict[str, object]]:
     return [*groups, {"params": steps, "lr": _STEP_SHARE * rate}]
 
 
-def _augmented(x: Tensor, generator: torch.Generator) -> Tensor:
+def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror half of the images and shift all by up to an eighth of their sides."""
     n, _, height, width = x.shape
     flip = torch.rand(n, generator=generator) < 0.5

@@ -19,7 +19,7 @@ from tapc.network_analysis import Graph, attribute, quantization_points
 from tapc.quantize.runtime import Float, batched, batches, session
 
 Doubles = NDArray[np.float64]
-ALPHA = 0.5
+ALPHA = 0.25
 _PASSES = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Pad")
 _BELOW = 0.98
 _WIDEST = 64.0

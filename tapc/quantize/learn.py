@@ -9,6 +9,7 @@ learned too (LSQ, arXiv 1902.08153). What learning does not improve on samples t
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -49,6 +50,26 @@ class Learning:
     batch: int = 32
     mix: float = 0.5
     seed: int = 0
+
+
+class Relaxed(Protocol):
+    """A layer while it is learned."""
+
+    @property
+    def bias(self) -> Tensor:
+        """Bias in float units, shape (outputs,)."""
+
+    def weight(self) -> Tensor:
+        """Return what the layer computes with."""
+
+    def codes(self) -> Tensor:
+        """Return the integers that it would be given now."""
+
+
+def split(n: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of n samples to learn from, and of those kept back."""
+    kept = max(1, n // _HELD)
+    return torch.arange(n - kept), torch.arange(n - kept, n)
 
 
 class Rounded(torch.autograd.Function):
@@ -140,8 +161,8 @@ class Learner:
     learning : Learning
     """
 
-    def __init__(self, graph: Graph, owners: Mapping[str, str], learning: Learning) -> None:
-        self.graph, self.owners, self.learning = graph, owners, learning
+    def __init__(self, graph: Graph, owners: Mapping[str, str], learning: Learning | None = None) -> None:
+        self.graph, self.owners, self.learning = graph, owners, learning or Learning()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.module = TorchGraph(graph).to(self.device)
 
@@ -183,7 +204,7 @@ class Learner:
 
         def run(values: dict[str, Tensor], first: bool = False) -> Tensor:
             scales = {name: scale * logs[name].exp() for name, scale in learned_scales.items()}
-            return self._run(unit, values, layers, parameters, {} if first else scales)
+            return self.run(unit, values, layers, parameters, {} if first else scales)
 
         def held() -> float:
             total = 0.0
@@ -234,7 +255,7 @@ class Learner:
         if not after < before:
             return None
         scales = {name: float(np.float32(scale * logs[name].exp().item())) for name, scale in learned_scales.items()}
-        return Learned(self._layers(unit, start, layers, parameters, scales), scales, before, after)
+        return Learned(self.rounded(unit, start, layers, parameters, scales), scales, before, after)
 
     def _own_scales(self, unit: Unit, parameters: Mapping[str, ActivationParameters]) -> dict[str, float]:
         """Return the scales below 8 bits that belong to tensors made in this unit."""
@@ -248,43 +269,59 @@ class Learner:
             if name in parameters and self.owners[name] == name and parameters[name].bits < 8 and sharing[name] <= made
         }
 
-    def _run(
+    def run(
         self,
         unit: Unit,
-        values: dict[str, Tensor],
-        layers: Mapping[str, _Layer],
+        values: Mapping[str, Tensor],
+        layers: Mapping[str, Relaxed],
         parameters: Mapping[str, ActivationParameters],
         scales: Mapping[str, Tensor],
+        every: bool = False,
     ) -> Tensor:
+        """Return a unit's output from relaxed layers; `scales` replaces those of activations, by owner.
+
+        Rounding to 8 bits is simulated only where `every` is asked for: learning through it only adds noise.
+        """
+        found = dict(values)
         for node in unit.nodes:
-            operands = [values[name] for name in self.graph.activations(node)]
+            operands = [found[name] for name in self.graph.activations(node)]
             if node.op_type in WEIGHTED:
                 layer = layers[node.name]
                 operands += [layer.weight(), layer.bias]
             output = str(node.output[0])
             value = self.module.step(output)(operands)
-            # Rounding to 8 bits is left to the bias correction: learning through it only adds noise.
-            if output in parameters and parameters[output].bits < 8:
+            if output in parameters and (every or parameters[output].bits < 8):
                 owner = self.owners[output]
                 value = fake_quantize(value, parameters[output], scales.get(owner, parameters[output].scale))
-            values[output] = value
-        return values[unit.output]
+            found[output] = value
+        return found[unit.output]
 
-    def _layers(
+    def exact(self, unit: Unit, values: Mapping[str, Tensor]) -> Tensor:
+        """Return a unit's output in float."""
+        weights, biases, found = self.module.weights(), self.module.biases(), dict(values)
+        for node in unit.nodes:
+            operands = [found[name] for name in self.graph.activations(node)]
+            if node.op_type in WEIGHTED:
+                operands += [weights[node.name], biases[node.name]]
+            found[str(node.output[0])] = self.module.step(str(node.output[0]))(operands)
+        return found[unit.output]
+
+    def rounded(
         self,
         unit: Unit,
         start: Mapping[str, QuantizedLayer],
-        layers: Mapping[str, _Layer],
+        layers: Mapping[str, Relaxed],
         parameters: Mapping[str, ActivationParameters],
         scales: Mapping[str, float],
     ) -> dict[str, QuantizedLayer]:
+        """Return the integers of relaxed layers; `scales` replaces those of activations, by owner."""
         result = {}
         sources = {str(node.name): str(node.input[0]) for node in unit.nodes if node.op_type in WEIGHTED}
         for name, layer in layers.items():
             given = start[name].weights
             with torch.no_grad():
                 codes = layer.codes().cpu().numpy().astype(np.int8)
-                bias = layer.bias.cpu().numpy()
+                bias = layer.bias.detach().cpu().numpy()
             source = sources[name]
             scale = scales.get(self.owners[source], parameters[source].scale)
             bias_scales = np.float32(scale) * given.scales

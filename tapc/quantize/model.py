@@ -105,7 +105,8 @@ def quantize(
     x : float32 (N, *input_shape[1:])
         Calibration samples; the first 64 to 1024 serve bias correction and rounding.
     rounding : str
-        A registered rounding method, or "adaround" or "block": learned layer by layer or block by block, from gptq.
+        A registered rounding method, or "adaround", "block" or "network": learned layer by layer, block by block or
+        all layers together, from gptq.
     bias_correction : bool
         Correct the mean shift of every layer's output in its bias.
     seed : int
@@ -133,11 +134,7 @@ def quantize(
     width = {tensor: bits.activations[i] for i, group in enumerate(network.groups) for tensor in group.tensors}
     parameters = activation_parameters(calibration, width)
     owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
-    refiner: Refiner | None = None
-    if rounding in LEARNED:
-        from tapc.quantize.refine import TorchRefiner
-
-        refiner = TorchRefiner(graph, owners, rounding, seed)
+    refiner, advance = _refiner(graph, network, owners, rounding, seed, advance)
     largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
     count = max(1, min(method.samples, WALK_BYTES // (4 * largest)))
     walked = quantize_layers(
@@ -154,3 +151,27 @@ def quantize(
     onnx_model = export_qdq(graph, walked.layers, walked.parameters, owners)
     methods = dict.fromkeys(walked.layers, base) | dict.fromkeys(walked.learned, rounding)
     return QuantizedModel(onnx_model, bits, walked.parameters, walked.layers, methods)
+
+
+def _refiner(
+    graph: Graph, network: Network, owners: dict[str, str], rounding: str, seed: int, advance: Advance | None
+) -> tuple[Refiner | None, Advance | None]:
+    """Return what learns, and whom the walk tells of its progress."""
+    if rounding not in LEARNED:
+        return None, advance
+    from tapc.quantize.incremental import Effort
+    from tapc.quantize.refine import NetworkRefiner, TorchRefiner
+
+    if rounding != "network":
+        return TorchRefiner(graph, owners, rounding, seed), advance
+    effort, layers = Effort.of(sum(layer.macs for layer in network.layers)), len(network.layers)
+    if advance is None:
+        return NetworkRefiner(graph, owners, effort, seed, None), None
+    # Layers and steps advance one bar: the layers its first tenth.
+    total, told = 10 * layers * effort.steps, advance
+    return (
+        NetworkRefiner(
+            graph, owners, effort, seed, lambda done, _: told(layers * effort.steps + 9 * layers * done, total)
+        ),
+        lambda done, _: told(done * effort.steps, total),
+    )

@@ -1,12 +1,14 @@
-"""The walk's refiner: units of the method's size, learned in torch."""
+"""The walk's refiners: units of the method's size, learned in torch."""
 
 from collections.abc import Mapping
 
 from tapc.network_analysis import Graph
+from tapc.progress import Advance
 from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.incremental import Effort, NetworkLearner
 from tapc.quantize.learn import Learner, Learning, with_scales
 from tapc.quantize.runtime import Float
-from tapc.quantize.units import Unit, blocks, single_layers
+from tapc.quantize.units import Unit, blocks, single_layers, whole
 from tapc.quantize.weights import QuantizedLayer
 
 BLOCK_LAYERS = 3
@@ -42,3 +44,38 @@ class TorchRefiner:
         """Return better layers and parameters, or None; see `tapc.quantize.walk.Refiner`."""
         found = self._learner.learn(unit, start, parameters, inputs, target)
         return None if found is None else (found.layers, with_scales(parameters, self._owners, found.scales))
+
+
+class NetworkRefiner:
+    """Learns all layers together ("network"), once the last of them is rounded.
+
+    Parameters
+    ----------
+    graph : Graph
+    owners : mapping of str to str
+        Quantized tensor -> the tensor whose parameters it shares.
+    effort : Effort
+    seed : int
+    advance : callable, optional
+        Told (steps done, steps).
+    """
+
+    name = "network"
+
+    def __init__(
+        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None
+    ) -> None:
+        self.units = whole(graph)
+        self._learner = NetworkLearner(graph, owners, effort, seed, advance)
+
+    def learn(
+        self,
+        unit: Unit,
+        start: Mapping[str, QuantizedLayer],
+        parameters: Mapping[str, ActivationParameters],
+        inputs: Mapping[str, tuple[Float, Float]],
+        target: Float,
+    ) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
+        """Return better layers, or None; see `tapc.quantize.walk.Refiner`."""
+        found = self._learner.learn(unit, start, parameters, inputs, target)
+        return None if found is None else (found, dict(parameters))

@@ -47,8 +47,8 @@ class Nearest:
 _METHODS: dict[str, Rounding] = {"nearest": Nearest(), "mse": Mse(), "gptq": Gptq()}
 
 
-LEARNED = ("adaround", "block")
-"""Methods that go on from `LEARNED_FROM`, unit by unit; see `tapc.quantize.learn`."""
+LEARNED = ("adaround", "block", "network")
+"""Methods that go on from `LEARNED_FROM`: layer by layer, block by block, or all layers together."""
 LEARNED_FROM = "gptq"
 
 

@@ -89,6 +89,24 @@ def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
     return tuple(_unit(graph, nodes) for nodes in joined)
 
 
+def whole(graph: Graph) -> tuple[Unit, ...]:
+    """Return the network as one unit, but for a Softmax that ends it.
+
+    Parameters
+    ----------
+    graph : Graph
+        Canonical float graph.
+
+    Returns
+    -------
+    tuple of Unit
+        Every node once, in order.
+    """
+    nodes = list(graph.nodes)
+    behind = nodes[-1:] if nodes[-1].op_type == "Softmax" else []
+    return tuple(_unit(graph, part) for part in (nodes[: len(nodes) - len(behind)], behind) if part)
+
+
 def _weighted(nodes: list[onnx.NodeProto]) -> int:
     return sum(node.op_type in WEIGHTED for node in nodes)
 

@@ -1,0 +1,218 @@
+"""Rounding learned over the whole network at once, against the float network's output.
+
+Weights are relaxed between two neighbouring codes each, as in AdaRound (arXiv 2004.10568), but no regularizer drives
+them apart: those nearest to a code are decided first and those left make up for it, until none is left (incremental
+network quantization, arXiv 1702.03044). What the errors of many layers do together is seen here, and only here.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tapc.network_analysis import Graph
+from tapc.progress import Advance
+from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.learn import Learner, split
+from tapc.quantize.runtime import Float
+from tapc.quantize.units import Unit
+from tapc.quantize.weights import QuantizedLayer, code_range
+
+_REACH = 0.3  # how far a weight starts from its code, against its own distance
+_WARM = 0.2  # share of the steps before the first weight is decided
+_DECIDED = 0.96  # share of the steps when the last one is
+_POWER = 1.5  # of the undecided share as a function of the steps left
+_ROUNDS = 200  # at which weights are decided
+_MOVES = 0.1  # learning rate of the codes times the number of layers: their moves add up at the output
+_BIAS_RATE = 1e-3
+_FEW = 512  # samples, below which they are mirrored and shifted
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long is learned.
+
+    Attributes
+    ----------
+    steps, batch : int
+        Gradient steps and samples in each.
+    """
+
+    steps: int
+    batch: int
+
+    @staticmethod
+    def of(macs: int) -> "Effort":
+        """Return what takes minutes on two cores for a network of so many MACs."""
+        batch = 64 if macs < 50_000_000 else 16
+        return Effort(int(min(3000, max(400, 2.4e12 / (batch * max(macs, 1))))), batch)
+
+
+class _Shares(nn.Module):
+    """A layer's weights between two codes each."""
+
+    def __init__(self, start: QuantizedLayer, weights: Tensor) -> None:
+        super().__init__()
+        given = start.weights
+        low, high = code_range(given.bits)
+        shape = (-1, *[1] * (given.values.ndim - 1))
+        first = torch.from_numpy(given.values.astype(np.float32)).to(weights.device)
+        self.scales = torch.from_numpy(given.scales.copy()).to(weights.device).reshape(shape)
+        latent = (first + _REACH * (weights / self.scales - first).clamp(-0.49, 0.49)).clamp(low, high)
+        self.base = latent.floor().clamp(low, high - 1)
+        self.share = nn.Parameter(latent - self.base)
+        # Weights of 8 bits are as good as decided.
+        self.fixed = torch.full_like(self.base, given.bits == 8, dtype=torch.bool)
+        self.choice = first - self.base
+        bias = torch.from_numpy(start.bias.astype(np.float32) * start.bias_scales)
+        self.bias = nn.Parameter(bias.to(weights.device))
+
+    def weight(self) -> Tensor:
+        return (self.base + torch.where(self.fixed, self.choice, self.share)) * self.scales
+
+    def codes(self) -> Tensor:
+        """Return the codes decided on, and for the rest those that are nearest."""
+        return self.base + torch.where(self.fixed, self.choice, self.share.round())
+
+    @torch.no_grad()
+    def decide(self, share: float) -> None:
+        """Fix weights at their codes, the nearest first, until so large a share of all is fixed."""
+        self.share.clamp_(0, 1)
+        missing = round(share * self.base.numel()) - int(self.fixed.sum())
+        if missing <= 0:
+            return
+        distance = (self.share - self.share.round()).abs().masked_fill(self.fixed, math.inf).reshape(-1)
+        index = distance.topk(missing, largest=False, sorted=False).indices
+        self.choice.view(-1)[index] = self.share.round().view(-1)[index]
+        self.fixed.view(-1)[index] = True
+
+
+class NetworkLearner:
+    """Learns the codes and biases of all layers together; see `tapc.quantize.walk.Refiner`.
+
+    Parameters
+    ----------
+    graph : Graph
+        Canonical float graph.
+    owners : mapping of str to str
+        Quantized tensor -> the tensor whose parameters it shares.
+    effort : Effort
+    seed : int
+    advance : callable, optional
+        Told (steps done, steps).
+    """
+
+    def __init__(
+        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None = None
+    ) -> None:
+        self._learner = Learner(graph, owners)
+        self._effort, self._seed, self._advance = effort, seed, advance
+
+    def learn(
+        self,
+        unit: Unit,
+        start: Mapping[str, QuantizedLayer],
+        parameters: Mapping[str, ActivationParameters],
+        inputs: Mapping[str, tuple[Float, Float]],
+        target: Float,
+    ) -> dict[str, QuantizedLayer] | None:
+        """Learn a unit that reads one tensor; None where samples that were kept back do not gain.
+
+        Parameters
+        ----------
+        unit : Unit
+        start : mapping of str to QuantizedLayer
+            By layer name.
+        parameters : mapping of str to ActivationParameters
+            Per quantized tensor.
+        inputs : mapping of str to (float32 (N, ...), float32 (N, ...))
+            What the unit reads in the quantized and in the float network.
+        target : float32 (N, ...)
+            What it should give.
+        """
+        if all(layer.weights.bits == 8 for layer in start.values()) or len(target) < 2:
+            return None
+        learner, effort, device = self._learner, self._effort, self._learner.device
+        (name,) = unit.inputs
+        x, goal = torch.from_numpy(inputs[name][0]), torch.from_numpy(target)
+        power = float((goal - goal.mean(0)).square().mean()) or 1.0
+        weights = {layer: learner.module.weights()[layer].detach() for layer in unit.layers}
+        shares = {layer: _Shares(start[layer], weights[layer]) for layer in unit.layers}
+        seen, kept = split(len(x))
+        generator = torch.Generator().manual_seed(self._seed)
+        draw = _sampler(x, goal, seen, generator, effort.batch, lambda batch: learner.exact(unit, {name: batch}))
+
+        def held() -> float:
+            total = 0.0
+            with torch.no_grad():
+                for index in torch.split(kept, _CHUNK):
+                    out = learner.run(unit, {name: x[index].to(device)}, shares, parameters, {}, every=True)
+                    total += float((out - goal[index].to(device)).square().sum())
+            return total
+
+        first = {layer: share.fixed.clone() for layer, share in shares.items()}
+        for share in shares.values():
+            share.fixed.fill_(True)
+        before = held()
+        for layer, share in shares.items():
+            share.fixed.copy_(first[layer])
+        rates = [_MOVES / len(shares), _BIAS_RATE * power**0.5]
+        optimizer = torch.optim.Adam(
+            [
+                {"params": [share.share for share in shares.values()], "lr": rates[0]},
+                {"params": [share.bias for share in shares.values()], "lr": rates[1]},
+            ]
+        )
+        for step in range(effort.steps):
+            done = step / effort.steps
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+            batch, wanted = draw()
+            loss = (learner.run(unit, {name: batch}, shares, parameters, {}) - wanted).square().mean() / power
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            left = max(0.0, min(1.0, (_DECIDED - done) / (_DECIDED - _WARM)))
+            decide = step % max(1, effort.steps // _ROUNDS) == 0
+            for share in shares.values():
+                share.decide(1 - left**_POWER if decide else 0.0)
+            if self._advance is not None:
+                self._advance(step + 1, effort.steps)
+        for share in shares.values():
+            share.decide(1.0)
+        return learner.rounded(unit, start, shares, parameters, {}) if held() < before else None
+
+
+def _sampler(
+    x: Tensor,
+    goal: Tensor,
+    seen: Tensor,
+    generator: torch.Generator,
+    size: int,
+    teacher: Callable[[Tensor], Tensor],
+) -> Callable[[], tuple[Tensor, Tensor]]:
+    """Return what draws a batch and what the network should give for it; few images are mirrored and shifted."""
+    from tapc.finetune.train import augmented
+
+    image = x.ndim == 4 and x.shape[1] == 3 and len(seen) < _FEW
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def draw() -> tuple[Tensor, Tensor]:
+        index = seen[torch.randint(0, len(seen), (min(size, len(seen)),), generator=generator)]
+        batch = x[index].to(device)
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        if not image:
+            return batch, goal[index].to(device)
+        batch = augmented(batch, generator)
+        with torch.no_grad():
+            return batch, teacher(batch)
+
+    return draw
+
+
+__all__ = ["Effort", "NetworkLearner"]

@@ -1,0 +1,58 @@
+"""Weights that are decided a share at a time; what that does to networks is tested with the other learned methods."""
+
+import numpy as np
+import pytest
+import torch
+from graph_builder import residual
+
+from tapc.network_analysis import Graph
+from tapc.quantize.incremental import Effort, _Shares
+from tapc.quantize.units import whole
+from tapc.quantize.weights import QuantizedLayer, QuantizedWeights
+
+
+def shares(bits: int = 4) -> _Shares:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), (6, 5)).astype(np.int8)
+    scales = rng.uniform(0.1, 1, 6).astype(np.float32)
+    weights = torch.from_numpy(((codes + rng.uniform(-0.7, 0.7, codes.shape)) * scales[:, None]).astype(np.float32))
+    start = QuantizedLayer(QuantizedWeights(codes, scales, bits), np.zeros(6, np.int32), scales)
+    return _Shares(start, weights)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_relaxed_weights_start_nearest_to_the_codes_given(bits: int) -> None:
+    layer = shares(bits)
+    given = layer.base + layer.choice
+    assert torch.equal(layer.codes(), given)
+    assert float((layer.weight().detach() / layer.scales - given).abs().max()) <= 0.3 * 0.49 + 1e-5
+
+
+def test_the_nearest_are_decided_first_and_stay() -> None:
+    layer = shares()
+    distance = (layer.share - layer.share.round()).abs().detach()
+    layer.decide(0.5)
+    assert int(layer.fixed.sum()) == 15
+    assert float(distance[layer.fixed].max()) <= float(distance[~layer.fixed].min())
+    before = layer.weight().detach()[layer.fixed]
+    with torch.no_grad():
+        layer.share += 0.7
+    assert torch.equal(layer.weight().detach()[layer.fixed], before)
+    layer.decide(0.4)  # fewer than are decided: nothing to do
+    assert int(layer.fixed.sum()) == 15
+    layer.decide(1.0)
+    assert layer.fixed.all()
+    assert torch.equal(layer.weight(), layer.codes() * layer.scales)
+
+
+def test_the_whole_network_is_one_unit() -> None:
+    graph = Graph(residual().onnx)
+    (unit, *behind) = whole(graph)
+    assert [node.name for part in (unit, *behind) for node in part.nodes] == [node.name for node in graph.nodes]
+    assert unit.inputs == (graph.input,)
+    assert all(part.nodes[0].op_type == "Softmax" for part in behind)
+
+
+def test_effort_falls_with_the_size_of_the_network() -> None:
+    small, middle, large = (Effort.of(macs) for macs in (1_000_000, 140_000_000, 4_000_000_000))
+    assert small.steps > middle.steps > large.steps >= 400
