@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tapc.balancing import balance, suited
 from tapc.board import Board
 from tapc.data import Samples, load_samples
 from tapc.decide import Evidence, decide
@@ -19,7 +20,6 @@ from tapc.progress import Advance
 from tapc.quantize import (
     Calibration,
     QuantizedModel,
-    balanced,
     calibrate,
     evaluate,
     quantize,
@@ -132,8 +132,7 @@ def trials(
         )  # fmt: skip
         if test.y is None:
             raise DataError(f"{test.source}: the samples have no labels, so there is no accuracy to measure")
-        equalized = balanced(model.onnx, x, seed) if equalize else None
-        used = model if equalized is None else replace(model, onnx=equalized.onnx)
+        used = balance(model, x, seed) if equalize else model
         network = analyse(used.onnx, used.name)
         logits = evaluate(model.onnx, test, optimized=True)
         yield Trial(seed, used, network, calibrate(used, x, seed=seed), x, test, logits)
@@ -198,10 +197,10 @@ def figure(
     trial: Trial, bits: Bits, setting: str, rounding: str, advance: Advance | None = None
 ) -> tuple[Figure, QuantizedModel]:
     """Quantize a network and measure it on the trial's test samples."""
+    model, calibration = suited(trial.model, trial.calibration, trial.x, bits, trial.seed)
     quantized = quantize(
-        trial.model, trial.network, bits, trial.calibration, x=trial.x, rounding=rounding, seed=trial.seed,
-        advance=advance,
-    )  # fmt: skip
+        model, trial.network, bits, calibration, x=trial.x, rounding=rounding, seed=trial.seed, advance=advance
+    )
     logits = evaluate(quantized.onnx, trial.test, optimized=quantized.optimizable)
     exact, y = trial.logits, trial.test.y
     assert y is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 from tapc import cycles
 from tapc.allocate import AllocationError
 from tapc.allocate.diagnose import revised
+from tapc.balancing import suited
 from tapc.board import Board
 from tapc.build import build_tuned
 from tapc.cost.model import load_coefficients
@@ -37,8 +38,9 @@ CHECKED_SAMPLES = 8
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """One pass from bits to measurements."""
+    """One pass from bits to measurements; the model is equalized for the bits."""
 
+    model: FloatModel
     decision: Decision
     quantized: QuantizedModel
     lowered: Lowered
@@ -119,12 +121,14 @@ def within_budgets(
             else:
                 tightened = replace(options, latency=first.smallest)
             continue
+        bits = decision.allocation.bits
         with stages.stage("quantize") as advance:
+            suitable, calibration = suited(model, evidence.calibration, evidence.x, bits, options.seed)
             quantized = quantize(
-                model, evidence.network, decision.allocation.bits, evidence.calibration,
+                suitable, evidence.network, bits, calibration,
                 x=evidence.x, rounding=options.rounding, seed=options.seed, advance=advance,
             )  # fmt: skip
-        attempt = realize(decision, model, quantized, samples.test, board, target, folder, options, stages)
+        attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
         use = use_of(attempt, target)
         ram, over = use.ram, beyond(use, board, options)
         if not over:
@@ -166,7 +170,7 @@ def realize(
     measured = None
     if options.simulate:
         measured = measure(model, quantized, lowered, images, board, target, test, stages, placed)
-    return Attempt(decision, quantized, lowered, images, measured, tuning, placed)
+    return Attempt(model, decision, quantized, lowered, images, measured, tuning, placed)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import onnx
 
 from tapc.allocate import Allocation
 from tapc.attempt import check_on, in_some_ram, retrained
+from tapc.balancing import balance
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples, load_samples
@@ -20,7 +21,7 @@ from tapc.network_analysis import analyse
 from tapc.options import Options
 from tapc.output import MARKER, check_replaceable, replaced_folder
 from tapc.progress import Stages
-from tapc.quantize import QuantizedModel, balanced, calibrate
+from tapc.quantize import QuantizedModel, calibrate
 from tapc.report import Compilation, Report, make_report
 from tapc.target import load_target
 
@@ -111,19 +112,16 @@ def compile(
             samples = load_data(network_model, data, options)
             training_set = _training_samples(network_model, train, options) if train else None
             network_model = check_on(network_model, samples.calibration, options.seed)
-        equalized = None
         if options.equalize:
             with stages.stage("equalize"):
-                equalized = balanced(network_model.onnx, samples.calibration.x, options.seed)
-        if equalized is not None:
-            network_model = replace(network_model, onnx=equalized.onnx)
+                network_model = balance(network_model, samples.calibration.x, options.seed, options.wbits)
         with stages.stage("calibrate"):
             network = analyse(network_model.onnx, network_model.name)
             calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
         silicon, attempt = in_some_ram(
             network_model, network, calibration, samples, silicon, target, folder, options, stages
         )
-        warnings = samples.warnings
+        network_model, warnings = attempt.model, samples.warnings
         checkpoint = destination.with_name(f"{destination.name}.finetune.pt")
         if training_set is not None:
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +138,7 @@ def compile(
                 network=network,
                 allocation=attempt.decision.allocation,
                 rounding=attempt.quantized.rounding,
-                equalized=equalized is not None,
+                equalized=network_model.equalized,
                 sensitivity=attempt.decision.sensitivity,
                 lowered=attempt.lowered,
                 cost=CostModel(load_coefficients(target.cost)),

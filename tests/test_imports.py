@@ -30,7 +30,7 @@ RANKS = (
     ("allocate", "frontend", "proxy"),
     ("lower", "quantize"),
     ("cost", "cycles", "device", "finetune", "firmware"),
-    ("decide", "inputs", "measure"),
+    ("balancing", "decide", "inputs", "measure"),
     ("doctor", "search", "tune"),
     ("bench", "build"),
     ("report",),

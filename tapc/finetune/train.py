@@ -14,6 +14,7 @@ from tapc.data import Samples
 from tapc.errors import DataError
 from tapc.finetune.network import QuantizedGraph
 from tapc.network_analysis import Graph
+from tapc.quantize.augment import augmented
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.export import export_qdq
 from tapc.quantize.model import QuantizedModel
@@ -24,7 +25,6 @@ _HELD = 20
 _CHUNK = 256
 _HARD = 0.1
 _STEP_SHARE = 0.1
-_SHIFT = 8
 
 
 @dataclass(frozen=True)
@@ -193,19 +193,6 @@ def _groups(student: QuantizedGraph, rate: float) -> list[dict[str, object]]:
             groups.append({"params": [parameter], "lr": rate * size})
     steps = [*student.steps, *student.scales]
     return [*groups, {"params": steps, "lr": _STEP_SHARE * rate}]
-
-
-def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images and shift all by up to an eighth of their sides."""
-    n, _, height, width = x.shape
-    flip = torch.rand(n, generator=generator) < 0.5
-    x = torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x)
-    border = max(1, min(height, width) // _SHIFT)
-    padded = functional.pad(x, [border] * 4, mode="reflect")
-    top, left = torch.randint(0, 2 * border + 1, (2, n), generator=generator)
-    rows = (top[:, None] + torch.arange(height))[:, None, :, None]
-    columns = (left[:, None] + torch.arange(width))[:, None, None, :]
-    return padded[torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns]
 
 
 def _digest(quantized: QuantizedModel, samples: Samples, training: Training) -> str:

@@ -7,7 +7,7 @@ import onnx
 
 from tapc.network_analysis import analyse
 from tapc.quantize.calibration import calibrate
-from tapc.quantize.equalize import Equalized, equalize
+from tapc.quantize.equalize import equalize
 from tapc.quantize.model import quantize, uniform_bits
 from tapc.quantize.runtime import Float, evaluate
 
@@ -20,11 +20,8 @@ class _Model:
     onnx: onnx.ModelProto
 
 
-def balanced(model: onnx.ModelProto, x: Float, seed: int) -> Equalized | None:
-    """Equalize a network where that pays, else return None.
-
-    It pays where the output error at 8 bits, nearest rounding, falls by a quarter: equal ranges of activations are
-    bought with weights that are less alike, which fewer bits feel more.
+def balanced(model: onnx.ModelProto, x: Float, seed: int) -> bool:
+    """Return whether equalization pays: whether the output error at 8 bits, nearest rounding, falls by a quarter.
 
     Parameters
     ----------
@@ -36,9 +33,9 @@ def balanced(model: onnx.ModelProto, x: Float, seed: int) -> Equalized | None:
     """
     x = x[:_SAMPLES]
     fit, probe = (x[: -len(x) // 4], x[-len(x) // 4 :]) if len(x) >= 4 else (x, x)
-    candidate = equalize(model, x)
+    candidate = equalize(model, x, 8)
     if not candidate.factors:
-        return None
+        return False
     exact = evaluate(model, probe, optimized=True)
 
     def error(graph: onnx.ModelProto) -> float:
@@ -47,4 +44,4 @@ def balanced(model: onnx.ModelProto, x: Float, seed: int) -> Equalized | None:
         quantized = quantize(trial, network, uniform_bits(network, 8, 8), calibrate(trial, fit, seed=seed), x=fit)
         return float(np.square(evaluate(quantized.onnx, probe, optimized=quantized.optimizable) - exact).mean())
 
-    return candidate if error(candidate.onnx) < (1 - GAIN) * error(model) else None
+    return error(candidate.onnx) < (1 - GAIN) * error(model)

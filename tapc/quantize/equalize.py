@@ -2,12 +2,13 @@
 
 A channel may be multiplied by a positive factor where the layers that write it multiply their weights and biases by it
 and those that read it divide theirs (arXiv 1906.04721). Weights have one scale per output channel, so a writer, and a
-depthwise reader, lose nothing by it; in any other reader the factors spread the weights of a row. Every other operator
-between them must pass factors through: Relu, pooling, Add (whose operands share them), and Clip on channels that
-stay below its bound.
+depthwise reader, lose nothing by it; in any other reader the factors spread the weights of a row, which costs the more
+the fewer bits they have. Every other operator between them must pass factors through: Relu, pooling, Add (whose
+operands share them), and Clip on channels that stay below its bound.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tapc.network_analysis import Graph, attribute, quantization_points
+from tapc.quantize.burden import Reader, Tensor, least_error
 from tapc.quantize.runtime import Float, batched, batches, session
 
 Doubles = NDArray[np.float64]
-ALPHA = 0.25
 _PASSES = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Pad")
 _BELOW = 0.98
 _WIDEST = 64.0
+_LOG_WIDEST = float(np.log(_WIDEST))
 _TINY = 1e-30
 
 
@@ -42,11 +44,8 @@ class Equalized:
     factors: dict[str, Doubles]
 
 
-def equalize(model: onnx.ModelProto, x: Float, alpha: float = ALPHA) -> Equalized:
+def equalize(model: onnx.ModelProto, x: Float, wbits: int | Mapping[str, int] = 8) -> Equalized:
     """Multiply channels so that activations and the weights that read them share the burden of unequal ranges.
-
-    A channel's factor is (reader's largest weight / largest activation)^alpha over all channels, 1 / largest
-    activation where every reader is depthwise.
 
     Parameters
     ----------
@@ -54,18 +53,20 @@ def equalize(model: onnx.ModelProto, x: Float, alpha: float = ALPHA) -> Equalize
         Canonical float ONNX.
     x : float32 (N, *input_shape[1:])
         Samples that show the ranges.
-    alpha : float
-        0 changes nothing for readers that are not depthwise.
+    wbits : int or mapping of str to int
+        Weight bits of all layers, or by node name.
     """
     graph = Graph(model)
     sets = _tied(graph)
     tensors = sorted({tensor for members in sets for tensor in members})
-    peaks = channel_peaks(model, tensors, x)
+    ranges = channel_ranges(model, tensors, x)
+    nodes = [str(node.name) for node in graph.nodes]
+    bits = dict.fromkeys(nodes, wbits) if isinstance(wbits, int) else wbits
     constants = {name: graph.constants[name].astype(np.float64) for name in graph.constants if _weighty(graph, name)}
     points = {point.tensor for point in quantization_points(graph)}
     factors: dict[str, Doubles] = {}
     for members in sets:
-        factor = _factors(graph, members, points, peaks, constants, alpha)
+        factor = _factors(graph, members, points, ranges, constants, bits)
         if factor is None:
             continue
         factors |= dict.fromkeys(members, factor)
@@ -87,8 +88,16 @@ def equalize(model: onnx.ModelProto, x: Float, alpha: float = ALPHA) -> Equalize
     return Equalized(copy, factors)
 
 
-def channel_peaks(model: onnx.ModelProto, tensors: list[str], x: Float) -> dict[str, Doubles]:
-    """Return the largest magnitude that each channel of the named tensors takes on samples x (N, ...); (channels,)."""
+@dataclass(frozen=True, eq=False)
+class ChannelRange:
+    """What the channels of a tensor take on samples: largest magnitude and mean square, float64 (channels,) each."""
+
+    peaks: Doubles
+    power: Doubles
+
+
+def channel_ranges(model: onnx.ModelProto, tensors: list[str], x: Float) -> dict[str, ChannelRange]:
+    """Return the ranges of the named tensors' channels on samples x (N, ...)."""
     if not tensors:
         return {}
     graph = Graph(model)
@@ -97,12 +106,16 @@ def channel_peaks(model: onnx.ModelProto, tensors: list[str], x: Float) -> dict[
     exposed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     runner = session(exposed, optimized=True)
     size = 8 * sum(int(np.prod(graph.shape(name))) for name in tensors)
-    result: dict[str, Doubles] = {}
+    peaks: dict[str, Doubles] = {}
+    sums: dict[str, Doubles] = {}
     for part in batches(np.ascontiguousarray(x, np.float32), size):
         for name, value in zip(tensors, runner.run(tensors, {graph.input: part}), strict=True):
-            peak = np.abs(value).max(axis=(0, *range(2, value.ndim))).astype(np.float64)
-            result[name] = np.maximum(result[name], peak) if name in result else peak
-    return result
+            axes = (0, *range(2, value.ndim))
+            peak = np.abs(value).max(axis=axes).astype(np.float64)
+            square = np.square(value, dtype=np.float64).mean(axis=axes[1:]).sum(axis=0)
+            peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
+            sums[name] = sums[name] + square if name in sums else square
+    return {name: ChannelRange(peaks[name], sums[name] / len(x)) for name in tensors}
 
 
 def _weighty(graph: Graph, name: str) -> bool:
@@ -148,9 +161,9 @@ def _factors(
     graph: Graph,
     members: list[str],
     points: set[str],
-    peaks: dict[str, Doubles],
+    ranges: dict[str, ChannelRange],
     constants: dict[str, Doubles],
-    alpha: float,
+    bits: Mapping[str, int],
 ) -> Doubles | None:
     """Return the factors of one set of tied tensors, or None where it has nobody that reads or writes weights."""
     readers = [node for tensor in members for node in graph.consumers[tensor] if node.op_type in ("Conv", "Gemm")]
@@ -159,31 +172,55 @@ def _factors(
         return None
     # What lies before a fused Relu is never quantized, and a flattened map has its channels elsewhere.
     seen = [t for t in members if t in points and graph.producer[t].op_type not in ("Flatten", "Reshape")]
-    activation = np.max([peaks[tensor] for tensor in seen], axis=0)
+    activation = np.max([ranges[tensor].peaks for tensor in seen], axis=0)
     if not (activation > 0).any():
         return None
+    low, high = _room(graph, members, ranges, channels)
     activation = np.maximum(activation, activation.max() / _WIDEST**2)
-    depthwise = all(_depthwise(graph, node) for node in readers)
-    if depthwise:
-        factor = activation.max() / activation
-    else:
-        columns = [_column_peaks(graph, node, constants[node.input[1]], channels) for node in readers]
-        columns = [c for c, node in zip(columns, readers, strict=True) if not _depthwise(graph, node)]
-        weights = np.max([c / max(c.max(), _TINY) for c in columns], axis=0)
-        weights = np.maximum(weights, 1.0 / _WIDEST**2)
-        factor = (weights / activation) ** alpha
-        factor *= activation.max() / (activation * factor).max()
-    factor = np.clip(factor, 1 / _WIDEST, _WIDEST)
+    flat = np.clip(np.log(activation.max() / activation), low, high)
+    if all(_depthwise(graph, node) for node in readers):
+        return np.asarray(np.exp(flat), np.float64)
+    found = [_reader(graph, node, constants[node.input[1]], ranges, channels, bits[node.name]) for node in readers]
+    order = {name: index for index, name in enumerate(members)}
+    tensors = [
+        Tensor(
+            ranges[name].peaks,
+            (1.0 if _positive(graph, name) else 2.0) / 255,
+            tuple(i for i, node in enumerate(readers) if order[_source(node)] >= order[name]),
+        )
+        for name in seen
+    ]
+    factor = least_error(tensors, found, low, high, flat / 2)
+    # What no Clip bounds keeps its largest magnitude.
+    if np.all(low == -_LOG_WIDEST) and np.all(high == _LOG_WIDEST):
+        factor = factor * activation.max() / (activation * factor).max()
+    return factor
+
+
+def _room(graph: Graph, members: list[str], ranges: dict[str, ChannelRange], channels: int) -> tuple[Doubles, Doubles]:
+    """Return between which logarithms the factors may lie so that no Clip comes to act differently."""
+    low, high = np.full(channels, -_LOG_WIDEST), np.full(channels, _LOG_WIDEST)
     for tensor in members:
         node = graph.producer[tensor]
-        if node.op_type == "Clip":
-            low, high = graph.bounds(node)
-            for bound, sign in ((low, -1.0), (high, 1.0)):
-                if bound is not None and bound != 0.0:
-                    room = sign * bound * _BELOW / np.maximum(peaks[tensor], _TINY)
-                    factor = np.where(room >= 1, np.minimum(factor, room), 1.0)
-    result: Doubles = factor
-    return result
+        if node.op_type != "Clip":
+            continue
+        for bound, sign in zip(graph.bounds(node), (-1.0, 1.0), strict=True):
+            if bound is not None and bound != 0.0:
+                room = np.log(np.maximum(sign * bound * _BELOW / np.maximum(ranges[tensor].peaks, _TINY), _TINY))
+                low = np.where(room >= 0, low, 0.0)
+                high = np.where(room >= 0, np.minimum(high, room), 0.0)
+    return low, high
+
+
+def _positive(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor is never negative."""
+    node = graph.producer[tensor]
+    if node.op_type == "Clip":
+        low = graph.bounds(node)[0]
+        return low is not None and low >= 0
+    if node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Pad"):
+        return node.input[0] in graph.producer and _positive(graph, node.input[0])
+    return bool(node.op_type == "Relu")
 
 
 def _depthwise(graph: Graph, node: onnx.NodeProto) -> bool:
@@ -191,14 +228,26 @@ def _depthwise(graph: Graph, node: onnx.NodeProto) -> bool:
     return groups > 1 and graph.constants[node.input[1]].shape[1] == 1
 
 
-def _column_peaks(graph: Graph, node: onnx.NodeProto, weights: Doubles, channels: int) -> Doubles:
-    """Return the largest magnitude with which a layer weighs each input channel, relative to its row's largest."""
-    rows = np.abs(weights) / np.maximum(np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True), _TINY)
-    if node.op_type == "Gemm":
-        return np.asarray(rows.reshape(len(rows), channels, -1).max(axis=(0, 2)), np.float64)
-    groups = int(attribute(node, "group", 1))
-    grouped = rows.reshape(groups, len(rows) // groups, rows.shape[1], -1).max(axis=(1, 3))
-    return np.asarray(grouped.reshape(-1), np.float64)
+def _source(node: onnx.NodeProto) -> str:
+    return str(node.input[0])
+
+
+def _reader(
+    graph: Graph, node: onnx.NodeProto, weights: Doubles, ranges: dict[str, ChannelRange], channels: int, bits: int
+) -> Reader:
+    """Return what the factors of its input's channels do to a layer."""
+    groups = int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    outputs, depth = len(weights), channels // groups
+    grouped = weights.reshape(groups, outputs // groups, depth, -1)
+    squares = np.square(grouped).sum(axis=(1, 3)).reshape(-1)
+    largest = np.zeros((outputs, channels))
+    for group, own in enumerate(np.abs(grouped).max(axis=3)):
+        rows = slice(group * len(own), (group + 1) * len(own))
+        largest[rows, group * depth : (group + 1) * depth] = own
+    power = ranges[_source(node)].power
+    if len(power) != channels:  # flattened
+        power = power.reshape(channels, -1).mean(axis=1)
+    return Reader(largest, squares, power, 1 / (2 ** (bits - 1) - 1), _depthwise(graph, node))
 
 
 def _columns(graph: Graph, node: onnx.NodeProto, factor: Doubles) -> Doubles:

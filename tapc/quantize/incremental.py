@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tapc.network_analysis import Graph
 from tapc.progress import Advance
 from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.augment import augmented
 from tapc.quantize.learn import Learner, split
 from tapc.quantize.runtime import Float
 from tapc.quantize.units import Unit
@@ -29,7 +30,7 @@ _ROUNDS = 200  # at which weights are decided
 _MOVES = 0.1  # learning rate of the codes times the number of layers: their moves add up at the output
 _BIAS_RATE = 1e-3
 _FEW = 512  # samples, below which they are mirrored and shifted
-_CHUNK = 64
+_CHUNK = 16
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,6 @@ def _sampler(
     teacher: Callable[[Tensor], Tensor],
 ) -> Callable[[], tuple[Tensor, Tensor]]:
     """Return what draws a batch and what the network should give for it; few images are mirrored and shifted."""
-    from tapc.finetune.train import augmented
-
     image = x.ndim == 4 and x.shape[1] == 3 and len(seen) < _FEW
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -282,9 +282,11 @@ class Learner:
 
         Rounding to 8 bits is simulated only where `every` is asked for: learning through it only adds noise.
         """
-        found = dict(values)
+        found, last = dict(values), _last_uses(self.graph, unit)
         for node in unit.nodes:
             operands = [found[name] for name in self.graph.activations(node)]
+            for name in last[node.name]:
+                del found[name]
             if node.op_type in WEIGHTED:
                 layer = layers[node.name]
                 operands += [layer.weight(), layer.bias]
@@ -299,8 +301,11 @@ class Learner:
     def exact(self, unit: Unit, values: Mapping[str, Tensor]) -> Tensor:
         """Return a unit's output in float."""
         weights, biases, found = self.module.weights(), self.module.biases(), dict(values)
+        last = _last_uses(self.graph, unit)
         for node in unit.nodes:
             operands = [found[name] for name in self.graph.activations(node)]
+            for name in last[node.name]:
+                del found[name]
             if node.op_type in WEIGHTED:
                 operands += [weights[node.name], biases[node.name]]
             found[str(node.output[0])] = self.module.step(str(node.output[0]))(operands)
@@ -339,3 +344,12 @@ def with_scales(
         name: replace(given, scale=scales[owners[name]]) if owners[name] in scales else given
         for name, given in parameters.items()
     }
+
+
+def _last_uses(graph: Graph, unit: Unit) -> dict[str, list[str]]:
+    """Return by node which of the tensors that it reads no later node of the unit does."""
+    readers = {name: str(node.name) for node in unit.nodes for name in graph.activations(node)}
+    result: dict[str, list[str]] = {str(node.name): [] for node in unit.nodes}
+    for name, reader in readers.items():
+        result[reader].append(name)
+    return result
