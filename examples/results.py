@@ -42,6 +42,9 @@ SMALL = ("w8a8", "w4a8", "m4a8", "m3a8", "w2a8")
 ROWS = {
     "resnet8": Row("ResNet-8, zoo", "resnet8", "cifar10-original-subset.npz", SMALL),
     "resnet18": Row("ResNet-18, zoo", "resnet18", "cifar10-original-subset.npz", ("w8a8", "w4a8"), calibration=256),
+    "mobilenetv1-0.25": Row(
+        "MobileNetV1-0.25, zoo", "mobilenetv1-0.25", "cifar10-original-subset.npz", ("w8a8", "w4a8", "m4a8")
+    ),
     "vit-micro": Row("vit-micro, zoo", "vit-micro", "cifar10-original-subset.npz", ("w8a8", "w4a8")),
     "mlperf-resnet8": Row(
         "ResNet-8, MLPerf Tiny", "mlperf-tiny/pretrainedResnet.tflite", "cifar10-original-subset.npz", SMALL
