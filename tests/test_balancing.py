@@ -16,7 +16,7 @@ from tapc.quantize.runtime import Float
 
 
 def network(spread: float) -> Model:
-    """Return two 1x1 convolutions; the channels between them differ by up to exp(4 * spread), their readers inversely."""
+    """Return two 1x1 convolutions whose channels between differ by up to exp(4 * spread), their readers inversely."""
     b = Builder((1, 4, 6, 6))
     hidden = b.node("Relu", [b.conv("x", "one", 4, 16, kernel=1)], "relu")
     model = b.build(b.conv(hidden, "two", 16, 8, kernel=1))
