@@ -29,7 +29,10 @@ _POWER = 1.5  # of the undecided share as a function of the steps left
 _ROUNDS = 200  # at which weights are decided
 _MOVES = 0.1  # learning rate of the codes times the number of layers: their moves add up at the output
 _BIAS_RATE = 1e-3
+_TRAVEL = 2.0  # codes that a weight could move over all steps, at least
 _FEW = 512  # samples, below which they are mirrored and shifted
+_WIDE, _CROP = 192, 160  # pixels: from larger images squares are cut, which halves the work
+_ANY_SIZE = ("Conv", "Gemm", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat", "Pad")
 _CHUNK = 16
 
 
@@ -50,7 +53,7 @@ class Effort:
     def of(macs: int) -> "Effort":
         """Return what takes minutes on two cores for a network of so many MACs."""
         batch = 64 if macs < 50_000_000 else 16
-        return Effort(int(min(3000, max(400, 2.4e12 / (batch * max(macs, 1))))), batch)
+        return Effort(int(min(3000, max(400, 2.0e12 / (batch * max(macs, 1))))), batch)
 
 
 class _Shares(nn.Module):
@@ -145,7 +148,8 @@ class NetworkLearner:
         shares = {layer: _Shares(start[layer], weights[layer]) for layer in unit.layers}
         seen, kept = split(len(x))
         generator = torch.Generator().manual_seed(self._seed)
-        draw = _sampler(x, goal, seen, generator, effort.batch, lambda batch: learner.exact(unit, {name: batch}))
+        crop = _CROP if x.ndim == 4 and min(x.shape[2:]) >= _WIDE and _takes_any_size(learner.graph) else None
+        draw = _sampler(x, goal, seen, generator, effort.batch, crop, lambda batch: learner.exact(unit, {name: batch}))
 
         def held() -> float:
             total = 0.0
@@ -161,7 +165,7 @@ class NetworkLearner:
         before = held()
         for layer, share in shares.items():
             share.fixed.copy_(first[layer])
-        rates = [_MOVES / len(shares), _BIAS_RATE * power**0.5]
+        rates = [max(_MOVES / len(shares), _TRAVEL / effort.steps), _BIAS_RATE * power**0.5]
         optimizer = torch.optim.Adam(
             [
                 {"params": [share.share for share in shares.values()], "lr": rates[0]},
@@ -194,9 +198,10 @@ def _sampler(
     seen: Tensor,
     generator: torch.Generator,
     size: int,
+    crop: int | None,
     teacher: Callable[[Tensor], Tensor],
 ) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Return what draws a batch and what the network should give for it; few images are mirrored and shifted."""
+    """Return what draws a batch and what the network should give for it; few images are mirrored, shifted and cut."""
     image = x.ndim == 4 and x.shape[1] == 3 and len(seen) < _FEW
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -208,10 +213,26 @@ def _sampler(
         if not image:
             return batch, goal[index].to(device)
         batch = augmented(batch, generator)
+        if crop is not None:
+            top, left = (int(torch.randint(0, side - crop + 1, (1,), generator=generator)) for side in batch.shape[2:])
+            batch = batch[:, :, top : top + crop, left : left + crop]
+            batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             return batch, teacher(batch)
 
     return draw
+
+
+def _takes_any_size(graph: Graph) -> bool:
+    """Whether a network computes on images of other sides too: a global pooling comes before what has a fixed shape."""
+
+    def pooled(name: str) -> bool:
+        return graph.shape(name)[2:] in ((), (1, 1))
+
+    return all(
+        node.op_type in _ANY_SIZE or (node.op_type in ("Flatten", "Reshape") and pooled(str(node.input[0])))
+        for node in graph.nodes
+    ) and any(node.op_type == "GlobalAveragePool" for node in graph.nodes)
 
 
 __all__ = ["Effort", "NetworkLearner"]

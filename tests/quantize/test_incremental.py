@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from graph_builder import residual
+from graph_builder import Builder, residual
 
 from tapc.network_analysis import Graph
-from tapc.quantize.incremental import Effort, _Shares
+from tapc.quantize.incremental import Effort, _sampler, _Shares, _takes_any_size
+from tapc.quantize.learn import Learner
 from tapc.quantize.units import whole
 from tapc.quantize.weights import QuantizedLayer, QuantizedWeights
 
@@ -56,3 +57,27 @@ def test_the_whole_network_is_one_unit() -> None:
 def test_effort_falls_with_the_size_of_the_network() -> None:
     small, middle, large = (Effort.of(macs) for macs in (1_000_000, 140_000_000, 4_000_000_000))
     assert small.steps > middle.steps > large.steps >= 400
+
+
+def classifier(side: int, *, pooled: bool) -> Graph:
+    b = Builder((1, 3, side, side))
+    x = b.node("Relu", [b.conv("x", "one", 3, 4, stride=2)], "relu")
+    features = 4 if pooled else 4 * (side // 2) ** 2
+    x = b.node("GlobalAveragePool", [x], "pool") if pooled else x
+    x = b.node("Flatten", [x], "flatten", axis=1)
+    return Graph(b.build(b.gemm(x, "fc", features, 5)).onnx)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_large_images_are_cut_where_the_network_takes_any_size(pooled: bool) -> None:
+    graph = classifier(200, pooled=pooled)
+    assert _takes_any_size(graph) == pooled
+    learner = Learner(graph, {})
+    (unit,) = whole(graph)
+    x = torch.randn(6, 3, 200, 200, generator=torch.Generator().manual_seed(0))
+    crop = 160 if pooled else None
+    generator = torch.Generator().manual_seed(0)
+    draw = _sampler(x, x[:, :1, 0, 0], torch.arange(6), generator, 4, crop, lambda b: learner.exact(unit, {"x": b}))
+    batch, goal = draw()
+    assert batch.shape == ((4, 3, 160, 160) if pooled else (4, 3, 200, 200))
+    assert torch.allclose(goal, learner.exact(unit, {"x": batch}))
