@@ -158,7 +158,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
     @click.option(
         "--rate",
         type=PositiveNumber(),
-        default=0.002,
+        default=0.0005,
         show_default=True,
         help="Largest learning rate, relative to each layer's weights.",
     )

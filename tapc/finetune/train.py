@@ -47,7 +47,7 @@ class Training:
 
     epochs: int = 20
     batch: int = 128
-    rate: float = 0.002
+    rate: float = 0.0005
     temperature: float = 2.0
     augment: bool = True
     seed: int = 0

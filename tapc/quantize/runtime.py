@@ -43,14 +43,24 @@ def batched(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def session(model: onnx.ModelProto, *, optimized: bool) -> Any:
-    """Return an onnxruntime CPU session; `optimized=False` turns every graph optimization off."""
+def session(model: onnx.ModelProto, *, optimized: bool, arena: bool = True) -> Any:
+    """Return an onnxruntime CPU session.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    optimized : bool
+        Let onnxruntime rewrite the graph.
+    arena : bool
+        Keep freed memory for the next run; not for many sessions that live side by side.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Keep INT8 activations as they are. The rewrite to UINT8 misses tensors with several readers, whose layers then
     # run in float, and its kernels saturate sums of two products to 16 bits on x86 CPUs without VNNI.
@@ -130,7 +140,7 @@ class NodeRunner:
             output = helper.make_tensor_value_info(key, TensorProto.FLOAT, None)
             graph = helper.make_graph([node], "node", list(inputs.values()), [output])
             model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=10)
-            self._sessions[key] = session(model, optimized=False)
+            self._sessions[key] = session(model, optimized=False, arena=False)
         feed = dict(zip(names, operands, strict=True))
         result: Float = self._sessions[key].run(None, feed)[0]
         return result
