@@ -72,7 +72,7 @@ class Trial:
     ----------
     seed : int
     model : FloatModel
-        Equalized where that pays.
+        Equalized unless that was not wanted.
     network : Network
     calibration : Calibration
     x : float32 (N, ...)
@@ -117,7 +117,7 @@ def trials(
     test_data : Path, optional
         Test samples, all of this file.
     equalize : bool
-        Balance channel ranges where it pays.
+        Balance channel ranges.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def trials(
         )  # fmt: skip
         if test.y is None:
             raise DataError(f"{test.source}: the samples have no labels, so there is no accuracy to measure")
-        used = balance(model, x, seed) if equalize else model
+        used = balance(model, x) if equalize else model
         network = analyse(used.onnx, used.name)
         logits = evaluate(model.onnx, test, optimized=True)
         yield Trial(seed, used, network, calibrate(used, x, seed=seed), x, test, logits)

@@ -1,31 +1,28 @@
-"""Equalization of a network: where it pays, and once more for the bits that were chosen."""
+"""Equalization of a network: for the bits on offer, and once more for those that were chosen."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from tapc.frontend import FloatModel
 from tapc.network import WEIGHT_BITS, Bits
-from tapc.quantize import Calibration, balanced, calibrate, equalize
+from tapc.quantize import Calibration, calibrate, equalize
 from tapc.quantize.runtime import Float
 
 _SAMPLES = 128
 
 
-def balance(model: FloatModel, x: Float, seed: int, wbits: Sequence[int] = WEIGHT_BITS) -> FloatModel:
-    """Equalize a network for the middle of the weight bits on offer, where equalization pays.
+def balance(model: FloatModel, x: Float, wbits: Sequence[int] = WEIGHT_BITS) -> FloatModel:
+    """Equalize a network for the middle of the weight bits on offer; itself where no channel may be multiplied.
 
     Parameters
     ----------
     model : FloatModel
     x : float32 (N, *input_shape[1:])
         Calibration samples.
-    seed : int
     wbits : sequence of int
     """
-    if not balanced(model.onnx, x[:_SAMPLES], seed):
-        return model
-    middle = sorted(wbits)[len(wbits) // 2]
-    return replace(model, onnx=equalize(model.onnx, x[:_SAMPLES], middle).onnx, equalized=True)
+    found = equalize(model.onnx, x[:_SAMPLES], sorted(wbits)[len(wbits) // 2])
+    return replace(model, onnx=found.onnx, equalized=True) if found.factors else model
 
 
 def suited(

@@ -32,7 +32,7 @@ class Options:
     rounding : str
         Rounding method of the weights.
     equalize : bool
-        Give channels ranges alike first where that pays, without changing what the network computes.
+        Multiply channels by factors first that ease quantization and leave what the network computes as it is.
     calibration : int
         Calibration samples.
     eval : int

@@ -114,7 +114,7 @@ def compile(
             network_model = check_on(network_model, samples.calibration, options.seed)
         if options.equalize:
             with stages.stage("equalize"):
-                network_model = balance(network_model, samples.calibration.x, options.seed, options.wbits)
+                network_model = balance(network_model, samples.calibration.x, options.wbits)
         with stages.stage("calibrate"):
             network = analyse(network_model.onnx, network_model.name)
             calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)

@@ -1,4 +1,4 @@
-"""Networks are equalized where that pays, and once more for the bits that were chosen."""
+"""Networks are equalized for the bits on offer, and once more for those that were chosen."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,9 +47,11 @@ def integers(model: FloatModel, bits: int) -> QuantizedModel:
     return quantize(suitable, found, chosen, calibration, x=x)
 
 
-def test_equal_ranges_are_left_alone(tmp_path: Path) -> None:
-    model = loaded(tmp_path, 0.0)
-    assert balance(model, draw(0), 0) is model
+def test_a_network_without_free_channels_is_left_alone(tmp_path: Path) -> None:
+    b = Builder((1, 4, 6, 6))
+    onnx.save(b.build(b.conv("x", "one", 4, 16, kernel=1)).onnx, tmp_path / "net.onnx")
+    model = load(str(tmp_path / "net.onnx"))
+    assert balance(model, draw(0)) is model
     calibration = calibrate(model, draw(0), seed=0)
     bits = uniform_bits(analyse(model.onnx, "net"), 4, 8)
     assert suited(model, calibration, draw(0), bits, 0) == (model, calibration)
@@ -58,7 +60,7 @@ def test_equal_ranges_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bits", [4, 8])
 def test_unequal_ranges_cost_less_once_equalized(tmp_path: Path, bits: int) -> None:
     model = loaded(tmp_path, 1.0)
-    equalized = balance(model, draw(0), 0)
+    equalized = balance(model, draw(0))
     assert equalized.equalized
     exact = evaluate(model.onnx, draw(1), optimized=True)
     assert np.allclose(evaluate(equalized.onnx, draw(1), optimized=True), exact, rtol=1e-3, atol=1e-3)
@@ -70,7 +72,7 @@ def test_unequal_ranges_cost_less_once_equalized(tmp_path: Path, bits: int) -> N
 
 
 def test_what_is_done_depends_on_the_bits(tmp_path: Path) -> None:
-    equalized = balance(loaded(tmp_path, 1.0), draw(0), 0)
+    equalized = balance(loaded(tmp_path, 1.0), draw(0))
     narrow, wide = (integers(equalized, bits).onnx for bits in (2, 8))
     scales = [
         {t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer if t.name == "relu.out_scale"}

@@ -7,7 +7,6 @@ from tapc.quantize.activations import (
     fake_quantize,
     quantize_array,
 )
-from tapc.quantize.balance import balanced
 from tapc.quantize.calibration import Calibration, HasGraph, TensorStatistics, calibrate
 from tapc.quantize.distortion import layer_distortion
 from tapc.quantize.equalize import Equalized, equalize
@@ -27,7 +26,6 @@ __all__ = [
     "Rounding",
     "TensorStatistics",
     "activation_parameters",
-    "balanced",
     "calibrate",
     "dequantize_array",
     "equalize",

@@ -14,7 +14,7 @@ from scipy.special import logsumexp, softmax
 
 Doubles = NDArray[np.float64]
 _SHARP = 0.03  # of the smooth maxima, in natural logarithms
-_COMPENSATED = 0.3  # of the weights' error is left by rounding that makes up for it
+_WEIGHTS = 3.0  # how much more an error of weights counts: it is the same for all samples and adds up
 _ITERATIONS = 300
 _TINY = 1e-30
 
@@ -108,7 +108,7 @@ def _value(logs: Doubles, tensors: Sequence[Tensor], readers: Sequence[Reader]) 
         if reader.depthwise:
             continue
         rows = (np.log(np.maximum(reader.weights, _TINY)) - logs) / _SHARP
-        steps = _COMPENSATED * reader.step**2 * np.exp(2 * _SHARP * logsumexp(rows, axis=1)) / norm
+        steps = _WEIGHTS * reader.step**2 * np.exp(2 * _SHARP * logsumexp(rows, axis=1)) / norm
         power = reader.power * np.exp(2 * logs)
         total += steps.sum() * power.sum()
         gradient += 2 * steps.sum() * power - 2 * power.sum() * (steps @ softmax(rows, axis=1))
