@@ -51,8 +51,12 @@ ROWS = {
     ),
     "mlperf-dscnn": Row("DS-CNN, MLPerf Tiny", "mlperf-tiny/kws_ref_model_float32.tflite", "kws01-mfcc-dev.npz", SMALL),
     "mobilenetv2": Row(
-        "MobileNetV2, ImageNet", "mobilenetv2", "imagenet-1k-sample-dev.zip", ("w8a8", "w4a8", "m4a8", "m4.9a8"),
-        ("gptq",), 128, "mobilenet_v2-b0353104.pth",
+        "MobileNetV2, ImageNet", "mobilenetv2", "imagenet-1k-sample-dev.zip", ("w8a8", "w4a8"), ("gptq",), 128,
+        "mobilenet_v2-b0353104.pth",
+    ),
+    "mobilenetv2-mixed": Row(
+        "MobileNetV2, ImageNet, mixed", "mobilenetv2", "imagenet-1k-sample-dev.zip", ("m4a8", "m4.9a8"), ("gptq",), 128,
+        "mobilenet_v2-b0353104.pth",
     ),
     "efficientnet_lite0": Row(
         "EfficientNet-Lite0, ImageNet", "efficientnet_lite0", "imagenet-1k-sample-dev.zip", ("w8a8",), ("gptq",), 128,
