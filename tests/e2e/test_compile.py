@@ -129,7 +129,7 @@ def test_mlperf_tiny_networks_are_exact(board: str, network: str, bits: str, sha
 def test_resnet8_w8a8_figures(shared_data: Path, tmp_path: Path) -> None:
     data = shared_data / "cifar10-original-subset.npz"
     model = shared_data / "mlperf-tiny" / "pretrainedResnet.tflite"
-    options = tapc.Options(wbits=(8,), eval=100)
+    options = tapc.Options(wbits=(8,), eval=508)
     result = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "build", options=options)
     memory, accuracy = result.report.memory, result.report.accuracy
     assert memory.arena.predicted == memory.arena.measured <= 50 * 1024
@@ -139,7 +139,7 @@ def test_resnet8_w8a8_figures(shared_data: Path, tmp_path: Path) -> None:
     assert memory.flash.measured is not None
     assert memory.flash.measured - constants <= 40 * 1024
     assert abs(memory.flash.predicted - memory.flash.measured) <= 0.02 * memory.flash.measured
-    assert accuracy.samples == 100
+    assert accuracy.samples == 508
     assert accuracy.device is not None
     assert accuracy.float_ is not None
     assert accuracy.device >= accuracy.float_ - 1.0
