@@ -14,7 +14,7 @@ from scipy.special import logsumexp, softmax
 
 Doubles = NDArray[np.float64]
 _SHARP = 0.03  # of the smooth maxima, in natural logarithms
-_WEIGHTS = 3.0  # how much more an error of weights counts: it is the same for all samples and adds up
+_WEIGHTS = 3.0  # how much more an error of weights counts; of 0.3, 1 and 3 the best for small networks at 4 bits
 _ITERATIONS = 300
 _TINY = 1e-30
 

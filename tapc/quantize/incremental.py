@@ -233,6 +233,3 @@ def _takes_any_size(graph: Graph) -> bool:
         node.op_type in _ANY_SIZE or (node.op_type in ("Flatten", "Reshape") and pooled(str(node.input[0])))
         for node in graph.nodes
     ) and any(node.op_type == "GlobalAveragePool" for node in graph.nodes)
-
-
-__all__ = ["Effort", "NetworkLearner"]
