@@ -21,8 +21,9 @@ def balance(model: FloatModel, x: Float, wbits: Sequence[int] = WEIGHT_BITS) -> 
         Calibration samples.
     wbits : sequence of int
     """
-    found = equalize(model.onnx, x[:_SAMPLES], sorted(wbits)[len(wbits) // 2])
-    return replace(model, onnx=found.onnx, equalized=True) if found.factors else model
+    middle = sorted(wbits)[len(wbits) // 2]
+    found = equalize(model.onnx, x[:_SAMPLES], middle)
+    return replace(model, onnx=found.onnx, equalized_for=middle) if found.factors else model
 
 
 def suited(
@@ -33,7 +34,7 @@ def suited(
     Parameters
     ----------
     model : FloatModel
-        One that is not equalized is returned as it is.
+        One that is not equalized, or for these bits already, is returned as it is.
     calibration : Calibration
         The model's own.
     x : float32 (N, *input_shape[1:])
@@ -42,7 +43,7 @@ def suited(
     seed : int
         Of the calibration.
     """
-    if not model.equalized:
+    if model.equalized_for is None or set(bits.weights.values()) == {model.equalized_for}:
         return model, calibration
     changed = replace(model, onnx=equalize(model.onnx, x[:_SAMPLES], bits.weights).onnx)
     return changed, calibrate(changed, x, seed=seed)

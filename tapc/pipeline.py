@@ -138,7 +138,7 @@ def compile(
                 network=network,
                 allocation=attempt.decision.allocation,
                 rounding=attempt.quantized.rounding,
-                equalized=network_model.equalized,
+                equalized=network_model.equalized_for is not None,
                 sensitivity=attempt.decision.sensitivity,
                 lowered=attempt.lowered,
                 cost=CostModel(load_coefficients(target.cost)),

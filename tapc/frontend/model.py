@@ -43,8 +43,9 @@ class FloatModel:
         Where the graph comes from and what `source_error` was measured against.
     run : callable or None
         The source in its own runtime, for a comparison on further inputs.
-    equalized : bool
-        Channels were multiplied by factors that the network's function does not depend on; see `tapc.balancing`.
+    equalized_for : int or None
+        Weight bits for which channels were multiplied by factors that the network's function does not depend on; see
+        `tapc.balancing`. None where they were not.
     """
 
     name: str
@@ -62,7 +63,7 @@ class FloatModel:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     dataset: str = ""
-    equalized: bool = False
+    equalized_for: int | None = None
 
     @property
     def units(self) -> PixelUnits:

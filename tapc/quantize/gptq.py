@@ -5,22 +5,20 @@ what the float network gives: ||W X - V Y||^2 over V, with X the float network's
 minimum differs from the same sum for the rounded weights by (V - Q) E[Y Y^T] (V - Q)^T alone, which GPTQ reduces.
 """
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import linalg
 
+from tapc.quantize.codes import descend, errors, gptq, order_of, refitted_scales
 from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments
-from tapc.quantize.weights import Float, QuantizedWeights, code_range, round_weights
+from tapc.quantize.weights import QuantizedWeights, round_weights
 
-DAMPING = 0.01
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _LONG = 1024
 """Weights per output beyond which only the inner ridges are tried: each costs the cube of it."""
-_BLOCK = 128
-RATIOS = (1.0, 0.85, 1.2)
-_REFINEMENTS = 3
+RATIOS = (1.0, 0.92, 0.85, 0.78, 1.1, 1.2)
+_REFINEMENTS = 4
 _SWEEPS = 8
 
 
@@ -61,78 +59,6 @@ def _ridge(weights: Doubles, moment: Moments, ridges: Sequence[float]) -> Iterat
         yield weights + linalg.cho_solve(factor, rest, check_finite=False).T
 
 
-def gptq(weights: Doubles, scales: Float, bits: int, hessian: Doubles) -> Doubles:
-    """Return integer codes of weights (outputs, length), the input of largest power first.
-
-    Parameters
-    ----------
-    weights : float64 (outputs, length)
-    scales : float32 (outputs,)
-    bits : {2, 4, 8}
-    hessian : float64 (length, length)
-        Second moments of the inputs.
-
-    Returns
-    -------
-    float64 (outputs, length)
-        Whole numbers in the range of `bits`.
-    """
-    low, high = code_range(bits)
-    power = np.diag(hessian).copy()
-    order = np.argsort(-power, kind="stable")
-    damping = max(DAMPING * float(power.mean()), np.finfo(np.float64).tiny * 1e30)
-    matrix = hessian[np.ix_(order, order)] + damping * np.eye(len(power))
-    inverse = np.linalg.inv(matrix)
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
-    rest = weights[:, order].copy()
-    codes = np.empty_like(rest)
-    steps = scales.astype(np.float64)
-    for start in range(0, rest.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, rest.shape[1])
-        errors = np.empty((len(rest), stop - start))
-        for column in range(start, stop):
-            codes[:, column] = np.clip(np.rint(rest[:, column] / steps), low, high)
-            errors[:, column - start] = (rest[:, column] - codes[:, column] * steps) / factor[column, column]
-            rest[:, column + 1 : stop] -= np.outer(errors[:, column - start], factor[column, column + 1 : stop])
-        rest[:, stop:] -= errors @ factor[start:stop, stop:]
-    result = np.empty_like(codes)
-    result[:, order] = codes
-    return result
-
-
-def descend(codes: Doubles, weights: Doubles, scales: Float, bits: int, hessian: Doubles, sweeps: int) -> Doubles:
-    """Return codes (outputs, length) that no change of a single one improves, or what `sweeps` passes lead to.
-
-    Coordinate descent on (W - Q) H (W - Q)^T: each column in turn takes its best whole numbers given all others.
-    """
-    low, high = code_range(bits)
-    steps = scales.astype(np.float64)
-    codes = codes.copy()
-    power = np.maximum(np.diag(hessian), np.finfo(np.float64).tiny * 1e30)
-    gradient = (weights - codes * steps[:, None]) @ hessian
-    for _ in range(sweeps):
-        moved = False
-        for column in np.flatnonzero(np.diag(hessian) > 0):
-            old = codes[:, column]
-            new = np.clip(np.rint(old + gradient[:, column] / (power[column] * steps)), low, high)
-            rows = np.flatnonzero(new != old)
-            if len(rows):
-                moved = True
-                gradient[rows] -= np.outer((new[rows] - old[rows]) * steps[rows], hessian[column])
-                codes[rows, column] = new[rows]
-        if not moved:
-            break
-    return codes
-
-
-def refitted_scales(codes: Doubles, scales: Float, moment: Moments) -> Float:
-    """Return the scales (outputs,) of least output error for given codes (outputs, length); old ones where none is."""
-    power = np.einsum("oi,ij,oj->o", codes, moment.inputs, codes, optimize=True)
-    match = np.einsum("oi,io->o", codes, moment.goal)
-    usable = (power > 0) & (match > 0)
-    return np.where(usable, match / np.where(usable, power, 1), scales).astype(np.float32)
-
-
 class Gptq:
     """Ridge regression, then GPTQ, coordinate descent and least-squares scales in turn, per group.
 
@@ -168,28 +94,28 @@ class Gptq:
             fit = fitted.reshape(shape).astype(np.float32)
             usable = problem.usable(scales.reshape(-1), fit)
             return problem.quantized(round_weights(fit, usable, problem.bits), usable)
-        codes, ratios = np.empty_like(flat), self.ratios
-        for group, moment in enumerate(item.whole for item in found):
-            outputs = flat.shape[1]
-            least = np.tile(problem.least_scales[group * outputs : (group + 1) * outputs], len(ratios))
-            # Rows are independent of each other: all first scales at once.
-            weights = np.tile(fitted[group], (len(ratios), 1))
-            trial = np.concatenate([scales[group] * np.float32(ratio) for ratio in ratios]).astype(np.float32)
-            best, kept, best_scales = np.full(len(trial), np.inf), np.empty_like(weights), trial.copy()
-            for _ in range(self.refinements):
-                whole = gptq(weights, trial, problem.bits, moment.inputs)
-                whole = descend(whole, weights, trial, problem.bits, moment.inputs, self.sweeps)
-                repeated = dataclasses.replace(moment, goal=np.tile(moment.goal, (1, len(ratios))))
-                trial = np.maximum(refitted_scales(whole, trial, repeated), least).astype(np.float32)
-                error = repeated.errors(whole * trial.astype(np.float64)[:, None])
-                better = error < best
-                if not better.any():
-                    break
-                best, kept[better], best_scales[better] = np.where(better, error, best), whole[better], trial[better]
-            chosen = best.reshape(len(ratios), outputs).argmin(axis=0) * outputs + np.arange(outputs)
-            codes[group], scales[group] = kept[chosen], best_scales[chosen]
-        values = codes.reshape(shape).astype(np.int8)
-        return problem.quantized(values, problem.usable(scales.reshape(-1), values.astype(np.float32)))
+        outputs, ratios = flat.shape[1], self.ratios
+        inputs = np.stack([item.whole.inputs for item in found])
+        goal = np.tile(np.stack([item.whole.goal for item in found]), (1, 1, len(ratios)))
+        least = np.tile(problem.least_scales.reshape(groups, -1), (1, len(ratios)))
+        # Rows are independent of each other: all first scales at once.
+        weights = np.tile(fitted, (1, len(ratios), 1))
+        trial = np.concatenate([scales * np.float32(ratio) for ratio in ratios], axis=1).astype(np.float32)
+        best, kept, best_scales = np.full(trial.shape, np.inf), np.empty_like(weights), trial.copy()
+        order = order_of(inputs)
+        for _ in range(self.refinements):
+            whole = gptq(weights, trial, problem.bits, order)
+            whole = descend(whole, weights, trial, problem.bits, inputs, self.sweeps)
+            trial = np.maximum(refitted_scales(whole, trial, inputs, goal), least).astype(np.float32)
+            error = errors(whole * trial.astype(np.float64)[:, :, None], inputs, goal)
+            better = error < best
+            if not better.any():
+                break
+            best, kept[better], best_scales[better] = np.where(better, error, best), whole[better], trial[better]
+        chosen = best.reshape(groups, len(ratios), outputs).argmin(axis=1) * outputs + np.arange(outputs)
+        values = np.take_along_axis(kept, chosen[:, :, None], 1).reshape(shape).astype(np.int8)
+        best_of = np.take_along_axis(best_scales, chosen, 1).reshape(-1)
+        return problem.quantized(values, problem.usable(best_of, values.astype(np.float32)))
 
 
 class Mse:

@@ -17,7 +17,10 @@ from tapc.quantize.runtime import Float
 from tapc.quantize.walk import Refiner, quantize_layers
 from tapc.quantize.weights import QuantizedLayer
 
-WALK_BYTES = 512 << 20
+WALK_BYTES = 1280 << 20
+"""Of the largest tensor, for all samples of the walk."""
+ENOUGH = 256
+"""Samples up to which images are joined by copies of themselves."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,15 @@ def quantize(
     refiner, advance = _refiner(graph, network, owners, rounding, seed, advance)
     largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
     count = max(1, min(method.samples, WALK_BYTES // (4 * largest)))
+    x = np.ascontiguousarray(x[:count], np.float32)
+    if method.compensates:
+        x = _enough(x, min(count, ENOUGH), seed)
     walked = quantize_layers(
         graph,
         {layer.name: layer for layer in network.layers},
         bits,
         parameters,
-        np.ascontiguousarray(x[:count], np.float32),
+        x,
         rounding=method,
         bias_correction=bias_correction,
         refiner=refiner,
@@ -151,6 +157,24 @@ def quantize(
     onnx_model = export_qdq(graph, walked.layers, walked.parameters, owners)
     methods = dict.fromkeys(walked.layers, base) | dict.fromkeys(walked.learned, rounding)
     return QuantizedModel(onnx_model, bits, walked.parameters, walked.layers, methods)
+
+
+def _enough(x: Float, wanted: int, seed: int) -> Float:
+    """Let every colour image be followed by mirrored and shifted copies of itself where there are too few.
+
+    Copies stay beside their image, so that neither half of the samples knows the other's.
+    """
+    copies = wanted // len(x)
+    if x.ndim != 4 or x.shape[1] != 3 or copies < 2:
+        return x
+    import torch
+
+    from tapc.quantize.augment import augmented
+
+    generator = torch.Generator().manual_seed(seed)
+    given = torch.from_numpy(x)
+    every = [given, *(augmented(given, generator) for _ in range(copies - 1))]
+    return torch.stack(every, dim=1).flatten(0, 1).numpy()
 
 
 def _refiner(

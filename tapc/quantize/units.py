@@ -61,7 +61,7 @@ def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
         Canonical float graph.
     layers : int
         Parts in a row are joined while they hold no more layers with weights than this; what lies between two such
-        tensors (a residual block) stays together, whatever it holds.
+        tensors (a residual block) stays together, whatever it holds. A Softmax between two starts a part of its own.
 
     Returns
     -------
@@ -82,7 +82,9 @@ def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
             stretches.append([])
     joined: list[list[onnx.NodeProto]] = []
     for nodes in filter(None, stretches):
-        if joined and (_weighted(joined[-1]) + _weighted(nodes) <= layers or not _weighted(nodes)):
+        # A softmax saturates, and hides from the layers before it what they should still give.
+        own = nodes[0].op_type == "Softmax"
+        if joined and not own and (_weighted(joined[-1]) + _weighted(nodes) <= layers or not _weighted(nodes)):
             joined[-1] += nodes
         else:
             joined.append(list(nodes))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from tapc.network import Layer
 from tapc.network_analysis import Graph, analyse
 from tapc.quantize import calibrate, evaluate, quantize
-from tapc.quantize.gptq import compensated, descend, gptq, refitted_scales
+from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
+from tapc.quantize.gptq import compensated
 from tapc.quantize.model import uniform_bits
-from tapc.quantize.problem import LayerProblem, Moments, moments
+from tapc.quantize.problem import LayerProblem, moments
 from tapc.quantize.rounding import rounding_method
 from tapc.quantize.runtime import Float, NodeRunner
 from tapc.quantize.weights import code_range
@@ -42,8 +43,10 @@ def test_gptq_and_descent_come_near_the_best_codes(seed: int) -> None:
         [loss(np.tile(w, (len(every), 1)), every, np.full(len(every), 0.7), hessian).min() for w in weights]
     )
     nearest = np.clip(np.rint(weights / 0.7), -2, 1)
-    first = gptq(weights, scales, 2, hessian)
-    second = descend(first, weights, scales, 2, hessian, 20)
+    grouped = weights[None], scales[None], 2
+    first = gptq(*grouped, order_of(hessian[None]))
+    second = descend(first, *grouped, hessian[None], 20)[0]
+    first = first[0]
     errors = [loss(weights, codes, scales.astype(np.float64), hessian) for codes in (nearest, first, second)]
     assert errors[1].sum() < errors[0].sum()
     assert np.all(errors[2] <= errors[1] + 1e-9)
@@ -56,7 +59,7 @@ def test_descent_ends_where_no_single_code_helps() -> None:
     x = correlated(rng, 12)
     hessian = x.T @ x / len(x)
     weights, scales = rng.normal(size=(4, 12)), np.full(4, 0.4, np.float32)
-    codes = descend(np.zeros((4, 12)), weights, scales, 4, hessian, 100)
+    codes = descend(np.zeros((1, 4, 12)), weights[None], scales[None], 4, hessian[None], 100)[0]
     ended = loss(weights, codes, scales.astype(np.float64), hessian)
     low, high = code_range(4)
     for column, step in itertools.product(range(12), (-1, 1)):
@@ -70,7 +73,7 @@ def test_codes_stay_in_range_and_zero_inputs_do_no_harm(bits: int) -> None:
     rng = np.random.default_rng(0)
     hessian = np.zeros((6, 6))
     hessian[:3, :3] = np.eye(3)
-    codes = gptq(rng.normal(size=(3, 6)) * 10, np.full(3, 0.01, np.float32), bits, hessian)
+    codes = gptq(rng.normal(size=(1, 3, 6)) * 10, np.full((1, 3), 0.01, np.float32), bits, order_of(hessian[None]))
     low, high = code_range(bits)
     assert codes.min() >= low
     assert codes.max() <= high
@@ -138,8 +141,8 @@ def test_refitted_scales_are_the_least_squares_ones() -> None:
     x, codes = correlated(rng, 6), np.rint(rng.normal(size=(2, 6)) * 2)
     goal = rng.normal(size=(len(x), 2)) + x @ codes.T * 0.3
     x, goal = x - x.mean(axis=0), goal - goal.mean(axis=0)
-    moment = Moments(x.T @ x / len(x), x.T @ goal / len(x), float(np.square(goal).sum() / len(x)), len(x))
-    scales = refitted_scales(codes, np.ones(2, np.float32), moment)
+    moments_ = (x.T @ x / len(x))[None], (x.T @ goal / len(x))[None]
+    scales = refitted_scales(codes[None], np.ones((1, 2), np.float32), *moments_)[0]
     for row in range(2):
         exact = np.linalg.lstsq((x @ codes[row])[:, None], goal[:, row], rcond=None)[0][0]
         assert scales[row] == pytest.approx(exact, rel=1e-5)
@@ -168,3 +171,16 @@ def test_same_inputs_same_codes() -> None:
     first, second = (rounding_method("gptq").round(given) for _ in range(2))
     assert np.array_equal(first.values, second.values)
     assert np.array_equal(first.scales, second.scales)
+
+
+def test_groups_do_not_know_of_each_other() -> None:
+    rng = np.random.default_rng(4)
+    inputs = [correlated(rng, 7) * size for size in (0.1, 1, 30)]
+    hessians = np.stack([x.T @ x / len(x) for x in inputs])
+    weights, scales = rng.normal(size=(3, 5, 7)), np.full((3, 5), 0.4, np.float32)
+    together = descend(gptq(weights, scales, 4, order_of(hessians)), weights, scales, 4, hessians, 50)
+    for group in range(3):
+        own = slice(group, group + 1)
+        first = gptq(weights[own], scales[own], 4, order_of(hessians[own]))
+        alone = descend(first, weights[own], scales[own], 4, hessians[own], 50)
+        assert np.array_equal(together[own], alone)

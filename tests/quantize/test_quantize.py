@@ -13,6 +13,7 @@ from tapc.errors import DataError, UnsupportedError, UsageError
 from tapc.network import Bits
 from tapc.network_analysis import Graph, analyse, quantization_points
 from tapc.quantize import calibrate, evaluate, layer_distortion, quantize, quantize_array, quantize_weights, top1
+from tapc.quantize import model as model_module
 from tapc.quantize import rounding as rounding_module
 from tapc.quantize.activations import activation_parameters, fake_quantize
 from tapc.quantize.model import QuantizedModel, uniform_bits
@@ -313,3 +314,18 @@ def test_evaluate_refuses_wrong_samples() -> None:
         evaluate(model.onnx, samples(model, 1)[:0], optimized=True)
     with pytest.raises(DataError, match="the network takes"):
         evaluate(model.onnx, samples(model, 1)[:, :2], optimized=True)
+
+
+def test_few_colour_images_are_joined_by_copies_beside_them() -> None:
+    images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    joined = model_module._enough(images, 12, 0)
+    assert joined.shape == (12, 3, 16, 16)
+    assert np.array_equal(joined[::4], images)
+    # A copy holds its image's values, mirrored and shifted: none are new, and none is another's.
+    for index, copy in enumerate(joined):
+        assert set(copy.ravel().tolist()) <= set(images[index // 4].ravel().tolist())
+    assert not np.array_equal(joined[1], joined[0])
+    assert np.array_equal(model_module._enough(images, 12, 0), joined)
+    assert model_module._enough(images, 5, 0) is images
+    gray = images[:, :1]
+    assert model_module._enough(gray, 12, 0) is gray

@@ -1,0 +1,146 @@
+"""Whole numbers for weights: what is rounded first is made up for by the rest, then no single change helps.
+
+All functions take the groups of a layer at once; those of a depthwise one are many and small.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.quantize.problem import Doubles
+from tapc.quantize.weights import Float, code_range
+
+DAMPING = 0.01
+_BLOCK = 128
+_LEAST = float(np.finfo(np.float64).tiny) * 1e30
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """In which order the inputs are rounded, and how the rest makes up for each.
+
+    Attributes
+    ----------
+    inputs : int64 (groups, length)
+        Largest power first.
+    factor : float64 (groups, length, length)
+        Upper Cholesky factor of the inverse of the inputs' damped second moments, in that order.
+    """
+
+    inputs: NDArray[np.int64]
+    factor: Doubles
+
+
+def order_of(hessians: Doubles) -> Order:
+    """Return the order for second moments of the inputs, float64 (groups, length, length)."""
+    power = np.diagonal(hessians, axis1=1, axis2=2)
+    inputs = np.argsort(-power, axis=1, kind="stable")
+    damping = np.maximum(DAMPING * power.mean(axis=1), _LEAST)
+    sorted_ = np.take_along_axis(np.take_along_axis(hessians, inputs[:, :, None], 1), inputs[:, None, :], 2)
+    inverse = np.linalg.inv(sorted_ + damping[:, None, None] * np.eye(power.shape[1]))
+    lower = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2)
+    return Order(inputs, np.ascontiguousarray(lower.transpose(0, 2, 1), np.float64))
+
+
+def gptq(weights: Doubles, scales: Float, bits: int, order: Order) -> Doubles:
+    """Return integer codes, the input of largest power first (GPTQ, arXiv 2210.17323).
+
+    Parameters
+    ----------
+    weights : float64 (groups, outputs, length)
+    scales : float32 (groups, outputs)
+    bits : {2, 4, 8}
+    order : Order
+
+    Returns
+    -------
+    float64 (groups, outputs, length)
+        Whole numbers in the range of `bits`.
+    """
+    low, high = code_range(bits)
+    factor = order.factor
+    index = np.broadcast_to(order.inputs[:, None, :], weights.shape)
+    rest = np.take_along_axis(weights, index, 2)
+    codes = np.empty_like(rest)
+    steps = scales.astype(np.float64)
+    for start in range(0, rest.shape[2], _BLOCK):
+        stop = min(start + _BLOCK, rest.shape[2])
+        errors = np.empty((*rest.shape[:2], stop - start))
+        for column in range(start, stop):
+            code = np.clip(np.rint(rest[:, :, column] / steps), low, high)
+            error = (rest[:, :, column] - code * steps) / factor[:, column, column, None]
+            rest[:, :, column + 1 : stop] -= error[:, :, None] * factor[:, None, column, column + 1 : stop]
+            codes[:, :, column], errors[:, :, column - start] = code, error
+        rest[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
+    result = np.empty_like(codes)
+    np.put_along_axis(result, index, codes, 2)
+    return result
+
+
+def descend(codes: Doubles, weights: Doubles, scales: Float, bits: int, hessians: Doubles, sweeps: int) -> Doubles:
+    """Return codes that no change of a single one improves, or what `sweeps` passes lead to.
+
+    Coordinate descent on (W - Q) H (W - Q)^T: each column in turn takes its best whole numbers given all others.
+
+    Parameters
+    ----------
+    codes, weights : float64 (groups, outputs, length)
+    scales : float32 (groups, outputs)
+    bits : {2, 4, 8}
+    hessians : float64 (groups, length, length)
+        Second moments of the inputs.
+    sweeps : int
+    """
+    low, high = code_range(bits)
+    steps = scales.astype(np.float64)
+    codes = codes.copy()
+    power = np.diagonal(hessians, axis1=1, axis2=2)
+    # A change of a column without power would be worth nothing: an infinite divisor leaves it as it is.
+    divisors = np.where(power > 0, np.maximum(power, _LEAST), np.inf)
+    gradient = (weights - codes * steps[:, :, None]) @ hessians
+    for _ in range(sweeps):
+        moved = False
+        for column in np.flatnonzero((power > 0).any(axis=0)):
+            old = codes[:, :, column]
+            new = np.clip(np.rint(old + gradient[:, :, column] / (divisors[:, column, None] * steps)), low, high)
+            group, row = np.nonzero(new != old)
+            if len(row):
+                moved = True
+                change = (new[group, row] - old[group, row]) * steps[group, row]
+                gradient[group, row] -= change[:, None] * hessians[group, column]
+                codes[group, row, column] = new[group, row]
+        if not moved:
+            break
+    return codes
+
+
+def refitted_scales(codes: Doubles, scales: Float, inputs: Doubles, goal: Doubles) -> Float:
+    """Return the scales of least output error for given codes; old ones where there is none.
+
+    Parameters
+    ----------
+    codes : float64 (groups, outputs, length)
+    scales : float32 (groups, outputs)
+    inputs : float64 (groups, length, length)
+        Second moments of the inputs.
+    goal : float64 (groups, length, outputs)
+        Those of the inputs with the wanted outputs.
+    """
+    power = np.einsum("gol,gol->go", codes @ inputs, codes)
+    match = np.einsum("gol,glo->go", codes, goal)
+    usable = (power > 0) & (match > 0)
+    return np.where(usable, match / np.where(usable, power, 1), scales).astype(np.float32)
+
+
+def errors(weights: Doubles, inputs: Doubles, goal: Doubles) -> Doubles:
+    """Return the mean squared error of each output (groups, outputs), less its variance.
+
+    Parameters
+    ----------
+    weights : float64 (groups, outputs, length)
+    inputs, goal
+        As for `refitted_scales`.
+    """
+    squares = np.einsum("gol,gol->go", weights @ inputs, weights)
+    return np.asarray(squares - 2 * np.einsum("gol,glo->go", weights, goal), np.float64)
