@@ -16,7 +16,7 @@ from tapc.decide import Decision, Evidence, decide
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import BudgetError, MismatchError
-from tapc.finetune import Training, finetune
+from tapc.finetune import Training, finetune_at_some_rate
 from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel, source_error
 from tapc.inputs import Data
@@ -217,7 +217,7 @@ def retrained(
     board: Board,
     target: Target,
     folder: Path,
-    checkpoint: Path,
+    checkpoints: Path,
     options: Options,
     stages: Stages,
 ) -> tuple[Attempt, str | None]:
@@ -235,19 +235,19 @@ def retrained(
     BudgetError
         Trained, the image exceeds a budget: weights that were zero may no longer be.
     """
-    with stages.stage("finetune") as advance:
-        quantized, before, after = finetune(
-            model, attempt.quantized, samples, training, checkpoint=checkpoint, advance=advance
-        )
-    if quantized is attempt.quantized:
-        return attempt, f"training did not help: loss {before:.4g} before, {after:.4g} after; try a lower --rate"
-    trained = realize(attempt.decision, model, quantized, test, board, target, folder, options, stages)
+    found = finetune_at_some_rate(model, attempt.quantized, samples, training, checkpoints, stages)
+    if found.rate is None:
+        losses = ", ".join(f"{loss:.4g} at rate {rate:g}" for rate, loss in found.after)
+        return attempt, f"training did not help: loss {found.before:.4g} before, {losses} after; try a lower --rate"
+    trained = realize(attempt.decision, model, found.quantized, test, board, target, folder, options, stages)
     over = beyond(use_of(trained, target), board, options)
     if over:
         raise BudgetError(
             f"after training the image takes {_list(over)} more than the budget; lower the budget by as much, so that "
             "fewer bits are chosen"
         )
+    if found.rate != training.rate:
+        return trained, f"trained at rate {found.rate:g}: {training.rate:g} did not help"
     return trained, None
 
 

@@ -1,5 +1,6 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,11 @@ def compile(
             network_model, network, calibration, samples, silicon, target, folder, options, stages
         )
         network_model, warnings = attempt.model, samples.warnings
-        checkpoint = destination.with_name(f"{destination.name}.finetune.pt")
+        checkpoints = destination.with_name(f"{destination.name}.finetune")
         if training_set is not None:
-            checkpoint.parent.mkdir(parents=True, exist_ok=True)
             attempt, warning = retrained(
                 attempt, network_model, training_set, training or Training(), samples.test, silicon, target, folder,
-                checkpoint, options, stages,
+                checkpoints, options, stages,
             )  # fmt: skip
             warnings = warnings if warning is None else (*warnings, warning)
         onnx.save(network_model.onnx, folder / "float.onnx")
@@ -155,7 +155,7 @@ def compile(
         )
         (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
     if train:
-        checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     allocation = attempt.decision.allocation
     return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
 

@@ -9,12 +9,13 @@ from graph_builder import Model, everything, residual
 
 from tapc.data import Samples
 from tapc.errors import DataError
-from tapc.finetune import Training, finetune
+from tapc.finetune import Training, finetune, finetune_at_some_rate
 from tapc.finetune.network import QuantizedGraph
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
 from tapc.lower.reference import execute
 from tapc.network_analysis import Graph, analyse
+from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
 from tapc.quantize.model import uniform_bits
 from tapc.quantize.runtime import Float
@@ -119,6 +120,25 @@ def test_what_does_not_help_is_not_taken() -> None:
     same, before, after = finetune(model, quantized, samples, Training(epochs=1, batch=8, rate=5.0, augment=False))
     assert same is quantized
     assert after >= before
+
+
+def test_lower_rates_are_tried_while_training_does_not_help(tmp_path: Path) -> None:
+    model = residual()
+    quantized = rounded(model, 2, 8)
+    samples = Samples(draw(model, 640, 2), None, "drawn")
+    wild = Training(epochs=8, batch=32, rate=0.3, augment=False)
+    found = finetune_at_some_rate(model, quantized, samples, wild, tmp_path / "wild", Stages())
+    assert [rate for rate, _ in found.after] == pytest.approx([0.3, 0.12, 0.048])
+    assert (found.rate, found.quantized) == (None, quantized)
+    assert all(loss >= found.before for _, loss in found.after)
+    high = Training(epochs=8, batch=32, rate=0.02, augment=False)
+    found = finetune_at_some_rate(model, quantized, samples, high, tmp_path / "high", Stages())
+    assert found.rate == found.after[-1][0] < 0.02
+    assert found.after[-1][1] < found.before <= found.after[0][1]
+    tame = Training(epochs=16, batch=32, rate=0.001, augment=False)
+    found = finetune_at_some_rate(model, quantized, samples, tame, tmp_path / "tame", Stages())
+    assert (found.rate, len(found.after)) == (0.001, 1)
+    assert found.quantized is not quantized
 
 
 def test_too_few_samples() -> None:
