@@ -95,8 +95,11 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         from tapc.accuracy import bits_of, evidence_of, figure, parse_setting, summarize, trials
         from tapc.board import load_board
         from tapc.options import Options
+        from tapc.quantize import check_rounding
         from tapc.target import load_target
 
+        for rounding in roundings:
+            check_rounding(rounding)
         wanted = [parse_setting(text) for text in settings]
         silicon = load_board(board)
         target = load_target(silicon.core)
@@ -186,7 +189,9 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         from tapc.output import check_replaceable, replaced_folder
         from tapc.pareto import SETTINGS, write_pages
         from tapc.pareto import pareto as measure
+        from tapc.quantize import check_rounding
 
+        check_rounding(rounding)
         wanted = [parse_setting(text) for text in settings or SETTINGS]
         silicon = load_board(board)
         network, found = open_source(model, weights, pixel_scale, mean, std, data)

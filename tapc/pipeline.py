@@ -22,7 +22,7 @@ from tapc.network_analysis import analyse
 from tapc.options import Options
 from tapc.output import MARKER, check_replaceable, replaced_folder
 from tapc.progress import Stages
-from tapc.quantize import QuantizedModel, calibrate
+from tapc.quantize import QuantizedModel, calibrate, check_rounding
 from tapc.report import Compilation, Report, make_report
 from tapc.target import load_target
 
@@ -100,6 +100,7 @@ def compile(
         See `tapc.errors`; the previous output folder survives.
     """
     options, stages = options or Options(), stages or Stages()
+    check_rounding(options.rounding)
     silicon = board if isinstance(board, Board) else load_board(str(board))
     target = load_target(silicon.core)
     if output is not None:

@@ -61,6 +61,15 @@ def test_numbers_that_make_no_sense(option: str, value: str, net: Path) -> None:
     assert value in message
 
 
+def test_an_unknown_rounding_is_refused_before_the_work(net: Path) -> None:
+    common = (net, "--data", "nowhere", "--rounding", "floor")
+    for command in (("compile", *common, "--board", "pico"), ("bench", "accuracy", *common),
+                    ("pareto", *common, "--board", "pico")):  # fmt: skip
+        result = tapc(*command)
+        assert result.exit_code == 2
+        assert "known: nearest" in result.output
+
+
 def test_doctor_prints_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     from tapc.doctor import Check
 

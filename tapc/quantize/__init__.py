@@ -11,7 +11,7 @@ from tapc.quantize.calibration import Calibration, HasGraph, TensorStatistics, c
 from tapc.quantize.distortion import layer_distortion
 from tapc.quantize.equalize import Equalized, equalize
 from tapc.quantize.model import QuantizedModel, quantize, uniform_bits, validate_bits
-from tapc.quantize.rounding import Rounding, register_rounding, rounding_method
+from tapc.quantize.rounding import Rounding, check_rounding, register_rounding, rounding_method
 from tapc.quantize.runtime import evaluate, top1
 from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, quantize_weights, weight_distortion
 
@@ -27,6 +27,7 @@ __all__ = [
     "TensorStatistics",
     "activation_parameters",
     "calibrate",
+    "check_rounding",
     "dequantize_array",
     "equalize",
     "evaluate",

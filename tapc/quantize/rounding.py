@@ -59,8 +59,18 @@ def register_rounding(name: str, method: Rounding) -> None:
     _METHODS[name] = method
 
 
+def check_rounding(name: str) -> None:
+    """Raise UsageError, which lists the known methods, for a name that `quantize` does not know."""
+    if name not in _METHODS and name not in LEARNED:
+        raise _unknown(name)
+
+
 def rounding_method(name: str) -> Rounding:
-    """Return a rounding method; UsageError lists the known ones."""
+    """Return a rounding method that sees one layer at a time; UsageError lists the known ones."""
     if name not in _METHODS:
-        raise UsageError(f"unknown rounding method {name!r}; known: {', '.join([*_METHODS, *LEARNED])}")
+        raise _unknown(name)
     return _METHODS[name]
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError(f"unknown rounding method {name!r}; known: {', '.join([*_METHODS, *LEARNED])}")
