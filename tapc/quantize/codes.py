@@ -131,16 +131,3 @@ def refitted_scales(codes: Doubles, scales: Float, inputs: Doubles, goal: Double
     match = np.einsum("gol,glo->go", codes, goal)
     usable = (power > 0) & (match > 0)
     return np.where(usable, match / np.where(usable, power, 1), scales).astype(np.float32)
-
-
-def errors(weights: Doubles, inputs: Doubles, goal: Doubles) -> Doubles:
-    """Return the mean squared error of each output (groups, outputs), less its variance.
-
-    Parameters
-    ----------
-    weights : float64 (groups, outputs, length)
-    inputs, goal
-        As for `refitted_scales`.
-    """
-    squares = np.einsum("gol,gol->go", weights @ inputs, weights)
-    return np.asarray(squares - 2 * np.einsum("gol,glo->go", weights, goal), np.float64)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import linalg
 
-from tapc.quantize.codes import descend, errors, gptq, order_of, refitted_scales
-from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments
+from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
+from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments, output_errors
 from tapc.quantize.weights import QuantizedWeights, round_weights
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -107,7 +107,7 @@ class Gptq:
             whole = gptq(weights, trial, problem.bits, order)
             whole = descend(whole, weights, trial, problem.bits, inputs, self.sweeps)
             trial = np.maximum(refitted_scales(whole, trial, inputs, goal), least).astype(np.float32)
-            error = errors(whole * trial.astype(np.float64)[:, :, None], inputs, goal)
+            error = output_errors(whole * trial.astype(np.float64)[:, :, None], inputs, goal)
             better = error < best
             if not better.any():
                 break

@@ -20,7 +20,7 @@ from tapc.quantize.weights import QuantizedLayer
 WALK_BYTES = 1280 << 20
 """Of the largest tensor, for all samples of the walk."""
 ENOUGH = 256
-"""Samples up to which images are joined by copies of themselves."""
+"""Samples, up to which images are joined by whole sets of copies of themselves."""
 
 
 @dataclass(frozen=True)

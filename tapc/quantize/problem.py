@@ -120,6 +120,21 @@ class LayerProblem:
         return result
 
 
+def output_errors(weights: Doubles, inputs: Doubles, goal: Doubles) -> Doubles:
+    """Return the mean squared error of each output (groups, outputs), less its variance.
+
+    Parameters
+    ----------
+    weights : float64 (groups, outputs, length)
+    inputs : float64 (groups, length, length)
+        Second moments of the inputs.
+    goal : float64 (groups, length, outputs)
+        Those of the inputs with the wanted outputs.
+    """
+    squares = np.einsum("gol,gol->go", weights @ inputs, weights)
+    return np.asarray(squares - 2 * np.einsum("gol,glo->go", weights, goal), np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Second moments of one group's windows around their means.
@@ -147,8 +162,7 @@ class Moments:
 
     def errors(self, weights: Doubles) -> Doubles:
         """Return the mean squared error of each output, less its variance, with weights (outputs, length)."""
-        squares = np.einsum("oi,oi->o", weights @ self.inputs, weights)
-        result: Doubles = squares - 2 * np.einsum("oi,io->o", weights, self.goal)
+        result: Doubles = output_errors(weights[None], self.inputs[None], self.goal[None])[0]
         return result
 
 
@@ -217,4 +231,4 @@ def moments(problem: LayerProblem) -> list[GroupMoments]:
     return result
 
 
-__all__ = ["GroupMoments", "LayerProblem", "Moments", "moments", "per_channel"]
+__all__ = ["GroupMoments", "LayerProblem", "Moments", "moments", "output_errors", "per_channel"]

@@ -59,18 +59,22 @@ def test_a_residual_block_is_one_unit() -> None:
     assert all(len(unit.layers) <= 1 for unit in single_layers(graph))
 
 
-@pytest.mark.parametrize("method", ["adaround", "block", "network"])
-def test_learning_beats_the_layers_it_starts_from(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+# Blocks end anywhere from 0.80 to 0.97 with one network and another number of threads: several are averaged.
+@pytest.mark.parametrize(
+    ("method", "networks", "bound"), [("adaround", 3, 0.9), ("block", 3, 0.95), ("network", 1, 0.9)]
+)
+def test_learning_beats_the_layers_it_starts_from(
+    method: str, networks: int, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tapc.quantize.model.LEARNED_FROM", "nearest")
-    ratios, used = [], set()
-    # Of one network alone, threads decide too much; learning all layers together takes long, and gains enough.
-    for seed in range(1 if method == "network" else 3):
+    ratios = []
+    for seed in range(networks):
         model = residual(seed)
         learned = rounded(model, method, 2, 8)
         ratios.append(error(model, learned) / error(model, rounded(model, "nearest", 2, 8)))
-        used |= set(learned.rounding.values())
-    assert used == {method, "nearest"} or used == {method}
-    assert np.mean(ratios) < 0.95
+        assert method in learned.rounding.values()
+        assert set(learned.rounding.values()) <= {method, "nearest"}
+    assert np.mean(ratios) < bound
 
 
 def test_a_softmax_hides_nothing_from_the_layers_before_it() -> None:
