@@ -21,8 +21,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# Each worker keeps to one thread: threads of several wait for each other most of the time.
 unit: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 setup: tools $(STAMP)
 
