@@ -74,7 +74,7 @@ def finetune(
     quantized : QuantizedModel
         Of that model; its bits stay.
     samples : Samples
-        In the network's input units. Every twentieth is kept back and decides whether the result is better; labels
+        In the network's input units. Every twentieth is kept back and says which epoch was the best; labels
         take a tenth of the loss where there are any.
     training : Training
     checkpoint : Path, optional
@@ -85,9 +85,9 @@ def finetune(
     Returns
     -------
     QuantizedModel
-        Trained, or the argument where that is not better.
+        As it was after its best epoch, or the argument where none was better.
     float, float
-        Loss on the samples kept back, before and after.
+        Loss on the samples kept back, before and after the best epoch.
 
     Raises
     ------
@@ -127,6 +127,7 @@ def finetune(
     total = rounds * training.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / total)))
     before, key, first = held(), _digest(quantized, samples, training), 0
+    best, chosen = math.inf, student.state_dict()
     if checkpoint is not None and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         if state["key"] == key:
@@ -134,7 +135,7 @@ def finetune(
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
             generator.set_state(state["generator"])
-            first = state["epoch"] + 1
+            first, best, chosen = state["epoch"] + 1, state["best"], state["chosen"]
     augment = training.augment and samples.x.ndim == 4 and samples.x.shape[1] in (1, 3)
     for epoch in range(first, training.epochs):
         order = own[torch.randperm(len(own), generator=generator)][: rounds * training.batch]
@@ -146,20 +147,24 @@ def finetune(
             schedule.step()
             if advance is not None:
                 advance(epoch * rounds + step + 1, total)
+        after = held()
+        if after < best:
+            best, chosen = after, {name: value.detach().clone() for name, value in student.state_dict().items()}
         if checkpoint is not None:
             parts = {"student": student, "optimizer": optimizer, "schedule": schedule}
             state = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
             partial = checkpoint.with_suffix(".part")
-            torch.save(state | {"key": key, "epoch": epoch, "generator": generator.get_state()}, partial)
+            more = {"key": key, "epoch": epoch, "generator": generator.get_state(), "best": best, "chosen": chosen}
+            torch.save(state | more, partial)
             partial.replace(checkpoint)
-    after = held()
-    if not after < before:
-        return quantized, before, after
+    if not best < before:
+        return quantized, before, best
+    student.load_state_dict(chosen)
     layers, parameters = student.layers()
     onnx_model = export_qdq(graph, layers, parameters, student.owners)
     methods = dict.fromkeys(layers, METHOD)
     trained = replace(quantized, onnx=onnx_model, activations=parameters, layers=layers, rounding=methods)
-    return trained, before, after
+    return trained, before, best
 
 
 class _Objective:

@@ -16,7 +16,7 @@ from tapc.quantize.runtime import Float, NodeRunner, evaluate
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.walk import float_bias, float_walk, geometry
 
-_QUICK = Gptq(ratios=(1.0,), refinements=1, sweeps=2)
+_QUICK = Gptq(ratios=(1.0,), refinements=1, sweeps=2, loadings=())
 _PROBE_MACS = 10**10
 _PROBE = (16, 128)
 _FIT = 256

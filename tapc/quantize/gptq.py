@@ -2,7 +2,8 @@
 
 Before it rounds, each layer is fitted by ridge regression to give, on what it really reads in the quantized network,
 what the float network gives: ||W X - V Y||^2 over V, with X the float network's windows and Y the quantized one's. The
-minimum differs from the same sum for the rounded weights by (V - Q) E[Y Y^T] (V - Q)^T alone, which GPTQ reduces.
+minimum differs from the same sum for the rounded weights by (V - Q) E[Y Y^T] (V - Q)^T alone, which GPTQ reduces. At
+last the outputs of a layer, each rounded by itself so far, are changed together (`tapc.quantize.coupling`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,9 @@ import numpy as np
 from scipy import linalg
 
 from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
+from tapc.quantize.coupled import coupled
 from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments, output_errors
-from tapc.quantize.weights import QuantizedWeights, round_weights
+from tapc.quantize.weights import Float, QuantizedWeights, round_weights
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _LONG = 1024
@@ -20,6 +22,10 @@ _LONG = 1024
 RATIOS = (1.0, 0.92, 0.85, 0.78, 1.1, 1.2)
 _REFINEMENTS = 4
 _SWEEPS = 8
+LOADINGS = (0.0, 0.03, 0.1, 0.3, 1.0)
+_TRIAL_SWEEPS = 4
+_LONGEST = 2048
+"""Weights per output beyond which no loading is tried."""
 
 
 def compensated(weights: Doubles, moments_: GroupMoments) -> Doubles:
@@ -73,15 +79,21 @@ class Gptq:
         How often codes and scales are found in turn.
     sweeps : int
         Most passes of coordinate descent each time.
+    loadings : tuple of float
+        Diagonal loadings that are tried, in rising order, until one does not help.
     """
 
     samples = 1024
     compensates = True
 
     def __init__(
-        self, ratios: tuple[float, ...] = RATIOS, refinements: int = _REFINEMENTS, sweeps: int = _SWEEPS
+        self,
+        ratios: tuple[float, ...] = RATIOS,
+        refinements: int = _REFINEMENTS,
+        sweeps: int = _SWEEPS,
+        loadings: tuple[float, ...] = LOADINGS,
     ) -> None:
-        self.ratios, self.refinements, self.sweeps = ratios, refinements, sweeps
+        self.ratios, self.refinements, self.sweeps, self.loadings = ratios, refinements, sweeps, loadings
 
     def round(self, problem: LayerProblem) -> QuantizedWeights:
         """Return integer weights and scales."""
@@ -95,8 +107,9 @@ class Gptq:
             usable = problem.usable(scales.reshape(-1), fit)
             return problem.quantized(round_weights(fit, usable, problem.bits), usable)
         outputs, ratios = flat.shape[1], self.ratios
-        inputs = np.stack([item.whole.inputs for item in found])
-        goal = np.tile(np.stack([item.whole.goal for item in found]), (1, 1, len(ratios)))
+        loading = self._loading(found, fitted, scales, problem.bits)
+        inputs = loaded(np.stack([item.whole.inputs for item in found]), loading)
+        goal = np.tile(inputs @ fitted.transpose(0, 2, 1), (1, 1, len(ratios)))
         least = np.tile(problem.least_scales.reshape(groups, -1), (1, len(ratios)))
         # Rows are independent of each other: all first scales at once.
         weights = np.tile(fitted, (1, len(ratios), 1))
@@ -113,9 +126,42 @@ class Gptq:
                 break
             best, kept[better], best_scales[better] = np.where(better, error, best), whole[better], trial[better]
         chosen = best.reshape(groups, len(ratios), outputs).argmin(axis=1) * outputs + np.arange(outputs)
-        values = np.take_along_axis(kept, chosen[:, :, None], 1).reshape(shape).astype(np.int8)
-        best_of = np.take_along_axis(best_scales, chosen, 1).reshape(-1)
-        return problem.quantized(values, problem.usable(best_of, values.astype(np.float32)))
+        codes = np.take_along_axis(kept, chosen[:, :, None], 1)
+        best_of = np.take_along_axis(best_scales, chosen, 1)
+        if problem.coupling is not None:
+            codes[0], best_of[0] = coupled(
+                codes[0], fitted[0], best_of[0], problem.bits, inputs[0], problem.coupling, problem.least_scales
+            )
+        values = codes.reshape(shape).astype(np.int8)
+        return problem.quantized(values, problem.usable(best_of.reshape(-1), values.astype(np.float32)))
+
+    def _loading(self, found: list[GroupMoments], fitted: Doubles, scales: Float, bits: int) -> float:
+        """Return the diagonal loading of the inputs' moments with which codes for one half suit the other best.
+
+        Few samples of many inputs lack directions that others have: codes must not put their errors there.
+        """
+        halves = [np.stack([item.halves[half].inputs for item in found]) for half in (0, 1)]
+        best, least = 0.0, np.inf
+        for loading in self.loadings if fitted.shape[2] <= _LONGEST else ():
+            total = 0.0
+            for own, other in (halves, halves[::-1]):
+                seen = loaded(own, loading)
+                codes = gptq(fitted, scales, bits, order_of(seen))
+                codes = descend(codes, fitted, scales, bits, seen, _TRIAL_SWEEPS)
+                error = fitted - codes * scales[:, :, None].astype(np.float64)
+                total += float(np.einsum("gol,gol->", error @ other, error))
+            if total >= least:
+                break
+            # All samples together need half of what a half needs.
+            best, least = loading / 2, total
+        return best
+
+
+def loaded(inputs: Doubles, loading: float) -> Doubles:
+    """Return second moments (groups, length, length) with a multiple of their mean diagonal added to the diagonal."""
+    length = inputs.shape[1]
+    mean = np.einsum("gll->g", inputs) / length
+    return np.asarray(inputs + (loading * mean)[:, None, None] * np.eye(length), np.float64)
 
 
 class Mse:

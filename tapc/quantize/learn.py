@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tapc.network_analysis import WEIGHTED, Graph
 from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.problem import Doubles
 from tapc.quantize.runtime import Float
 from tapc.quantize.torch_graph import TorchGraph
 from tapc.quantize.units import Unit
@@ -173,6 +174,7 @@ class Learner:
         parameters: Mapping[str, ActivationParameters],
         inputs: Mapping[str, tuple[Float, Float]],
         target: Float,
+        coupling: Doubles | None = None,
     ) -> Learned | None:
         """Learn a unit; None where that does not improve it.
 
@@ -187,6 +189,8 @@ class Learner:
             What the unit reads in the quantized and in the float network.
         target : float32 (N, ...)
             What it should give.
+        coupling : float64 (channels, channels), optional
+            How errors of its channels meet at the network's output; without it, their squares count alike.
         """
         learning, n = self.learning, len(target)
         learned_scales = self._own_scales(unit, parameters)
@@ -196,6 +200,7 @@ class Learner:
         quantized = {name: torch.from_numpy(pair[0]) for name, pair in inputs.items()}
         exact = {name: torch.from_numpy(pair[1]) for name, pair in inputs.items()}
         goal = torch.from_numpy(target)
+        metric = None if coupling is None else torch.from_numpy(coupling).float().to(self.device)
         power = float((goal - goal.mean(0)).square().mean()) or 1.0
         weights = {name: self.module.weights()[name].detach().cpu().numpy() for name in unit.layers}
         layers = {name: _Layer(start[name], weights[name]).to_device(self.device) for name in unit.layers}
@@ -212,7 +217,7 @@ class Learner:
                 for i in range(n - kept, n, _CHUNK):
                     part = slice(i, min(i + _CHUNK, n))
                     out = run({name: value[part].to(self.device) for name, value in quantized.items()})
-                    total += float((out - goal[part].to(self.device)).square().sum())
+                    total += float(_cost(out - goal[part].to(self.device), metric))
             return total / (kept * goal[0].numel()) / power
 
         for layer in layers.values():
@@ -238,7 +243,8 @@ class Learner:
                         torch.rand(part.shape, generator=generator) < learning.mix, exact[name][index], part
                     )
                 values[name] = part.to(self.device)
-            loss = (run(values) - goal[index].to(self.device)).square().mean() / power
+            error = run(values) - goal[index].to(self.device)
+            loss = _cost(error, metric) / (error.numel() * power)
             done = step / learning.steps
             if done > _WARM:
                 beta = _BETA[1] + (_BETA[0] - _BETA[1]) * 0.5 * (1 + math.cos(math.pi * (done - _WARM) / (1 - _WARM)))
@@ -334,6 +340,14 @@ class Learner:
                 QuantizedWeights(codes, given.scales, given.bits), integer_bias(bias, bias_scales), bias_scales
             )
         return result
+
+
+def _cost(error: Tensor, metric: Tensor | None) -> Tensor:
+    """Return the sum of e^T G e over samples and positions of errors (N, channels, ...); G is 1 where there is none."""
+    if metric is None:
+        return error.square().sum()
+    flat = error.flatten(2) if error.ndim > 2 else error[:, :, None]
+    return ((metric @ flat) * flat).sum()
 
 
 def with_scales(

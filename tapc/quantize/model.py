@@ -7,11 +7,12 @@ import onnx
 
 from tapc.errors import DataError, UsageError
 from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
-from tapc.network_analysis import Graph
+from tapc.network_analysis import Graph, attribute
 from tapc.progress import Advance
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq
+from tapc.quantize.problem import Doubles
 from tapc.quantize.rounding import LEARNED, LEARNED_FROM, rounding_method
 from tapc.quantize.runtime import Float
 from tapc.quantize.walk import Refiner, quantize_layers
@@ -143,6 +144,7 @@ def quantize(
     x = np.ascontiguousarray(x[:count], np.float32)
     if method.compensates:
         x = _enough(x, min(count, ENOUGH), seed)
+    couplings = _couplings(graph, network, bits, refiner, x, seed) if method.compensates else None
     walked = quantize_layers(
         graph,
         {layer.name: layer for layer in network.layers},
@@ -151,6 +153,7 @@ def quantize(
         x,
         rounding=method,
         bias_correction=bias_correction,
+        couplings=couplings,
         refiner=refiner,
         advance=advance,
     )
@@ -175,6 +178,25 @@ def _enough(x: Float, wanted: int, seed: int) -> Float:
     given = torch.from_numpy(x)
     every = [given, *(augmented(given, generator) for _ in range(copies - 1))]
     return torch.stack(every, dim=1).flatten(0, 1).numpy()
+
+
+def _couplings(
+    graph: Graph, network: Network, bits: Bits, refiner: Refiner | None, x: Float, seed: int
+) -> dict[str, Doubles]:
+    """Return how errors of the layers and units that rounding at less than 8 bits touches meet at the output."""
+    narrow = {name for name, width in bits.weights.items() if width < 8}
+    tensors = {
+        str(node.output[0])
+        for node in graph.nodes
+        if node.name in narrow and int(attribute(node, "group", 1)) == 1
+    }  # fmt: skip
+    if refiner is not None:
+        tensors |= {unit.output for unit in refiner.units if narrow & set(unit.layers)} - {graph.output}
+    if not tensors:
+        return {}
+    from tapc.quantize.coupling import couplings
+
+    return couplings(graph, x, sorted(tensors), sum(layer.macs for layer in network.layers), seed)
 
 
 def _refiner(

@@ -39,6 +39,8 @@ class LayerProblem:
         Top, left, bottom, right.
     groups : int
         1 x 1 windows over one group for dense layers.
+    coupling : float64 (outputs, outputs) or None
+        How errors of the outputs meet at the network's output; see `tapc.quantize.coupling`.
     """
 
     layer: Layer
@@ -52,6 +54,7 @@ class LayerProblem:
     stride: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
+    coupling: Doubles | None = None
 
     def scales(self, weights: Float) -> Float:
         """Return the scales of least squared weight error that also suit the bias; shape (outputs,)."""

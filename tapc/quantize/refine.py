@@ -7,6 +7,7 @@ from tapc.progress import Advance
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.incremental import Effort, NetworkLearner
 from tapc.quantize.learn import Learner, Learning, with_scales
+from tapc.quantize.problem import Doubles
 from tapc.quantize.runtime import Float
 from tapc.quantize.units import Unit, blocks, single_layers, whole
 from tapc.quantize.weights import QuantizedLayer
@@ -40,9 +41,10 @@ class TorchRefiner:
         parameters: Mapping[str, ActivationParameters],
         inputs: Mapping[str, tuple[Float, Float]],
         target: Float,
+        coupling: Doubles | None,
     ) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
         """Return better layers and parameters, or None; see `tapc.quantize.walk.Refiner`."""
-        found = self._learner.learn(unit, start, parameters, inputs, target)
+        found = self._learner.learn(unit, start, parameters, inputs, target, coupling)
         return None if found is None else (found.layers, with_scales(parameters, self._owners, found.scales))
 
 
@@ -75,6 +77,7 @@ class NetworkRefiner:
         parameters: Mapping[str, ActivationParameters],
         inputs: Mapping[str, tuple[Float, Float]],
         target: Float,
+        coupling: Doubles | None,
     ) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
         """Return better layers, or None; see `tapc.quantize.walk.Refiner`."""
         found = self._learner.learn(unit, start, parameters, inputs, target)

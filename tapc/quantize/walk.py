@@ -94,6 +94,7 @@ class Refiner(Protocol):
         parameters: Mapping[str, ActivationParameters],
         inputs: Mapping[str, tuple[Float, Float]],
         target: Float,
+        coupling: NDArray[np.float64] | None,
     ) -> "tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None":
         """Return better layers and the activation parameters that go with them, or None.
 
@@ -108,6 +109,8 @@ class Refiner(Protocol):
             What the unit reads in the quantized and in the float network.
         target : float32 (N, ...)
             What it should give.
+        coupling : float64 (channels, channels), optional
+            How errors of its channels meet at the network's output.
         """
 
 
@@ -139,6 +142,7 @@ def quantize_layers(
     *,
     rounding: Rounding,
     bias_correction: bool,
+    couplings: Mapping[str, NDArray[np.float64]] | None = None,
     refiner: Refiner | None = None,
     advance: Advance | None = None,
 ) -> Walked:
@@ -160,12 +164,14 @@ def quantize_layers(
         Network inputs to walk with.
     rounding : Rounding
     bias_correction : bool
+    couplings : mapping of str to float64 (outputs, outputs), optional
+        How errors of a layer's outputs meet at the network's output, by their tensor.
     refiner : Refiner, optional
         Learns each unit before the walk goes on.
     advance : callable, optional
         Told (layers done, layers).
     """
-    walk = _Walk(graph, layers, bits, parameters, rounding, bias_correction, advance)
+    walk = _Walk(graph, layers, bits, parameters, rounding, bias_correction, couplings or {}, advance)
     walk.start(x)
     if refiner is None:
         for node in graph.nodes:
@@ -182,7 +188,7 @@ def quantize_layers(
         if walk.excess is not None and unit.nodes[-1].op_type in WEIGHTED:
             target = target + walk.excess
         own = {name: walk.result[name] for name in unit.layers}
-        better = refiner.learn(unit, own, walk.parameters, inputs, target)
+        better = refiner.learn(unit, own, walk.parameters, inputs, target, walk.couplings.get(unit.output))
         if better is not None:
             learned += unit.layers
             walk.result |= better[0]
@@ -202,10 +208,11 @@ class _Walk:
         parameters: dict[str, ActivationParameters],
         rounding: Rounding,
         bias_correction: bool,
+        couplings: Mapping[str, NDArray[np.float64]],
         advance: Advance | None,
     ) -> None:
         self.graph, self.layers, self.bits, self.parameters = graph, layers, bits, dict(parameters)
-        self.rounding, self.bias_correction = rounding, bias_correction
+        self.rounding, self.bias_correction, self.couplings = rounding, bias_correction, couplings
         self.advance = advance or (lambda done, total: None)
         self.free = batch_reshape(graph)
         opset = next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx"))
@@ -258,7 +265,7 @@ class _Walk:
         integers = self.rounding.round(
             LayerProblem(
                 layer, self.bits.weights[layer.name], weights, room / _BIAS_LIMIT, room / _DEAD_BIAS, inputs, reference,
-                self.excess, *geometry(node),
+                self.excess, *geometry(node), self.couplings.get(str(node.output[0])),
             )
         )  # fmt: skip
         bias_scales = np.float32(scale) * integers.scales

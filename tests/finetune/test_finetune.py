@@ -1,6 +1,7 @@
 """Training: better than where it starts from, on samples that it never saw; resumes; exports what it trained."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,38 @@ def test_training_helps_and_exports_what_it_trained() -> None:
     codes = execute(program, input_codes(program, x)).reshape(len(x), -1)
     theirs = evaluate(trained.onnx, x, optimized=False).reshape(len(x), -1)
     assert np.abs((codes - y.zero) * y.scale - theirs).max() <= 1.01 * y.scale
+
+
+def test_the_best_epoch_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against every epoch's state, computed again: few samples at a high rate, so that later epochs overfit."""
+    model = residual()
+    quantized, graph = rounded(model, 2, 8), Graph(model.onnx)
+    samples = Samples(draw(model, 60, 2), None, "drawn")
+    states: list[dict[str, torch.Tensor]] = []
+    save = torch.save
+
+    def keep(state: dict[str, Any], path: Path) -> None:
+        states.append({name: value.clone() for name, value in state["student"].items()})
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", keep)
+    training = Training(epochs=8, batch=19, rate=0.02, augment=False)
+    trained, _, after = finetune(model, quantized, samples, training, checkpoint=tmp_path / "run.pt")
+    kept = samples.x[::20]
+    goal = evaluate(model.onnx, kept, optimized=True)
+    losses, students = [], []
+    for state in states:
+        student = QuantizedGraph(graph, quantized)
+        student.load_state_dict(state)
+        with torch.no_grad():
+            losses.append(float(np.square(student(torch.from_numpy(kept), graph.output).numpy() - goal).mean()))
+        students.append(student)
+    assert len(losses) == 8
+    best = int(np.argmin(losses))
+    assert best < 7
+    assert after == pytest.approx(losses[best], rel=1e-4)
+    for name, layer in students[best].layers()[0].items():
+        np.testing.assert_array_equal(layer.weights.values, trained.layers[name].weights.values)
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tapc.network import Layer
 from tapc.network_analysis import Graph, analyse
 from tapc.quantize import calibrate, evaluate, quantize
 from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
-from tapc.quantize.gptq import compensated
+from tapc.quantize.gptq import Gptq, compensated
 from tapc.quantize.model import uniform_bits
 from tapc.quantize.problem import LayerProblem, moments
 from tapc.quantize.rounding import rounding_method
@@ -134,6 +134,23 @@ def test_compensation_recovers_what_correlated_noise_took_and_ignores_plain_nois
     few = rng.normal(size=(10, 8))
     change = fit(few + rng.normal(0, 0.1, few.shape), few) - weights
     assert np.linalg.norm(change) < 0.1 * np.linalg.norm(weights)
+
+
+def test_codes_are_loaded_against_directions_that_few_samples_do_not_show() -> None:
+    """On fresh inputs: with few samples of many inputs loading helps, with many samples none is chosen."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(48, 48)) / 7
+    weights = rng.normal(size=(16, 48)).astype(np.float32)
+    layer, zeros = Layer("l", "dense", weights.shape, 16 * 48, 0, 1, 0), np.zeros(16)
+    fresh = rng.normal(size=(4000, 48)) @ mixing
+
+    def error(samples: int, method: Gptq) -> float:
+        inputs = (np.random.default_rng(1).normal(size=(samples, 48)) @ mixing).astype(np.float32)
+        rounded = method.round(LayerProblem(layer, 2, weights, zeros, zeros, inputs, inputs, None)).dequantized()
+        return float(np.square((fresh - fresh.mean(axis=0)) @ (rounded - weights).T.astype(np.float64)).sum())
+
+    assert error(24, Gptq()) < 0.95 * error(24, Gptq(loadings=()))
+    assert error(4000, Gptq()) == pytest.approx(error(4000, Gptq(loadings=())), rel=0.02)
 
 
 def test_refitted_scales_are_the_least_squares_ones() -> None:
