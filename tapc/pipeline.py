@@ -13,7 +13,7 @@ from tapc.attempt import check_on, in_some_ram, retrained
 from tapc.balancing import balance
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.data import Samples, load_samples
+from tapc.data import Samples, find_data, load_samples
 from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
 from tapc.inputs import load_data, with_units
@@ -75,7 +75,8 @@ def compile(
     board : str or Board
         Board name, path of a board file, or a loaded board.
     data : str or Path, optional
-        Folder, zip or npz of samples; ``random`` for random inputs. Zoo models find their data set by themselves.
+        Folder, zip or npz of samples; ``random`` for random inputs. Zoo models find their data set by themselves;
+        others take the first of `train`.
     weights : Path, optional
         State dict for a torch model.
     input_shape : tuple of int, optional
@@ -111,7 +112,7 @@ def compile(
     destination = Path(output) if output is not None else Path("build") / network_model.name
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
-            samples = load_data(network_model, data, options)
+            samples = load_data(network_model, calibration_source(network_model, data, train), options)
             training_set = _training_samples(network_model, train, options) if train else None
             network_model = check_on(network_model, samples.calibration, options.seed)
         if options.equalize:
@@ -159,6 +160,13 @@ def compile(
         shutil.rmtree(checkpoints, ignore_errors=True)
     allocation = attempt.decision.allocation
     return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
+
+
+def calibration_source(model: FloatModel, data: str | Path | None, train: tuple[Path, ...]) -> str | Path | None:
+    """Return what calibrates and tests: the data that were given, those of the zoo, or else the first to train with."""
+    if data is None and train and find_data(model.dataset) is None:
+        return train[0]
+    return data
 
 
 def _training_samples(model: FloatModel, paths: tuple[Path, ...], options: Options) -> Samples:

@@ -12,10 +12,12 @@ from tapc.data import Samples
 from tapc.errors import DataError
 from tapc.finetune import Training, finetune, finetune_at_some_rate
 from tapc.finetune.network import QuantizedGraph
+from tapc.frontend import load
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
 from tapc.lower.reference import execute
 from tapc.network_analysis import Graph, analyse
+from tapc.pipeline import calibration_source
 from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
 from tapc.quantize.model import uniform_bits
@@ -178,3 +180,20 @@ def test_too_few_samples() -> None:
     model = residual()
     with pytest.raises(DataError, match="too few"):
         finetune(model, rounded(model, 4, 8), Samples(draw(model, 10, 2), None, "drawn"), TRAINING)
+
+
+def test_training_samples_also_calibrate_where_nothing_else_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TAPC_DATA", raising=False)
+    model = load("resnet8")
+    first, second = tmp_path / "a.npz", tmp_path / "b.npz"
+    assert calibration_source(model, None, (first, second)) == first
+    assert calibration_source(model, "random", (first,)) == "random"
+    assert calibration_source(model, second, (first,)) == second
+    assert calibration_source(model, None, ()) is None
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar10-original-subset.npz").touch()
+    # The zoo's network knows its own data set.
+    assert calibration_source(model, None, (first,)) is None
