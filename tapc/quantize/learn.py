@@ -25,6 +25,7 @@ from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, code_range, 
 
 _LOW, _HIGH = -0.1, 1.1  # of the stretched sigmoid
 _HELD = 8  # one sample in so many is kept back
+_GAIN = 0.97  # of the error that a unit must come below where it is weighed by an estimate: chance favours some units
 _CHUNK = 64
 _WARM = 0.2  # share of the steps without the regularizer
 _STRONG = 50.0  # regularizer against the error at the start
@@ -258,7 +259,7 @@ class Learner:
         for layer in layers.values():
             layer.hard = True
         after = held()
-        if not after < before:
+        if not after < (1.0 if metric is None else _GAIN) * before:
             return None
         scales = {name: float(np.float32(scale * logs[name].exp().item())) for name, scale in learned_scales.items()}
         return Learned(self.rounded(unit, start, layers, parameters, scales), scales, before, after)
