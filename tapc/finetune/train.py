@@ -25,6 +25,8 @@ _HELD = 20
 _CHUNK = 256
 _HARD = 0.1
 _STEP_SHARE = 0.1
+_FORMAT = 2
+"""Of checkpoints: those of another are not used."""
 
 
 @dataclass(frozen=True)
@@ -202,5 +204,5 @@ def _groups(student: QuantizedGraph, rate: float) -> list[dict[str, object]]:
 
 def _digest(quantized: QuantizedModel, samples: Samples, training: Training) -> str:
     digest = hashlib.sha256(quantized.onnx.SerializeToString(deterministic=True))
-    digest.update(repr((astuple(training), samples.x.shape, float(samples.x[:64].sum()))).encode())
+    digest.update(repr((_FORMAT, astuple(training), samples.x.shape, float(samples.x[:64].sum()))).encode())
     return digest.hexdigest()

@@ -51,6 +51,8 @@ def descend_coupled(
 ) -> Doubles:
     """Return codes after coordinate descent: column by column, the change of one code that gains most, until none does.
 
+    Outputs without weights stay without: they are constant, and can be removed.
+
     Parameters
     ----------
     codes, weights : float64 (outputs, length)
@@ -66,6 +68,7 @@ def descend_coupled(
     codes = codes.copy()
     power, weight = np.diagonal(inputs), np.diagonal(outputs)
     gradient = outputs @ (weights - codes * steps[:, None]) @ inputs
+    live = np.any(weights, axis=1)
     order = [int(column) for column in np.argsort(-power, kind="stable") if power[column] > 0]
     for _ in range(sweeps):
         moved = False
@@ -74,7 +77,7 @@ def descend_coupled(
             curvature = weight * power[column] * steps
             for _ in range(2 * len(steps)):
                 wanted = np.clip(np.rint(column_codes + column_gradient / curvature), low, high) - column_codes
-                gain = wanted * steps * (2 * column_gradient - wanted * curvature)
+                gain = live * wanted * steps * (2 * column_gradient - wanted * curvature)
                 row = int(gain.argmax())
                 if gain[row] <= 0:
                     break

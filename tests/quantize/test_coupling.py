@@ -137,6 +137,16 @@ def test_without_coupling_rows_are_on_their_own() -> None:
         assert np.array_equal(together[own], alone)
 
 
+def test_outputs_without_weights_stay_constant() -> None:
+    rng = np.random.default_rng(2)
+    inputs, outputs, weights = definite(rng, 8), definite(rng, 4), rng.normal(size=(4, 8))
+    weights[2] = 0
+    codes = np.clip(np.rint(weights / 0.3), -8, 7)
+    found, _ = coupled(codes, weights, np.full(4, 0.3, np.float32), 4, inputs, outputs, np.zeros(4))
+    assert not found[2].any()
+    assert not np.array_equal(found, codes)
+
+
 def test_it_pays_at_the_networks_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh samples, one layer of 2 bits at a time: less error of the logits than with rows rounded on their own."""
     ratios = []
