@@ -21,7 +21,8 @@ HEAD = """# Results
 Written by `python examples/results.py`. Top-1 in percent in onnxruntime, three seeds: mean ± standard deviation. The
 firmware equals the reference executor bit for bit, and that onnxruntime within a step per layer. Each seed draws its
 own calibration samples; of a single data set, all other samples are tested. `w4a8`: 4-bit weights and 8-bit activations
-everywhere; `m3a8`: an average of 3 weight bits, distributed by the allocation with the `error` proxy.
+everywhere; `m3a8`: an average of 3 weight bits, distributed by the allocation with the `error` proxy; `m4r4`: that of 4
+weight bits, and activations of 4 or 8 bits with no more peak RAM than `w4a4` takes.
 """
 
 
@@ -57,6 +58,18 @@ ROWS = {
     "mobilenetv2-mixed": Row(
         "MobileNetV2, ImageNet, mixed", "mobilenetv2", "imagenet-1k-sample-dev.zip", ("m4a8", "m4.9a8"), ("gptq",), 128,
         "mobilenet_v2-b0353104.pth",
+    ),
+    "mlperf-resnet8-a4": Row(
+        "ResNet-8, MLPerf Tiny, 4-bit activations", "mlperf-tiny/pretrainedResnet.tflite",
+        "cifar10-original-subset.npz", ("w4a4", "m4r4"), ("gptq",),
+    ),
+    "mlperf-dscnn-a4": Row(
+        "DS-CNN, MLPerf Tiny, 4-bit activations", "mlperf-tiny/kws_ref_model_float32.tflite", "kws01-mfcc-dev.npz",
+        ("w4a4", "m4r4"), ("gptq",),
+    ),
+    "mobilenetv2-a4": Row(
+        "MobileNetV2, ImageNet, 4-bit activations", "mobilenetv2", "imagenet-1k-sample-dev.zip", ("w4a4", "m4r4"),
+        ("gptq",), 128, "mobilenet_v2-b0353104.pth",
     ),
     "efficientnet_lite0": Row(
         "EfficientNet-Lite0, ImageNet", "efficientnet_lite0", "imagenet-1k-sample-dev.zip", ("w8a8",), ("gptq",), 128,

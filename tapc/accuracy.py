@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tapc.allocate.problem import HIGH_BITS, LOW_BITS
 from tapc.balancing import balance, suited
 from tapc.board import Board
 from tapc.data import Samples, load_samples
@@ -30,7 +31,7 @@ from tapc.quantize.runtime import Float
 from tapc.target import Target
 
 _ROOM = 1 << 30
-_SETTING = re.compile(r"(?P<kind>[wm])(?P<weights>\d+(\.\d+)?)a(?P<activations>[48])")
+_SETTING = re.compile(r"(?P<kind>[wm])(?P<weights>\d+(\.\d+)?)(a(?P<activations>[48])|(?P<ram>r4))")
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,17 @@ class Setting:
     Attributes
     ----------
     name : str
-        `w4a8` for one width everywhere, `m3a8` for an average of 3 weight bits that the allocation distributes.
+        `w4a8` for one width everywhere, `m3a8` for an average of 3 weight bits that the allocation distributes, `m4r4`
+        for activations of 4 or 8 bits as well, with no more peak RAM than if all had 4.
     weights : float
-    activations : int
+    activations : tuple of int
+        Widths on offer.
     mixed : bool
     """
 
     name: str
     weights: float
-    activations: int
+    activations: tuple[int, ...]
     mixed: bool
 
 
@@ -57,11 +60,13 @@ def parse_setting(text: str) -> Setting:
     match = _SETTING.fullmatch(text)
     weights = 0.0 if match is None else float(match["weights"])
     mixed = match is not None and match["kind"] == "m"
-    if match is None or not (2 <= weights <= 8) or (not mixed and weights not in (2, 4, 8)):
+    uniform = not mixed and match is not None and match["ram"] is None
+    if match is None or not (2 <= weights <= 8) or not (mixed or (uniform and weights in (2, 4, 8))):
         raise UsageError(
-            f"{text!r} is no setting: write w2a8, w4a8, w8a4 ... for one width, m3a8, m4.5a8 ... for an average"
+            f"{text!r} is no setting: write w2a8, w4a8, w8a4 ... for one width, m3a8, m4.5a8 ... for an average, m4r4 "
+            "... for activations of 4 or 8 bits in the RAM of 4"
         )
-    return Setting(text, weights, int(match["activations"]), mixed)
+    return Setting(text, weights, (LOW_BITS, HIGH_BITS) if match["ram"] else (int(match["activations"]),), mixed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +152,12 @@ def evidence_of(trial: Trial, proxy: str, rounding: str) -> Evidence:
 def bits_of(evidence: Evidence, setting: Setting, board: Board, target: Target) -> Bits:
     """Return the bits of a setting; budgets of the board play no part."""
     if not setting.mixed:
-        return uniform_bits(evidence.network, int(setting.weights), setting.activations)
-    options = replace(evidence.options, abits=(setting.activations,), target_bits=setting.weights)
+        return uniform_bits(evidence.network, int(setting.weights), setting.activations[0])
+    options = replace(evidence.options, abits=setting.activations, target_bits=setting.weights)
     memory = tuple(region.model_copy(update={"size": _ROOM}) for region in board.memory)
     roomy = board.model_copy(update={"memory": memory})
+    if len(setting.activations) > 1:
+        options = replace(options, ram=evidence.least_ram(roomy, target, options))
     return decide(evidence, roomy, target, options).allocation.bits
 
 

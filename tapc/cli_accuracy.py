@@ -68,7 +68,8 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
     @bench.command(name="accuracy")
     @click.argument("model")
     @click.option("--set", "settings", multiple=True, default=("w8a8", "w4a8", "w2a8"), show_default=True,
-                  help="w4a8: 4-bit weights; m3a8: an average of 3, allocated by --proxy.")  # fmt: skip
+                  help="w4a8: 4-bit weights; m3a8: an average of 3, allocated by --proxy; m4r4: and activations of 4 "
+                       "or 8 bits in the RAM of w4a4.")  # fmt: skip
     @click.option("--rounding", "roundings", multiple=True, default=("gptq",), show_default=True)
     @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
     @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from tapc.errors import DataError
 
-Split = Literal["calibration", "test", "all"]
+Split = Literal["calibration", "train", "test", "all"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
 DATA_SETS = {"cifar10": "cifar10-original-subset.npz", "kws01": "kws01-mfcc-dev.npz"}
 CALIBRATION_LIMIT = 512
 """Most samples that an archive without a training set gives to calibration."""
 
 _CLASS_PREFIX = re.compile(r"^(\d{4})_")
-_SPLIT_FOLDERS = {"train": "calibration", "calibration": "calibration", "test": "test", "val": "test"}
+_SPLIT_FOLDERS = {"train": "train", "calibration": "train", "test": "test", "val": "test"}
+_PART = {"calibration": "train", "train": "train", "test": "test"}
+"""Which part of a divided set a split takes."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0
     return Samples(x, None, f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data")
 
 
-def overlap(calibration: Samples, test: Samples) -> tuple[str, ...]:
-    """Return a warning where samples for calibration are test samples, too."""
-    known = {sample.tobytes() for sample in calibration.x}
+def overlap(used: Samples, test: Samples, use: str = "calibrated") -> tuple[str, ...]:
+    """Return a warning where samples that were used otherwise are test samples, too."""
+    known = {sample.tobytes() for sample in used.x}
     both = sum(sample.tobytes() in known for sample in test.x)
     if not both:
         return ()
-    return (f"{both} of {len(test.x)} test samples were also calibrated on: accuracy may look too good",)
+    return (f"{both} of {len(test.x)} test samples were also {use} on: accuracy may look too good",)
 
 
 def load_samples(
@@ -141,8 +143,8 @@ def load_samples(
 
     "calibration" takes the training set and "test" the test set where both exist. From a single set,
     calibration takes the first part of a permutation drawn from `seed` (half, at most `reserve`) and test the
-    rest, so that they never overlap. "all" takes everything there is. Calibration samples come shuffled, the
-    others in file order.
+    rest, so that they never overlap. "train" takes the training set, or all of a single set; "all" takes everything
+    there is. Samples for calibration and training come shuffled, the others in file order.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ def load_samples(
         What raw integer values are multiplied with, or how else they become inputs.
     count : int or None
         Number of samples, drawn with `seed`; None or more than there are means all.
-    split : {"calibration", "test", "all"}
+    split : {"calibration", "train", "test", "all"}
     seed : int
     reserve : int
         Most samples of a single set that are kept for calibration.
@@ -189,7 +191,7 @@ def load_samples(
 def _choose(total: int, count: int | None, split: Split, seed: int, reserve: int, *, single: bool) -> NDArray[np.intp]:
     """Return the chosen indices; `single` divides one set between calibration and test."""
     order = np.random.default_rng(seed).permutation(total)
-    if single and split != "all":
+    if single and split in ("calibration", "test"):
         # Depends on the total and seed alone, so that calibration and test agree on it. One sample serves both.
         first = min(total // 2, reserve)
         order = order[:first] if split == "calibration" else order[first:]
@@ -197,7 +199,7 @@ def _choose(total: int, count: int | None, split: Split, seed: int, reserve: int
             order = np.zeros(1, np.intp)
     order = order[:count]
     # Calibration stays shuffled: its users take the first few samples, and archives are often sorted by class.
-    return order if split == "calibration" else np.sort(order)
+    return order if split in ("calibration", "train") else np.sort(order)
 
 
 def _units(x: NDArray[Any], archive: dict[str, NDArray[Any]], units: PixelUnits) -> NDArray[np.float32]:
@@ -236,9 +238,8 @@ def _load_npz(
     present = [prefix for prefix in ("train_", "test_", "") if f"{prefix}x" in archive]
     if not present:
         raise DataError(f"{path}: holds {sorted(archive)}; needs 'x', or 'train_x' and 'test_x' (and labels 'y')")
-    wanted = {"calibration": "train_", "test": "test_"}.get(split)
     if "train_" in present and "test_" in present:
-        chosen = [wanted] if wanted else ["train_", "test_"]
+        chosen = [f"{_PART[split]}_"] if split in _PART else ["train_", "test_"]
     else:
         chosen = [present[0]]
     x = np.concatenate([archive[f"{prefix}x"] for prefix in chosen])
@@ -298,8 +299,8 @@ def _load_images(
         raise DataError(f"{path}: images cannot feed a network with input shape {shape}; use an npz archive")
     y = _labels([file.name for file in files])
     splits = [_split_of(file.name) for file in files]
-    both = {"calibration", "test"} <= set(splits)
-    pool = np.array([i for i, of in enumerate(splits) if not both or split == "all" or of == split], np.intp)
+    both = {"train", "test"} <= set(splits)
+    pool = np.array([i for i, of in enumerate(splits) if not both or split == "all" or of == _PART[split]], np.intp)
     index = pool[_choose(len(pool), count, split, seed, reserve, single=not both)]
     x = np.stack([_image(path, files[i], shape) for i in index])
     return Samples(units.apply(x), None if y is None else y[index], _describe(path, split, len(index)))

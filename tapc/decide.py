@@ -84,6 +84,14 @@ class Evidence:
         """Measured loss of every layer alone at every width on offer."""
         return measured_losses(self.model, self.network, self.x, self.options.wbits, self.options.rounding)
 
+    def least_ram(self, board: Board, target: Target, options: Options) -> int:
+        """Peak RAM in bytes when every activation that may has the fewest bits on offer."""
+        problem = bit_problem(
+            self.model, self.network, self.calibration, self.x, self.distortion, board, target, options
+        )  # fmt: skip
+        assert problem.ram is not None
+        return problem.ram({index: min(group.allowed) for index, group in enumerate(problem.groups)}).bytes
+
 
 def decide(evidence: Evidence, board: Board, target: Target, options: Options) -> Decision:
     """Choose the bits under the board's and the user's budgets.

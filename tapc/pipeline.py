@@ -13,7 +13,7 @@ from tapc.attempt import check_on, in_some_ram, retrained
 from tapc.balancing import balance
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.data import Samples, find_data, load_samples
+from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
 from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
 from tapc.inputs import load_data, with_units
@@ -112,8 +112,12 @@ def compile(
     destination = Path(output) if output is not None else Path("build") / network_model.name
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
-            samples = load_data(network_model, calibration_source(network_model, data, train), options)
-            training_set = _training_samples(network_model, train, options) if train else None
+            source = calibration_source(network_model, data, train)
+            samples = load_data(network_model, source, options)
+            warnings, training_set = samples.warnings, None
+            if train:
+                training_set, limits = training_samples(network_model, train, source, options)
+                warnings = (*warnings, *limits, *overlap(training_set, samples.test, "trained"))
             network_model = check_on(network_model, samples.calibration, options.seed)
         if options.equalize:
             with stages.stage("equalize"):
@@ -124,7 +128,7 @@ def compile(
         silicon, attempt = in_some_ram(
             network_model, network, calibration, samples, silicon, target, folder, options, stages
         )
-        network_model, warnings = attempt.model, samples.warnings
+        network_model = attempt.model
         checkpoints = destination.with_name(f"{destination.name}.finetune")
         if training_set is not None:
             attempt, warning = retrained(
@@ -169,13 +173,39 @@ def calibration_source(model: FloatModel, data: str | Path | None, train: tuple[
     return data
 
 
-def _training_samples(model: FloatModel, paths: tuple[Path, ...], options: Options) -> Samples:
-    """Load and join the training sets; labels are kept where all have them."""
-    sets = [
-        load_samples(path, model.input_shape, pixel_scale=model.units, count=None, split="calibration",
-                     seed=options.seed)
-        for path in paths
-    ]  # fmt: skip
+def training_samples(
+    model: FloatModel, paths: tuple[Path, ...], evaluated: str | Path | None, options: Options
+) -> tuple[Samples, tuple[str, ...]]:
+    """Load and join the training sets; labels are kept where all have them.
+
+    Parameters
+    ----------
+    model : FloatModel
+    paths : tuple of Path
+    evaluated : str or Path or None
+        What calibrates and, without test data of their own, tests: such a set trains with its calibration part only.
+    options : Options
+
+    Returns
+    -------
+    Samples
+    tuple of str
+        Warnings.
+    """
+    sets: list[Samples] = []
+    warnings: list[str] = []
+    source = find_data(model.dataset) if evaluated is None else Path(evaluated)
+    for path in paths:
+        tests = options.test_data is None and source is not None and path.resolve() == source.resolve()
+        samples = load_samples(path, model.input_shape, pixel_scale=model.units, count=None,
+                               split="calibration" if tests else "train", seed=options.seed)  # fmt: skip
+        if tests and len(samples.x) == CALIBRATION_LIMIT:
+            warnings.append(
+                f"{path.name}: trained with {len(samples.x)} of its samples, the others are kept for tests; to train "
+                "with all of them, test with others (--test-data)"
+            )
+        sets.append(samples)
     labels = [samples.y for samples in sets]
     y = np.concatenate([y for y in labels if y is not None]) if all(y is not None for y in labels) else None
-    return Samples(np.concatenate([samples.x for samples in sets]), y, ", ".join(samples.source for samples in sets))
+    joined = Samples(np.concatenate([samples.x for samples in sets]), y, ", ".join(samples.source for samples in sets))
+    return joined, tuple(warnings)

@@ -6,6 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 Advance = Callable[[int, int], None]
+_TICKS = 1000
+
+
+def portion(advance: Advance | None, start: float, end: float) -> Advance | None:
+    """Return what moves a bar from one share of its length to another."""
+    if advance is None:
+        return None
+    told = advance
+    return lambda done, total: told(round(_TICKS * (start + (end - start) * done / max(total, 1))), _TICKS)
 
 
 @dataclass

@@ -10,10 +10,12 @@ from tapc.board import load_board
 from tapc.data import load_samples
 from tapc.errors import DataError, UsageError
 from tapc.frontend import load
+from tapc.lower import lower
+from tapc.network import Bits
 from tapc.target import load_target
 
 
-@pytest.mark.parametrize("text", ["w3a8", "m1a8", "m9a8", "w4", "w4a16", "", "wxa8"])
+@pytest.mark.parametrize("text", ["w3a8", "m1a8", "m9a8", "w4", "w4a16", "", "wxa8", "w4r4", "m4r8"])
 def test_no_setting(text: str) -> None:
     with pytest.raises(UsageError, match="no setting"):
         parse_setting(text)
@@ -22,7 +24,8 @@ def test_no_setting(text: str) -> None:
 def test_settings() -> None:
     assert parse_setting("w4a8").mixed is False
     half = parse_setting("m4.5a4")
-    assert (half.weights, half.activations, half.mixed) == (4.5, 4, True)
+    assert (half.weights, half.activations, half.mixed) == (4.5, (4,), True)
+    assert parse_setting("m4r4").activations == (4, 8)
 
 
 def write(path: Path, count: int, *, labels: bool = True) -> Path:
@@ -68,6 +71,25 @@ def test_figures_count_bits_and_an_average_is_kept(tmp_path: Path) -> None:
     used = sum(layer.parameters * mixed.weights[layer.name] for layer in trial.network.layers)
     assert used <= 3 * parameters
     assert set(mixed.weights.values()) <= {2, 4, 8}
+
+
+def test_wider_activations_take_no_more_ram(tmp_path: Path) -> None:
+    model, board = load("resnet8"), load_board("stm32h7")
+    target = load_target(board.core)
+    trial = next(trials(model, write(tmp_path / "d.npz", 40), seeds=1, calibration=12, equalize=False))
+    evidence = evidence_of(trial, "uniform", "nearest")
+    narrow, wide, eight = (
+        bits_of(evidence, parse_setting(text), board, target) for text in ("w4a4", "m4r4", "w4a8")
+    )  # fmt: skip
+
+    def ram(bits: Bits) -> int:
+        """Bytes of the arena of the integer program that these bits give."""
+        _, quantized = figure(trial, bits, "x", "nearest")
+        return lower(quantized.onnx, "net", target.requantize, target.isa).plan.size
+
+    assert ram(wide) <= ram(narrow) < ram(eight)
+    assert sum(wide.activations.values()) > sum(narrow.activations.values())
+    assert set(wide.activations.values()) == {4, 8}
 
 
 def test_mean_and_deviation() -> None:

@@ -67,6 +67,8 @@ def test_split_folders_keep_one_numbering(tmp_path: Path) -> None:
     train = load_samples(path, SHAPE, pixel_scale=1.0, count=None, split="calibration")
     test = load_samples(path, SHAPE, pixel_scale=1.0, count=None, split="test")
     assert (len(train.x), len(test.x)) == (13, 12)
+    whole = load_samples(path, SHAPE, pixel_scale=1.0, count=None, split="train")
+    assert np.array_equal(whole.x, train.x)
     assert train.y is not None
     assert train.y.max() == 3
 
@@ -120,6 +122,7 @@ def test_single_set_splits_are_disjoint_and_reproducible(
     calibration = _choose(total, count, "calibration", seed, reserve, single=True)
     test = _choose(total, None, "test", seed, reserve, single=True)
     assert not set(calibration.tolist()) & set(test.tolist())
+    assert sorted(_choose(total, None, "train", seed, reserve, single=True).tolist()) == list(range(total))
     half = min(total // 2, reserve)
     assert len(test) == total - half
     assert len(calibration) == (half if count is None else min(half, count))

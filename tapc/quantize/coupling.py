@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tapc.network_analysis import Graph
+from tapc.progress import Advance
 from tapc.quantize.curvature import prediction
 from tapc.quantize.problem import Doubles
 from tapc.quantize.torch_graph import TorchGraph
@@ -31,7 +32,9 @@ _NOISE = 0.9
 """Share of noise beyond which nothing is known of the coupling."""
 
 
-def couplings(graph: Graph, x: Float, tensors: Collection[str], macs: int, seed: int) -> dict[str, Doubles]:
+def couplings(
+    graph: Graph, x: Float, tensors: Collection[str], macs: int, seed: int, advance: Advance | None = None
+) -> dict[str, Doubles]:
     """Return tensor name -> G (channels, channels), for tensors of which the samples tell it from a diagonal.
 
     J^T J is estimated by J^T r r^T J with random signs r. Its entries off the diagonal are shrunk by the share of
@@ -50,6 +53,8 @@ def couplings(graph: Graph, x: Float, tensors: Collection[str], macs: int, seed:
         Multiply-accumulates of the network.
     seed : int
         Of the samples and signs.
+    advance : callable, optional
+        Told (samples done, samples).
     """
     predicted = prediction(graph)
     sizes = {name: graph.shape(name)[1] for name in tensors if 1 < graph.shape(name)[1] <= _WIDEST}
@@ -63,7 +68,10 @@ def couplings(graph: Graph, x: Float, tensors: Collection[str], macs: int, seed:
     generator = torch.Generator().manual_seed(seed)
     first = {name: np.zeros((size, size)) for name, size in sizes.items()}
     second = {name: np.zeros((size, size)) for name, size in sizes.items()}
-    for batch in torch.split(torch.from_numpy(x[index]), _CHUNK):
+    for start in range(0, count, _CHUNK):
+        if advance is not None:
+            advance(start, count)
+        batch = torch.from_numpy(x[index[start : start + _CHUNK]])
         values = module.tensors(batch.to(device).requires_grad_(), [*sizes, predicted.tensor])
         logits = predicted.flat(values[predicted.tensor])
         products = dict.fromkeys(sizes, torch.zeros(()))

@@ -8,7 +8,7 @@ import onnx
 from tapc.errors import DataError, UsageError
 from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
 from tapc.network_analysis import Graph, attribute
-from tapc.progress import Advance
+from tapc.progress import Advance, portion
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq
@@ -18,6 +18,8 @@ from tapc.quantize.runtime import Float
 from tapc.quantize.walk import Refiner, quantize_layers
 from tapc.quantize.weights import QuantizedLayer
 
+_COUPLING = 0.15
+"""Share of the progress bar for what comes before the layers."""
 WALK_BYTES = 1280 << 20
 """Of the largest tensor, for all samples of the walk."""
 ENOUGH = 256
@@ -116,7 +118,7 @@ def quantize(
     seed : int
         Of what is learned.
     advance : callable, optional
-        Told (layers done, layers).
+        Told (done, total) as rounding goes on.
 
     Returns
     -------
@@ -138,13 +140,14 @@ def quantize(
     width = {tensor: bits.activations[i] for i, group in enumerate(network.groups) for tensor in group.tensors}
     parameters = activation_parameters(calibration, width)
     owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
-    refiner, advance = _refiner(graph, network, owners, rounding, seed, advance)
+    before, walking = portion(advance, 0, _COUPLING), portion(advance, _COUPLING if method.compensates else 0, 1)
+    refiner, walking = _refiner(graph, network, owners, rounding, seed, walking)
     largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
     count = max(1, min(method.samples, WALK_BYTES // (4 * largest)))
     x = np.ascontiguousarray(x[:count], np.float32)
     if method.compensates:
         x = _enough(x, min(count, ENOUGH), seed)
-    couplings = _couplings(graph, network, bits, refiner, x, seed) if method.compensates else None
+    couplings = _couplings(graph, network, bits, refiner, x, seed, before) if method.compensates else None
     walked = quantize_layers(
         graph,
         {layer.name: layer for layer in network.layers},
@@ -155,7 +158,7 @@ def quantize(
         bias_correction=bias_correction,
         couplings=couplings,
         refiner=refiner,
-        advance=advance,
+        advance=walking,
     )
     onnx_model = export_qdq(graph, walked.layers, walked.parameters, owners)
     methods = dict.fromkeys(walked.layers, base) | dict.fromkeys(walked.learned, rounding)
@@ -181,7 +184,13 @@ def _enough(x: Float, wanted: int, seed: int) -> Float:
 
 
 def _couplings(
-    graph: Graph, network: Network, bits: Bits, refiner: Refiner | None, x: Float, seed: int
+    graph: Graph,
+    network: Network,
+    bits: Bits,
+    refiner: Refiner | None,
+    x: Float,
+    seed: int,
+    advance: Advance | None,
 ) -> dict[str, Doubles]:
     """Return how errors of the layers and units that rounding at less than 8 bits touches meet at the output."""
     narrow = {name for name, width in bits.weights.items() if width < 8}
@@ -196,7 +205,7 @@ def _couplings(
         return {}
     from tapc.quantize.coupling import couplings
 
-    return couplings(graph, x, sorted(tensors), sum(layer.macs for layer in network.layers), seed)
+    return couplings(graph, x, sorted(tensors), sum(layer.macs for layer in network.layers), seed, advance)
 
 
 def _refiner(
@@ -210,14 +219,6 @@ def _refiner(
 
     if rounding != "network":
         return TorchRefiner(graph, owners, rounding, seed), advance
-    effort, layers = Effort.of(sum(layer.macs for layer in network.layers)), len(network.layers)
-    if advance is None:
-        return NetworkRefiner(graph, owners, effort, seed, None), None
+    effort = Effort.of(sum(layer.macs for layer in network.layers))
     # Layers and steps advance one bar: the layers its first tenth.
-    total, told = 10 * layers * effort.steps, advance
-    return (
-        NetworkRefiner(
-            graph, owners, effort, seed, lambda done, _: told(layers * effort.steps + 9 * layers * done, total)
-        ),
-        lambda done, _: told(done * effort.steps, total),
-    )
+    return NetworkRefiner(graph, owners, effort, seed, portion(advance, 0.1, 1)), portion(advance, 0, 0.1)

@@ -8,16 +8,18 @@ import pytest
 import torch
 from graph_builder import Model, everything, residual
 
-from tapc.data import Samples
+from tapc.data import Samples, overlap
 from tapc.errors import DataError
 from tapc.finetune import Training, finetune, finetune_at_some_rate
 from tapc.finetune.network import QuantizedGraph
 from tapc.frontend import load
+from tapc.inputs import load_data
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
 from tapc.lower.reference import execute
 from tapc.network_analysis import Graph, analyse
-from tapc.pipeline import calibration_source
+from tapc.options import Options
+from tapc.pipeline import calibration_source, training_samples
 from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
 from tapc.quantize.model import uniform_bits
@@ -197,3 +199,22 @@ def test_training_samples_also_calibrate_where_nothing_else_is_given(
     (tmp_path / "data" / "cifar10-original-subset.npz").touch()
     # The zoo's network knows its own data set.
     assert calibration_source(model, None, (first,)) is None
+
+
+def test_all_samples_train_but_of_a_set_that_also_tests(tmp_path: Path) -> None:
+    model = load("resnet8")
+    rng = np.random.default_rng(0)
+    files = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for path in files:
+        np.savez(path, x=rng.integers(0, 256, (1100, 3, 32, 32)).astype(np.uint8), y=rng.integers(0, 10, 1100))
+    first, second = files
+    found, warnings = training_samples(model, (first, second), first, Options())
+    assert len(found.x) == 512 + 1100
+    assert found.y is not None
+    assert len(found.y) == len(found.x)
+    assert [text.split(":")[0] for text in warnings] == ["a.npz"]
+    assert not overlap(found, load_data(model, first, Options()).test)
+    # With test samples of its own, or where something else tests, a set trains as a whole.
+    for evaluated, options in ((first, Options(test_data=second)), (second, Options()), (None, Options())):
+        found, warnings = training_samples(model, (first,), evaluated, options)
+        assert (len(found.x), warnings) == (1100, ())
