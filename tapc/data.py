@@ -117,8 +117,10 @@ def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0
 
 def overlap(used: Samples, test: Samples, use: str = "calibrated") -> tuple[str, ...]:
     """Return a warning where samples that were used otherwise are test samples, too."""
-    known = {sample.tobytes() for sample in used.x}
-    both = sum(sample.tobytes() in known for sample in test.x)
+    tested = [sample.tobytes() for sample in test.x]
+    wanted = set(tested)  # of the test samples: those to train with can be too many to keep twice
+    found = {content for sample in used.x if (content := sample.tobytes()) in wanted}
+    both = sum(content in found for content in tested)
     if not both:
         return ()
     return (f"{both} of {len(test.x)} test samples were also {use} on: accuracy may look too good",)
