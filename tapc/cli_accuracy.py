@@ -160,7 +160,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
     @click.argument("model")
     @click.option("--board", required=True, help="Board whose firmware is measured; see `tapc boards`.")
     @click.option("--set", "settings", multiple=True,
-                  help="w4a8: 4-bit weights; m3a8: an average of 3. Default: nine from 2 to 8 bits.")  # fmt: skip
+                  help="As for bench accuracy: w4a8, m3a8, m4r4 ... Default: nine from 2 to 8 bits.")  # fmt: skip
     @click.option("--rounding", default="gptq", show_default=True)
     @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
     @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
