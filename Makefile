@@ -10,7 +10,7 @@ JOBS ?= 2
 .PHONY: demo test lint types unit setup tools test-tools clean
 
 demo: setup
-	$(BIN)/tapc compile resnet8 --board stm32h7
+	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
 
 test: setup test-tools lint types unit
 

@@ -17,6 +17,8 @@ from tapc.errors import DataError
 Split = Literal["calibration", "train", "test", "all"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
 DATA_SETS = {"cifar10": "cifar10-original-subset.npz", "kws01": "kws01-mfcc-dev.npz"}
+SHIPPED = {"cifar10": Path(__file__).parent / "zoo" / "samples" / "cifar10-sample.zip"}
+"""Small sample sets that tapc carries; they serve where the data set itself is not installed."""
 CALIBRATION_LIMIT = 512
 """Most samples that an archive without a training set gives to calibration."""
 
@@ -85,10 +87,11 @@ class _ImageFile:
     open: Callable[[], IO[bytes]]
 
 
-def find_data(name: str) -> Path | None:
-    """Return the default file of a data-set name ("cifar10", "kws01"), or None where it is not installed.
+def find_data(name: str, *, shipped: bool = True) -> Path | None:
+    """Return the default file of a data-set name ("cifar10", "kws01"), or None where there is none.
 
-    Looks into the folders in TAPC_DATA (separated like PATH), ./data and ../shared/data.
+    Looks into the folders in TAPC_DATA (separated like PATH), ./data and ../shared/data, and, with `shipped`, takes the
+    small sample set that tapc carries where nothing is found there.
     """
     if name not in DATA_SETS:
         return None
@@ -96,7 +99,17 @@ def find_data(name: str) -> Path | None:
     for folder in (*extra, Path("data"), Path("..") / "shared" / "data"):
         if (folder / DATA_SETS[name]).is_file():
             return folder / DATA_SETS[name]
-    return None
+    return SHIPPED.get(name) if shipped else None
+
+
+def shipped_note(path: Path) -> tuple[str, ...]:
+    """Return what to tell a user whose samples are those that tapc carries; nothing for others."""
+    names = [name for name, file in SHIPPED.items() if file == path]
+    return tuple(
+        f"samples of {name}: the few that tapc carries ({path.name}), so accuracy is known to about 2 points only; for "
+        f"more put {DATA_SETS[name]} into ./data or a folder of TAPC_DATA, or give --data PATH"
+        for name in names
+    )
 
 
 def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0.0, high: float = 1.0) -> Samples:

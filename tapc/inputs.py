@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tapc.data import Samples, find_data, load_samples, overlap, random_samples
+from tapc.data import Samples, find_data, load_samples, overlap, random_samples, shipped_note
 from tapc.errors import DataError, UsageError
 from tapc.frontend import FloatModel
 from tapc.options import Options
@@ -42,7 +42,9 @@ def load_data(model: FloatModel, data: str | Path | None, options: Options) -> D
     if data is None:
         dataset = model.dataset
         path = find_data(dataset)
-        if path is None:
+        if path is not None:
+            warnings = shipped_note(path)
+        else:
             what = f"data set {dataset!r} was not found" if dataset else "no data was given"
             folder = ", or put its file into ./data or a folder of TAPC_DATA" if dataset else ""
             warnings = (

@@ -168,7 +168,7 @@ def compile(
 
 def calibration_source(model: FloatModel, data: str | Path | None, train: tuple[Path, ...]) -> str | Path | None:
     """Return what calibrates and tests: the data that were given, those of the zoo, or else the first to train with."""
-    if data is None and train and find_data(model.dataset) is None:
+    if data is None and train and find_data(model.dataset, shipped=False) is None:
         return train[0]
     return data
 

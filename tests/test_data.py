@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tapc.data import CALIBRATION_LIMIT, PixelUnits, _choose, find_data, load_samples, overlap, random_samples
+from tapc.data import (
+    CALIBRATION_LIMIT,
+    SHIPPED,
+    PixelUnits,
+    _choose,
+    find_data,
+    load_samples,
+    overlap,
+    random_samples,
+    shipped_note,
+)
 from tapc.errors import DataError
 
 SHAPE = (1, 3, 8, 6)
@@ -195,8 +205,12 @@ def test_random_samples_say_so() -> None:
 def test_find_data_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TAPC_DATA", raising=False)
-    assert find_data("cifar10") is None
+    assert find_data("cifar10", shipped=False) is None
     assert find_data("unknown") is None
+    shipped = find_data("cifar10")
+    assert shipped is not None
+    assert "cifar10-original-subset.npz" in shipped_note(shipped)[0]
+    assert not shipped_note(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "cifar10-original-subset.npz").touch()
     assert find_data("cifar10") == Path("data/cifar10-original-subset.npz")
@@ -204,6 +218,49 @@ def test_find_data_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "mine" / "cifar10-original-subset.npz").touch()
     monkeypatch.setenv("TAPC_DATA", f"{tmp_path / 'none'}:{tmp_path / 'mine'}")
     assert find_data("cifar10") == tmp_path / "mine" / "cifar10-original-subset.npz"
+
+
+def test_the_sample_set_that_is_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is small, balanced, in the order of the data set's own classes, and its parts share no image."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TAPC_DATA", raising=False)
+    path = find_data("cifar10")
+    assert path is not None
+    assert path.stat().st_size <= 1_500_000
+    with zipfile.ZipFile(path) as archive:
+        first = {name.split("/")[1] for name in archive.namelist()}
+    assert sorted(first)[:3] == ["airplane", "automobile", "bird"]
+    calibration, test = (
+        load_samples(path, (1, 3, 32, 32), pixel_scale=1.0, count=None, split=split)
+        for split in ("calibration", "test")
+    )
+    assert np.bincount(calibration.y).tolist() == [25] * 10
+    assert np.bincount(test.y).tolist() == [30] * 10
+    assert overlap(calibration, test) == ()
+
+
+def test_samples_that_are_shipped_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tapc.frontend import load
+    from tapc.inputs import load_data
+    from tapc.options import Options
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TAPC_DATA", raising=False)
+    model = load("resnet8")
+    found = load_data(model, None, Options(calibration=20, eval=10))
+    assert found.calibration.source == "cifar10-sample.zip: 20 samples (calibration)"
+    assert found.test.y is not None
+    assert "tapc carries" in found.warnings[0]
+    assert not load_data(model, SHIPPED["cifar10"], Options(calibration=20, eval=10)).warnings
+
+
+def test_shipped_samples_are_of_the_data_set(shared_data: Path) -> None:
+    path = shared_data / "cifar10-original-subset.npz"
+    for split in ("train", "test"):
+        whole = load_samples(path, (1, 3, 32, 32), pixel_scale=1.0, count=None, split=split)
+        few = load_samples(SHIPPED["cifar10"], (1, 3, 32, 32), pixel_scale=1.0, count=None, split=split)
+        labels = {x.tobytes(): y for x, y in zip(whole.x, whole.y, strict=True)}
+        assert all(labels[x.tobytes()] == y for x, y in zip(few.x, few.y, strict=True))
 
 
 def test_development_data(shared_data: Path) -> None:

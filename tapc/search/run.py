@@ -16,7 +16,7 @@ from tapc import zoo
 from tapc.allocate import solve
 from tapc.board import Board, load_board
 from tapc.cache import Store, cache_folder, digest
-from tapc.data import Samples, Split, find_data, load_samples
+from tapc.data import Samples, Split, find_data, load_samples, shipped_note
 from tapc.errors import BudgetError, DataError, TapcError, UsageError
 from tapc.frontend import FloatModel, load
 from tapc.network import Bits
@@ -174,7 +174,10 @@ def search(
         with stages.stage("networks") as advance:
             loaded = []
             for i, name in enumerate(request.models):
-                loaded.append(_network(request, i, name, board))
+                path = Path(request.data[i]) if i < len(request.data) else default_data(name)
+                loaded.append(_network(request, path, name, board))
+                for note in shipped_note(path):
+                    tell(f"{note}. A search ranks proxies by accuracy: so few samples rank them badly")
                 advance(i + 1, len(request.models))
         networks = [network for network, _, _ in loaded]
         for network in networks:
@@ -237,9 +240,8 @@ def _provenance(request: Request, generator: Generator) -> Origin:
     )
 
 
-def _network(request: Request, index: int, name: str, board: Board) -> tuple[SearchNetwork, FloatModel, Samples]:
+def _network(request: Request, path: Path, name: str, board: Board) -> tuple[SearchNetwork, FloatModel, Samples]:
     model = load(name, seed=request.options.seed)
-    path = Path(request.data[index]) if index < len(request.data) else default_data(name)
     options = request.options
     scale = model.units if request.pixel_scale is None else request.pixel_scale
 
