@@ -1,24 +1,21 @@
-"""Sample data: folders and zips of images, npz archives, random inputs."""
+"""Samples of a network: read from files, divided, brought to the network's shape and units."""
 
-import os
 import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.data.samples import Samples, Split
+from tapc.data.units import PixelUnits
 from tapc.errors import DataError
 
-Split = Literal["calibration", "train", "test", "all"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
-DATA_SETS = {"cifar10": "cifar10-original-subset.npz", "kws01": "kws01-mfcc-dev.npz"}
-SHIPPED = {"cifar10": Path(__file__).parent / "zoo" / "samples" / "cifar10-sample.zip"}
-"""Small sample sets that tapc carries; they serve where the data set itself is not installed."""
 CALIBRATION_LIMIT = 512
 """Most samples that an archive without a training set gives to calibration."""
 
@@ -29,114 +26,9 @@ _PART = {"calibration": "train", "train": "train", "test": "test"}
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Inputs of a network.
-
-    Attributes
-    ----------
-    x : float32 (N, *input_shape[1:])
-        In the network's input units, NCHW.
-    y : int64 (N,) or None
-        Class indices, where the data has them.
-    source : str
-        Where they come from, for reports.
-    """
-
-    x: NDArray[np.float32]
-    y: NDArray[np.int64] | None
-    source: str
-
-
-@dataclass(frozen=True)
-class PixelUnits:
-    """How raw data values become a network's inputs: (raw * scale - mean) / std.
-
-    Attributes
-    ----------
-    scale : float
-    mean, std : tuple of float
-        One per channel, or one for all.
-    """
-
-    scale: float = 1.0
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    def apply(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        """Return inputs for raw values (N, C, ...).
-
-        Raises
-        ------
-        DataError
-            As many means or deviations as there are no channels.
-        """
-        values = raw.astype(np.float64) * self.scale
-        if self.mean == (0.0,) and self.std == (1.0,):
-            return values.astype(np.float32)
-        for name, given in (("mean", self.mean), ("std", self.std)):
-            if len(given) not in (1, raw.shape[1]):
-                raise DataError(f"{len(given)} values of {name} for {raw.shape[1]} channels; give one, or one each")
-        shape = (1, -1, *[1] * (raw.ndim - 2))
-        result: NDArray[np.float32] = (values - np.reshape(self.mean, shape)) / np.reshape(self.std, shape)
-        return result.astype(np.float32)
-
-
-@dataclass(frozen=True)
 class _ImageFile:
     name: str
     open: Callable[[], IO[bytes]]
-
-
-def find_data(name: str, *, shipped: bool = True) -> Path | None:
-    """Return the default file of a data-set name ("cifar10", "kws01"), or None where there is none.
-
-    Looks into the folders in TAPC_DATA (separated like PATH), ./data and ../shared/data, and, with `shipped`, takes the
-    small sample set that tapc carries where nothing is found there.
-    """
-    if name not in DATA_SETS:
-        return None
-    extra = [Path(part) for part in os.environ.get("TAPC_DATA", "").split(os.pathsep) if part]
-    for folder in (*extra, Path("data"), Path("..") / "shared" / "data"):
-        if (folder / DATA_SETS[name]).is_file():
-            return folder / DATA_SETS[name]
-    return SHIPPED.get(name) if shipped else None
-
-
-def shipped_note(path: Path) -> tuple[str, ...]:
-    """Return what to tell a user whose samples are those that tapc carries; nothing for others."""
-    names = [name for name, file in SHIPPED.items() if file == path]
-    return tuple(
-        f"samples of {name}: the few that tapc carries ({path.name}), so accuracy is known to about 2 points only; for "
-        f"more put {DATA_SETS[name]} into ./data or a folder of TAPC_DATA, or give --data PATH"
-        for name in names
-    )
-
-
-def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0.0, high: float = 1.0) -> Samples:
-    """Return random inputs where there is no data: 256 levels from low to high, as an 8-bit sensor gives.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The network's input shape with batch 1.
-    count, seed : int
-    low, high : float
-        Range in the network's input units.
-    """
-    levels = np.random.default_rng(seed).integers(0, 256, (count, *shape[1:]))
-    x = (low + levels * ((high - low) / 255.0)).astype(np.float32)
-    return Samples(x, None, f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data")
-
-
-def overlap(used: Samples, test: Samples, use: str = "calibrated") -> tuple[str, ...]:
-    """Return a warning where samples that were used otherwise are test samples, too."""
-    tested = [sample.tobytes() for sample in test.x]
-    wanted = set(tested)  # of the test samples: those to train with can be too many to keep twice
-    found = {content for sample in used.x if (content := sample.tobytes()) in wanted}
-    both = sum(content in found for content in tested)
-    if not both:
-        return ()
-    return (f"{both} of {len(test.x)} test samples were also {use} on: accuracy may look too good",)
 
 
 def load_samples(
@@ -217,13 +109,32 @@ def _choose(total: int, count: int | None, split: Split, seed: int, reserve: int
     return order if split in ("calibration", "train") else np.sort(order)
 
 
-def _units(x: NDArray[Any], archive: dict[str, NDArray[Any]], units: PixelUnits) -> NDArray[np.float32]:
+def _units(
+    x: NDArray[Any], archive: dict[str, NDArray[Any]], units: PixelUnits
+) -> tuple[NDArray[np.float32], PixelUnits]:
     if np.issubdtype(x.dtype, np.floating):
-        return x.astype(np.float32)
+        return x.astype(np.float32), PixelUnits()
     if "scale" in archive:
         zero_point = float(archive["zero_point"]) if "zero_point" in archive else 0.0
-        return ((x.astype(np.float64) - zero_point) * float(archive["scale"])).astype(np.float32)
-    return units.apply(x)
+        scale = float(archive["scale"])
+        values = ((x.astype(np.float64) - zero_point) * scale).astype(np.float32)
+        return values, PixelUnits(scale, (zero_point * scale,))
+    return units.apply(x), units
+
+
+def _range(raw: NDArray[Any]) -> tuple[float, float]:
+    return float(raw.min()), float(raw.max())
+
+
+def _pictures(raw: NDArray[Any], archive: dict[str, NDArray[Any]]) -> bool:
+    """Whether an array holds colour pictures: raw bytes with three channels, no side of a few samples."""
+    return (
+        raw.dtype == np.uint8
+        and "scale" not in archive
+        and raw.ndim == 4
+        and raw.shape[1] == 3
+        and min(raw.shape[2:]) >= 8
+    )
 
 
 def _fit(path: Path, x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -266,8 +177,13 @@ def _load_npz(
         raise DataError(f"{path}: {len(x)} samples but labels of shape {y.shape}; needs one label per sample")
     single = not ("train_" in present and "test_" in present)
     index = _choose(len(x), count, split, seed, reserve, single=single)
-    samples = _units(_fit(path, x[index], shape), archive, units)
-    return _finite(path, Samples(samples, None if y is None else y[index], _describe(path, split, len(index))))
+    raw = _fit(path, x[index], shape)
+    samples, units = _units(raw, archive, units)
+    labels = None if y is None else y[index]
+    return _finite(
+        path,
+        Samples(samples, labels, _describe(path, split, len(index)), None, units, _range(raw), _pictures(raw, archive)),
+    )
 
 
 def _split_of(name: str) -> str | None:
@@ -284,17 +200,17 @@ def _class_of(name: str) -> str | None:
     return parts[-2]
 
 
-def _labels(names: list[str]) -> NDArray[np.int64] | None:
-    """Return class indices from CCCC_ prefixes or from the sorted class folders, or None."""
+def _labels(names: list[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+    """Return class indices from CCCC_ prefixes or from the sorted class folders, or None, and the folders' names."""
     prefixes = [_CLASS_PREFIX.match(PurePosixPath(name).name) for name in names]
     if all(prefixes):
-        return np.array([int(match.group(1)) for match in prefixes if match], np.int64)
+        return np.array([int(match.group(1)) for match in prefixes if match], np.int64), None
     folders = [_class_of(name) for name in names]
     classes = sorted({folder for folder in folders if folder is not None})
     if None in folders or not classes:
-        return None
+        return None, None
     number = {folder: index for index, folder in enumerate(classes)}
-    return np.array([number[folder] for folder in folders if folder is not None], np.int64)
+    return np.array([number[folder] for folder in folders if folder is not None], np.int64), tuple(classes)
 
 
 def _load_images(
@@ -312,13 +228,14 @@ def _load_images(
         raise DataError(f"{path}: holds no images ({', '.join(IMAGE_SUFFIXES)}); the data set needs samples")
     if len(shape) != 4 or shape[1] not in (1, 3):
         raise DataError(f"{path}: images cannot feed a network with input shape {shape}; use an npz archive")
-    y = _labels([file.name for file in files])
+    y, classes = _labels([file.name for file in files])
     splits = [_split_of(file.name) for file in files]
     both = {"train", "test"} <= set(splits)
     pool = np.array([i for i, of in enumerate(splits) if not both or split == "all" or of == _PART[split]], np.intp)
     index = pool[_choose(len(pool), count, split, seed, reserve, single=not both)]
     x = np.stack([_image(path, files[i], shape) for i in index])
-    return Samples(units.apply(x), None if y is None else y[index], _describe(path, split, len(index)))
+    labels = None if y is None else y[index]
+    return Samples(units.apply(x), labels, _describe(path, split, len(index)), classes, units, _range(x), True)
 
 
 def _image(path: Path, file: _ImageFile, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -14,13 +14,13 @@ from tapc.data import (
     CALIBRATION_LIMIT,
     SHIPPED,
     PixelUnits,
-    _choose,
     find_data,
     load_samples,
     overlap,
     random_samples,
     shipped_note,
 )
+from tapc.data.load import _choose
 from tapc.errors import DataError
 
 SHAPE = (1, 3, 8, 6)
@@ -301,3 +301,19 @@ def test_normalization_is_per_channel(tmp_path: Path) -> None:
     assert np.allclose(one.x, (raw.transpose(0, 3, 1, 2) - 127.0) / 128.0, atol=1e-6)
     with pytest.raises(DataError, match="2 values of mean for 3 channels"):
         load_samples(path, (1, 3, 8, 6), pixel_scale=PixelUnits(1.0, (1.0, 2.0)), count=None, split="all")
+
+
+def test_class_folders_are_the_labels(tmp_path: Path) -> None:
+    samples = load_samples(write_tree(tmp_path, CLASSES), SHAPE, pixel_scale=1 / 255, count=None, split="all")
+    assert samples.labels == ("ant", "bee", "cat")
+    assert samples.pictures
+    assert samples.raw == (0, 255)
+    assert samples.units.scale == 1 / 255
+
+
+def test_dequantized_values_say_their_units(tmp_path: Path) -> None:
+    x = np.arange(-60, 60, dtype=np.int8).reshape(10, 12)
+    np.savez(tmp_path / "d.npz", x=x, scale=0.5, zero_point=3)
+    samples = load_samples(tmp_path / "d.npz", (1, 12), pixel_scale=1.0, count=None, split="all")
+    assert np.array_equal(samples.units.apply(x), samples.x)
+    assert not samples.pictures

@@ -1,0 +1,76 @@
+"""Samples in memory: what every reader returns, random ones, and whether two sets overlap."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.data.units import PixelUnits
+
+Split = Literal["calibration", "train", "test", "all"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs of a network.
+
+    Attributes
+    ----------
+    x : float32 (N, *input_shape[1:])
+        In the network's input units, NCHW.
+    y : int64 (N,) or float32 (N, K) or None
+        Class indices, or K targets per sample, where the data has them.
+    source : str
+        Where they come from, for reports.
+    labels : tuple of str or None
+        Names of the classes in the order of their indices, where the data has them.
+    units : PixelUnits
+        What was done to the raw values.
+    raw : (float, float) or None
+        Least and largest raw value.
+    pictures : bool
+        They are pictures: mirrored or shifted by a few pixels they show the same.
+    unlabelled : str
+        Why `y` is None.
+    warnings : tuple of str
+        What is doubtful about them.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[Any] | None
+    source: str
+    labels: tuple[str, ...] | None = None
+    units: PixelUnits = field(default_factory=PixelUnits)
+    raw: tuple[float, float] | None = None
+    pictures: bool = False
+    unlabelled: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0.0, high: float = 1.0) -> Samples:
+    """Return random inputs where there is no data: 256 levels from low to high, as an 8-bit sensor gives.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The network's input shape with batch 1.
+    count, seed : int
+    low, high : float
+        Range in the network's input units.
+    """
+    levels = np.random.default_rng(seed).integers(0, 256, (count, *shape[1:]))
+    x = (low + levels * ((high - low) / 255.0)).astype(np.float32)
+    source = f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data"
+    return Samples(x, None, source, unlabelled="random inputs have no labels")
+
+
+def overlap(used: Samples, test: Samples, use: str = "calibrated") -> tuple[str, ...]:
+    """Return a warning where samples that were used otherwise are test samples, too."""
+    tested = [sample.tobytes() for sample in test.x]
+    wanted = set(tested)  # of the test samples: those to train with can be too many to keep twice
+    found = {content for sample in used.x if (content := sample.tobytes()) in wanted}
+    both = sum(content in found for content in tested)
+    if not both:
+        return ()
+    return (f"{both} of {len(test.x)} test samples were also {use} on: accuracy may look too good",)
