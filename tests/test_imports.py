@@ -16,6 +16,7 @@ RANKS = (
         "cache",
         "cli_types",
         "data",
+        "metrics",
         "network",
         "network_analysis",
         "normalization",
