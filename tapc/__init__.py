@@ -5,7 +5,11 @@
 >>> result.report.memory.flash.measured  # doctest: +SKIP
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime collects what its users run, and reports it, unless this is set before it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from tapc.board import load_board

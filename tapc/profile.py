@@ -100,7 +100,7 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
         x = network.program.tensors[network.program.input]
     with stages.stage("simulate") as advance:
         inputs = device_inputs(network, np.zeros((1, *x.shape), np.int64))
-        run = QemuRunner().run(part(folder, "twin.elf"), target, inputs, progress=advance)
+        run = QemuRunner(foreign=True).run(part(folder, "twin.elf"), target, inputs, progress=advance)
     model = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):

@@ -88,7 +88,7 @@ class Build:
         with stages.stage("simulate") as advance:
             target = load_target(str(self.report["core"]))
             twin = part(self.folder, "twin.elf")
-            run = QemuRunner().run(twin, target, device_inputs(network, codes), layers=layers, progress=advance)
+            run = QemuRunner(foreign=True).run(twin, target, device_inputs(network, codes), layers=layers, progress=advance)
         with stages.stage("prove"):
             result = verify(network, run, codes)
         if result.mismatch is not None:

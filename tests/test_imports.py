@@ -9,7 +9,7 @@ import tapc
 
 ROOT = Path(tapc.__file__).parent
 RANKS = (
-    ("errors",),
+    ("confine", "errors"),
     (
         "arithmetic",
         "board",
@@ -17,6 +17,7 @@ RANKS = (
         "cli_types",
         "data",
         "metrics",
+        "files",
         "network",
         "network_analysis",
         "normalization",

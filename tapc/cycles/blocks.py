@@ -1,7 +1,7 @@
 """Executed basic blocks of an image, with their disassembly."""
 
 import re
-import subprocess
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.errors import ToolError
+from tapc.tool import locked, run
 
+_MOST_SECONDS = 300
 OBJDUMP = "arm-none-eabi-objdump"
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*?)\s*$")
@@ -98,11 +100,11 @@ def disassemble(elf: Path) -> dict[str, list[Instruction]]:
         objdump is missing or fails.
     """
     # The newest architecture: Helium's instructions would be printed as a coprocessor's otherwise.
-    command = [OBJDUMP, "-d", "--no-show-raw-insn", "-m", "armv8.1-m.main", str(elf)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    except FileNotFoundError as error:
-        raise ToolError(f"{OBJDUMP} is missing: apt-get install binutils-arm-none-eabi") from error
+    tool = shutil.which(OBJDUMP)
+    if tool is None:
+        raise ToolError(f"{OBJDUMP} is missing: apt-get install binutils-arm-none-eabi")
+    command = [tool, "-d", "--no-show-raw-insn", "-m", "armv8.1-m.main", str(elf.absolute())]
+    done = run(locked(command, readable=[elf], limits={"RLIMIT_CPU": _MOST_SECONDS}))
     if done.returncode != 0:
         raise ToolError(f"{OBJDUMP} failed: {done.stderr.strip()}")
     functions: dict[str, list[Instruction]] = {}

@@ -2,12 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 
 from tapc.cycles.blocks import Block, Instruction, is_branch
 from tapc.errors import ToolError
-from tapc.tool import newest
+from tapc.tool import locked, newest, run
 
 MCA = "llvm-mca"
 INSTALL = "apt-get install llvm-19"
@@ -24,7 +25,7 @@ def version() -> int:
     name = newest(MCA)
     if name is None:
         return 0
-    text = subprocess.run([name, "--version"], capture_output=True, text=True, check=False).stdout
+    text = run([name, "--version"]).stdout
     found = re.search(r"LLVM version (\d+)", text)
     return int(found[1]) if found else 0
 
@@ -64,9 +65,10 @@ def _line(i: Instruction, mnemonic: str) -> str:
 
 def _run(core: str, lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
     features = "+mve.fp" if core == "cortex-m55" else "+vfp4,+fp-armv8d16sp,+dsp"
-    arguments = [newest(MCA) or MCA, "-mtriple=thumbv8.1m.main-none-eabihf", f"-mattr={features}", f"-mcpu={core}",
+    tool = shutil.which(newest(MCA) or MCA) or MCA
+    arguments = [tool, "-mtriple=thumbv8.1m.main-none-eabihf", f"-mattr={features}", f"-mcpu={core}",
                  "--json", f"-iterations={ITERATIONS}"]  # fmt: skip
-    return subprocess.run(arguments, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
+    return run(locked(arguments), text="\n".join(lines) + "\n")
 
 
 def _replaced(lines: list[str], stderr: str) -> list[str] | None:

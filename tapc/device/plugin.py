@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from tapc.cache import cache_folder
 from tapc.errors import OutputError, ToolError
+from tapc.tool import run
 
 _SOURCE = Path(__file__).resolve().parent / "counters.c"
 _FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden")
@@ -58,7 +58,7 @@ def counters_plugin() -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             built = Path(scratch) / path.name
             command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            done = run(command)
             if done.returncode != 0:
                 raise ToolError(f"{compiler} could not build the counter plugin (libc6-dev missing?):\n{done.stderr}")
             built.replace(path)  # atomic: another process may build the same file

@@ -1,28 +1,47 @@
 """Runs a twin image in QEMU: outputs of the network and of its steps, instructions per step, stack high-water."""
 
+import math
+import os
 import shutil
+import signal
 import struct
 import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from tapc import confine
 from tapc.device.plugin import counters_plugin, read_counts
 from tapc.errors import BudgetError, DataError, ToolError
+from tapc.files import read_regular, scratch_folder
 from tapc.target import Target
+from tapc.tool import end, locked, start
 
 INSTALL = "apt-get install qemu-system-arm"
 _MAGIC = b"TAPI"
 _FAULT_EXIT = 3
 _POLL_SECONDS = 0.1
+TRUST = "TAPC_TRUST_BUILDS"
+MOST_BYTES = 64 << 20
+
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+_TWIN, _INPUT = "twin.elf", "input.bin"
+_OUTPUT, _LAYERS, _STACK, _COUNTS = "output.bin", "layers.bin", "stack.bin", "counts.bin"
+_LOG = "log.txt"
+_WRITTEN = (_OUTPUT, _LAYERS, _STACK, _COUNTS)
+_STACK_SIZES = struct.Struct("<II")
+_MOST_SYMBOLS, _MOST_STEPS = 200_000, 100_000
+_MOST_WRITTEN, _MOST_LAYERS = 64 << 20, 32 << 20  # bytes of a file: whatever the run, and for each sample's layers
+_MOST_MEMORY = 8 << 30
+_LOG_BYTES = 2000
 
 Progress = Callable[[int, int], None]
 
@@ -74,32 +93,49 @@ def twin_info(twin: Path) -> TwinInfo:
     DataError
         The file is missing, no ELF file, or no twin.
     """
+    return _described(twin, _image(twin))
+
+
+def _image(twin: Path) -> bytes:
+    return read_regular(twin, MOST_BYTES, "twin image")
+
+
+def _described(twin: Path, image: bytes) -> TwinInfo:
     try:
-        with twin.open("rb") as stream:
-            image = ELFFile(stream)
-            table = image.get_section_by_name(".symtab")
-            symbols = {s.name: s for s in table.iter_symbols()} if isinstance(table, SymbolTableSection) else {}
-            info = symbols["tapc_twin_info"]
-            section = image.get_section(info["st_shndx"])
-            offset = info["st_value"] - section["sh_addr"]
-            steps, inputs, outputs = struct.unpack_from("<III", section.data(), offset)
-            mark, resume = (symbols[name]["st_value"] & ~1 for name in ("tapc_mark", "tapc_mark_end"))
-    except (OSError, ELFError, KeyError, struct.error) as error:
+        elf = ELFFile(BytesIO(image))
+        if elf["e_machine"] != "EM_ARM" or elf.elfclass != 32 or not elf.little_endian:
+            raise ValueError("its instructions are not those of 32-bit Arm")
+        table = elf.get_section_by_name(".symtab")
+        if not isinstance(table, SymbolTableSection) or table.num_symbols() > _MOST_SYMBOLS:
+            raise ValueError("it has no symbols, or too many")
+        symbols = {s.name: s for s in table.iter_symbols()}
+        info = symbols["tapc_twin_info"]
+        section = elf.get_section(info["st_shndx"])
+        offset = info["st_value"] - section["sh_addr"]
+        steps, inputs, outputs = struct.unpack_from("<III", section.data(), offset)
+        mark, resume = (symbols[name]["st_value"] & ~1 for name in ("tapc_mark", "tapc_mark_end"))
+        if not (0 < steps <= _MOST_STEPS and 0 < inputs <= MOST_BYTES and 0 < outputs <= MOST_BYTES):
+            raise ValueError(f"it claims {steps} steps, {inputs} input bytes and {outputs} output bytes")
+    except Exception as error:  # whatever the file holds
         raise DataError(f"{twin} is not a twin image made by tapc: {error}") from error
     return TwinInfo(steps, inputs, outputs, mark, resume)
 
 
 @dataclass(frozen=True)
 class QemuRunner:
-    """Runs twin images in QEMU.
+    """Runs twin images in QEMU, locked in: it can open the files of its run and no other, and start nothing.
 
     Attributes
     ----------
     timeout : float
         Seconds after which a run is given up.
+    foreign : bool
+        The images were not made by this process, so that they may hold anything: they are not run where the kernel
+        cannot keep them from this machine's files.
     """
 
     timeout: float = 900.0
+    foreign: bool = False
 
     def run(
         self,
@@ -128,87 +164,127 @@ class QemuRunner:
         Raises
         ------
         ToolError
-            QEMU or the host's C compiler is missing, or the simulation failed, faulted or took too long.
+            QEMU or the host's C compiler is missing, or the simulation failed, faulted or took too long; or an image
+            is foreign and this kernel has no Landlock.
         BudgetError
             The stack overflowed.
         DataError
             The inputs' shape or type is not the model's, or the image is no twin.
         """
-        twin = twin.resolve()
-        info = twin_info(twin)
+        if self.foreign and not confine.landlock_version() and not os.environ.get(TRUST):
+            raise ToolError(
+                f"{twin} is not run: on this machine nothing keeps a simulated program from this machine's files; it "
+                f"needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
+            )
+        image = _image(twin)
+        info = _described(twin, image)
         if inputs.dtype != np.int8 or inputs.ndim != 2 or inputs.shape[1] != info.input_bytes or not len(inputs):
             raise DataError(
                 f"the model takes int8 inputs of shape (samples, {info.input_bytes}), "
                 f"but got {inputs.dtype} of shape {inputs.shape}"
             )
         layers = min(layers, len(inputs))
-        with tempfile.TemporaryDirectory(prefix="tapc-qemu-") as scratch:
-            folder = Path(scratch)
+        with scratch_folder("tapc-qemu-") as folder:
             header = _MAGIC + struct.pack("<II", len(inputs), layers)
-            (folder / "input.bin").write_bytes(header + np.ascontiguousarray(inputs).tobytes())
-            command = self._command(twin, target, info)
-            self._simulate(command, folder, len(inputs), info.output_bytes, progress)
+            (folder / _TWIN).write_bytes(image)
+            (folder / _INPUT).write_bytes(header + np.ascontiguousarray(inputs).tobytes())
+            for name in _WRITTEN:
+                (folder / name).touch()
+            most = _MOST_WRITTEN + len(inputs) * info.output_bytes + layers * _MOST_LAYERS
+            command = self._command(folder, target, info, most)
+            self._simulate(command, folder, len(inputs), info.output_bytes, most, progress)
             return _results(folder, info, len(inputs), layers)
 
-    def _command(self, twin: Path, target: Target, info: TwinInfo) -> list[str]:
+    def _command(self, folder: Path, target: Target, info: TwinInfo, most: int) -> list[str]:
         qemu = shutil.which("qemu-system-arm")
         if qemu is None:
             raise ToolError(f"qemu-system-arm is not installed; install it with: {INSTALL}")
         if target.qemu is None:
             raise ToolError(f"target {target.name} names no QEMU machine")
-        plugin = str(counters_plugin()).replace(",", ",,")
-        arguments = f"mark=0x{info.mark:x},resume=0x{info.resume:x},marks={info.steps + 1},out=counts.bin"
+        plugin = counters_plugin()
+        name = str(plugin).replace(",", ",,")
+        arguments = f"mark=0x{info.mark:x},resume=0x{info.resume:x},marks={info.steps + 1},out={_COUNTS}"
         # fmt: off
-        return [
-            qemu, "-M", target.qemu.machine, "-display", "none", "-serial", "null", "-monitor", "none",
-            "-semihosting-config", "enable=on,target=native", "-plugin", f"{plugin},{arguments}", "-kernel", str(twin),
+        command = [
+            qemu, "-M", target.qemu.machine, "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none",
+            "-serial", "null", "-monitor", "none", "-semihosting-config", "enable=on,target=native",
+            "-plugin", f"{name},{arguments}", "-kernel", _TWIN,
         ]
         # fmt: on
+        if sys.platform == "linux":
+            command += ["-sandbox", _SANDBOX]
+        return locked(
+            command,
+            readable=(plugin, folder / _TWIN, folder / _INPUT),
+            writable=[folder / name for name in _WRITTEN],
+            limits={"RLIMIT_FSIZE": most, "RLIMIT_CPU": 2 * math.ceil(self.timeout) + 5, "RLIMIT_AS": _MOST_MEMORY},
+            required=self.foreign and not os.environ.get(TRUST),
+        )
 
     def _simulate(
-        self, command: list[str], folder: Path, samples: int, output_bytes: int, progress: Progress | None
+        self, command: list[str], folder: Path, samples: int, output_bytes: int, most: int, progress: Progress | None
     ) -> None:
-        log, output = folder / "log.txt", folder / "output.bin"
+        log, output = folder / _LOG, folder / _OUTPUT
         deadline = time.monotonic() + self.timeout
         with log.open("wb") as stream:
-            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+            process = start(command, folder=folder, environment={}, stdout=stream, stderr=stream)
             try:
                 while True:
                     try:
                         code = process.wait(_POLL_SECONDS)
                         break
                     except subprocess.TimeoutExpired:
-                        done = (output.stat().st_size if output.exists() else 0) // output_bytes
+                        done = min(output.stat().st_size // output_bytes, samples)
                     if time.monotonic() > deadline:
                         raise ToolError(
                             f"QEMU was stopped after {self.timeout:g} s with {done} of {samples} samples done; "
                             "run fewer samples"
                         )
+                    # QEMU's processor thread blocks the signal of the limit, and the firmware would go on.
+                    if any((folder / name).stat().st_size >= most for name in (*_WRITTEN, _LOG)):
+                        raise ToolError("the firmware in QEMU wrote more than its results, and was stopped")
                     if progress is not None:
                         progress(done, samples)
             finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
+                end(process)
         if code != 0:
-            what = "the firmware faulted in QEMU" if code == _FAULT_EXIT else f"QEMU failed with exit code {code}"
-            raise ToolError(f"{what}: {log.read_text(errors='replace').strip()[-2000:] or 'no message'}")
+            raise ToolError(f"{_ending(code)}: {_last_words(log) or 'no message'}")
         if progress is not None:
             progress(samples, samples)
 
 
+def _ending(code: int) -> str:
+    if code == _FAULT_EXIT:
+        return "the firmware faulted in QEMU"
+    if code == -signal.SIGSYS:
+        return "the firmware in QEMU asked this machine for something that no twin of tapc needs, and was stopped"
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "QEMU was killed: it used too much processor time, or was ended from outside"
+    return f"QEMU failed with exit code {code}"
+
+
+def _last_words(log: Path) -> str:
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - _LOG_BYTES))
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(line for line in lines if "has no peer" not in line).strip()
+
+
 def _results(folder: Path, info: TwinInfo, samples: int, layers: int) -> DeviceRun:
-    raw = (folder / "output.bin").read_bytes()
+    raw = (folder / _OUTPUT).read_bytes()
     if len(raw) != samples * info.output_bytes:
         raise ToolError(f"QEMU returned {len(raw)} output bytes instead of {samples} x {info.output_bytes}")
-    used, available = struct.unpack("<II", (folder / "stack.bin").read_bytes())
+    stack = (folder / _STACK).read_bytes()
+    if len(stack) != _STACK_SIZES.size:
+        raise ToolError(f"QEMU returned {len(stack)} bytes about the stack instead of {_STACK_SIZES.size}")
+    used, available = _STACK_SIZES.unpack(stack)
     if used >= available:
         raise BudgetError(f"the stack overflowed: all of its {available} bytes were used")
-    counts = read_counts(folder / "counts.bin")
+    counts = read_counts(folder / _COUNTS)
     per_step = _per_step(counts.marks, info.steps)
     return DeviceRun(
         outputs=np.frombuffer(raw, np.int8).reshape(samples, info.output_bytes),
-        layer_outputs=_layer_outputs((folder / "layers.bin").read_bytes(), info.steps, layers),
+        layer_outputs=_layer_outputs((folder / _LAYERS).read_bytes(), info.steps, layers),
         instructions_per_step=per_step,
         instructions=sum(per_step),
         stack_high_water=used,
@@ -228,6 +304,8 @@ def _layer_outputs(raw: bytes, steps: int, samples: int) -> tuple[tuple[bytes, .
     for _ in range(samples):
         sample = []
         for _ in range(steps):
+            if position + 4 > len(raw):
+                raise ToolError(f"QEMU returned layer outputs that end after {len(raw)} bytes")
             (count,) = struct.unpack_from("<I", raw, position)
             sample.append(raw[position + 4 : position + 4 + count])
             position += 4 + count

@@ -3,13 +3,13 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tapc.errors import BudgetError, ToolError
+from tapc.tool import run
 
 INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 PREFIX = "arm-none-eabi-"
@@ -69,15 +69,7 @@ def run_tool(name: str, arguments: Sequence[str], folder: Path) -> None:
     ToolError
         The tool, or the C library that it needs, is missing, or the tool failed.
     """
-    done = subprocess.run(
-        [find_tool(name), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env={**os.environ, "LC_ALL": "C"},
-        check=False,
-    )
+    done = run([find_tool(name), *arguments], folder=folder, environment={**os.environ, "LC_ALL": "C"})
     if done.returncode == 0:
         return
     if overflow := _OVERFLOW.search(done.stderr):
@@ -114,5 +106,4 @@ def compiler_version() -> str:
     ToolError
         It is not installed.
     """
-    result = subprocess.run([find_tool("gcc"), "--version"], capture_output=True, text=True, check=True)
-    return result.stdout.splitlines()[0]
+    return run([find_tool("gcc"), "--version"]).stdout.splitlines()[0]

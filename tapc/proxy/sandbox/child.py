@@ -4,16 +4,23 @@ Only the standard library, and as little of it as possible: nothing of tapc is v
 """
 
 import builtins
-import ctypes
+import importlib.util
 import json
 import math
 import os
 import platform
-import resource
 import statistics
 import struct
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tapc import confine
+else:  # by its place: with the package on the path, proxies could find all of it
+    _place = os.path.join(os.path.dirname(__file__), "..", "..", "confine.py")
+    _spec = importlib.util.spec_from_file_location("confine", _place)
+    confine = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(confine)
 
 RESULT_FD = 1
 MODULES = {"math": math, "statistics": statistics}
@@ -66,8 +73,6 @@ NAMES = tuple(
     ]
 )
 
-_NO_NEW_PRIVS, _SET_SECCOMP, _SET_PDEATHSIG, _SET_DUMPABLE = 38, 22, 1, 4
-_CLONE_SPACES = 0x10000000 | 0x40000000 | 0x08000000  # user, network, ipc
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050001  # errno EPERM
 
 # System calls by architecture: (audit number, allowed, those that kill).
@@ -132,60 +137,26 @@ def _filter() -> bytes:
     return b"".join(program)
 
 
-def _limits(limits: dict[str, int]) -> None:
-    def set_limit(name: str, value: int) -> None:
-        resource.setrlimit(getattr(resource, name), (value, value))
-
-    set_limit("RLIMIT_CPU", limits["cpu"])
-    set_limit("RLIMIT_CORE", 0)
-    set_limit("RLIMIT_FSIZE", 0)
-    set_limit("RLIMIT_NPROC", 0)
-    set_limit("RLIMIT_STACK", 8 << 20)
-    set_limit("RLIMIT_AS", limits["memory"])
-    set_limit("RLIMIT_NOFILE", 3)
-    set_limit("RLIMIT_MEMLOCK", 0)
-
-
-def _landlock(libc: ctypes.CDLL) -> int:
-    """Forbid every access to files and networks that Landlock knows; return its version, 0 where there is none."""
-    version = libc.syscall(444, None, ctypes.c_size_t(0), 1)
-    if version < 1:
-        return 0
-    files = [0, (1 << 13) - 1, (1 << 14) - 1, (1 << 15) - 1, (1 << 15) - 1][min(version, 4)]
-    files = (1 << 16) - 1 if version >= 5 else files
-    attributes = struct.pack("<Q", files)
-    if version >= 4:
-        attributes += struct.pack("<Q", 3)
-    if version >= 6:
-        attributes += struct.pack("<Q", 3)
-    buffer = ctypes.create_string_buffer(attributes)
-    handle = libc.syscall(444, buffer, ctypes.c_size_t(len(attributes)), 0)
-    if handle < 0:
-        return 0
-    done = libc.syscall(446, handle, 0)
-    os.close(handle)
-    return version if done == 0 else 0
-
-
 def lock(limits: dict[str, int]) -> dict[str, Any]:
     """Give up every right but computing and writing the result; raises OSError where seccomp is not to be had."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_SET_PDEATHSIG, 9, 0, 0, 0)
-    libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
-    spaces = libc.unshare(_CLONE_SPACES) == 0
-    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(f"prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(ctypes.get_errno())}")
-    landlock = _landlock(libc)
-    _limits(limits)
-    program = _filter()
-    code = ctypes.create_string_buffer(program)
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    argument = Program(len(program) // 8, ctypes.cast(code, ctypes.c_void_p))
-    if libc.prctl(_SET_SECCOMP, 2, ctypes.byref(argument), 0, 0) != 0:
-        raise OSError(f"prctl(PR_SET_SECCOMP): {os.strerror(ctypes.get_errno())}")
+    confine.end_with_parent()
+    confine.hide_memory()
+    spaces = confine.own_spaces()
+    confine.no_new_privileges()
+    landlock = confine.restrict_files({})
+    confine.limit(
+        {
+            "RLIMIT_CPU": limits["cpu"],
+            "RLIMIT_CORE": 0,
+            "RLIMIT_FSIZE": 0,
+            "RLIMIT_NPROC": 0,
+            "RLIMIT_STACK": 8 << 20,
+            "RLIMIT_AS": limits["memory"],
+            "RLIMIT_NOFILE": 3,
+            "RLIMIT_MEMLOCK": 0,
+        }
+    )
+    confine.filter_calls(_filter())
     return {"seccomp": True, "landlock": landlock, "namespaces": spaces}
 
 

@@ -1,0 +1,38 @@
+"""onnxruntime collects and reports what it runs unless it is told not to; nothing may be collected behind tapc."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = """
+import numpy as np
+from onnx import helper
+from tapc.quantize.runtime import session
+
+sides = [helper.make_tensor_value_info(name, 1, [1, 3]) for name in "xy"]
+graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "private-name", sides[:1], sides[1:])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+session(model, optimized=True).run(None, {"x": np.zeros((1, 3), np.float32)})
+"""
+
+
+def written(home: Path) -> list[Path]:
+    """Make a session in a process of its own; returns what appeared in its home folder."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    subprocess.run([sys.executable, "-c", RUN], check=True, env={**kept, "HOME": str(home)})
+    return list(home.rglob("*"))
+
+
+def test_a_session_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    assert not written(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["1", "0"])
+def test_what_the_user_sets_stays(value: str) -> None:
+    code = "import os, tapc; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": value}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == value
