@@ -13,6 +13,7 @@ from tapc.board import Board
 from tapc.data import Samples, load_samples
 from tapc.decide import Evidence, decide
 from tapc.errors import DataError, UsageError
+from tapc.fidelity import check_on, source_outputs
 from tapc.frontend import FloatModel
 from tapc.network import Bits, Network
 from tapc.network_analysis import analyse
@@ -84,7 +85,7 @@ class Trial:
         Calibration samples.
     test : Samples
     logits : float32 (N, ...)
-        What the float network gives for the test samples.
+        What the source network gives for the test samples, in its own runtime.
     """
 
     seed: int
@@ -137,9 +138,10 @@ def trials(
         )  # fmt: skip
         if test.y is None:
             raise DataError(f"{test.source}: the samples have no labels, so there is no accuracy to measure")
-        used = balance(model, x) if equalize else model
+        checked = check_on(model, x)
+        used = balance(checked, x) if equalize else checked
         network = analyse(used.onnx, used.name)
-        logits = evaluate(model.onnx, test, optimized=True)
+        logits = source_outputs(model, test.x)
         yield Trial(seed, used, network, calibrate(used, x, seed=seed), x, test, logits)
 
 

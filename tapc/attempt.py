@@ -16,9 +16,10 @@ from tapc.decide import Decision, Evidence, decide
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import BudgetError, MismatchError
+from tapc.fidelity import affordable, check_same, source_outputs
 from tapc.finetune import Training, finetune_at_some_rate
 from tapc.firmware import FirmwareImages
-from tapc.frontend import FloatModel, source_error
+from tapc.frontend import FloatModel, Reference
 from tapc.inputs import Data
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
@@ -33,7 +34,6 @@ from tapc.tune import Tuning
 
 ATTEMPTS = 4
 EXACT_SAMPLES = 4
-CHECKED_SAMPLES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,20 +251,6 @@ def retrained(
     return trained, None
 
 
-def check_on(model: FloatModel, samples: Samples, seed: int) -> FloatModel:
-    """Compare the canonical graph with the source's runtime on samples as well; return the larger error.
-
-    Raises
-    ------
-    DataError
-        They differ by more than rounding.
-    """
-    if model.run is None or model.source_error is None:
-        return model
-    error = source_error(model.onnx, model.run, samples.x[:CHECKED_SAMPLES], seed)
-    return replace(model, source_error=max(error, model.source_error))
-
-
 def measure(
     model: FloatModel,
     quantized: QuantizedModel,
@@ -293,7 +279,9 @@ def measure(
         if verification.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
     with stages.stage("evaluate"):
-        float_logits = evaluate(model.onnx, test, optimized=True)
+        float_logits = source_outputs(model, test.x)
+        some = affordable(model, len(test.x))
+        check_same(model, Reference(test.x[some], float_logits[some]), "compilation")
         onnx_logits = evaluate(quantized.onnx, test, optimized=quantized.optimizable)
     estimated = None
     if cycles.available(target.name):

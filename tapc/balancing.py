@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tapc.fidelity import transformed
 from tapc.frontend import FloatModel
 from tapc.network import WEIGHT_BITS, Bits
 from tapc.quantize import Calibration, calibrate, equalize
 from tapc.quantize.runtime import Float
 
 _SAMPLES = 128
+_STAGE = "equalization"
 
 
 def balance(model: FloatModel, x: Float, wbits: Sequence[int] = WEIGHT_BITS) -> FloatModel:
@@ -23,7 +25,9 @@ def balance(model: FloatModel, x: Float, wbits: Sequence[int] = WEIGHT_BITS) -> 
     """
     middle = sorted(wbits)[len(wbits) // 2]
     found = equalize(model.onnx, x[:_SAMPLES], middle)
-    return replace(model, onnx=found.onnx, equalized_for=middle) if found.factors else model
+    if not found.factors:
+        return model
+    return replace(transformed(model, found.onnx, _STAGE, x), equalized_for=middle)
 
 
 def suited(
@@ -45,5 +49,5 @@ def suited(
     """
     if model.equalized_for is None or set(bits.weights.values()) == {model.equalized_for}:
         return model, calibration
-    changed = replace(model, onnx=equalize(model.onnx, x[:_SAMPLES], bits.weights).onnx)
+    changed = transformed(model, equalize(model.onnx, x[:_SAMPLES], bits.weights).onnx, _STAGE, x)
     return changed, calibrate(changed, x, seed=seed)

@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 
 from tapc.allocate import Allocation
-from tapc.attempt import check_on, in_some_ram, retrained
+from tapc.attempt import in_some_ram, retrained
 from tapc.balancing import balance
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
+from tapc.fidelity import check_on
 from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
 from tapc.inputs import load_data, with_units
@@ -118,7 +119,7 @@ def compile(
             if train:
                 training_set, limits = training_samples(network_model, train, source, options)
                 warnings = (*warnings, *limits, *overlap(training_set, samples.test, "trained"))
-            network_model = check_on(network_model, samples.calibration, options.seed)
+            network_model = check_on(network_model, samples.calibration.x)
         if options.equalize:
             with stages.stage("equalize"):
                 network_model = balance(network_model, samples.calibration.x, options.wbits)

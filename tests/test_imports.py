@@ -32,7 +32,7 @@ RANKS = (
     ("allocate", "frontend", "proxy"),
     ("lower", "quantize"),
     ("cost", "cycles", "device", "finetune", "firmware"),
-    ("balancing", "decide", "inputs", "measure"),
+    ("balancing", "decide", "fidelity", "inputs", "measure"),
     ("doctor", "search", "tune"),
     ("bench", "build"),
     ("report",),

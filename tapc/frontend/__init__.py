@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from tapc import zoo
 from tapc.errors import DataError, UsageError
 from tapc.frontend.canonical import OPERATORS, canonicalize
-from tapc.frontend.model import FloatModel, Imported
+from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import source_error
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["OPERATORS", "FloatModel", "canonicalize", "load", "source_error"]
+__all__ = ["OPERATORS", "FloatModel", "Reference", "canonicalize", "load", "source_error"]
 
 _CALLABLE = re.compile(r".+\.py:[A-Za-z_]\w*")
 

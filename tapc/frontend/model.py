@@ -4,13 +4,39 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from tapc.data import PixelUnits
 
 Runner = Callable[[NDArray[Any]], NDArray[Any]]
-"""float32 network input in canonical layout, batch 1 -> float32 output in canonical layout, batch 1."""
+"""float32 network inputs (N, ...) -> float32 outputs (N, ...), each sample for itself, both in canonical layout."""
+
+
+def one_by_one(run: Callable[[NDArray[Any]], NDArray[Any]]) -> Runner:
+    """Return a runner made of a function for batch 1."""
+
+    def each(x: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([run(x[i : i + 1]) for i in range(len(x))])
+
+    return each
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What the source network gives in its own runtime.
+
+    Attributes
+    ----------
+    x : float32 (N, ...)
+        Samples, in the network's input units.
+    y : float32 (N, ...)
+        Outputs.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,8 @@ class FloatModel:
         Where the graph comes from and what `source_error` was measured against.
     run : callable or None
         The source in its own runtime, for a comparison on further inputs.
+    reference : Reference or None
+        What the source gives for samples that every transformation is checked on; see `tapc.fidelity`.
     equalized_for : int or None
         Weight bits for which channels were multiplied by factors that the network's function does not depend on; see
         `tapc.balancing`. None where they were not.
@@ -64,6 +92,7 @@ class FloatModel:
     std: tuple[float, ...] = (1.0,)
     dataset: str = ""
     equalized_for: int | None = None
+    reference: Reference | None = field(default=None, compare=False, repr=False)
 
     @property
     def units(self) -> PixelUnits:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.errors import DataError
-from tapc.frontend.model import Imported, Runner
+from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import convert
 from tapc.frontend.tflite_reader import TfliteGraph, parse
 
@@ -79,7 +79,7 @@ def litert_runner(blob: bytes) -> Runner:
         y = np.array(interpreter.get_tensor(outlet))
         return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
 
-    return run
+    return one_by_one(run)
 
 
 def float_weights(blob: bytes, graph: TfliteGraph) -> bytes:

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.errors import DataError
-from tapc.frontend.model import Runner
+from tapc.frontend.model import Runner, one_by_one
 
 TOLERANCE = 1e-3
 """Largest difference to the source runtime, relative to the largest output, that is rounding."""
@@ -36,7 +36,7 @@ def onnx_runner(model: onnx.ModelProto, input_name: str) -> Runner:
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(session().run(None, {input_name: x})[0])
 
-    return run
+    return one_by_one(run)
 
 
 def source_error(

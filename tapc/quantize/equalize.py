@@ -4,7 +4,7 @@ A channel may be multiplied by a positive factor where the layers that write it 
 and those that read it divide theirs (arXiv 1906.04721). Weights have one scale per output channel, so a writer, and a
 depthwise reader, lose nothing by it; in any other reader the factors spread the weights of a row, which costs the more
 the fewer bits they have. Every other operator between them must pass factors through: Relu, pooling, Add (whose
-operands share them), and Clip on channels that stay below its bound.
+operands share them, constant maps included), and Clip on channels that no input brings to its bound.
 """
 
 from collections import defaultdict
@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tapc.network_analysis import Graph, attribute, quantization_points
 from tapc.quantize.burden import Reader, Tensor, least_error
+from tapc.quantize.reach import Reach, reaches
 from tapc.quantize.runtime import Float, batched, batches, session
 
 Doubles = NDArray[np.float64]
@@ -63,19 +64,23 @@ def equalize(model: onnx.ModelProto, x: Float, wbits: int | Mapping[str, int] = 
     nodes = [str(node.name) for node in graph.nodes]
     bits = dict.fromkeys(nodes, wbits) if isinstance(wbits, int) else wbits
     constants = {name: graph.constants[name].astype(np.float64) for name in graph.constants if _weighty(graph, name)}
+    bounds = reaches(graph)
     points = {point.tensor for point in quantization_points(graph)}
     factors: dict[str, Doubles] = {}
     for members in sets:
-        factor = _factors(graph, members, points, ranges, constants, bits)
+        factor = _factors(graph, members, points, ranges, bounds, constants, bits)
         if factor is None:
             continue
         factors |= dict.fromkeys(members, factor)
         for tensor in members:
             writer = graph.producer[tensor]
+            own = np.repeat(factor, graph.shape(tensor)[1] // len(factor))
             if writer.op_type in ("Conv", "Gemm"):
                 for name in list(writer.input)[1:]:
                     if name:
-                        constants[name] *= factor.reshape(-1, *[1] * (constants[name].ndim - 1))
+                        constants[name] *= own.reshape(-1, *[1] * (constants[name].ndim - 1))
+            for name in _maps(graph, writer):
+                constants[name] *= own.reshape(1, -1, *[1] * (constants[name].ndim - 2))
             for node in graph.consumers[tensor]:
                 if node.op_type in ("Conv", "Gemm"):
                     constants[node.input[1]] /= _columns(graph, node, factor)
@@ -119,7 +124,15 @@ def channel_ranges(model: onnx.ModelProto, tensors: list[str], x: Float) -> dict
 
 
 def _weighty(graph: Graph, name: str) -> bool:
-    return any(node.op_type in ("Conv", "Gemm") and name in list(node.input)[1:] for node in graph.consumers[name])
+    return any(
+        (node.op_type in ("Conv", "Gemm") and name in list(node.input)[1:]) or name in _maps(graph, node)
+        for node in graph.consumers[name]
+    )
+
+
+def _maps(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    """Return the constant operands of an addition."""
+    return [name for name in node.input if name in graph.constants] if node.op_type == "Add" else []
 
 
 def _tied(graph: Graph) -> list[list[str]]:
@@ -135,9 +148,8 @@ def _tied(graph: Graph) -> list[list[str]]:
     fixed = {graph.input, graph.output}
     once: dict[str, int] = defaultdict(int)
     for node in graph.nodes:
-        for name in list(node.input)[1:3]:
-            if node.op_type in ("Conv", "Gemm") and name:
-                once[name] += 1
+        for name in _maps(graph, node) if node.op_type == "Add" else list(node.input)[1:3]:
+            once[name] += 1
     for node in graph.nodes:
         output, operands = str(node.output[0]), graph.activations(node)
         find(output)
@@ -145,6 +157,9 @@ def _tied(graph: Graph) -> list[list[str]]:
         if node.op_type in _PASSES or (flattens and len(graph.shape(output)) == 2):
             for operand in operands:
                 parent[find(operand)] = find(output)
+            if any(once[name] > 1 or graph.constants[name].shape[:2] != graph.shape(output)[:2]
+                   for name in _maps(graph, node)):  # fmt: skip
+                fixed.add(output)  # shared or broadcast maps
         elif node.op_type in ("Conv", "Gemm"):
             if any(once[name] > 1 for name in list(node.input)[1:3] if name):
                 fixed |= {output, *operands}  # shared weights
@@ -154,7 +169,13 @@ def _tied(graph: Graph) -> list[list[str]]:
     for tensor in [graph.input, *(str(node.output[0]) for node in graph.nodes)]:
         members[find(tensor)].append(tensor)
     closed = {find(tensor) for tensor in fixed}
-    return [tensors for root, tensors in members.items() if root not in closed]
+    return [tensors for root, tensors in members.items() if root not in closed and _alike(graph, tensors)]
+
+
+def _alike(graph: Graph, tensors: list[str]) -> bool:
+    """Whether the channels of all tensors, flattened ones included, are runs of the same length of the fewest."""
+    channels = [graph.shape(tensor)[1] for tensor in tensors]
+    return all(count % min(channels) == 0 for count in channels)
 
 
 def _factors(
@@ -162,6 +183,7 @@ def _factors(
     members: list[str],
     points: set[str],
     ranges: dict[str, ChannelRange],
+    bounds: dict[str, Reach],
     constants: dict[str, Doubles],
     bits: Mapping[str, int],
 ) -> Doubles | None:
@@ -170,12 +192,15 @@ def _factors(
     channels = min(graph.shape(tensor)[1] for tensor in members)
     if not readers or channels < 2:
         return None
-    # What lies before a fused Relu is never quantized, and a flattened map has its channels elsewhere.
+    # What lies before a fused Relu is never quantized, and a flattened map repeats its map's scale.
     seen = [t for t in members if t in points and graph.producer[t].op_type not in ("Flatten", "Reshape")]
-    activation = np.max([ranges[tensor].peaks for tensor in seen], axis=0)
+    peaks = {tensor: ranges[tensor].peaks.reshape(channels, -1).max(axis=1) for tensor in seen}
+    activation = np.max([np.zeros(channels), *peaks.values()], axis=0)
     if not (activation > 0).any():
         return None
-    low, high = _room(graph, members, ranges, channels)
+    low, high = _room(graph, members, bounds, channels)
+    if np.array_equal(low, high):
+        return None
     activation = np.maximum(activation, activation.max() / _WIDEST**2)
     flat = np.clip(np.log(activation.max() / activation), low, high)
     if all(_depthwise(graph, node) for node in readers):
@@ -184,7 +209,7 @@ def _factors(
     order = {name: index for index, name in enumerate(members)}
     tensors = [
         Tensor(
-            ranges[name].peaks,
+            peaks[name],
             (1.0 if _positive(graph, name) else 2.0) / 255,
             tuple(i for i, node in enumerate(readers) if order[_source(node)] >= order[name]),
         )
@@ -197,18 +222,21 @@ def _factors(
     return factor
 
 
-def _room(graph: Graph, members: list[str], ranges: dict[str, ChannelRange], channels: int) -> tuple[Doubles, Doubles]:
-    """Return between which logarithms the factors may lie so that no Clip comes to act differently."""
+def _room(graph: Graph, members: list[str], bounds: dict[str, Reach], channels: int) -> tuple[Doubles, Doubles]:
+    """Return between which logarithms the factors may lie so that no Clip acts differently, whatever the input."""
     low, high = np.full(channels, -_LOG_WIDEST), np.full(channels, _LOG_WIDEST)
     for tensor in members:
         node = graph.producer[tensor]
         if node.op_type != "Clip":
             continue
-        for bound, sign in zip(graph.bounds(node), (-1.0, 1.0), strict=True):
-            if bound is not None and bound != 0.0:
-                room = np.log(np.maximum(sign * bound * _BELOW / np.maximum(ranges[tensor].peaks, _TINY), _TINY))
-                low = np.where(room >= 0, low, 0.0)
-                high = np.where(room >= 0, np.minimum(high, room), 0.0)
+        before = bounds[node.input[0]]
+        for bound, sign, ends in zip(graph.bounds(node), (-1.0, 1.0), (-before.low, before.high), strict=True):
+            if bound is None or bound == 0.0:
+                continue
+            most = np.maximum(ends.reshape(channels, -1).max(axis=1), _TINY)
+            room = np.log(np.maximum(_BELOW * sign * bound / most, _TINY))
+            low = np.where(room >= 0, low, 0.0)
+            high = np.where(room >= 0, np.minimum(high, room), 0.0)
     return low, high
 
 
@@ -237,24 +265,25 @@ def _reader(
 ) -> Reader:
     """Return what the factors of its input's channels do to a layer."""
     groups = int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
-    outputs, depth = len(weights), channels // groups
+    outputs, depth = weights.shape[:2]
     grouped = weights.reshape(groups, outputs // groups, depth, -1)
-    squares = np.square(grouped).sum(axis=(1, 3)).reshape(-1)
-    largest = np.zeros((outputs, channels))
+    squares = np.square(grouped).sum(axis=(1, 3)).reshape(channels, -1).sum(axis=1)
+    largest = np.zeros((outputs, groups * depth))
     for group, own in enumerate(np.abs(grouped).max(axis=3)):
         rows = slice(group * len(own), (group + 1) * len(own))
         largest[rows, group * depth : (group + 1) * depth] = own
-    power = ranges[_source(node)].power
-    if len(power) != channels:  # flattened
-        power = power.reshape(channels, -1).mean(axis=1)
+    # Features of a flattened map are runs of one channel.
+    largest = largest.reshape(outputs, channels, -1).max(axis=2)
+    power = ranges[_source(node)].power.reshape(channels, -1).mean(axis=1)
     return Reader(largest, squares, power, 1 / (2 ** (bits - 1) - 1), _depthwise(graph, node))
 
 
 def _columns(graph: Graph, node: onnx.NodeProto, factor: Doubles) -> Doubles:
     """Return what a reader's weights are divided by, shaped so that it broadcasts."""
     shape = graph.constants[node.input[1]].shape
+    factor = np.repeat(factor, graph.shape(_source(node))[1] // len(factor))
     if node.op_type == "Gemm":
-        return np.repeat(factor, shape[1] // len(factor))
+        return factor
     groups = int(attribute(node, "group", 1))
     per_output = np.repeat(factor.reshape(groups, -1), shape[0] // groups, axis=0)
     return per_output.reshape(shape[0], shape[1], 1, 1)
