@@ -23,14 +23,24 @@ class Overlap:
         Smallest (input address - output address).
     multiple : int
         That difference must be a multiple of this.
+    apart : int
+        That difference must be 0 or at least this.
     """
 
     least: int
     multiple: int = 1
+    apart: int = 0
 
     def allows(self, difference: int) -> bool:
         """Whether the output may lie `difference` bytes below the input."""
-        return difference >= self.least and difference % self.multiple == 0
+        if difference < self.least or difference % self.multiple:
+            return False
+        return difference == 0 or difference >= self.apart
+
+    @property
+    def closest(self) -> tuple[int, ...]:
+        """Differences worth trying: where the output comes closest to the input, and where it first is apart."""
+        return (self.least, self.apart) if self.apart > self.least else (self.least,)
 
 
 def window_distance(x: Plane, y: Plane, window: Window, tile: int, *, buffered: bool) -> int:

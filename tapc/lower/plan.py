@@ -116,9 +116,11 @@ def _place(order: Sequence[Buffer], distances: Distances) -> dict[str, int]:
         for other in alive:
             candidates.add(_align(offsets[other.name] + other.size))
             if (buffer.name, other.name) in distances:
-                candidates.add((max(offsets[other.name] - distances[buffer.name, other.name].least, 0)) & -ALIGNMENT)
+                for difference in distances[buffer.name, other.name].closest:
+                    candidates.add(max(offsets[other.name] - difference, 0) & -ALIGNMENT)
             if (other.name, buffer.name) in distances:
-                candidates.add(_align(offsets[other.name] + distances[other.name, buffer.name].least))
+                for difference in distances[other.name, buffer.name].closest:
+                    candidates.add(_align(offsets[other.name] + difference))
         offsets[buffer.name] = min(
             c for c in candidates if not any(conflict(buffer, c, o, offsets[o.name], distances) for o in alive)
         )

@@ -189,10 +189,12 @@ def _dense(op: Conv, program: Program, schedule: Schedule | None) -> Step:
             sum_form=form,
             sum_clamped=residual.low > y.low or residual.high < y.high,
         )
-        # Pixels of a tile advance together, so residual and result must keep step byte for byte.
+        # Pixels of a tile advance together, some channels at a time: where the result does not keep step with the
+        # residual byte for byte, a tile's last pixel must stay behind what its first still has to read.
         if other.bits == y.bits and op.groups == 1:
             least = distance[op.inputs[1]].least if op.inputs[1] in distance else 0
-            distance[op.inputs[1]] = Overlap(max(0, least))
+            ahead = (spec.form.schedule.pixels - 1) * spec.y.row
+            distance[op.inputs[1]] = Overlap(max(0, least), apart=ahead)
         else:
             distance.pop(op.inputs[1], None)
     return Step(op, spec, tensors, _constants(op, program, spec, spec.form.shift), scalars, distance)
@@ -331,6 +333,7 @@ def _attention(op: Attention, program: Program, _schedules: Mapping[str, Schedul
     zeros = {"x_zero": q.zero, "k_zero": k.zero, "v_zero": v.zero, "score_zero": scores.score.zero}
     scalars: dict[str, int | float] = {**zeros, "weight_zero": scores.weight.zero, **_range(y, y.low, y.high)}
     tensors = dict(zip(("x", "k", "v", "y"), (*op.inputs, op.output), strict=True))
-    # A query's own bytes are read before its result is written; keys and values are needed to the end.
-    distance = {op.inputs[0]: Overlap(0)} if op.inputs[0] not in op.inputs[1:] else {}
+    # A query's own bytes are read before its result is written, head by head, so that whole queries must lie between
+    # them; keys and values are needed to the end.
+    distance = {op.inputs[0]: Overlap(0, spec.x.row)} if op.inputs[0] not in op.inputs[1:] else {}
     return [Step(op, spec, tensors, constants, scalars, distance)]

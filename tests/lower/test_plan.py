@@ -23,7 +23,8 @@ def problems(draw: st.DrawFn) -> tuple[list[Buffer], dict[tuple[str, str], int]]
         for x in buffers:
             if x.last == y.first and x.first < x.last and x is not y and draw(st.booleans()):
                 least, multiple = draw(st.integers(-x.size, y.size)), draw(st.sampled_from([1, 1, 4, 12]))
-                distances[y.name, x.name] = Overlap(least, multiple)
+                apart = draw(st.sampled_from([0, 0, 8, y.size // 2]))
+                distances[y.name, x.name] = Overlap(least, multiple, apart)
     return buffers, distances
 
 
@@ -65,6 +66,16 @@ def test_conflict_sees_overlap() -> None:
     assert not conflict(a, 0, b, 8, {})
     assert not conflict(a, 4, b, 0, {("b", "a"): Overlap(4)})
     assert conflict(a, 0, b, 4, {("b", "a"): Overlap(0)})
+    assert conflict(a, 4, b, 0, {("b", "a"): Overlap(0, apart=8)})
+    assert not conflict(a, 4, b, 4, {("b", "a"): Overlap(0, apart=8)})
+
+
+def test_an_output_is_put_apart_from_an_input_where_it_may_not_be_close() -> None:
+    """Below it lies what lives on: neither the same place nor one just below is free, but one further below is."""
+    x, y = Buffer("x", 40, 0, 1), Buffer("y", 60, 1, 2)
+    offsets = place([x, y], {("y", "x"): Overlap(8, apart=20)}, rounds=20)
+    assert offsets["x"] - offsets["y"] == 20
+    assert place([x, y], {("y", "x"): Overlap(0, apart=20)}, rounds=20) == {"x": 0, "y": 0}
 
 
 @pytest.mark.parametrize("buffered", [True, False])
