@@ -165,7 +165,8 @@ def realize(
 ) -> Attempt:
     """Lower a quantized network, build its firmware and, unless told not to, run and prove it."""
     with stages.stage("lower"):
-        lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
+        lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
+                        prefix=options.prefix or "")  # fmt: skip
     lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
     measured = None
     if options.simulate:
@@ -289,5 +290,5 @@ def measure(
             model_of_core = cycles.estimate(images.twin, run.blocks, target.name)
             outside = {i: placed[i].stalls for i in lowered.regions}
             counts = run.instructions_per_step
-            estimated = sum(cycles.step_cycles(model_of_core, lowered.steps, counts, board, outside))
+            estimated = sum(cycles.step_cycles(model_of_core, lowered, counts, board, outside))
     return Measured(run, verification, float_logits, onnx_logits, estimated)

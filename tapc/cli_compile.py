@@ -42,7 +42,9 @@ _OPTIONS = (
     ),
     click.option("--mean", type=Numbers(), default=None, help="Subtracted after that: one value, or one per channel."),
     click.option("--std", type=Numbers(), default=None, help="Divided by after that: one value, or one per channel."),
-    click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL."),
+    click.option(
+        "-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL-BOARD."
+    ),
     click.option(
         "--wbits",
         type=BitList((2, 4, 8)),
@@ -108,6 +110,9 @@ _OPTIONS = (
         show_default=True,
         metavar="N",
         help="Measure up to N schedules of each kernel in the simulator and keep the fastest.",
+    ),
+    click.option(
+        "--prefix", default=None, help="What the C library's names begin with; default: from the network's name."
     ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),

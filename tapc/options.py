@@ -44,6 +44,8 @@ class Options:
     no_external : bool
         Keep weights out of external flash and activations out of external RAM.
     seed : int
+    prefix : str or None
+        What the C library's names begin with; made of the network's name where None.
     simulate : bool
         Run the firmware; without it nothing is proved or measured.
     """
@@ -68,4 +70,5 @@ class Options:
     tune: int = 0
     no_external: bool = False
     seed: int = 0
+    prefix: str | None = None
     simulate: bool = True

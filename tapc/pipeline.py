@@ -19,6 +19,7 @@ from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
 from tapc.inputs import load_data, with_units
 from tapc.lower import Lowered
+from tapc.lower.names import check_prefix
 from tapc.network_analysis import analyse
 from tapc.options import Options
 from tapc.output import MARKER, check_replaceable, replaced_folder
@@ -87,7 +88,7 @@ def compile(
     mean, std : tuple of float, optional
         Inputs are (raw * pixel_scale - mean) / std, one value or one per channel; the model's own where None.
     output : Path, optional
-        Output folder, default build/NAME. It replaces an earlier build only when everything succeeded.
+        Output folder, default build/NAME-BOARD. It replaces an earlier build only when everything succeeded.
     options : Options, optional
     train : tuple of Path
         Samples to train the quantized network with; none leave it as post-training quantization made it.
@@ -103,6 +104,8 @@ def compile(
     """
     options, stages = options or Options(), stages or Stages()
     check_rounding(options.rounding)
+    if options.prefix is not None:
+        check_prefix(options.prefix)
     silicon = board if isinstance(board, Board) else load_board(str(board))
     target = load_target(silicon.core)
     if output is not None:
@@ -110,7 +113,7 @@ def compile(
     with stages.stage("import"):
         network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed)
         network_model = with_units(network_model, pixel_scale, mean, std)
-    destination = Path(output) if output is not None else Path("build") / network_model.name
+    destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
             source = calibration_source(network_model, data, train)

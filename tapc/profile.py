@@ -10,7 +10,6 @@ from tapc.board import load_board
 from tapc.cycles.blocks import Block, disassemble, executed_blocks
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs
-from tapc.lower.library import function_names
 from tapc.picture import save_picture, start_drawing
 from tapc.progress import Stages
 from tapc.rerun import open_build, part
@@ -106,9 +105,9 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
         with stages.stage("estimate cycles"):
             model = cycles.estimate(part(folder, "twin.elf"), run.blocks, target.name)
     found = executed_blocks(disassemble(part(folder, "twin.elf")), run.blocks) if model is None else model.blocks
-    functions = function_names(network.steps)
+    functions = network.functions
     counts = run.instructions_per_step
-    estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network.steps, counts, board)
+    estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network, counts, board)
     rows = [
         (step.op.name, functions[step.spec], network.program.macs(step.op), count, own)
         for step, count, own in zip(network.steps, counts, estimated, strict=True)

@@ -17,6 +17,7 @@ from tapc.errors import DataError, MismatchError
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
+from tapc.lower.names import names_in
 from tapc.output import MARKER
 from tapc.picture import check_picture
 from tapc.progress import Stages
@@ -68,7 +69,10 @@ class Build:
         target = load_target(str(self.report["core"]))
         schedules = {layer: Schedule(**values) for layer, values in self.report.get("schedules", {}).items()}
         seed = int(str(self.report["seed"]))
-        return lower(self.model, self.name, target.requantize, target.isa, seed=seed, schedules=schedules)
+        prefix = library_prefix(self.folder)
+        return lower(
+            self.model, self.name, target.requantize, target.isa, seed=seed, schedules=schedules, prefix=prefix
+        )
 
     def samples(self, data: Path, count: int | None, split: Split, seed: int) -> Samples:
         """Load samples in the network's input units."""
@@ -113,6 +117,14 @@ def open_build(folder: Path) -> Build:
         raise
     except Exception as error:
         raise DataError(f"{folder} holds no tapc build ({error}); make one with `tapc compile`") from error
+
+
+def library_prefix(folder: Path) -> str:
+    """Return the prefix of a build's C library; empty where the library is gone, which only `show` reads."""
+    try:
+        return names_in(folder / "lib").prefix
+    except DataError:
+        return ""
 
 
 def part(folder: Path, name: str) -> Path:
@@ -178,7 +190,8 @@ def describe(folder: Path, stage: str) -> str:
     """Return a stage of a build as text: integer program, arena plan, kernel steps, or generated C."""
     build = open_build(folder)
     if stage == "c":
-        return part(folder, "lib/kernels.c").read_text(encoding="utf-8", errors="replace")
+        kernels = names_in(folder / "lib").file("kernels.c")
+        return part(folder, f"lib/{kernels}").read_text(encoding="utf-8", errors="replace")
     network = build.lowered()
     if stage == "integer":
         return str(network.program)

@@ -12,7 +12,6 @@ from tapc.board import Board
 from tapc.device import DeviceRun
 from tapc.kernels.conv import ConvSpec
 from tapc.lower import Lowered
-from tapc.lower.library import function_names
 from tapc.lower.plan import plan
 from tapc.lower.program import Add, Conv, Op, Program, Tensor
 from tapc.lower.steps import steps_of
@@ -138,8 +137,8 @@ def _measure(
         return cycles.estimate(twin, run.blocks, target.name) if cycles.available(target.name) else None
 
     done = simulate(library, target, program.tensors["x"].bytes, estimate)
-    names, counts = function_names(steps), done.run.instructions_per_step
-    estimated = [None] * len(steps) if done.extra is None else cycles.step_cycles(done.extra, steps, counts, board)
+    names, counts = network.functions, done.run.instructions_per_step
+    estimated = [None] * len(steps) if done.extra is None else cycles.step_cycles(done.extra, network, counts, board)
     figures = []
     for step, bits, count, own in zip(steps, w_bits, counts, estimated, strict=False):
         schedule = ""

@@ -76,7 +76,7 @@ def measure(target: Target, board_name: str, count: int, seed: int, *, transform
     for step, instructions in zip(steps, run.instructions_per_step, strict=True):
         measured[step.spec] = Measurement(step.spec, instructions, symbols[by_spec[step.spec]])
     kernel_bytes = sum(symbols[name] for name in names)
-    calls = symbols["model_run"]
+    calls = symbols[network.names.symbol("run")]
     # Whether a kernel's loop becomes a call of memset is the compiler's choice: always count it.
     runtime = images.memory.flash - kernel_bytes - library.weight_bytes - calls + (0 if "memset" in symbols else MEMSET)
     arguments = sum(step.arguments for step in steps)

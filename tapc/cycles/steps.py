@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tapc.board import Board
 from tapc.cycles.estimate import Estimate
-from tapc.lower.library import function_names
-from tapc.lower.steps import Step
+from tapc.lower import Lowered
 
 
 def flash_stalls(constant_bytes: int, board: Board) -> float:
@@ -18,7 +17,7 @@ def flash_stalls(constant_bytes: int, board: Board) -> float:
 
 def step_cycles(
     model: Estimate,
-    steps: Sequence[Step],
+    network: Lowered,
     instructions: Sequence[int],
     board: Board,
     outside: Mapping[int, float] | None = None,
@@ -28,15 +27,15 @@ def step_cycles(
     Parameters
     ----------
     model : Estimate
-        Of a run that executed the steps at least once.
-    steps : sequence of Step
+        Of a run that executed the network's steps at least once.
+    network : Lowered
     instructions : sequence of int
         Exact, per step.
     board : Board
     outside : mapping of int to float, optional
         Step -> predicted stall cycles, of those whose constants are not in internal flash.
     """
-    names = function_names(steps)
+    names, steps = network.functions, network.steps
     stalls = [flash_stalls(sum(constant.bytes for constant in step.constants.values()), board) for step in steps]
     for index, predicted in (outside or {}).items():
         stalls[index] = predicted

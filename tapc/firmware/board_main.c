@@ -1,15 +1,15 @@
 /* Firmware's main: one inference on a zero input; a debugger finds the result at tapc_output. */
 #include <string.h>
 
-#include "model.h"
+#include "tapc_network.h"
 
 const int8_t *volatile tapc_output;
 
 int main(void)
 {
-    memset(model_input(), 0, MODEL_INPUT_BYTES);
-    model_run();
-    tapc_output = model_output();
+    memset(network_input(), 0, NETWORK_INPUT_BYTES);
+    network_run();
+    tapc_output = network_output();
     for (;;) {
         __asm__ volatile("wfi");
     }

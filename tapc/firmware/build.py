@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tapc.board import Board
-from tapc.errors import DataError, OutputError, ToolError
+from tapc.errors import OutputError, ToolError
 from tapc.firmware.boot import rp2040_boot_source
 from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
 from tapc.firmware.memory import MemoryUse, memory_of
 from tapc.firmware.toolchain import RegionOverflowError, Unit, compile_units, run_tool
+from tapc.lower.names import Names, names_in
 from tapc.target import Target
 
 _HERE = Path(__file__).resolve().parent
-_EXAMPLE = "main.c"
-_MODEL = "model.c"
+_ALIAS = "tapc_network.h"
 _COMMON_FLAGS = ("-std=gnu11", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
 # Loops of the start-up code must stay loops: the C library cannot be called before memory is set up.
 _STARTUP_FLAGS = ("-fno-tree-loop-distribute-patterns",)
@@ -59,7 +59,7 @@ def build_firmware(
     Parameters
     ----------
     library : Path
-        Folder with model.h, model.c, steps.h and further C files; main.c is an example and left out.
+        Folder with PREFIX.h, PREFIX.c, PREFIX_steps.h and further C files; PREFIX_example.c is left out.
     board, target : Board, Target
         The board, and its core.
     output, work : Path
@@ -86,35 +86,37 @@ def build_firmware(
         A folder cannot be written.
     """
     library, output, work = library.resolve(), output.resolve(), work.resolve()
-    for name in ("model.h", _MODEL, "steps.h"):
-        if not (library / name).is_file():
-            raise DataError(f"{library} is no tapc library folder: {name} is missing")
+    names = names_in(library)
     try:
         output.mkdir(parents=True, exist_ok=True)
         work.mkdir(parents=True, exist_ok=True)
-        return _build(library, board, target, output, work, dict(external or {}), arena)
+        return _build(library, names, board, target, output, work, dict(external or {}), arena)
     except OSError as error:
         raise OutputError(f"cannot write firmware to {output} (work folder {work}): {error}") from error
 
 
 def _build(
     library: Path,
+    names: Names,
     board: Board,
     target: Target,
     output: Path,
     work: Path,
     external: dict[str, int],
-    arena: int | None,
+    arena_bytes: int | None,
 ) -> FirmwareImages:
     flags = (*target.cflags, *target.optimization, *_COMMON_FLAGS, f"-ffile-prefix-map={library}=.")
-    include = ("-I", str(library))
+    include = ("-I", str(library), "-I", str(work))
+    (work / _ALIAS).write_text(alias_header(names), encoding="ascii")
+    arena = f'-D{names.macro("ARENA_SECTION")}=__attribute__((section(".tapc_arena")))'
     trap = ("-DTAPC_TRAP_UNALIGNED",) if target.qemu is not None and target.qemu.trap_unaligned else ()
-    sources = sorted(path for path in library.glob("*.c") if path.name != _EXAMPLE)
-    lib = [Unit(f"lib_{path.stem}", path) for path in sources]
+    sources = sorted(path for path in library.glob("*.c") if path.name != names.example)
+    network = library / names.file(".c")
+    lib = [Unit(f"lib_{path.stem}", path, (arena,) if path == network else ()) for path in sources]
     start = [Unit(f"start_{path.stem}", path, _STARTUP_FLAGS) for path in target.sources]
     units = [
         *lib,
-        Unit("twin_model", library / _MODEL, ("-DTAPC_MARKS",)),
+        Unit("twin_network", network, (arena, f"-D{names.macro('MARKS')}")),
         *start,
         Unit("board_main", _HERE / "board_main.c", include),
         Unit(HARNESS_OBJECT.removesuffix(".o"), _HERE / "twin_main.c", (*include, *trap)),
@@ -124,11 +126,11 @@ def _build(
         boot_source.write_text(rp2040_boot_source(flags, work), encoding="ascii")
         units.append(Unit("boot", boot_source))
     objects = compile_units(units, flags, work)
-    shared = [objects[unit.name] for unit in (*start, *lib) if unit.name != "lib_model"]
+    shared = [objects[unit.name] for unit in (*start, *lib) if unit.source != network]
     boot = [objects["boot"]] if "boot" in objects else []
 
     elf, binary, hexadecimal = (output / f"firmware.{kind}" for kind in ("elf", "bin", "hex"))
-    own = [*boot, *shared, objects["lib_model"], objects["board_main"]]
+    own = [*boot, *shared, objects[f"lib_{network.stem}"], objects["board_main"]]
     _link(own, flags, target, board_layout(board, external), elf, work, board)
     sections = [f".tapc_{region}" for region in external]
     inside = [argument for section in sections for argument in ("--remove-section", section)]
@@ -139,12 +141,23 @@ def _build(
     run_tool("objcopy", ["-O", "ihex", str(elf), str(hexadecimal)], work)
 
     twin = output / "twin.elf"
-    simulated = [*shared, objects["twin_model"], objects["twin_main"]]
+    simulated = [*shared, objects["twin_network"], objects["twin_main"]]
     try:
-        _link(simulated, flags, target, twin_layout(board, target, external, arena), twin, work, board)
+        _link(simulated, flags, target, twin_layout(board, target, external, arena_bytes), twin, work, board)
     except RegionOverflowError as error:
         raise ToolError(f"the firmware fits {board.name}, but its QEMU twin does not: {error}") from error
+    for path in (elf, binary, hexadecimal, twin, *outside.values()):
+        path.chmod(0o644)  # linker and objcopy make them executable, which they are not here
     return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf), outside)
+
+
+def alias_header(names: Names) -> str:
+    """Return a header by which tapc's own C files, that are the same for all networks, call this one."""
+    aliases = {f"network_{what}": names.symbol(what) for what in ("input", "output", "run", "arena", "step_output")}
+    sizes = ("STEPS", "INPUT_BYTES", "OUTPUT_BYTES", "ARENA_BYTES")
+    aliases |= {f"NETWORK_{what}": names.macro(what) for what in sizes}
+    lines = [f'#include "{names.file(part)}"' for part in (".h", "steps.h")]
+    return "\n".join([*lines, *(f"#define {alias} {name}" for alias, name in aliases.items()), ""])
 
 
 def _link(

@@ -1,15 +1,17 @@
 """What an image occupies, read back from its ELF."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import Section, SymbolTableSection
+from elftools.elf.sections import Section, Symbol, SymbolTableSection
 
 from tapc.errors import DataError
 
-_CONSTANTS = {"w_": "weights", "b_": "biases", "s_": "scales"}
+_CONSTANTS = {"w": "weights", "b": "biases", "s": "scales"}
+_ARENA = ".tapc_arena"
 _HARNESS = ".harness"
 _PLACED = ".tapc_"
 
@@ -25,7 +27,7 @@ class MemoryUse:
     code : int
         Boot loader, vector table and functions, and the padding between sections.
     weights, biases, scales : int
-        Constant arrays named w_*, b_* and s_*.
+        Constant arrays named PREFIX_w_*, PREFIX_b_* and PREFIX_s_*.
     tables : int
         All other constants, padding between constants included.
     data : int
@@ -81,6 +83,15 @@ def _external(image: ELFFile) -> list[Section]:
     return [s for s in image.iter_sections() if s.name.startswith(_PLACED) and s["sh_type"] == "SHT_PROGBITS"]
 
 
+def _prefix(image: ELFFile, symbols: list[Symbol]) -> str:
+    """Return what the library's names begin with: its arena stands in a section of its own."""
+    for symbol in symbols:
+        index = symbol["st_shndx"]
+        if isinstance(index, int) and image.get_section(index).name == _ARENA and symbol.name.endswith("_arena"):
+            return str(symbol.name).removesuffix("_arena")
+    return ""
+
+
 def memory_of(elf: Path) -> MemoryUse:
     """Read an image's memory use from its ELF; a twin's harness does not count.
 
@@ -104,11 +115,14 @@ def memory_of(elf: Path) -> MemoryUse:
             table = image.get_section_by_name(".symtab")
             symbols: dict[str, int] = {}
             constants = dict.fromkeys(_CONSTANTS.values(), 0)
-            for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
+            entries = list(table.iter_symbols()) if isinstance(table, SymbolTableSection) else []
+            prefix = _prefix(image, entries)
+            for symbol in entries:
                 if symbol["st_shndx"] not in counted or symbol["st_info"]["type"] not in ("STT_FUNC", "STT_OBJECT"):
                     continue
                 symbols[symbol.name] = symbols.get(symbol.name, 0) + symbol["st_size"]
-                category = _CONSTANTS.get(symbol.name[:2])
+                role = re.match(rf"{re.escape(prefix)}_([wbs])_", symbol.name)
+                category = _CONSTANTS[role[1]] if role else None
                 if category and image.get_section(symbol["st_shndx"]).name in constant_sections:
                     constants[category] += symbol["st_size"]
     except (OSError, ELFError) as error:
@@ -121,7 +135,7 @@ def memory_of(elf: Path) -> MemoryUse:
         tables=rodata + sum(external.values()) - sum(constants.values()),
         data=data,
         bss=sections.get(".bss", 0),
-        arena=sections.get(".tapc_arena", 0),
+        arena=sections.get(_ARENA, 0),
         stack_reserved=sections.get(".stack", 0),
         external=external,
         symbols=symbols,

@@ -2,8 +2,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model.h"
-#include "steps.h"
+#include "tapc_network.h"
 
 enum { SYS_OPEN = 0x01, SYS_WRITE0 = 0x04, SYS_WRITE = 0x05, SYS_READ = 0x06, SYS_EXIT_EXTENDED = 0x20 };
 enum { MODE_READ = 1, MODE_WRITE = 5 };
@@ -19,7 +18,7 @@ extern uint32_t tapc_stack_limit[], tapc_stack_top[];
 /* Read from the ELF by the runner. */
 const struct {
     uint32_t steps, input_bytes, output_bytes;
-} tapc_twin_info __attribute__((section(".harness_info"), used)) = {MODEL_STEPS, MODEL_INPUT_BYTES, MODEL_OUTPUT_BYTES};
+} tapc_twin_info __attribute__((section(".harness_info"), used)) = {NETWORK_STEPS, NETWORK_INPUT_BYTES, NETWORK_OUTPUT_BYTES};
 
 static struct {
     uint32_t magic, samples, layers;
@@ -79,8 +78,8 @@ void tapc_after_step(void);
 __attribute__((used, noinline)) void tapc_after_step(void)
 {
     if (dumping && marks != 0) {
-        transfer(SYS_WRITE, layers_file, &model_step_output[marks - 1].bytes, sizeof(uint32_t));
-        transfer(SYS_WRITE, layers_file, model_arena + model_step_output[marks - 1].offset, model_step_output[marks - 1].bytes);
+        transfer(SYS_WRITE, layers_file, &network_step_output[marks - 1].bytes, sizeof(uint32_t));
+        transfer(SYS_WRITE, layers_file, network_arena + network_step_output[marks - 1].offset, network_step_output[marks - 1].bytes);
     }
     ++marks;
 }
@@ -146,15 +145,15 @@ int main(void)
     if (header.magic != INPUT_MAGIC) {
         fail("input.bin has another format\n");
     }
-    for (uint32_t i = 0; i < MODEL_ARENA_BYTES; ++i) {
-        ((volatile uint8_t *)model_arena)[i] = 0xA5; /* hardware does not clear it either */
+    for (uint32_t i = 0; i < NETWORK_ARENA_BYTES; ++i) {
+        ((volatile uint8_t *)network_arena)[i] = 0xA5; /* hardware does not clear it either */
     }
     for (uint32_t sample = 0; sample < header.samples; ++sample) {
-        transfer(SYS_READ, input, model_input(), MODEL_INPUT_BYTES);
+        transfer(SYS_READ, input, network_input(), NETWORK_INPUT_BYTES);
         marks = 0;
         dumping = sample < header.layers;
-        model_run();
-        transfer(SYS_WRITE, output, model_output(), MODEL_OUTPUT_BYTES);
+        network_run();
+        transfer(SYS_WRITE, output, network_output(), NETWORK_OUTPUT_BYTES);
     }
     static uint32_t stack[2];
     stack[0] = stack_high_water();

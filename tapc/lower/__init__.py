@@ -1,7 +1,7 @@
 """Lowering: QDQ ONNX -> integer program -> kernels -> C library."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -9,11 +9,12 @@ from tapc.arithmetic import Mode
 from tapc.kernels.schedule import Schedule
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
-from tapc.lower.library import Library, generate
+from tapc.lower.library import Library, function_names, generate, names_of
+from tapc.lower.names import Names
 from tapc.lower.plan import Plan, plan
 from tapc.lower.program import Program
 from tapc.lower.prune import prune
-from tapc.lower.steps import Step, steps_of
+from tapc.lower.steps import Spec, Step, steps_of
 from tapc.target import Isa
 
 
@@ -44,6 +45,16 @@ class Lowered:
         """What the device must equal, on the channels that it still has."""
         return self.program if self.source is None else self.source
 
+    @property
+    def names(self) -> Names:
+        """Names of the C library."""
+        return names_of(self.program)
+
+    @property
+    def functions(self) -> dict[Spec, str]:
+        """Kernel specification -> C function."""
+        return function_names(self.steps, self.names)
+
     def library(self) -> Library:
         """Generate the C sources (this is where TVM runs)."""
         return generate(self.program, self.steps, self.plan, self.regions)
@@ -57,9 +68,25 @@ def lower(
     *,
     seed: int = 0,
     schedules: Mapping[str, Schedule] | None = None,
+    prefix: str = "",
 ) -> Lowered:
-    """Lower a QDQ model to steps with addresses; `schedules` name operators that have a tuned schedule."""
-    source = program_from_onnx(model, name, mode, isa)
+    """Lower a QDQ model to steps with addresses.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    name : str
+        The network's.
+    mode, isa
+        Of the core.
+    seed : int
+        Of the arena's planner.
+    schedules : mapping of str to Schedule, optional
+        Operators that have a tuned schedule.
+    prefix : str
+        What the C library's names begin with; empty: made of `name`.
+    """
+    source = replace(program_from_onnx(model, name, mode, isa), prefix=prefix)
     return scheduled(fuse(prune(source)), schedules, source=source, seed=seed)
 
 

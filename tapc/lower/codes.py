@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.arithmetic import Ints
-from tapc.lower.program import Program
+from tapc.lower.program import Program, Tensor
 
 
 def input_codes(program: Program, x: NDArray[np.float32]) -> Ints:
@@ -20,7 +20,13 @@ def input_codes(program: Program, x: NDArray[np.float32]) -> Ints:
     ndarray of int64, shape (N, H, W, C)
     """
     t = program.tensors[program.input]
-    codes = np.clip(np.rint(x / np.float32(t.scale)) + t.zero, t.low, t.high).astype(np.int64)
+    codes = quantized(t, x)
     if codes.ndim == 4:
         codes = codes.transpose(0, 2, 3, 1)
     return np.ascontiguousarray(codes.reshape(len(codes), *t.shape))
+
+
+def quantized(t: Tensor, x: NDArray[np.float32]) -> Ints:
+    """Return the codes of values of any shape: round half to even, saturate."""
+    codes: Ints = np.clip(np.rint(x / np.float32(t.scale)) + t.zero, t.low, t.high).astype(np.int64)
+    return codes

@@ -319,6 +319,8 @@ class Program:
         Instruction set family of the core, for which kernels are chosen.
     live : dict of str to ndarray of bool
         Tensor -> which of the network's channels it holds; those that are not listed hold all.
+    prefix : str
+        What the names of its C library begin with; empty: a prefix made of `name`.
     """
 
     name: str
@@ -329,6 +331,7 @@ class Program:
     output: str
     isa: Isa = "dsp"
     live: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    prefix: str = ""
 
     def macs(self, op: Op) -> int:
         """Multiply-accumulates of an operator, padding included."""

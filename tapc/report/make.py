@@ -105,7 +105,7 @@ class Compilation:
 
 _PROVENANCE = {
     "flash": "measured: bytes of firmware.bin, read from the ELF",
-    "arena": "measured: symbol model_arena in the ELF; predicted by the planner",
+    "arena": "measured: section of the arena in the ELF; predicted by the planner",
     "allocation": "model",
     "macs, bops": "model: of the network, padding included; live_macs: of the channels that can change the output",
 }
@@ -168,19 +168,19 @@ def make_report(c: Compilation) -> Report:
 
 def outside_memory(c: Compilation) -> tuple[str, ...]:
     """Return warnings about memories that work only when the firmware has set up their controllers."""
-    found = []
+    found, run = [], c.lowered.names.symbol("run")
     for name in sorted(set(c.lowered.regions.values())):
         layers = [c.lowered.steps[i].op.name for i, region in c.lowered.regions.items() if region == name]
         size = sum(c.placed[i].bytes for i, region in c.lowered.regions.items() if region == name)
         stalls = sum(c.placed[i].stalls for i, region in c.lowered.regions.items() if region == name)
         found.append(
             f"{size:,} bytes of weights ({', '.join(layers)}) are in {name}: its controller must be in memory-mapped "
-            f"mode before model_run(); reading them there costs about {stalls:,.0f} cycles per inference (model); "
+            f"mode before {run}(); reading them there costs about {stalls:,.0f} cycles per inference (model); "
             "fewer bits (--target-bits) or --no-external keep them inside"
         )
     if c.board.arena_region.kind == "external_ram":
         found.append(
-            f"the activations are in {c.board.arena_region.name}: its controller must be set up before model_run(); "
+            f"the activations are in {c.board.arena_region.name}: its controller must be set up before {run}(); "
             "--abits 4,8 or a smaller input may keep them inside"
         )
     return tuple(found)

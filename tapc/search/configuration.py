@@ -93,7 +93,7 @@ def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> Conf
         estimated = None
         if cycles.available(target.name):
             model = cycles.estimate(images.twin, run.blocks, target.name)
-            estimated = sum(cycles.step_cycles(model, lowered.steps, run.instructions_per_step, subject.board))
+            estimated = sum(cycles.step_cycles(model, lowered, run.instructions_per_step, subject.board))
     verification = verify(lowered, run, codes)
     if verification.mismatch is not None:
         raise MismatchError(f"the firmware is wrong: {verification.mismatch}")

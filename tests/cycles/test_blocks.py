@@ -43,9 +43,9 @@ def test_blocks_sum_to_qemus_instructions(real: tuple[str, Path, DeviceRun]) -> 
 
 
 def test_a_loop_counted_by_hand(real: tuple[str, Path, DeviceRun]) -> None:
-    """k_spin (kernels.c): 2 instructions, 1000 turns of 2, then 5; its loop jumps back 999 times per sample."""
+    """sample_k_spin: 2 instructions, 1000 turns of 2, then 5; its loop jumps back 999 times per sample."""
     core, twin, run = real
-    spin = [b for b in executed_blocks(disassemble(twin), run.blocks) if b.function == "k_spin"]
+    spin = [b for b in executed_blocks(disassemble(twin), run.blocks) if b.function == "sample_k_spin"]
     assert [len(b.instructions) for b in spin] == [2, 2, 5]
     assert [b.executions for b in spin] == [SAMPLES, 1000 * SAMPLES, SAMPLES]
     assert [b.taken for b in spin] == [0, 999 * SAMPLES, SAMPLES]
@@ -55,9 +55,9 @@ def test_a_loop_counted_by_hand(real: tuple[str, Path, DeviceRun]) -> None:
     # M4: 2, (1 + 1 + 2) x 999 + (1 + 1), then MOVS 1, LDRSB 2, RSBS 1, STRB [r, r] 2, BX 1 + 2.
     once = {"cortex-m0plus": 2 + 2999 + 8, "cortex-m4": 2 + 3998 + 9}[core]
     model = estimate(twin, run.blocks, core)
-    found = [c for b, c in zip(model.blocks, model.cycles, strict=True) if b.function == "k_spin"]
+    found = [c for b, c in zip(model.blocks, model.cycles, strict=True) if b.function == "sample_k_spin"]
     assert sum(found) == once * SAMPLES
-    assert model.per_instruction("k_spin") == pytest.approx(once / 2007)
+    assert model.per_instruction("sample_k_spin") == pytest.approx(once / 2007)
     assert model.per_instruction("no such function") == 1
 
 

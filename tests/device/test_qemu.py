@@ -45,12 +45,12 @@ def build_twin(library: Path, board_name: str, folder: Path) -> Path:
 
 
 def variant(folder: Path, old: str, new: str) -> Path:
-    """Copy the sample library with another piece of kernels.c."""
+    """Copy the sample library with another piece of sample_kernels.c."""
     library = folder / "library"
     shutil.copytree(SAMPLE, library)
-    text = (library / "kernels.c").read_text()
+    text = (library / "sample_kernels.c").read_text()
     assert old in text
-    (library / "kernels.c").write_text(text.replace(old, new, 1))
+    (library / "sample_kernels.c").write_text(text.replace(old, new, 1))
     return library
 
 
@@ -79,7 +79,7 @@ def test_outputs_and_layers(name: str, twins: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_instructions_are_exact(name: str, twins: dict[str, Path]) -> None:
     run = RUNNER.run(twins[name], target_of(name), samples(1))
-    # k_spin is 2007 instructions by hand; model_run adds one for its argument and one branch
+    # k_spin is 2007 instructions by hand; sample_run adds one for its argument and one branch
     assert run.instructions_per_step[1] == 2009
     assert run.instructions == sum(run.instructions_per_step)
     assert len(run.instructions_per_step) == 3
@@ -140,8 +140,9 @@ def test_unaligned_access_faults_where_the_core_has_none(tmp_path: Path) -> None
 def test_stack_high_water_sees_a_deep_kernel(tmp_path: Path, twins: dict[str, Path]) -> None:
     library = variant(
         tmp_path,
-        "        int32_t sum = b_dense[o];",
-        "        volatile int8_t deep[5000];\n        deep[0] = 1;\n        int32_t sum = b_dense[o] + deep[0] - 1;",
+        "        int32_t sum = sample_b_0_dense[o];",
+        "        volatile int8_t deep[5000];\n        deep[0] = 1;\n"
+        "        int32_t sum = sample_b_0_dense[o] + deep[0] - 1;",
     )
     shallow = RUNNER.run(twins["stm32h7"], target_of("stm32h7"), samples(1)).stack_high_water
     deep = RUNNER.run(build_twin(library, "stm32h7", tmp_path), target_of("stm32h7"), samples(1)).stack_high_water
@@ -152,9 +153,9 @@ def test_stack_overflow(tmp_path: Path) -> None:
     # the stack has 256 KiB less the 64 bytes of the arena on this board
     library = variant(
         tmp_path,
-        "        int32_t sum = b_dense[o];",
+        "        int32_t sum = sample_b_0_dense[o];",
         "        volatile int8_t deep[262030];\n        for (int i = 0; i < 262030; ++i) deep[i] = 1;\n"
-        "        int32_t sum = b_dense[o] + deep[o] - 1;",
+        "        int32_t sum = sample_b_0_dense[o] + deep[o] - 1;",
     )
     with pytest.raises(BudgetError, match="the stack overflowed"):
         RUNNER.run(build_twin(library, "nrf52840dk", tmp_path), target_of("nrf52840dk"), samples(1))

@@ -9,6 +9,8 @@ from tapc.board import Board, load_board
 from tapc.errors import BudgetError, DataError, OutputError, ToolError
 from tapc.firmware import FirmwareImages, RegionOverflowError, build_firmware, memory_of
 from tapc.firmware.boot import crc32_mpeg2
+from tapc.firmware.build import alias_header
+from tapc.lower.names import names_in
 from tapc.target import load_target
 
 SAMPLE = Path(__file__).parent / "sample_library"
@@ -69,8 +71,8 @@ def test_images(name: str, tmp_path: Path) -> None:
     assert (memory.arena, memory.data, memory.stack_reserved) == (64, 0, 4096)
     assert memory.code == len(binary) - 96
     assert memory.static_ram == 64 + memory.bss
-    assert memory.symbols["w_dense"] == 64
-    assert memory.symbols["k_spin"] == 18
+    assert memory.symbols["sample_w_0_dense"] == 64
+    assert memory.symbols["sample_k_spin"] == 18
     assert memory_of(images.elf) == memory
 
 
@@ -93,24 +95,24 @@ def test_library_objects_are_equal_in_both_images(tmp_path: Path) -> None:
             start = (entry["st_value"] & ~1) - section["sh_addr"]
             return bytes(section.data()[start : start + entry["st_size"]])
 
-    assert code(images.elf, "k_scale") == code(images.twin, "k_scale") != b""
-    assert code(images.elf, "w_dense") == code(images.twin, "w_dense")
+    assert code(images.elf, "sample_k_scale") == code(images.twin, "sample_k_scale") != b""
+    assert code(images.elf, "sample_w_0_dense") == code(images.twin, "sample_w_0_dense")
 
 
 def test_data_and_tables(tmp_path: Path) -> None:
     library = variant(
         tmp_path,
-        "kernels.c",
-        '#include "weights.h"',
-        '#include "weights.h"\nint32_t counters[5] = {1, 2, 3, 4, 5};\n'
+        "sample_kernels.c",
+        '#include "sample_weights.h"',
+        '#include "sample_weights.h"\nint32_t counters[5] = {1, 2, 3, 4, 5};\n'
         "const int8_t lookup[7] = {1, 2, 3, 4, 5, 6, 7};\n"
         "int32_t *use(int i) { counters[i] += lookup[i]; return counters; }",
     )
-    text = (library / "kernels.c").read_text()
-    (library / "kernels.c").write_text(text.replace("sum = b_dense[o]", "sum = b_dense[o] + *use_all(o)"))
-    header = library / "kernels.h"
+    source, bias = library / "sample_kernels.c", "sum = sample_b_0_dense[o]"
+    source.write_text(source.read_text().replace(bias, f"{bias} + *use_all(o)"))
+    header = library / "sample_kernels.h"
     header.write_text(
-        header.read_text().replace("void k_spin", "int32_t *use(int i);\n#define use_all use\nvoid k_spin")
+        header.read_text().replace("void sample_k", "int32_t *use(int i);\n#define use_all use\nvoid sample_k", 1)
     )
     memory = build(library, load_board("stm32h7"), tmp_path).memory
     assert memory.data == 20
@@ -133,7 +135,7 @@ def test_same_bytes_wherever_it_is_built(name: str, tmp_path: Path) -> None:
 
 
 def test_arena_overflow_names_region_and_bytes(tmp_path: Path) -> None:
-    library = variant(tmp_path, "model.h", "MODEL_ARENA_BYTES 64", "MODEL_ARENA_BYTES 600000")
+    library = variant(tmp_path, "sample.h", "SAMPLE_ARENA_BYTES 64", "SAMPLE_ARENA_BYTES 600000")
     with pytest.raises(BudgetError) as caught:
         build(library, load_board("stm32h7"), tmp_path)
     over = 600000 - 524288
@@ -163,13 +165,13 @@ def test_missing_compiler_names_the_command(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_compile_error_is_shown(tmp_path: Path) -> None:
-    library = variant(tmp_path, "kernels.c", "const int v", "const nonsense v")
-    with pytest.raises(ToolError, match=r"kernels\.c:9:.*nonsense"):
+    library = variant(tmp_path, "sample_kernels.c", "const int v", "const nonsense v")
+    with pytest.raises(ToolError, match=r"sample_kernels\.c:9:.*nonsense"):
         build(library, load_board("stm32h7"), tmp_path)
 
 
 def test_not_a_library(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"model\.h is missing"):
+    with pytest.raises(DataError, match=r"needs one PREFIX_steps\.h"):
         build(tmp_path, load_board("stm32h7"), tmp_path)
 
 
@@ -181,7 +183,7 @@ def test_unwritable_output(tmp_path: Path) -> None:
 
 def test_memory_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable ELF"):
-        memory_of(SAMPLE / "model.h")
+        memory_of(SAMPLE / "sample.h")
     with pytest.raises(DataError, match="not a readable ELF"):
         memory_of(tmp_path / "missing.elf")
 
@@ -191,11 +193,12 @@ def test_shipped_c_has_no_warnings(core: str, tmp_path: Path) -> None:
     import tapc.firmware
 
     target = load_target(core)
+    (tmp_path / "tapc_network.h").write_text(alias_header(names_in(SAMPLE)))
     folder = Path(tapc.firmware.__file__).parent
     for source in (*target.sources, folder / "board_main.c", folder / "twin_main.c", folder / "boot_rp2040.c"):
         command = ["arm-none-eabi-gcc", *target.cflags, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
         done = subprocess.run(
-            [*command, "-I", str(SAMPLE), "-c", str(source), "-o", str(tmp_path / "x.o")],
+            [*command, "-I", str(SAMPLE), "-I", str(tmp_path), "-c", str(source), "-o", str(tmp_path / "x.o")],
             capture_output=True,
             text=True,
             check=False,

@@ -62,7 +62,7 @@ def run_on_host(
 ) -> NDArray[np.int64]:
     """Build the library and its example with the host compiler and run it."""
     lowered(p, schedules).library().write(folder)
-    sources = [str(folder / name) for name in ("model.c", "kernels.c", "weights.c", "main.c")]
+    sources = [str(path) for path in sorted(folder.glob("*.c"))]
     program_file = folder / "example"
     flags = ("-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-sanitize=alignment")
     subprocess.run([cc, *WARNINGS, *flags, *sources, "-o", str(program_file), "-lm"], check=True)

@@ -1,9 +1,9 @@
-#include "kernels.h"
+#include "sample_kernels.h"
 
-#include "weights.h"
+#include "sample_weights.h"
 
 /* y = saturate(x + 3) */
-void k_scale(const int8_t *x, int8_t *y)
+void sample_k_scale(const int8_t *x, int8_t *y)
 {
     for (int i = 0; i < 16; ++i) {
         const int v = x[i] + 3;
@@ -12,7 +12,7 @@ void k_scale(const int8_t *x, int8_t *y)
 }
 
 /* Negates x[0] unless it is -128. The instructions are counted by hand: 2 + 2 * 1000 + 4 + 1 = 2007, whatever x is. */
-__attribute__((naked)) void k_spin(int8_t *x)
+__attribute__((naked)) void sample_k_spin(int8_t *x)
 {
     (void)x;
     __asm__ volatile(".syntax unified\n"
@@ -28,14 +28,14 @@ __attribute__((naked)) void k_spin(int8_t *x)
 }
 
 /* y = saturate(trunc((w x + b) * s)) */
-void k_dense(const int8_t *x, int8_t *y)
+void sample_k_dense(const int8_t *x, int8_t *y)
 {
     for (int o = 0; o < 4; ++o) {
-        int32_t sum = b_dense[o];
+        int32_t sum = sample_b_0_dense[o];
         for (int i = 0; i < 16; ++i) {
-            sum += w_dense[o][i] * x[i];
+            sum += sample_w_0_dense[o][i] * x[i];
         }
-        const int32_t v = (int32_t)((float)sum * s_dense[o]);
+        const int32_t v = (int32_t)((float)sum * sample_s_0_dense[o]);
         y[o] = (int8_t)(v > 127 ? 127 : v < -128 ? -128 : v);
     }
 }

@@ -1,10 +1,10 @@
-#include "weights.h"
+#include "sample_weights.h"
 
-const int8_t w_dense[4][16] = {
+const int8_t sample_w_0_dense[4][16] = {
     {1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11, -12, 13, -14, 15, -16},
     {0, 0, 0, 0, 1, 1, 1, 1, -1, -1, -1, -1, 2, 2, 2, 2},
     {127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -127},
     {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3},
 };
-const int32_t b_dense[4] = {0, 100, -1000, 7};
-const float s_dense[4] = {0.5f, 0.25f, 0.125f, 0.0625f};
+const int32_t sample_b_0_dense[4] = {0, 100, -1000, 7};
+const float sample_s_0_dense[4] = {0.5f, 0.25f, 0.125f, 0.0625f};
