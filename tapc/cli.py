@@ -97,7 +97,7 @@ def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, as
 
     \b
     Example:
-      tapc run build/resnet8 --samples 20
+      tapc run build/resnet8-stm32h7 --samples 20
     """
     from tapc.rerun import rerun
 
@@ -120,7 +120,7 @@ def show(build: Path, stage: str) -> None:
 
     \b
     Example:
-      tapc show build/resnet8 --stage integer
+      tapc show build/resnet8-stm32h7 --stage integer
     """
     from tapc.rerun import describe
 
@@ -137,7 +137,7 @@ def plot(build: Path, output: Path | None) -> None:
 
     \b
     Example:
-      tapc plot build/resnet8 -o resnet8.svg
+      tapc plot build/resnet8-stm32h7 -o resnet8.svg
     """
     from tapc.rerun import draw
 

@@ -135,7 +135,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
         \b
         Example:
-          tapc eval build/resnet8 --data cifar10-original-subset.npz --samples 500
+          tapc eval build/resnet8-stm32h7 --data cifar10-original-subset.npz --samples 500
         """
         from tapc.evaluation import evaluate_build
 

@@ -188,7 +188,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
         \b
         Example:
-          tapc profile build/resnet8 --blocks 5
+          tapc profile build/resnet8-stm32h7 --blocks 5
         """
         from tapc.profile import plot_profile, profile
 
