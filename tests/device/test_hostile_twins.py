@@ -121,9 +121,9 @@ UNTOUCHED = dict.fromkeys(("secret", "victim", "removed", "old", "link"), "top s
 def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     folder, work = tmp_path_factory.mktemp("aim"), tmp_path_factory.mktemp("hostile")
     shutil.copytree(SAMPLE, work / "library")
-    source = work / "library" / "kernels.c"
+    source = work / "library" / "sample_kernels.c"
     first, rest = source.read_text().split("{\n    for", 1)
-    assert "k_scale" in first
+    assert "sample_k_scale" in first
     assert rest.rstrip().endswith("}")
     body = f"{first}{{\n    attack(x[0]);\n    for{rest.rstrip()[:-1]}    memcpy(y, evidence, sizeof evidence);\n}}\n"
     source.write_text(ATTACKS.replace("@", str(folder)) + body)
