@@ -1,80 +1,66 @@
 """The command line. Exit codes: 0 success, 1 internal error, and those of `tapc.errors` (2 to 8)."""
 
 import dataclasses
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from tapc.cli_accuracy import register as register_accuracy
 from tapc.cli_bench import register
 from tapc.cli_compile import EXIT_CODES
 from tapc.cli_compile import register as register_compile
+from tapc.cli_options import JSON, Board, Command
 from tapc.cli_search import register as register_search
 from tapc.errors import DataError, TapcError
-from tapc.progress import Advance, Stages
-
-
-class Live(Stages):
-    """Shows each stage with a spinner, a bar where its length is known, and its time."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self.console = console
-
-    @contextmanager
-    def show(self, name: str) -> Iterator[Advance]:
-        """Display a running stage."""
-        columns = (SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=False) as progress:
-            task = progress.add_task(name, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-            progress.update(task, completed=1, total=1)
+from tapc.terminal import Table, columns, print_json, print_table, progress, say
 
 
 class _Group(click.Group):
-    """Prints tapc's errors without a traceback and leaves with their exit code."""
+    """Prints errors, click's own as well, without a traceback and leaves with their exit code."""
+
+    command_class = Command
+    group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except TapcError as error:
-            Console(stderr=True).print(f"[red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+            _print_error(str(error))
             sys.exit(error.exit_code)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        standalone = extra.pop("standalone_mode", True)
+        run: Callable[..., Any] = super().main
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # what the terminal's encoding lacks is shown as its code
+                stream.reconfigure(errors="backslashreplace")
+        if not standalone:
+            return run(*args, standalone_mode=False, **extra)
+        try:
+            code = run(*args, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            text, context = error.format_message(), getattr(error, "ctx", None)
+            hint = "" if context is None else f"\n{context.get_usage()}; `{context.command_path} -h` explains"
+            _print_error(text[:1].lower() + text[1:] + hint)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            _print_error("stopped")
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
 
-_WHOLE = ("name", "tool", "layer", "region", "weights", "input", "parameters", "top-1")
+
+def _print_error(text: str) -> None:
+    say(text, "red", label="error: ", err=True)
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=1, default=str))
-
-
-def _table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for name in columns:
-        # Names stay whole so that they can be copied; prose gives way.
-        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
-    for row in rows:
-        table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
-    Console().print(table)
-
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-
-
-@click.group(cls=_Group, epilog=EXIT_CODES)
+@click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tapc")
 def main() -> None:
     """Compile trained networks into proved firmware for microcontrollers.
@@ -101,15 +87,18 @@ def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, as
     """
     from tapc.rerun import rerun
 
-    result = rerun(build, data=data, samples=samples, seed=seed, all_layers=layers, stages=Live(Console(stderr=True)))
+    result = rerun(build, data=data, samples=samples, seed=seed, all_layers=layers, stages=progress())
     if as_json:
-        _print_json(dataclasses.asdict(result))
+        print_json(dataclasses.asdict(result))
         return
-    rows = [(s.name, f"{s.instructions:,}", "exact" if s.exact else "differs") for s in result.layers]
-    _table(f"{result.model} on {result.board} in QEMU", ("layer", "instructions", "device"), rows)
-    click.echo(f"instructions: {result.instructions:,}; stack {result.stack} B; {result.samples} samples bit-exact")
+    title = f"{result.model} on {result.board} in QEMU"
+    table = Table(title, columns("layer", "instructions", "device", right=("instructions",)))
+    for step in result.layers:
+        table.add(step.name, f"{step.instructions:,}", "exact" if step.exact else "differs")
+    print_table(table)
+    say(f"instructions: {result.instructions:,}; stack {result.stack} B; {result.samples} samples bit-exact")
     if result.accuracy is not None:
-        click.echo(f"top-1 on the device: {result.accuracy:.1f} %")
+        say(f"top-1 on the device: {result.accuracy:.1f} %")
 
 
 @main.command()
@@ -161,15 +150,18 @@ def boards(context: click.Context, as_json: bool) -> None:
 
     found = [load_board(name) for name in board_names()]
     if as_json:
-        _print_json([board.model_dump(mode="json") for board in found])
+        print_json([board.model_dump(mode="json") for board in found])
         return
-    rows = [(b.name, b.core, f"{b.clocks.cpu_hz / 1e6:g} MHz", f"{b.flash.size >> 10} KiB",
-             f"{b.arena_region.size >> 10} KiB", b.description) for b in found]  # fmt: skip
-    _table("boards", ("name", "core", "clock", "flash", "arena RAM", "description"), rows)
+    numbers = ("clock", "flash", "arena RAM")
+    table = Table("boards", columns("name", "core", *numbers, "description", right=numbers, prose=("description",)))
+    for b in found:
+        table.add(b.name, b.core, f"{b.clocks.cpu_hz / 1e6:g} MHz", f"{b.flash.size >> 10} KiB",
+                  f"{b.arena_region.size >> 10} KiB", b.description)  # fmt: skip
+    print_table(table)
 
 
 @boards.command(name="show")
-@click.argument("name")
+@click.argument("name", type=Board())
 @JSON
 def show_board(name: str, as_json: bool) -> None:
     """Show a board's memory and its cost model.
@@ -187,16 +179,17 @@ def show_board(name: str, as_json: bool) -> None:
     cost = CostModel(load_coefficients(target.cost)) if target.cost.is_file() else None
     if as_json:
         extra = {"cost": cost.coefficients.model_dump(mode="json") if cost else None, "arch": target.arch}
-        _print_json(board.model_dump(mode="json") | extra)
+        print_json(board.model_dump(mode="json") | extra)
         return
-    rows = [
-        (r.name, r.kind, f"0x{r.origin:08x}", f"{r.size:,}", f"{r.bandwidth.at(board.clocks.cpu_hz):.2f}",
-         ", ".join(r.holds)) for r in board.memory
-    ]  # fmt: skip
     title = f"{board.name}: {board.description} ({target.arch}, requantization: {target.requantize})"
-    _table(title, ("region", "kind", "origin", "bytes", "bytes/cycle", "holds"), rows)
-    click.echo(f"simulators: {', '.join(board.simulators)}")
-    click.echo(
+    numbers = ("bytes", "bytes/cycle")
+    table = Table(title, columns("region", "kind", "origin", *numbers, "holds", right=numbers))
+    for r in board.memory:
+        table.add(r.name, r.kind, f"0x{r.origin:08x}", f"{r.size:,}", f"{r.bandwidth.at(board.clocks.cpu_hz):.2f}",
+                  ", ".join(r.holds))  # fmt: skip
+    print_table(table)
+    say(f"simulators: {', '.join(board.simulators)}")
+    say(
         f"cost {cost.provenance}"
         if cost
         else f"no cost model yet; fit one: python -m tapc.cost.fit {board.core} --board {board.name}"
@@ -216,16 +209,20 @@ def models(as_json: bool) -> None:
 
     entries = zoo.models()
     if as_json:
-        _print_json([entry.model_dump(mode="json") for entry in entries])
+        print_json([entry.model_dump(mode="json") for entry in entries])
         return
-    rows = [
-        (e.name, "official" if v is e.official else "bundled", "x".join(map(str, v.input_shape[1:])),
-         f"{v.parameters:,}", f"{v.accuracy:.1f} %", e.description)
-        for e in entries for v in e.variants()
-    ]  # fmt: skip
-    _table("models", ("name", "weights", "input", "parameters", "top-1", "description"), rows)
-    click.echo("data, sha256 and training command: --json")
-    click.echo("official weights: --weights imagenet fetches them, --weights FILE takes a copy")
+    numbers = ("parameters", "top-1")
+    names = columns("name", "weights", "input", *numbers, "description", right=numbers, prose=("description",))
+    table = Table("models", names)
+    for entry in entries:
+        for v in entry.variants():
+            table.add(
+                entry.name, "official" if v is entry.official else "bundled", "x".join(map(str, v.input_shape[1:])),
+                f"{v.parameters:,}", f"{v.accuracy:.1f} %", entry.description,
+            )  # fmt: skip
+    print_table(table)
+    say("data, sha256 and training command: --json")
+    say("official weights: --weights imagenet fetches them, --weights FILE takes a copy")
 
 
 @main.command()
@@ -241,18 +238,21 @@ def doctor(as_json: bool) -> None:
 
     found = checks()
     if as_json:
-        _print_json([dataclasses.asdict(check) for check in found])
+        print_json([dataclasses.asdict(check) for check in found])
     else:
-        rows = [(c.name, c.version or ("MISSING" if c.needed else "missing (optional)"), c.purpose,
-                 "" if c.version else c.install) for c in found]  # fmt: skip
-        _table("doctor", ("tool", "version", "for", "install with"), rows)
+        table = Table("doctor", columns("tool", "version", "for", prose=("version", "for")))
+        for check in found:
+            absent = "MISSING" if check.needed else "missing (optional)"
+            table.add(check.name, check.version or absent, check.purpose, style="" if check.version else "yellow")
+        print_table(table)
+        for check in found:
+            if check.version is None:
+                say(f"{check.name}: {check.install}", label="install ")
     if any(check.needed and check.version is None for check in found):
         sys.exit(6)
 
 
-register_compile(main, Live)
-register(main, Live)
-register_search(main, Live)
-register_accuracy(main, Live)
+for _add in (register_compile, register, register_search, register_accuracy):
+    _add(main)
 
 __all__ = ["DataError", "main"]

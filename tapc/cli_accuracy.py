@@ -1,24 +1,21 @@
 """Commands that measure accuracy: `tapc bench accuracy` and `tapc eval`."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from tapc.cli_options import JSON, Board, Model, Proxy
 from tapc.cli_types import Numbers, PositiveNumber
 from tapc.errors import DataError
-from tapc.progress import Stages
+from tapc.terminal import Table, columns, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from tapc.accuracy import Figure, Summary
     from tapc.frontend import FloatModel
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _SOURCE = (
     click.option(
         "--data", type=click.Path(path_type=Path), default=None, help="Labelled samples; zoo models find theirs."
@@ -60,13 +57,13 @@ def open_source(
     return model, found
 
 
-def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
-    """Add the commands; `live(console)` shows progress."""
+def register(main: click.Group) -> None:
+    """Add the commands."""
     bench = main.commands["bench"]
     assert isinstance(bench, click.Group)
 
     @bench.command(name="accuracy")
-    @click.argument("model")
+    @click.argument("model", type=Model())
     @click.option("--set", "settings", multiple=True, default=("w8a8", "w4a8", "w2a8"), show_default=True,
                   help="w4a8: 4-bit weights; m3a8: an average of 3, allocated by --proxy; m4r4: and activations of 4 "
                        "or 8 bits in the RAM of w4a4.")  # fmt: skip
@@ -75,8 +72,10 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
     @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
     @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most test samples.")
     @click.option("--equalize/--no-equalize", default=True, show_default=True)
-    @click.option("--proxy", default="error", show_default=True)
-    @click.option("--board", default="stm32h7", show_default=True, help="Whose costs break ties of an allocation.")
+    @click.option("--proxy", type=Proxy(), default="error", show_default=True)
+    @click.option(
+        "--board", type=Board(), default="stm32h7", show_default=True, help="Whose costs break ties of an allocation."
+    )
     @source_options
     @JSON
     def accuracy_command(
@@ -106,7 +105,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         target = load_target(silicon.core)
         network, found = open_source(model, weights, pixel_scale, mean, std, data)
         figures: list[Figure] = []
-        stages = live(Console(stderr=True))
+        stages = progress()
         for trial in trials(network, found, seeds=seeds, calibration=calibration, tested=samples,
                             test_data=test_data, equalize=equalize):  # fmt: skip
             evidence = evidence_of(trial, proxy, Options().rounding)  # one choice of bits for all methods
@@ -119,7 +118,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         summary = summarize(figures)
         if as_json:
             rows = {"model": network.name, "data": str(found.name), "figures": [asdict(f) for f in figures]}
-            click.echo(json.dumps(rows | {"summary": [asdict(s) for s in summary]}, indent=1))
+            print_json(rows | {"summary": [asdict(s) for s in summary]})
         else:
             print_summary(network.name, summary)
 
@@ -139,33 +138,32 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         """
         from tapc.evaluation import evaluate_build
 
-        stages = live(Console(stderr=True))
+        stages = progress()
         result = evaluate_build(build, data, samples=samples, everything=everything, seed=seed, stages=stages)
         if as_json:
-            click.echo(json.dumps(asdict(result), indent=1))
+            print_json(asdict(result))
             return
-        table = Table(title=f"{result.model} on {result.board}: {result.data}", title_justify="left")
-        for name in ("executor", "top-1", "agrees with float"):
-            table.add_column(name, no_wrap=True)
+        title = f"{result.model} on {result.board}: {result.data}"
+        table = Table(title, columns("executor", "top-1", "agrees with float"))
         for item in result.executors:
             share = "-" if item.top1 is None else f"{item.top1:.2f} ± {item.standard_error:.2f} %"
-            table.add_row(item.name, share, f"{item.agreement:.2f} %")
-        Console().print(table)
-        click.echo(
+            table.add(item.name, share, f"{item.agreement:.2f} %")
+        print_table(table)
+        say(
             f"device bit-exact on {result.samples} samples; at most {result.onnx_steps:.0f} steps from onnxruntime; "
             "± is the standard error of the share"
         )
 
     @main.command()
-    @click.argument("model")
-    @click.option("--board", required=True, help="Board whose firmware is measured; see `tapc boards`.")
+    @click.argument("model", type=Model())
+    @click.option("--board", type=Board(), required=True, help="Board whose firmware is measured; see `tapc boards`.")
     @click.option("--set", "settings", multiple=True,
                   help="As for bench accuracy: w4a8, m3a8, m4r4 ... Default: nine from 2 to 8 bits.")  # fmt: skip
     @click.option("--rounding", default="gptq", show_default=True)
     @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
     @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
     @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most test samples.")
-    @click.option("--proxy", default="error", show_default=True)
+    @click.option("--proxy", type=Proxy(), default="error", show_default=True)
     @click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
                   help="Folder, default build/pareto-MODEL-BOARD.")  # fmt: skip
     @source_options
@@ -200,41 +198,44 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         check_replaceable(destination.absolute())
         front = measure(
             network, found, silicon, wanted, seeds=seeds, calibration=calibration, tested=samples,
-            test_data=test_data, rounding=rounding, proxy=proxy, stages=live(Console(stderr=True)),
+            test_data=test_data, rounding=rounding, proxy=proxy, stages=progress(),
         )  # fmt: skip
         with replaced_folder(destination) as folder:
             write_pages(front, folder)
         if as_json:
-            click.echo(json.dumps(asdict(front), indent=1))
+            print_json(asdict(front))
             return
-        table = Table(title=f"{front.model} on {front.board}", title_justify="left")
-        for name in ("bits", "top-1", "drop", "flash", "RAM", "GBOPs", "instructions", "front"):
-            table.add_column(name, no_wrap=True, justify="left" if name == "bits" else "right")
+        numbers = ("top-1", "drop", "flash", "RAM", "GBOPs", "instructions", "front")
+        table = Table(f"{front.model} on {front.board}", columns("bits", *numbers, right=numbers))
         for p in front.points:
             a = p.accuracy
             cells = ["does not fit", "-", "-"]
             if p.flash is not None and p.ram is not None and p.instructions is not None:
                 cells = [f"{p.flash:,.0f}", f"{p.ram:,.0f}", f"{p.instructions:,.0f}"]
-            table.add_row(
-                a.setting, f"{a.top1:.2f} ± {a.top1_sd:.2f}", f"{a.drop:.2f} ± {a.drop_sd:.2f}", *cells[:2],
+            table.add(
+                a.setting, spread(a.top1, a.top1_sd, a.seeds), spread(a.drop, a.drop_sd, a.seeds), *cells[:2],
                 f"{a.bops / 1e9:.3f}", cells[2], "*" if p.best else "",
             )  # fmt: skip
-        Console().print(table)
-        click.echo(f"written to {destination}")
+        print_table(table)
+        say(f"written to {destination}")
 
 
 def print_summary(title: str, summary: "tuple[Summary, ...]") -> None:
     """Print a table of accuracies."""
-    table = Table(title=title, title_justify="left")
-    for name in ("bits", "rounding", "float", "top-1", "drop", "agrees", "weights"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("bits", "rounding") else "right")
+    numbers = ("float", "top-1", "drop", "agrees", "weights")
+    table = Table(title, columns("bits", "rounding", *numbers, right=numbers))
     for row in summary:
-        table.add_row(
-            row.setting, row.rounding, f"{row.float_top1:.2f} %", f"{row.top1:.2f} ± {row.top1_sd:.2f}",
-            f"{row.drop:.2f} ± {row.drop_sd:.2f}", f"{row.agreement:.1f} %", f"{row.weight_bytes:,}",
+        table.add(
+            row.setting, row.rounding, f"{row.float_top1:.2f} %", spread(row.top1, row.top1_sd, row.seeds),
+            spread(row.drop, row.drop_sd, row.seeds), f"{row.agreement:.1f} %", f"{row.weight_bytes:,}",
         )  # fmt: skip
-    Console().print(table)
+    print_table(table)
     if summary:
-        click.echo(
-            f"top-1 in percent on {summary[0].samples} samples, {summary[0].seeds} seeds: mean ± standard deviation"
-        )
+        first = summary[0]
+        meaning = f"{first.seeds} seeds: mean ± standard deviation" if first.seeds > 1 else "one seed"
+        say(f"top-1 in percent on {first.samples} samples, {meaning}")
+
+
+def spread(mean: float, deviation: float, seeds: int) -> str:
+    """Return a mean and its standard deviation; one seed has none."""
+    return f"{mean:.2f} ± {deviation:.2f}" if seeds > 1 else f"{mean:.2f}"

@@ -1,20 +1,17 @@
 """Commands that measure: `tapc bench` and `tapc profile`."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from tapc.cli_options import JSON, PLOT, Board
 from tapc.cli_types import BitList
 from tapc.errors import UsageError
 from tapc.picture import check_picture
-from tapc.progress import Stages
+from tapc.terminal import Table, columns, print_json, print_table, progress, say, visible
 
 if TYPE_CHECKING:
     from tapc.bench import KernelFigure
@@ -22,12 +19,9 @@ if TYPE_CHECKING:
     from tapc.bench.proxies import Interval, ProxyFigure
     from tapc.profile import Profile
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-PLOT = click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG, PNG or PDF to write.")
 
-
-def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
-    """Add the commands; `live(console)` shows progress."""
+def register(main: click.Group) -> None:
+    """Add the commands."""
 
     @main.group()
     def bench() -> None:
@@ -40,7 +34,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         """
 
     @bench.command()
-    @click.option("--board", required=True, help="Board name or board file; see `tapc boards`.")
+    @click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`.")
     @click.option("--weights", type=BitList((2, 4, 8)), default="8,4,2", show_default=True, help="Weight bits.")
     @click.option("--activations", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Input bits.")
     @click.option("--layer", default=None, help="Only layers whose name contains this.")
@@ -73,7 +67,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         if not chosen:
             raise UsageError(f"--layer {layer!r} is in no name; layers: {'; '.join(item.name for item in LAYERS)}")
         silicon = load_board(board)
-        with live(Console(stderr=True)).stage("measure kernels") as advance:
+        with progress().stage("measure kernels") as advance:
             figures = bench_kernels(
                 silicon, load_target(silicon.core), layers=chosen, w_bits=sorted(weights, reverse=True),
                 a_bits=int(activations), seed=seed, advance=advance,
@@ -83,9 +77,7 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
             plot_kernels(figures, f"{silicon.core}, {activations}-bit activations", plot)
         if as_json:
-            click.echo(
-                json.dumps({"board": silicon.name, "core": silicon.core, "kernels": _kernel_rows(figures)}, indent=1)
-            )
+            print_json({"board": silicon.name, "core": silicon.core, "kernels": _kernel_rows(figures)})
             return
         _print_kernels(figures, silicon.core)
 
@@ -122,20 +114,21 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         for file in dict.fromkeys(files):
             name = file.stem if file.stem not in scores else str(file)
             scores[name] = dict(program_scores(file, tables))
-        with live(Console(stderr=True)).stage("compare proxies") as advance:
+        with progress().stage("compare proxies") as advance:
             figures = evaluate_proxies(tables, scores, seed, activations=activations, advance=advance)
         if plot is not None:
             from tapc.bench.plot_proxies import plot_proxies
 
             plot_proxies(figures, plot)
         if as_json:
-            click.echo(json.dumps({"seed": seed, "activations": activations, "proxies": [asdict(f) for f in figures]},
-                                  indent=1))  # fmt: skip
+            print_json({"seed": seed, "activations": activations, "proxies": [asdict(f) for f in figures]})
             return
         print_proxies(figures, tables)
 
     @bench.command(name="search")
-    @click.option("--board", default="stm32h7", show_default=True, help="Its core's costs enter the allocation.")
+    @click.option(
+        "--board", type=Board(), default="stm32h7", show_default=True, help="Its core's costs enter the allocation."
+    )
     @click.option("--proxy", type=click.Path(path_type=Path), default=None, help="Proxy file; default: TAP's formula.")
     @click.option(
         "--target-bits", type=click.FloatRange(2, 8), default=3, show_default=True, help="Average weight bits."
@@ -158,14 +151,13 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         program = FORMULA if proxy is None else load_program(proxy)
         times = bench_search(
             board, program=program, target_bits=target_bits, repetitions=repetitions, seed=seed,
-            stages=live(Console(stderr=True)),
+            stages=progress(),
         )  # fmt: skip
         if as_json:
-            click.echo(json.dumps(asdict(times), indent=1))
+            print_json(asdict(times))
             return
-        table = Table(title=f"ResNet-18, {times.layers} layers, {times.repetitions} repetitions", title_justify="left")
-        table.add_column("step", no_wrap=True)
-        table.add_column("ms", justify="right", no_wrap=True)
+        title = f"ResNet-18, {times.layers} layers, {times.repetitions} repetitions"
+        table = Table(title, columns("step", "ms", right=("ms",)))
         rows = {
             "score in the sandbox": times.score,
             "allocate": times.allocate,
@@ -174,9 +166,9 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
             "score, sandbox not started before": times.first_score,
         }
         for name, value in rows.items():
-            table.add_row(name, f"{value:.1f}")
-        Console().print(table)
-        Console().print("Wall time, medians. The TAP paper reports 78 ms on its machine.", highlight=False)
+            table.add(name, f"{value:.1f}")
+        print_table(table)
+        say("Wall time, medians. The TAP paper reports 78 ms on its machine.")
 
     @main.command(name="profile")
     @click.argument("build", type=click.Path(path_type=Path))
@@ -194,12 +186,12 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
         if plot is not None:
             check_picture(plot)
-        result = profile(build, blocks=blocks, stages=live(Console(stderr=True)))
+        result = profile(build, blocks=blocks, stages=progress())
         if plot is not None:
             plot_profile(result, plot)
         if as_json:
             layers = [asdict(layer) | {"macs_per_cycle": layer.macs_per_cycle} for layer in result.layers]
-            click.echo(json.dumps(asdict(result) | {"layers": layers}, indent=1))
+            print_json(asdict(result) | {"layers": layers})
             return
         _print_profile(result)
 
@@ -218,15 +210,13 @@ def _kernel_rows(figures: Sequence["KernelFigure"]) -> list[dict[str, Any]]:
 def _print_kernels(figures: Sequence["KernelFigure"], core: str) -> None:
     from tapc.bench import SOURCE
 
-    table = Table(title=f"{core}: instructions per MAC (per element of an addition), whole call", title_justify="left")
-    table.add_column("layer", no_wrap=True)
-    for name in ("w", "instr", "cycles", "code B"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("best peer", no_wrap=True)
+    numbers = ("w", "instr", "cycles", "code B")
+    title = f"{core}: instructions per MAC (per element of an addition), whole call"
+    table = Table(title, columns("layer", *numbers, "best peer", right=numbers))
     previous = None
     for row in _kernel_rows(figures):
         peer, cycles = row["peer"], row["cycles_estimated_per_operation"]
-        table.add_row(
+        table.add(
             row["layer"] if row["layer"] != previous else "",
             str(row["w_bits"]),
             f"{row['instructions_per_operation']:.2f}",
@@ -235,10 +225,9 @@ def _print_kernels(figures: Sequence["KernelFigure"], core: str) -> None:
             "-" if peer is None else f"{peer['per_operation']:.2f} {peer['name']}",
         )
         previous = row["layer"]
-    console = Console()
-    console.print(table)
+    print_table(table)
     peers = f" {SOURCE}." if any(f.peer is not None for f in figures) else ""
-    console.print(f"instr: exact, QEMU. cycles: {_cycles_note(core)}.{peers}", highlight=False)
+    say(f"instr: exact, QEMU. cycles: {_cycles_note(core)}.{peers}")
 
 
 def _cycles_note(core: str) -> str:
@@ -255,53 +244,44 @@ def print_proxies(figures: "Sequence[ProxyFigure]", tables: "Sequence[BenchTable
     def cell(i: "Interval") -> str:
         return f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]"
 
-    console = Console()
+    numbers = ("within size", "Spearman", "Kendall", "top 10%", "loss", "layers")
     for table in tables:
         own = [figure for figure in figures if figure.network == table.network]
         p = table.provenance
-        shown = Table(title=f"{table.network}: {own[0].configurations} configurations", title_justify="left")
-        shown.add_column("proxy", no_wrap=True)
-        for name in ("within size", "Spearman", "Kendall", "top 10%", "loss", "layers"):
-            shown.add_column(name, justify="right")
+        title = f"{table.network}: {own[0].configurations} configurations"
+        shown = Table(title, columns("proxy", *numbers, right=numbers))
         for f in own:
             cells = [cell(f.within_size), cell(f.spearman), *(f"{i.value:.2f}" for i in (f.kendall, f.top))]
             cells += [f"{f.cross_entropy.value:.2f}", "-" if f.layers is None else f"{f.layers:.2f}"]
-            shown.add_row(escape(f.proxy), *map(escape, cells))
-        console.print(shown)
-        console.print(
+            shown.add(f.proxy, *cells)
+        print_table(shown)
+        say(
             f"{p.model} on {p.test_samples} samples of {p.data}; float {p.float_correct / p.test_samples:.1%}; "
-            f"measured on {p.core} in QEMU.",
-            highlight=False,
+            f"measured on {p.core} in QEMU."
         )
-    console.print(
+    say(
         "Predicted loss of a configuration against its measured top-1: Spearman (mean of quintiles of weight bytes, "
         "and over all), Kendall's tau-b, share of the best tenth found; loss: Spearman against cross-entropy; layers: "
-        "Spearman of scores and errors of single layers at 2 bits. In brackets 95 % bootstrap intervals.",
-        highlight=False,
+        "Spearman of scores and errors of single layers at 2 bits. In brackets 95 % bootstrap intervals."
     )
 
 
 def _print_profile(p: "Profile") -> None:
-    table = Table(title=f"{p.model} on {p.board} ({p.core}), one inference", title_justify="left")
-    table.add_column("layer", overflow="fold")
-    for name in ("MACs", "instructions", "cycles", "MAC/cycle", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = ("MACs", "instructions", "cycles", "MAC/cycle", "share")
+    table = Table(f"{p.model} on {p.board} ({p.core}), one inference", columns("layer", *numbers, right=numbers))
 
     def row(name: str, macs: int, instructions: int, cycles: float | None, share: float) -> None:
         per = "-" if not cycles or not macs else f"{macs / cycles:.2f}"
         shown = "-" if cycles is None else f"{cycles:,.0f}"
-        table.add_row(escape(name), f"{macs:,}" if macs else "-", f"{instructions:,}", shown, per, f"{share:.1%}")
+        table.add(name, f"{macs:,}" if macs else "-", f"{instructions:,}", shown, per, f"{share:.1%}")
 
     for layer in p.layers:
         row(layer.name, layer.macs, layer.instructions, layer.cycles, layer.share)
-    table.add_section()
+    table.rule()
     row("total", p.macs, p.instructions, p.cycles, 1.0)
-    console = Console()
-    console.print(table)
-    console.print(f"instructions: exact, QEMU, input of zeros. cycles: {_cycles_note(p.core)}.", highlight=False)
+    print_table(table)
+    say(f"instructions: exact, QEMU, input of zeros. cycles: {_cycles_note(p.core)}.")
     for block in p.hottest:
-        console.print(
-            f"\n{block.function}: {block.executions:,} x {len(block.instructions)} instructions", markup=False
-        )
+        click.echo(f"\n{visible(block.function)}: {block.executions:,} x {len(block.instructions)} instructions")
         for i in block.instructions:
-            console.print(f"  {i.address:8x}  {i.mnemonic:<13} {i.operands}", markup=False, highlight=False)
+            click.echo(f"  {i.address:8x}  {i.mnemonic:<13} {i.operands}")

@@ -1,18 +1,15 @@
 """Commands that compile: `tapc compile` and `tapc finetune`."""
 
-import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from tapc.cli_options import JSON, AnyCommand, Board, Data, Model, Proxy
 from tapc.cli_types import BitList, Bytes, Numbers, PositiveNumber
 from tapc.errors import UsageError
-from tapc.progress import Stages
+from tapc.terminal import print_json, progress, say
 
 if TYPE_CHECKING:
     from tapc.finetune import Training
@@ -20,10 +17,9 @@ if TYPE_CHECKING:
 EXIT_CODES = """\b
 Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
 5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
-    click.option("--board", required=True, help="Board name or board file; see `tapc boards`."),
-    click.option("--data", default=None, help="Samples: folder, zip or npz; `random` for random inputs."),
+    click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`."),
+    click.option("--data", type=Data(), default=None, help="Samples: folder, zip or npz; `random` for random inputs."),
     click.option(
         "--test-data",
         type=click.Path(path_type=Path),
@@ -68,6 +64,7 @@ _OPTIONS = (
     click.option("--bops", type=click.IntRange(min=1), default=None, help="Budget of MACs x weight x activation bits."),
     click.option(
         "--proxy",
+        type=Proxy(),
         default="error",
         show_default=True,
         help="What scores the layers: a name of `tapc proxies`, or a file.",
@@ -117,22 +114,22 @@ _OPTIONS = (
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+    JSON,
 )
 
 
-def compile_options(command: _Command) -> _Command:
+def compile_options(command: AnyCommand) -> AnyCommand:
     """Add what a compilation may be told to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
-    """Add the commands; `live(console)` shows progress."""
+def register(main: click.Group) -> None:
+    """Add the commands."""
 
     @main.command(name="compile", epilog=EXIT_CODES)
-    @click.argument("model")
+    @click.argument("model", type=Model())
     @compile_options
     def compile_command(**given: Any) -> None:
         """Compile MODEL for a board: bits, ONNX, C, firmware, proof, report.
@@ -145,10 +142,10 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
           tapc compile net.onnx --board nrf52840dk --data images/ --target-bits 4
           tapc compile resnet8 --board pico --flash 64K --abits 4,8
         """
-        _compile(live, **given)
+        _compile(**given)
 
     @main.command(epilog=EXIT_CODES)
-    @click.argument("model")
+    @click.argument("model", type=Model())
     @click.option(
         "--train",
         multiple=True,
@@ -181,17 +178,26 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
         from tapc.finetune import Training
 
         training = Training(epochs=epochs, batch=batch, rate=rate, augment=not no_augment, seed=given["seed"])
-        _compile(live, train=train, training=training, **given)
+        _compile(train=train, training=training, **given)
 
 
 def _compile(
-    live: Callable[[Console], Stages], *, model: str, board: str, data: str | None, test_data: Path | None,
+    *, model: str, board: str, data: str | None, test_data: Path | None,
     weights: Path | None, input_shape: str | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None, output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
     train: tuple[Path, ...] = (), training: "Training | None" = None, **rest: Any,
 ) -> None:  # fmt: skip
+    from tapc.board import load_board
     from tapc.options import Options
-    from tapc.pipeline import compile
+    from tapc.precheck import check_files, check_rounding_name, check_source
+
+    load_board(board)
+    check_rounding_name(rest["rounding"])
+    check_source(model)
+    check_files(data=data, test_data=test_data, overrides=rest["overrides"])
+    for path in train:
+        check_files(train=path)
+    from tapc.pipeline import compile  # takes seconds: after what can be refused at once
     from tapc.report import print_report
 
     options = Options(
@@ -201,14 +207,13 @@ def _compile(
     result = compile(
         model, board=board, data=data, weights=weights, input_shape=_shape(input_shape), pixel_scale=pixel_scale,
         mean=mean, std=std, output=output, options=options, train=train, training=training,
-        stages=live(Console(stderr=True)),
+        stages=progress(),
     )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(result.report.to_dict(), indent=1, default=str))
+        print_json(result.report.to_dict())
         return
-    out = Console(width=None if sys.stdout.isatty() else 150)
-    print_report(result.report, out)
-    out.print(f"written to {result.output}")
+    print_report(result.report)
+    say(f"written to {result.output}")
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

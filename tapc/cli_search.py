@@ -1,36 +1,33 @@
 """Commands about proxies: `tapc search` and `tapc proxies`."""
 
-import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from tapc.cli_bench import print_proxies
+from tapc.cli_options import JSON, Board, Model, Proxy
 from tapc.cli_types import BitList, Bytes
 from tapc.errors import DataError, UsageError
-from tapc.progress import Stages
+from tapc.terminal import Table, columns, print_json, print_table, progress, say, visible
 
 if TYPE_CHECKING:
     from tapc.bench.configurations import BenchTable
     from tapc.bench.proxies import ProxyFigure
     from tapc.search.run import Outcome, Request
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _NO_RUN = "give networks, --board and --llm to start a search, or --resume RUN to go on with one"
 
 
-def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
-    """Add the commands; `live(console)` shows progress."""
+def register(main: click.Group) -> None:
+    """Add the commands."""
 
     @main.command()
-    @click.argument("networks", nargs=-1)
-    @click.option("--board", default=None, help="Board whose measurements enter the fitness; see `tapc boards`.")
+    @click.argument("networks", type=Model(), nargs=-1)
+    @click.option(
+        "--board", type=Board(), default=None, help="Board whose measurements enter the fitness; see `tapc boards`."
+    )
     @click.option(
         "--llm",
         default=None,
@@ -151,20 +148,19 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
                 raise UsageError(_NO_RUN)
             request, folder = _request(networks, board, llm, rest), output or Path("build/search")
         options = request.options
-        console = Console(stderr=True)
-        with SearchView(console, (options.generations + 1) * options.population) as view:
+        with SearchView((options.generations + 1) * options.population) as view:
             try:
                 outcome = run(
                     request, folder, resume=resume is not None, jobs=jobs, scheduler=scheduler, stages=view,
                     observe=view.observe, tell=view.tell,
                 )  # fmt: skip
             except KeyboardInterrupt:
-                raise click.exceptions.Exit(_stopped(console, folder)) from None
-        figures, tables = _transferred(outcome, request.models, as_json, console)
+                raise click.exceptions.Exit(_stopped(folder)) from None
+        figures, tables = _transferred(outcome, request.models, as_json)
         if as_json:
-            click.echo(json.dumps(summary(outcome) | {"transfer": [asdict(figure) for figure in figures]}, indent=1))
+            print_json(summary(outcome) | {"transfer": [asdict(figure) for figure in figures]})
             return
-        print_outcome(outcome, Console())
+        print_outcome(outcome)
         if figures:
             click.echo("\non networks of tapc-bench that were not searched:")
             print_proxies(figures, tables)
@@ -186,16 +182,17 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
         rows = [(name, get_proxy(name).summary) for name in proxy_names()]
         if as_json:
-            click.echo(json.dumps([{"name": name, "summary": text} for name, text in rows], indent=1))
+            print_json([{"name": name, "summary": text} for name, text in rows])
             return
-        table = Table("name", "what it takes the error to be", title="proxies", title_justify="left")
+        meaning = "what it takes the error to be"
+        table = Table("proxies", columns("name", meaning, prose=(meaning,)))
         for name, text in rows:
-            table.add_row(escape(name), escape(text))
-        Console().print(table)
+            table.add(name, text)
+        print_table(table)
 
     @proxies.command()
-    @click.argument("name")
-    @click.option("--model", required=True, help="Zoo name or model file.")
+    @click.argument("name", type=Proxy())
+    @click.option("--model", type=Model(), required=True, help="Zoo name or model file.")
     @click.option("--data", default=None, help="Samples: folder, zip or npz; zoo networks find theirs.")
     @click.option("--pixel-scale", type=float, default=None, help="Factor from raw values to network inputs.")
     @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
@@ -227,26 +224,21 @@ def register(main: click.Group, live: Callable[[Console], Stages]) -> None:
 
         result = score_model(
             name, model, data=data, pixel_scale=pixel_scale, calibration=calibration, low_bits=int(low_bits), seed=seed,
-            stages=live(Console(stderr=True)),
+            stages=progress(),
         )  # fmt: skip
         if as_json:
-            click.echo(json.dumps(result.to_dict(), indent=1))
+            print_json(result.to_dict())
             return
-        table = Table(title=f"{escape(name)} on {escape(result.model)}", title_justify="left")
-        table.add_column("layer", no_wrap=True)
-        for title in ("score", "measured error", "rank of score", "rank of error"):
-            table.add_column(title, justify="right")
+        numbers = ("score", "measured error", "rank of score", "rank of error")
+        table = Table(f"{name} on {result.model}", columns("layer", *numbers, right=numbers))
         for row in result.layers:
-            table.add_row(
-                escape(row.name), f"{row.score:.4g}", f"{row.error:.4g}", str(row.score_rank), str(row.error_rank)
-            )
-        console = Console()
-        console.print(table)
-        console.print(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s", highlight=False)
+            table.add(row.name, f"{row.score:.4g}", f"{row.error:.4g}", row.score_rank, row.error_rank)
+        print_table(table)
+        say(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s")
 
 
 def _transferred(
-    outcome: "Outcome", models: tuple[str, ...], quiet: bool, console: Console
+    outcome: "Outcome", models: tuple[str, ...], quiet: bool
 ) -> "tuple[list[ProxyFigure], list[BenchTable]]":
     """Compare the winner on other networks; a proxy that fails there is still a result."""
     from tapc.bench.transfer import transfer
@@ -256,12 +248,12 @@ def _transferred(
         return transfer(outcome.folder / BEST, models)
     except DataError as error:
         if not quiet:
-            console.print(f"not compared on tapc-bench: {error}", highlight=False, markup=False)
+            say(f"not compared on tapc-bench: {error}", err=True)
         return [], []
 
 
-def _stopped(console: Console, folder: Path) -> int:
-    console.print(f"stopped; nothing is lost: tapc search --resume {folder}", highlight=False)
+def _stopped(folder: Path) -> int:
+    say(f"stopped; nothing is lost: tapc search --resume {folder}", err=True)
     return 130
 
 
@@ -310,29 +302,37 @@ def summary(outcome: "Outcome") -> dict[str, Any]:
     }
 
 
-def print_outcome(outcome: "Outcome", console: Console) -> None:
+def print_outcome(outcome: "Outcome") -> None:
     """Print a search's outcome: the winner, and every built-in beside it."""
     from tapc.search.report.summary import ORACLE
 
     program, fitness = outcome.program, outcome.fitness
-    table = Table(title="on the search networks", title_justify="left")
-    table.add_column("proxy", no_wrap=True)
-    for title in ("fitness", "rho", "top-1", "cost"):
-        table.add_column(title, justify="right", no_wrap=True)
+    numbers = ("fitness", "rho", "top-1", "cost")
+    table = Table("on the search networks", columns("proxy", *numbers, right=numbers))
     rows = [(f"{outcome.key} {program.name}", fitness), *outcome.baselines.items()]
     for name, f in sorted(rows, key=lambda row: -(row[1].phi if row[1] else float("-inf"))):
         label = f"{name} (the measurement itself)" if name == ORACLE else name
         cells = ("-",) * 4 if f is None else (f"{f.phi:.4f}", f"{f.rho:.3f}", f"{f.accuracy:.1%}", f"{f.cost:.3f}")
-        table.add_row(escape(label), *cells, style="bold" if f is fitness else "")
-    console.print(table)
-    console.print(f"\n{outcome.key}, by {program.origin.generator}: {program.reasoning.strip()}\n", markup=False)
-    console.print(program.code.strip(), markup=False, highlight=False)
-    verdict = "above" if outcome.beaten else "not above"
+        table.add(label, *cells, style="bold" if f is fitness else "")
+    print_table(table)
+    say(f"\n{outcome.key}, by {program.origin.generator}: {program.reasoning.strip()}\n")
+    click.echo(visible(program.code.strip()))
     tests = ", ".join(f"{name} {value:.1%}" for name, value in outcome.test.items())
-    console.print(
-        f"\nfitness {fitness.phi:.4f}, {verdict} every built-in proxy's; test set, looked at once: {tests}\n"
+    say(
+        f"\nfitness {fitness.phi:.4f}, {verdict(outcome)}; test set, looked at once: {tests}\n"
         f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
         f"report: {outcome.folder / 'report.html'}\n"
-        f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}",
-        highlight=False, markup=False,
-    )  # fmt: skip
+        f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}"
+    )
+
+
+def verdict(outcome: "Outcome") -> str:
+    """Say in words how the winner stands beside the built-in proxies."""
+    from tapc.search.report.summary import ORACLE
+
+    better = [(f.phi, name) for name, f in outcome.baselines.items()
+              if f is not None and name != ORACLE and f.phi >= outcome.fitness.phi]  # fmt: skip
+    if not better:
+        return "above every built-in proxy's"
+    phi, name = max(better)
+    return f"not above the built-in {name}'s ({phi:.4f}): use that one (--proxy {name}), or search longer"

@@ -92,7 +92,9 @@ class Build:
         with stages.stage("simulate") as advance:
             target = load_target(str(self.report["core"]))
             twin = part(self.folder, "twin.elf")
-            run = QemuRunner(foreign=True).run(twin, target, device_inputs(network, codes), layers=layers, progress=advance)
+            run = QemuRunner(foreign=True).run(
+                twin, target, device_inputs(network, codes), layers=layers, progress=advance
+            )
         with stages.stage("prove"):
             result = verify(network, run, codes)
         if result.mismatch is not None:

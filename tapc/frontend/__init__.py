@@ -1,6 +1,5 @@
 """Any supported source -> one canonical float ONNX graph, checked against the source's own runtime."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,17 +7,16 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc import zoo
-from tapc.errors import DataError, UsageError
+from tapc.errors import UsageError
 from tapc.frontend.canonical import OPERATORS, canonicalize
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import source_error
+from tapc.precheck import CALLABLE, NETWORKS, check_source
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["OPERATORS", "FloatModel", "Reference", "canonicalize", "load", "source_error"]
-
-_CALLABLE = re.compile(r".+\.py:[A-Za-z_]\w*")
 
 
 def load(
@@ -112,22 +110,15 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
         if input_shape is not None and tuple(input_shape) != given:
             raise UsageError(f"the zoo model {source} has input shape {given} with these weights, not {input_shape}")
         return imported
-    if _CALLABLE.fullmatch(source):
+    path = Path(source)
+    if weights is not None and path.suffix.lower() in NETWORKS:
+        raise UsageError(f"{source} carries its own weights; --weights is for zoo models and torch modules")
+    check_source(source)
+    if CALLABLE.fullmatch(source):
         from tapc.frontend.torch_source import read_callable
 
         return read_callable(source, weights, input_shape, seed)
-    suffix = Path(source).suffix.lower()
-    if suffix not in (".onnx", ".tflite"):
-        raise UsageError(
-            f"unknown model {source!r}; give a zoo name ({', '.join(known)}), a torch module as file.py:callable, "
-            "a file.onnx or a file.tflite"
-        )
-    if weights is not None:
-        raise UsageError(f"{source} carries its own weights; --weights is for zoo models and torch modules")
-    path = Path(source)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    if suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         from tapc.frontend.onnx_source import read_onnx
 
         return read_onnx(path, input_shape)

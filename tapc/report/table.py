@@ -1,9 +1,7 @@
 """The report for a terminal."""
 
-from rich.console import Console
-from rich.table import Table
-
 from tapc.report.schema import Quantity, Report
+from tapc.terminal import Column, Table, columns, print_table, say
 
 
 def _number(value: float | None) -> str:
@@ -15,7 +13,7 @@ def _bytes(value: int | None) -> str:
 
 
 def _mark(value: bool | None) -> str:
-    return "-" if value is None else "[green]exact[/]" if value else "[red]differs[/]"
+    return "-" if value is None else "exact" if value else "differs"
 
 
 def _percent(value: float | None) -> str:
@@ -24,22 +22,23 @@ def _percent(value: float | None) -> str:
 
 def layers_table(report: Report) -> Table:
     """Return the table of layers."""
-    table = Table(title=f"{report.model} on {report.board} ({report.core})", title_justify="left")
-    for name in ("layer", "op"):
-        table.add_column(name)
     regions = ("in",) if report.memory.external else ()
-    for name in regions:
-        table.add_column(name)
     pruned = ("live MACs",) if report.live_macs < report.macs else ()
-    for name in ("w", "a", "MACs", *pruned, "BOPs", "flash B", "arena B", "instructions", "predicted", "device"):
-        table.add_column(name, justify="right")
+    numbers = ("w", "a", "MACs", *pruned, "BOPs", "flash B", "arena B", "instructions", "predicted", "device")
+    table = Table(
+        f"{report.model} on {report.board} ({report.core})",
+        [
+            *columns("layer", "op", *regions),
+            *(Column(name, right=True, starts=name == "flash B") for name in numbers),
+        ],
+    )
     for layer in report.layers:
-        table.add_row(
+        table.add(
             layer.name,
             layer.op,
-            *(layer.region or "-" for _ in regions),
-            "-" if layer.w_bits is None else str(layer.w_bits),
-            "-" if layer.a_bits is None else str(layer.a_bits),
+            *(layer.region for _ in regions),
+            layer.w_bits,
+            layer.a_bits,
             _number(layer.macs or None),
             *(_number(layer.live_macs or None) for _ in pruned),
             _number(layer.bops or None),
@@ -48,23 +47,22 @@ def layers_table(report: Report) -> Table:
             _number(layer.instructions),
             _number(layer.predicted_instructions),
             _mark(layer.exact),
+            style="red" if layer.exact is False else "",
         )
-    table.add_section()
-    table.add_row(
+    table.rule()
+    table.add(
         "total", "", *("" for _ in regions), f"{report.average_weight_bits:.2f}", "", _number(report.macs),
         *(_number(report.live_macs) for _ in pruned), _number(report.bops),
         _number(sum(layer.flash_bytes for layer in report.layers)), _bytes(report.memory.arena.measured)[:-2],
-        _number(report.instructions), _number(report.predicted_instructions), _mark(report.exact),
+        _number(report.instructions), _number(report.predicted_instructions), _mark(report.exact), style="bold",
     )  # fmt: skip
     return table
 
 
 def totals_table(report: Report) -> Table:
     """Return predicted and measured totals."""
-    table = Table(title="memory", title_justify="left")
-    table.add_column("")
-    for name in ("predicted", "measured", "limit", "used"):
-        table.add_column(name, justify="right")
+    numbers = ("predicted", "measured", "limit", "used")
+    table = Table("memory", columns("", *numbers, right=numbers))
     quantities: dict[str, Quantity] = {
         "flash": report.memory.flash,
         **{f"of it in {name}": quantity for name, quantity in report.memory.external.items()},
@@ -74,41 +72,41 @@ def totals_table(report: Report) -> Table:
     }
     for name, q in quantities.items():
         share = "-" if q.measured is None or not q.limit else f"{100 * q.measured / q.limit:.1f} %"
-        table.add_row(name, _bytes(q.predicted), _bytes(q.measured), _bytes(q.limit), share)
+        table.add(name, _bytes(q.predicted), _bytes(q.measured), _bytes(q.limit), share)
     return table
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: Report) -> None:
     """Print layers, memory, accuracy and provenance."""
-    console.print(layers_table(report))
-    console.print(totals_table(report))
+    print_table(layers_table(report))
+    print_table(totals_table(report))
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)
-        console.print(f"cycles-estimated: {report.cycles_estimated:,.0f}, {per_mac:.2f} per MAC")
+        say(f"cycles-estimated: {report.cycles_estimated:,.0f}, {per_mac:.2f} per MAC")
     a = report.accuracy
     if a.device is not None:
-        console.print(
+        say(
             f"top-1 over {a.samples} samples: float {_percent(a.float_)}, ONNX {_percent(a.onnx)}, "
             f"device {_percent(a.device)}"
         )
     if a.onnx_max_step is not None:
         agreement = "" if a.onnx_agreement is None else f", same class on {_percent(a.onnx_agreement)}"
-        console.print(f"device and onnxruntime: at most {a.onnx_max_step} output step(s) apart{agreement}")
+        say(f"device and onnxruntime: at most {a.onnx_max_step} output step(s) apart{agreement}")
     if report.exact:
-        console.print(
-            f"[green]bit-exact[/]: every layer of {report.exact_samples} samples and the output of all {a.samples} "
-            "equal the reference executor"
-        )
+        say(
+            f": every layer of {report.exact_samples} samples and the output of all {a.samples} "
+            "equal the reference executor", "green", label="bit-exact",
+        )  # fmt: skip
     error = (
         "not measured"
         if report.source_error is None
         else f"max abs error {report.source_error:.3g} on random and calibration inputs"
     )
-    console.print(f"source: {report.source} ({error})")
+    say(f"source: {report.source} ({error})")
     alloc = report.allocation
-    console.print(f"allocation: proxy {alloc.proxy}, {alloc.status}, bound {alloc.bound:.4g}, gap {alloc.gap:.2%}")
-    console.print(f"data: {report.data}")
+    say(f"allocation: proxy {alloc.proxy}, {alloc.status}, bound {alloc.bound:.4g}, gap {alloc.gap:.2%}")
+    say(f"data: {report.data}")
     for figure, origin in report.provenance.items():
-        console.print(f"[dim]{figure}: {origin}[/]")
+        say(f"{figure}: {origin}", "dim")
     for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {warning}")
+        say(warning, "yellow", label="warning: ")

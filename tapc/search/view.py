@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -12,26 +13,29 @@ from rich.table import Table
 
 from tapc.progress import Advance, Stages
 from tapc.search.log import Event
+from tapc.terminal import QUIET, Lines, say
 
 _SHOWN = 8
 
 
 class SearchView(Stages):
-    """Shows a search while it runs; on anything but a terminal, one line per generation.
+    """Shows a search while it runs; on anything but a terminal, a line per stage and generation.
 
     Parameters
     ----------
-    console : Console
     candidates : int
         How many there will be.
     """
 
-    def __init__(self, console: Console, candidates: int) -> None:
+    def __init__(self, candidates: int) -> None:
         super().__init__()
-        self._console = console
+        context = click.get_current_context(silent=True)
+        self._quiet = context is not None and bool(context.meta.get(QUIET))
+        console = Console(stderr=True)
+        self._lines = None if console.is_terminal else Lines()
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<16}"),
+            TextColumn("{task.description:<16}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -40,27 +44,39 @@ class SearchView(Stages):
         self._rows: dict[str, dict[str, object]] = {}
         self._fitness: dict[str, float] = {}
         self._invalid: dict[str, str] = {}
-        self._live = Live(Group(self._progress, self._table()), console=console, refresh_per_second=4)
+        shown = Group(self._progress, self._table())
+        self._live = None if self._lines or self._quiet else Live(shown, console=console, refresh_per_second=4)
 
     def __enter__(self) -> "SearchView":
-        self._live.__enter__()
+        if self._live is not None:
+            self._live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.__exit__(kind, error, trace)
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
 
     @contextmanager
     def show(self, name: str) -> Iterator[Advance]:
         """Display a running stage."""
-        task = self._progress.add_task(name, total=None)
-        yield lambda done, total: self._progress.update(task, completed=done, total=total)
-        self._progress.update(task, completed=1, total=1)
+        if self._quiet:
+            yield lambda done, total: None
+        elif self._lines is not None:
+            with self._lines.show(name) as advance:
+                yield advance
+        else:
+            task = self._progress.add_task(name, total=None)
+            yield lambda done, total: self._progress.update(task, completed=done, total=total)
+            self._progress.update(task, completed=1, total=1)
 
     def tell(self, text: str) -> None:
         """Print a message above the display."""
-        self._console.print(text, highlight=False, markup=False)
+        if self._live is None:
+            say(text, err=True)
+        else:
+            self._live.console.print(text, highlight=False, markup=False)
 
     def observe(self, event: Event) -> None:
         """Take note of an event of the log."""
@@ -85,11 +101,12 @@ class SearchView(Stages):
                 }
                 self._fitness[event.key] = fitness["phi"]
                 self._done(event.key, "")
-        elif event.kind == "selection" and not self._console.is_terminal:
+        elif event.kind == "selection" and self._lines is not None and not self._quiet:
             best = max(self._fitness.values(), default=float("nan"))
             valid, done = len(self._fitness), len(self._rows)
-            self._console.print(f"{event.key}: {done} candidates, {valid} judged, best fitness {best:.4f}")
-        self._live.update(Group(self._progress, self._table()))
+            say(f"{event.key}: {done} candidates, {valid} judged, best fitness {best:.4f}", err=True)
+        if self._live is not None:
+            self._live.update(Group(self._progress, self._table()))
 
     def _done(self, key: str, problem: str) -> None:
         self._progress.advance(self._bar)

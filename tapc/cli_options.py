@@ -1,0 +1,92 @@
+"""What commands share: --json, --quiet, names that a shell completes, and where a network and its samples come from."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from tapc.terminal import QUIET
+
+AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command with --quiet."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(
+            ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_silence,
+            help="Show no progress: only results, warnings and errors.",
+        ))  # fmt: skip
+
+
+def _silence(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[QUIET] = context.meta.get(QUIET, False) or value
+
+
+class Named(click.ParamType[str]):
+    """A name that tapc knows, or a file; the shell completes both."""
+
+    name = "name"
+
+    def names(self) -> Sequence[str]:
+        """Return the names that are offered."""
+        return ()
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is; what takes it says what is wrong with it."""
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so, and let the shell look for files."""
+        found = [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *found]
+
+
+class Board(Named):
+    """A board's name or file."""
+
+    name = "board"
+
+    def names(self) -> Sequence[str]:
+        """Return the boards at hand."""
+        from tapc.board import board_names
+
+        return board_names()
+
+
+class Model(Named):
+    """A network of the zoo, or a file."""
+
+    name = "model"
+
+    def names(self) -> Sequence[str]:
+        """Return the zoo's networks."""
+        from tapc.zoo.registry import models
+
+        return [entry.name for entry in models()]
+
+
+class Proxy(Named):
+    """A proxy's name or file."""
+
+    name = "proxy"
+
+    def names(self) -> Sequence[str]:
+        """Return the built-in proxies."""
+        from tapc.proxy import proxy_names
+
+        return proxy_names()
+
+
+class Data(Named):
+    """A file or folder of samples."""
+
+    name = "data"
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+PLOT = click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG, PNG or PDF to write.")
