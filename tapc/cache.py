@@ -1,19 +1,23 @@
 """The cache folder, and records in it that are found by what they were made from."""
 
+import functools
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tapc.errors import OutputError
-
 
 def cache_folder() -> Path:
     """Return tapc's cache folder: $XDG_CACHE_HOME/tapc, or ~/.cache/tapc."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "tapc"
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry for this user
+        home = Path("/nonexistent")
+    return (Path(base) if base and Path(base).is_absolute() else home / ".cache") / "tapc"
 
 
 def digest(*parts: Any) -> str:
@@ -46,17 +50,11 @@ class Store:
         """Return the record, or None where there is none; a damaged one counts as none."""
         try:
             return json.loads(self._path(key).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def put(self, key: str, value: Any) -> None:
-        """Write a record; readers see all of it or nothing.
-
-        Raises
-        ------
-        OutputError
-            The folder cannot be written.
-        """
+        """Write a record; readers see all of it or nothing. Where the folder cannot be written it goes without."""
         path = self._path(key)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
@@ -64,4 +62,10 @@ class Store:
             temporary.write_text(json.dumps(value), encoding="utf-8")
             temporary.replace(path)
         except OSError as error:
-            raise OutputError(f"cannot write the cache {self.folder}: {error}; set XDG_CACHE_HOME") from error
+            warn_once(f"the cache {self.folder} cannot be written ({error.strerror or error}); going on without")
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Show a warning, the same one only once in a process."""
+    logging.getLogger("tapc").warning("%s", text)

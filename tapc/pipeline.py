@@ -1,6 +1,5 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from tapc.lower import Lowered
 from tapc.lower.names import check_prefix
 from tapc.network_analysis import analyse
 from tapc.options import Options
-from tapc.output import MARKER, check_replaceable, replaced_folder
+from tapc.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
 from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, check_rounding
 from tapc.report import Compilation, Report, make_report
@@ -133,7 +132,8 @@ def compile(
             network_model, network, calibration, samples, silicon, target, folder, options, stages
         )
         network_model = attempt.model
-        checkpoints = destination.with_name(f"{destination.name}.finetune")
+        whole = destination.absolute()  # "." has no name
+        checkpoints = whole.with_name(f"{whole.name}.finetune")
         if training_set is not None:
             attempt, warning = retrained(
                 attempt, network_model, training_set, training or Training(), samples.test, silicon, target, folder,
@@ -165,7 +165,7 @@ def compile(
         )
         (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
     if train:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        remove_checkpoints(checkpoints)
     allocation = attempt.decision.allocation
     return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
 

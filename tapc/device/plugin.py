@@ -1,5 +1,8 @@
 """The QEMU plugin that counts instructions: built with the host's compiler on first use, then cached."""
 
+import atexit
+import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -10,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tapc.cache import cache_folder
-from tapc.errors import OutputError, ToolError
+from tapc.cache import cache_folder, warn_once
+from tapc.errors import ToolError
+from tapc.files import scratch_folder
 from tapc.tool import run
 
 _SOURCE = Path(__file__).resolve().parent / "counters.c"
+_keep = contextlib.ExitStack()
+atexit.register(_keep.close)
 _FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden")
 
 
@@ -42,8 +48,6 @@ def counters_plugin() -> Path:
     ------
     ToolError
         There is no C compiler on this machine, or it failed.
-    OutputError
-        The cache folder cannot be written.
     """
     source = _SOURCE.read_bytes()
     key = hashlib.sha256(source + " ".join((*_FLAGS, *os.uname()[::4])).encode()).hexdigest()[:16]
@@ -56,14 +60,24 @@ def counters_plugin() -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            built = Path(scratch) / path.name
-            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)]
-            done = run(command)
-            if done.returncode != 0:
-                raise ToolError(f"{compiler} could not build the counter plugin (libc6-dev missing?):\n{done.stderr}")
-            built.replace(path)  # atomic: another process may build the same file
+            _build(compiler, Path(scratch) / path.name).replace(path)  # atomic: another process may build the same file
     except OSError as error:
-        raise OutputError(f"cannot write to the cache folder {path.parent}: {error}") from error
+        warn_once(f"the cache {path.parent} cannot be written ({error.strerror or error}); going on without")
+        return _own_plugin(compiler)
+    return path
+
+
+@functools.cache
+def _own_plugin(compiler: str) -> Path:
+    """Build the plugin for this process alone."""
+    folder = Path(_keep.enter_context(scratch_folder("tapc-plugin-")))
+    return _build(compiler, folder / "counters.so")
+
+
+def _build(compiler: str, path: Path) -> Path:
+    done = run([compiler, *_FLAGS, str(_SOURCE), "-o", str(path)])
+    if done.returncode != 0:
+        raise ToolError(f"{compiler} could not build the counter plugin (libc6-dev missing?):\n{done.stderr}")
     return path
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,8 +132,8 @@ def finetune(
     before, key, first = held(), _digest(quantized, samples, training), 0
     best, chosen = math.inf, student.state_dict()
     if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["key"] == key:
+        state = _read_checkpoint(checkpoint)
+        if state.get("key") == key:
             student.load_state_dict(state["student"])
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
@@ -189,6 +190,15 @@ class _Objective:
         if labels is None:
             return soft
         return (1 - _HARD) * soft + _HARD * functional.cross_entropy(student, labels)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content; nothing where it is damaged or somebody else's."""
+    try:
+        state = torch.load(path, weights_only=True)
+    except Exception:  # whatever the file holds
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def _groups(student: QuantizedGraph, rate: float) -> list[dict[str, object]]:

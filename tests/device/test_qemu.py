@@ -189,6 +189,16 @@ def test_plugin_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         counters_plugin()
 
 
+def test_without_a_writable_cache_the_plugin_is_built_for_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    path = counters_plugin()
+    assert path.is_file()
+    assert counters_plugin() == path
+
+
 def test_counts_of_blocks_translated_twice_are_added(tmp_path: Path) -> None:
     path = tmp_path / "counts.bin"
     np.array([2, 10, 20, 3, 64, 5, 1, 32, 2, 7, 64, 5, 3], np.uint64).tofile(path)
