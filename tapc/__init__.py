@@ -3,6 +3,8 @@
 >>> import tapc
 >>> result = tapc.compile("resnet8", board="stm32h7")  # doctest: +SKIP
 >>> result.report.memory.flash.measured  # doctest: +SKIP
+
+Options are keyword arguments of `compile`; `Options` lists them. Errors are subclasses of `TapcError`.
 """
 
 import os
@@ -13,16 +15,20 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from tapc.board import load_board
+    from tapc.errors import TapcError
+    from tapc.finetune import Training
     from tapc.options import Options
     from tapc.pipeline import Result, compile
     from tapc.report import Report
 
-__all__ = ["Options", "Report", "Result", "compile", "load_board"]
+__all__ = ["Options", "Report", "Result", "TapcError", "Training", "compile", "load_board"]
 
 _HOME = {
     "Options": "tapc.options",
     "Report": "tapc.report",
     "Result": "tapc.pipeline",
+    "TapcError": "tapc.errors",
+    "Training": "tapc.finetune",
     "compile": "tapc.pipeline",
     "load_board": "tapc.board",
 }
@@ -34,4 +40,13 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tapc")
     raise AttributeError(f"module 'tapc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the interface, so that it can be completed before it is imported."""
+    return sorted((*__all__, "__version__", "__doc__"))

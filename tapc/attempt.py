@@ -141,11 +141,11 @@ def within_budgets(
         # The next choice must be predicted that much smaller than this one.
         used = decision.allocation.used
         if "flash" in over:
-            tightened = replace(tightened, flash=int(used["flash"].used) - int(over["flash"]))
+            tightened = replace(tightened, flash=max(1, int(used["flash"].used) - int(over["flash"])))
         if "ram" in over:
-            tightened = replace(tightened, ram=int(used["ram"].used) - int(over["ram"]))
+            tightened = replace(tightened, ram=max(1, int(used["ram"].used) - int(over["ram"])))
         if "latency" in over:
-            tightened = replace(tightened, latency=used["latency"].used - over["latency"])
+            tightened = replace(tightened, latency=max(1.0, used["latency"].used - over["latency"]))
     raise BudgetError(
         f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {_list(over)} too many in the last; raise "
         "the budgets by as much"

@@ -20,7 +20,7 @@ from tapc.inputs import load_data, with_units
 from tapc.lower import Lowered
 from tapc.lower.names import check_prefix
 from tapc.network_analysis import analyse
-from tapc.options import Options
+from tapc.options import Options, with_settings
 from tapc.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
 from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, check_rounding
@@ -50,6 +50,9 @@ class Result:
     allocation: Allocation
     lowered: Lowered
 
+    def __repr__(self) -> str:
+        return f"{self.report!r}\n{self.output}: firmware, lib, model.onnx, report.json; figures: .report"
+
 
 def compile(
     model: Any,
@@ -66,6 +69,7 @@ def compile(
     train: tuple[Path, ...] = (),
     training: Training | None = None,
     stages: Stages | None = None,
+    **settings: Any,
 ) -> Result:
     """Compile a network for a board and prove the firmware in the simulator.
 
@@ -95,13 +99,15 @@ def compile(
         How; the defaults where None.
     stages : Stages, optional
         Shows progress.
+    **settings
+        Fields of `Options` by their names, such as ``target_bits=3``; they win over `options`.
 
     Raises
     ------
     TapcError
         See `tapc.errors`; the previous output folder survives.
     """
-    options, stages = options or Options(), stages or Stages()
+    options, stages = with_settings(options, settings), stages or Stages()
     check_rounding(options.rounding)
     if options.prefix is not None:
         check_prefix(options.prefix)

@@ -137,6 +137,10 @@ class AllocationReport(_Frozen):
     used: dict[str, dict[str, float | None]]
 
 
+def _measured(quantity: Quantity) -> int:
+    return quantity.predicted if quantity.measured is None else quantity.measured
+
+
 class Report(_Frozen):
     """A compilation.
 
@@ -194,6 +198,22 @@ class Report(_Frozen):
     schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        memory, accuracy = self.memory, self.accuracy
+        parts = [
+            f"{self.model} on {self.board}: {self.average_weight_bits:.2f} weight bits",
+            f"{_measured(memory.flash):,} B flash",
+            f"{_measured(memory.ram):,} B RAM",
+            f"{self.predicted_instructions if self.instructions is None else self.instructions:,.0f} instructions",
+        ]
+        if accuracy.device is not None:
+            parts.append(f"top-1 {accuracy.device:.1f} % (float {accuracy.float_:.1f} %)")
+        if self.exact is not None:
+            parts.append("bit-exact" if self.exact else "differs from the reference")
+        return ", ".join(parts)
+
+    __str__ = __repr__
 
     def to_json(self) -> str:
         """Serialize with the stable keys."""
