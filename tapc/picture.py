@@ -33,6 +33,7 @@ def start_drawing() -> Any:
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "tapc"
+    matplotlib.rcParams["text.parse_math"] = False  # names are names, also with $
     from matplotlib import pyplot
 
     return pyplot

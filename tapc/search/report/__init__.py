@@ -53,7 +53,7 @@ def write_report(folder: Path) -> Path:
         s=summary,
         pictures=drawn,
         lineage=lineage,
-        lineage_picture=pictures.lineage_picture(lineage) if lineage else "",
+        lineage_picture=pictures.lineage_picture(lineage) if len(lineage) > 1 else "",
         folder=folder.name,
     )
     path = folder / NAME

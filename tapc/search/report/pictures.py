@@ -28,7 +28,7 @@ def fitness_picture(summary: Summary) -> str:
     axes.set_xlabel("generation")
     axes.set_ylabel("fitness")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(frameon=False, fontsize=10, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return _uri(figure)
 
 
@@ -44,7 +44,7 @@ def probabilities_picture(summary: Summary) -> str:
     axes.set_xlabel("generation")
     axes.set_ylabel("probability")
     axes.set_xticks(list(places))
-    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(frameon=False, fontsize=10, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return _uri(figure)
 
 
@@ -70,7 +70,7 @@ def tokens_picture(summary: Summary) -> str:
         axes.plot(range(1, len(values) + 1), values, color=colour, label=name.replace("_", " "))
     axes.set_xlabel("candidates")
     axes.set_ylabel("tokens")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=10)
     return _uri(figure)
 
 
@@ -89,9 +89,9 @@ def lineage_picture(lines: list[Line]) -> str:
                 axes.plot(xs, ys, color="gray", lw=1, zorder=1)
     for line in lines:
         x, y = places[line.key]
-        axes.plot(x, y, "o", ms=26, color=_COLOURS.get(line.operator, "gray"), zorder=2)
+        axes.plot(x, y, "o", ms=30, color=_COLOURS.get(line.operator, "gray"), zorder=2)
         label = line.key if line.phi is None else f"{line.key}\n{line.phi:.3f}"
-        axes.text(x, y, label, ha="center", va="center", fontsize=6, color="white", zorder=3)
+        axes.text(x, y, label, ha="center", va="center", fontsize=7, color="white", zorder=3)
     axes.set_xlabel("generation")
     axes.set_yticks([])
     axes.margins(0.15, 0.3)

@@ -1,5 +1,6 @@
 """The figures of a search's report, from its event log alone: a run that is not finished has them as well."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -136,6 +137,29 @@ class Summary:
         """Return the fittest built-in proxy; the measurement itself is none."""
         rivals = [(name, f) for name, f in self.baselines.items() if f is not None and name != ORACLE]
         return max(rivals, key=lambda pair: pair[1]["phi"], default=None)
+
+    @property
+    def ranking(self) -> list[tuple[str, dict[str, Any] | None, str]]:
+        """Return the winner and the built-in proxies by fitness: name, fitness, and "winner", "oracle" or nothing."""
+        rows: list[tuple[str, dict[str, Any] | None, str]] = [
+            (name, fitness, "oracle" if name == ORACLE else "") for name, fitness in self.baselines.items()
+        ]
+        if self.winner is not None:
+            rows.insert(0, (f"{self.winner.key} {self.winner.name}", self.winner.fitness, "winner"))
+        return sorted(rows, key=lambda row: -(row[1]["phi"] if row[1] is not None else -math.inf))
+
+    @property
+    def verdict(self) -> str:
+        """Say in words how the winner stands beside the built-in proxies."""
+        if self.winner is None or self.winner.phi is None or self.rival is None:
+            return ""
+        name, fitness = self.rival
+        if self.winner.phi > fitness["phi"]:
+            return f"The winner is fitter than every built-in proxy; the best of them is {name}."
+        return (
+            f"The winner is not better than the built-in proxy {name} ({fitness['phi']:.4f}): use that one "
+            f"(--proxy {name}), or search longer."
+        )
 
     @property
     def lineage(self) -> list[Line]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tapc.errors import DataError
-from tapc.search.log import EventLog
+from tapc.search.log import NAME, EventLog, read_events
 from tapc.search.report import summarize, write_report
 
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
@@ -25,7 +25,7 @@ def candidate(operator="initialization", parents=(), code="def score(layers): ..
             "code": code, "problem": problem, "generator": "m", "usage": usage}  # fmt: skip
 
 
-def write_log(folder, finished=True, name="n"):
+def write_log(folder, finished=True, name="n", rival=0.6):
     request = {"models": ["net"], "board": "stm32h7", "options": {"cost": "instructions", "beta": 0.05}}
     start = {"request": request, "generator": "openai/model", "prompts": {"system": "1 abc"}, "tapc": "0.1.0",
              "statistics": 1, "networks": [{"name": "net", "digest": "d", "layers": ["a", "b", "c"]}]}  # fmt: skip
@@ -38,7 +38,7 @@ def write_log(folder, finished=True, name="n"):
 
         put("start", "", start)
         put("baseline", "error", {"fitness": fitness(0.9, 1.0), "problem": ""})
-        put("baseline", "tap", {"fitness": fitness(0.6), "problem": ""})
+        put("baseline", "tap", {"fitness": fitness(rival), "problem": ""})
         put("baseline", "ompq", {"fitness": None, "problem": "no"})
         put("generation", "g0", {"probabilities": third})
         for i, phi in enumerate((0.5, 0.7, 0.6)):
@@ -80,6 +80,31 @@ def test_figures_of_a_run(tmp_path):
     assert s.candidates[-1].executable
 
 
+def test_the_winner_stands_among_the_built_ins(tmp_path):
+    s = summarize(write_log(tmp_path / "a"))
+    assert [name for name, _, _ in s.ranking] == ["error", "g1s0 n", "tap", "ompq"]
+    assert "fitter than every built-in" in s.verdict
+    worse = summarize(write_log(tmp_path / "b", rival=0.85))
+    assert [name for name, _, _ in worse.ranking][:3] == ["error", "tap", "g1s0 n"]
+    assert "not better than the built-in proxy tap (0.8500)" in worse.verdict
+    assert "use that one" in write_report(tmp_path / "b").read_text()
+
+
+def test_a_winner_without_ancestors_has_no_picture_of_them(tmp_path):
+    write_log(tmp_path)
+    alone = [line for line in summarize(tmp_path).candidates if line.key == "g0s1"]
+    assert "Ancestors" in write_report(tmp_path).read_text()
+    path = tmp_path / "one"
+    with EventLog(path) as log:
+        for event in read_events(tmp_path / NAME)[0]:
+            if not event.key.startswith("g1"):
+                log.record(event.kind, event.key, lambda event=event: event.data)
+    assert summarize(path).lineage == alone
+    text = write_report(path).read_text()
+    assert "Ancestors" not in text
+    assert "no ancestors" in text
+
+
 def test_a_run_that_is_not_finished(tmp_path):
     s = summarize(write_log(tmp_path, finished=False))
     assert not s.finished
@@ -102,6 +127,15 @@ def browser():
         launched.close()
 
 
+BROKEN_CELLS = """
+Array.from(document.querySelectorAll('td:not(.text):not(.bits)')).filter(cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return new Set(Array.from(range.getClientRects(), r => Math.round(r.top))).size > 1;
+}).map(cell => cell.innerText)
+"""
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_in_a_browser(browser, tmp_path, width, scheme):
     path = write_report(write_log(tmp_path, name=HOSTILE))
@@ -122,6 +156,7 @@ def test_the_page_in_a_browser(browser, tmp_path, width, scheme):
     assert len(sizes) == 5
     assert all(complete and natural > 300 and 100 < shown <= width for complete, natural, shown in sizes)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(BROKEN_CELLS) == []
     text = page.inner_text("body")
     for expected in ("openai/model", "0.8000", "71.0 %", "tap", "timeout: 1", HOSTILE, "1000 prompt tokens", "$0.0900"):
         assert expected in text
