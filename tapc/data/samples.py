@@ -1,5 +1,6 @@
 """Samples in memory: what every reader returns, random ones, and whether two sets overlap."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.data.units import PixelUnits
+
+RANDOM_BYTES = 256 << 20
+"""Most bytes of random inputs."""
 
 Split = Literal["calibration", "train", "test", "all"]
 
@@ -35,6 +39,8 @@ class Samples:
         Why `y` is None.
     warnings : tuple of str
         What is doubtful about them.
+    whole : bool
+        Raw values are integers or pixels.
     """
 
     x: NDArray[np.float32]
@@ -46,6 +52,7 @@ class Samples:
     pictures: bool = False
     unlabelled: str = ""
     warnings: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0.0, high: float = 1.0) -> Samples:
@@ -56,11 +63,15 @@ def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0
     shape : tuple of int
         The network's input shape with batch 1.
     count, seed : int
+        Fewer than `count` where they would take more than `RANDOM_BYTES`.
     low, high : float
         Range in the network's input units.
     """
-    levels = np.random.default_rng(seed).integers(0, 256, (count, *shape[1:]))
-    x = (low + levels * ((high - low) / 255.0)).astype(np.float32)
+    count = min(count, max(1, RANDOM_BYTES // (4 * math.prod(shape[1:]))))
+    levels = np.random.default_rng(seed).integers(0, 256, (count, *shape[1:]), np.uint8)
+    x = levels.astype(np.float32)
+    x *= np.float32((high - low) / 255.0)
+    x += np.float32(low)
     source = f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data"
     return Samples(x, None, source, unlabelled="random inputs have no labels")
 

@@ -168,7 +168,7 @@ def test_unusable_sources_are_explained(tmp_path: Path) -> None:
     cases: dict[str, tuple[bytes, str]] = {
         "broken.npz": (b"nonsense", "not a readable npz"),
         "broken.zip": (b"nonsense", "not a readable zip"),
-        "data.csv": (b"1,2", "unknown kind of data"),
+        "data.txt": (b"1,2", "unknown kind of data"),
     }
     for name, (content, message) in cases.items():
         (tmp_path / name).write_bytes(content)
@@ -188,8 +188,8 @@ def test_unusable_sources_are_explained(tmp_path: Path) -> None:
     np.savez(tmp_path / "nan.npz", x=np.full((2, 3, 8, 6), np.nan, np.float32))
     with pytest.raises(DataError, match="NaN"):
         load_samples(tmp_path / "nan.npz", SHAPE, pixel_scale=1.0, count=None, split="all")
-    np.savez(tmp_path / "keys.npz", data=np.zeros(3))
-    with pytest.raises(DataError, match=r"holds \['data'\]; needs 'x'"):
+    np.savez(tmp_path / "keys.npz", other=np.zeros(3))
+    with pytest.raises(DataError, match=r"holds \['other'\]; needs 'x'"):
         load_samples(tmp_path / "keys.npz", SHAPE, pixel_scale=1.0, count=None, split="all")
 
 

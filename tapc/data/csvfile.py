@@ -1,0 +1,126 @@
+"""CSV: one sample per row, with or without a header, the label in a column of its own."""
+
+import csv
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.data.dataset import DataSet, Part
+from tapc.data.limits import MEMORY, check_memory, reading
+from tapc.errors import DataError
+
+_LABEL = re.compile(r"(label|class|target|y)(s|es)?[\s_.-]?\d*", re.IGNORECASE)
+_DELIMITERS = (",", ";", "\t")
+
+
+def open_csv(path: Path, shape: tuple[int, ...]) -> DataSet:
+    """Read a CSV file.
+
+    Columns named label, class, target or y (with a number, where there are several) are labels; so is the last column
+    of a file without such names where it has one column more than the network has inputs. A first column without a
+    name is the index that pandas writes, and left out.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int
+        The network's input with batch 1.
+
+    Raises
+    ------
+    DataError
+        Rows of unequal length, cells that are no numbers, or as many columns as do not fit.
+    """
+    check_memory(path.stat().st_size, str(path))
+    with reading(str(path), "a readable CSV file", "write one sample per row, numbers with commas between them"):
+        header, rows, x = _read(path, math.prod(shape))
+    y = None
+    if rows:
+        y = _labels(rows)
+    return DataSet(
+        str(path), {"": Part(len(x), lambda index: x[index], y)},
+        unlabelled="no column is named label, class, target or y" if header else "there is no column of labels",
+    )  # fmt: skip
+
+
+def _read(path: Path, inputs: int) -> tuple[list[str], list[list[str]], NDArray[Any]]:
+    """Return the header, the cells of the label columns per row, and the values."""
+    labels: list[list[str]] = []
+    values: list[NDArray[np.float64]] = []
+    header: list[str] = []
+    chosen: list[int] = []
+    marked: list[int] = []
+    width = size = 0
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        first = stream.readline()
+        delimiter = max(_DELIMITERS, key=first.count)
+        stream.seek(0)
+        for number, cells in enumerate(csv.reader(stream, delimiter=delimiter), 1):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not width:
+                width = len(cells)
+                named = not all(_is_number(cell) for cell in cells[:-1]) or (width == 1 and not _is_number(cells[0]))
+                header = [cell.strip() for cell in cells] if named else []
+                chosen, marked = _columns(path, header, width, inputs)
+                if named:
+                    continue
+            if len(cells) != width:
+                raise DataError(f"{path}: row {number} has {len(cells)} cells, others have {width}")
+            row = [cells[column].replace(",", ".") if delimiter == ";" else cells[column] for column in chosen]
+            try:
+                values.append(np.array(row, np.float64))
+            except ValueError:
+                column = next(i for i, cell in zip(chosen, row, strict=True) if not _is_number(cell))
+                raise DataError(
+                    f"{path}: row {number}, column {column + 1} holds {cells[column][:40]!r}, which is no number"
+                ) from None
+            if marked:
+                labels.append([cells[column].strip() for column in marked])
+            size += values[-1].nbytes
+            if size > MEMORY:
+                raise DataError(f"{path}: holds more than {MEMORY:,} bytes of values; give fewer samples")
+    if not values:
+        raise DataError(f"{path}: is empty; the data set needs samples")
+    x = np.stack(values)
+    if (np.abs(x) < 2.0**31).all() and (x == np.rint(x)).all():
+        return header, labels, x.astype(np.int64)
+    return header, labels, x
+
+
+def _columns(path: Path, header: list[str], width: int, inputs: int) -> tuple[list[int], list[int]]:
+    """Return the columns of values and those of labels."""
+    columns = list(range(width))
+    if header and header[0] == "" and width > 1:
+        columns = columns[1:]
+    marked = [i for i in columns if header and _LABEL.fullmatch(header[i])]
+    if marked and len(columns) - len(marked) != inputs and len(columns) == inputs:
+        marked = []  # inputs that happen to be called y1, y2 ...
+    if not marked and len(columns) == inputs + 1:
+        marked = columns[-1:]
+    chosen = [i for i in columns if i not in marked]
+    if len(chosen) != inputs:
+        raise DataError(
+            f"{path}: {len(chosen)} columns of values (and {len(marked)} of labels), the network takes {inputs}; "
+            "write one sample per row: its values, and the label in a column named 'label' or the last one"
+        )
+    return chosen, marked
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _labels(rows: list[list[str]]) -> NDArray[Any]:
+    array = np.array(rows)
+    if all(_is_number(cell) for row in rows for cell in row):
+        return np.char.replace(array, ",", ".").astype(np.float64)
+    return array
