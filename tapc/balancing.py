@@ -50,4 +50,4 @@ def suited(
     if model.equalized_for is None or set(bits.weights.values()) == {model.equalized_for}:
         return model, calibration
     changed = transformed(model, equalize(model.onnx, x[:_SAMPLES], bits.weights).onnx, _STAGE, x)
-    return changed, calibrate(changed, x, seed=seed)
+    return changed, calibrate(changed, x, seed=seed, pictures=calibration.pictures)

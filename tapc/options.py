@@ -46,6 +46,8 @@ class Options:
         Multiply channels by factors first that ease quantization and leave what the network computes as it is.
     calibration : int
         Calibration samples.
+    metric : str
+        What accuracy is; "auto" follows from labels and outputs, see `tapc.metrics`.
     eval : int
         Samples that run on the device.
     test_data : Path or None
@@ -77,6 +79,7 @@ class Options:
     equalize: bool = True
     calibration: int = 1024
     eval: int = 100
+    metric: str = "auto"
     test_data: Path | None = None
     tune: int = 0
     no_external: bool = False

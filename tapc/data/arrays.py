@@ -86,7 +86,7 @@ def _own_units(source: str, scale: NDArray[Any], zero_point: NDArray[Any]) -> Pi
         values.append(float(array.reshape(-1)[0]))
     if values[0] <= 0:
         raise DataError(f"{source}: scale is {values[0]:g}; it must be above zero")
-    return PixelUnits(values[0], (values[0] * values[1],))
+    return PixelUnits(values[0], (values[0] * values[1],), given=True)
 
 
 def from_python(data: Any, seed: int) -> DataSet:

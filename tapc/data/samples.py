@@ -73,7 +73,7 @@ def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0
     x *= np.float32((high - low) / 255.0)
     x += np.float32(low)
     source = f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data"
-    return Samples(x, None, source, unlabelled="random inputs have no labels")
+    return Samples(x, None, source, raw=(low, high), unlabelled="random inputs have no labels")
 
 
 def overlap(used: Samples, test: Samples, use: str = "calibrated") -> tuple[str, ...]:

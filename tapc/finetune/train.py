@@ -44,7 +44,7 @@ class Training:
     temperature : float
         Of the distillation.
     augment : bool
-        Mirror and shift images of one or three channels.
+        Mirror and shift samples that are pictures.
     seed : int
     """
 
@@ -139,7 +139,7 @@ def finetune(
             schedule.load_state_dict(state["schedule"])
             generator.set_state(state["generator"])
             first, best, chosen = state["epoch"] + 1, state["best"], state["chosen"]
-    augment = training.augment and samples.x.ndim == 4 and samples.x.shape[1] in (1, 3)
+    augment = training.augment and samples.pictures and samples.x.ndim == 4
     for epoch in range(first, training.epochs):
         order = own[torch.randperm(len(own), generator=generator)][: rounds * training.batch]
         for step, index in enumerate(torch.split(order, training.batch)):

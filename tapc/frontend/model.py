@@ -71,6 +71,8 @@ class FloatModel:
         The source in its own runtime, for a comparison on further inputs.
     reference : Reference or None
         What the source gives for samples that every transformation is checked on; see `tapc.fidelity`.
+    units_given : bool
+        The user gave the three: floats in data are raw values, too.
     equalized_for : int or None
         Weight bits for which channels were multiplied by factors that the network's function does not depend on; see
         `tapc.balancing`. None where they were not.
@@ -91,13 +93,14 @@ class FloatModel:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     dataset: str = ""
+    units_given: bool = False
     equalized_for: int | None = None
     reference: Reference | None = field(default=None, compare=False, repr=False)
 
     @property
     def units(self) -> PixelUnits:
         """What raw data values become."""
-        return PixelUnits(self.pixel_scale, self.mean, self.std)
+        return PixelUnits(self.pixel_scale, self.mean, self.std, self.units_given)
 
 
 @dataclass(frozen=True)

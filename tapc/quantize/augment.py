@@ -12,7 +12,7 @@ def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
     n, _, height, width = x.shape
     flip = torch.rand(n, generator=generator) < 0.5
     x = torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x)
-    border = max(1, min(height, width) // _SHIFT)
+    border = min(max(1, min(height, width) // _SHIFT), height - 1, width - 1)
     padded = functional.pad(x, [border] * 4, mode="reflect")
     top, left = torch.randint(0, 2 * border + 1, (2, n), generator=generator)
     rows = (top[:, None] + torch.arange(height))[:, None, :, None]

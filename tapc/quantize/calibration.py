@@ -45,13 +45,24 @@ class TensorStatistics:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Statistics per quantized tensor of the float graph, in execution order, and the number of samples seen."""
+    """What samples say about a network.
+
+    Attributes
+    ----------
+    tensors : dict of str to TensorStatistics
+        Per quantized tensor of the float graph, in execution order.
+    samples : int
+        Number of samples seen.
+    pictures : bool
+        They are pictures: few of them may be joined by mirrored and shifted copies.
+    """
 
     tensors: dict[str, TensorStatistics]
     samples: int
+    pictures: bool = False
 
 
-def calibrate(model: HasGraph, x: Float, *, seed: int) -> Calibration:
+def calibrate(model: HasGraph, x: Float, *, seed: int, pictures: bool = False) -> Calibration:
     """Run the float network on samples and keep the statistics of every quantized tensor.
 
     Parameters
@@ -62,6 +73,8 @@ def calibrate(model: HasGraph, x: Float, *, seed: int) -> Calibration:
         Samples in the network's input units.
     seed : int
         Chooses the sub-sample.
+    pictures : bool
+        The samples are pictures.
 
     Raises
     ------
@@ -106,4 +119,4 @@ def calibrate(model: HasGraph, x: Float, *, seed: int) -> Calibration:
         name: TensorStatistics(point, low[name], high[name], np.sort(np.concatenate(kept[name])))
         for name, point in points.items()
     }
-    return Calibration(statistics, len(x))
+    return Calibration(statistics, len(x), pictures)

@@ -108,13 +108,16 @@ class NetworkLearner:
     seed : int
     advance : callable, optional
         Told (steps done, steps).
+    pictures : bool
+        Samples may be mirrored, shifted and cut where there are few.
     """
 
     def __init__(
-        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None = None
+        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None = None, *,
+        pictures: bool = False,
     ) -> None:
         self._learner = Learner(graph, owners)
-        self._effort, self._seed, self._advance = effort, seed, advance
+        self._effort, self._seed, self._advance, self._pictures = effort, seed, advance, pictures
 
     def learn(
         self,
@@ -149,7 +152,10 @@ class NetworkLearner:
         seen, kept = split(len(x))
         generator = torch.Generator().manual_seed(self._seed)
         crop = _CROP if x.ndim == 4 and min(x.shape[2:]) >= _WIDE and _takes_any_size(learner.graph) else None
-        draw = _sampler(x, goal, seen, generator, effort.batch, crop, lambda batch: learner.exact(unit, {name: batch}))
+        draw = _sampler(
+            x, goal, seen, generator, effort.batch, crop, lambda batch: learner.exact(unit, {name: batch}),
+            pictures=self._pictures,
+        )  # fmt: skip
 
         def held() -> float:
             total = 0.0
@@ -200,9 +206,11 @@ def _sampler(
     size: int,
     crop: int | None,
     teacher: Callable[[Tensor], Tensor],
+    *,
+    pictures: bool,
 ) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Return what draws a batch and what the network should give for it; few images are mirrored, shifted and cut."""
-    image = x.ndim == 4 and x.shape[1] == 3 and len(seen) < _FEW
+    """Return what draws a batch and what the network should give for it; few pictures are mirrored, shifted and cut."""
+    image = pictures and x.ndim == 4 and x.shape[1] == 3 and len(seen) < _FEW
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def draw() -> tuple[Tensor, Tensor]:

@@ -141,11 +141,11 @@ def quantize(
     parameters = activation_parameters(calibration, width)
     owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
     before, walking = portion(advance, 0, _COUPLING), portion(advance, _COUPLING if method.compensates else 0, 1)
-    refiner, walking = _refiner(graph, network, owners, rounding, seed, walking)
+    refiner, walking = _refiner(graph, network, owners, rounding, seed, walking, pictures=calibration.pictures)
     largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
     count = max(1, min(method.samples, WALK_BYTES // (4 * largest)))
     x = np.ascontiguousarray(x[:count], np.float32)
-    if method.compensates:
+    if method.compensates and calibration.pictures:
         x = _enough(x, min(count, ENOUGH), seed)
     couplings = _couplings(graph, network, bits, refiner, x, seed, before) if method.compensates else None
     walked = quantize_layers(
@@ -166,7 +166,7 @@ def quantize(
 
 
 def _enough(x: Float, wanted: int, seed: int) -> Float:
-    """Let every colour image be followed by mirrored and shifted copies of itself where there are too few.
+    """Let every colour picture be followed by mirrored and shifted copies of itself where there are too few.
 
     Copies stay beside their image, so that neither half of the samples knows the other's.
     """
@@ -209,7 +209,8 @@ def _couplings(
 
 
 def _refiner(
-    graph: Graph, network: Network, owners: dict[str, str], rounding: str, seed: int, advance: Advance | None
+    graph: Graph, network: Network, owners: dict[str, str], rounding: str, seed: int, advance: Advance | None, *,
+    pictures: bool,
 ) -> tuple[Refiner | None, Advance | None]:
     """Return what learns, and whom the walk tells of its progress."""
     if rounding not in LEARNED:
@@ -221,4 +222,4 @@ def _refiner(
         return TorchRefiner(graph, owners, rounding, seed), advance
     effort = Effort.of(sum(layer.macs for layer in network.layers))
     # Layers and steps advance one bar: the layers its first tenth.
-    return NetworkRefiner(graph, owners, effort, seed, portion(advance, 0.1, 1)), portion(advance, 0, 0.1)
+    return NetworkRefiner(graph, owners, effort, seed, portion(advance, 0.1, 1), pictures=pictures), portion(advance, 0, 0.1)

@@ -60,15 +60,18 @@ class NetworkRefiner:
     seed : int
     advance : callable, optional
         Told (steps done, steps).
+    pictures : bool
+        Samples may be mirrored, shifted and cut.
     """
 
     name = "network"
 
     def __init__(
-        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None
+        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None, *,
+        pictures: bool = False,
     ) -> None:
         self.units = whole(graph)
-        self._learner = NetworkLearner(graph, owners, effort, seed, advance)
+        self._learner = NetworkLearner(graph, owners, effort, seed, advance, pictures=pictures)
 
     def learn(
         self,

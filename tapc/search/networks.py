@@ -1,7 +1,7 @@
 """The networks that proxies are judged on: everything about them that no proxy changes, computed once."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def prepare(
     if holdout.y is None:
         raise DataError(f"{model.name}: the search measures accuracy and {holdout.source} has no labels")
     network = analyse(model.onnx, model.name)
-    calibration = calibrate(model, samples.x, seed=options.seed)
+    calibration = calibrate(model, samples.x, seed=options.seed, pictures=samples.pictures)
     distortion: Distortion = layer_distortion(model, network, calibration, samples.x)
     table = statistics(model, network, calibration, samples.x, distortion)
     low = min(options.wbits)
@@ -159,6 +159,6 @@ def divide(samples: Samples, calibration: int, path: Path) -> tuple[Samples, Sam
             "accuracy on; lower --calibration or give more data"
         )
     x, y = samples.x, samples.y
-    first = Samples(x[:calibration], None if y is None else y[:calibration], samples.source)
-    rest = Samples(x[calibration:], None if y is None else y[calibration:], samples.source)
+    first = replace(samples, x=x[:calibration], y=None if y is None else y[:calibration])
+    rest = replace(samples, x=x[calibration:], y=None if y is None else y[calibration:])
     return first, rest

@@ -77,7 +77,8 @@ def test_large_images_are_cut_where_the_network_takes_any_size(pooled: bool) -> 
     x = torch.randn(6, 3, 200, 200, generator=torch.Generator().manual_seed(0))
     crop = 160 if pooled else None
     generator = torch.Generator().manual_seed(0)
-    draw = _sampler(x, x[:, :1, 0, 0], torch.arange(6), generator, 4, crop, lambda b: learner.exact(unit, {"x": b}))
+    teacher, seen = (lambda b: learner.exact(unit, {"x": b})), torch.arange(6)
+    draw = _sampler(x, x[:, :1, 0, 0], seen, generator, 4, crop, teacher, pictures=True)
     batch, goal = draw()
     assert batch.shape == ((4, 3, 160, 160) if pooled else (4, 3, 200, 200))
     assert torch.allclose(goal, learner.exact(unit, {"x": batch}))

@@ -133,9 +133,9 @@ def prepare(source: Source) -> Setup:
         Model or data are missing or do not fit, or the data has no labels.
     """
     model = load(source.model, seed=source.seed)
-    calibration_x, x, y = _split(source, model)
+    calibration_x, x, y, pictures = _split(source, model)
     network = analyse(model.onnx, model.name)
-    calibration = calibrate(model, calibration_x, seed=source.seed)
+    calibration = calibrate(model, calibration_x, seed=source.seed, pictures=pictures)
     board = load_board(source.board)
     target = load_target(board.core)
     # As the allocator predicts: re-labelled from one template, before anything is quantized.
@@ -146,8 +146,8 @@ def prepare(source: Source) -> Setup:
     return Setup(source, model, network, calibration, calibration_x, x, y, board, target, cost)
 
 
-def _split(source: Source, model: FloatModel) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Return calibration inputs, test inputs and test labels."""
+def _split(source: Source, model: FloatModel) -> tuple[Array, Array, NDArray[np.int64], bool]:
+    """Return calibration inputs, test inputs, test labels, and whether they are pictures."""
     shape, scale = model.input_shape, model.units
     whole = load_samples(source.data, shape, pixel_scale=scale, count=None, split="all", seed=source.seed)
     test = load_samples(source.data, shape, pixel_scale=scale, count=None, split="test", seed=source.seed)
@@ -158,10 +158,10 @@ def _split(source: Source, model: FloatModel) -> tuple[Array, Array, NDArray[np.
     if separate:
         count = source.calibration
         drawn = load_samples(source.data, shape, pixel_scale=scale, count=count, split="calibration", seed=source.seed)
-        return drawn.x, test.x, test.y
+        return drawn.x, test.x, test.y, test.pictures
     order = np.random.default_rng(source.seed).permutation(len(whole.x))
     first, rest = order[: source.calibration], np.sort(order[source.calibration :])
-    return whole.x[first], whole.x[rest], whole.y[rest]
+    return whole.x[first], whole.x[rest], whole.y[rest], whole.pictures
 
 
 def measure(setup: Setup, configuration: Configuration) -> Measurement:
