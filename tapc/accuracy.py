@@ -15,6 +15,7 @@ from tapc.decide import Evidence, decide
 from tapc.errors import DataError, UsageError
 from tapc.fidelity import check_on, source_outputs
 from tapc.frontend import FloatModel
+from tapc.metrics import Metric, choose, measure, same_class
 from tapc.network import Bits, Network
 from tapc.network_analysis import analyse
 from tapc.options import Options
@@ -25,7 +26,6 @@ from tapc.quantize import (
     calibrate,
     evaluate,
     quantize,
-    top1,
     uniform_bits,
 )
 from tapc.quantize.runtime import Float
@@ -86,6 +86,8 @@ class Trial:
     test : Samples
     logits : float32 (N, ...)
         What the source network gives for the test samples, in its own runtime.
+    metric : Metric
+        What they measure.
     """
 
     seed: int
@@ -95,6 +97,7 @@ class Trial:
     x: Float
     test: Samples
     logits: Float
+    metric: Metric
 
 
 def trials(
@@ -106,6 +109,7 @@ def trials(
     tested: int | None = None,
     test_data: Path | None = None,
     equalize: bool = True,
+    metric: str = "auto",
 ) -> Iterator[Trial]:
     """Calibrate a network once per seed.
 
@@ -124,6 +128,8 @@ def trials(
         Test samples, all of this file.
     equalize : bool
         Balance channel ranges.
+    metric : str
+        What is measured; see `tapc.metrics.choose`.
 
     Raises
     ------
@@ -132,17 +138,25 @@ def trials(
     """
     for seed in range(seeds):
         common = {"pixel_scale": model.units, "seed": seed, "reserve": calibration}
-        x = load_samples(data, model.input_shape, count=calibration, split="calibration", **common).x  # type: ignore[arg-type]
+        known = load_samples(data, model.input_shape, count=calibration, split="calibration", **common)  # type: ignore[arg-type]
+        x = known.x
         test = load_samples(
             test_data or data, model.input_shape, count=tested, split="all" if test_data else "test", **common,  # type: ignore[arg-type]
         )  # fmt: skip
         if test.y is None:
-            raise DataError(f"{test.source}: the samples have no labels, so there is no accuracy to measure")
+            raise DataError(
+                f"{test.source}: the samples have no labels ({test.unlabelled}), so there is no accuracy to measure"
+            )
+        measured = choose(metric, test, model.onnx)
+        if measured.name == "none":
+            raise DataError(f"{test.source}: there is no accuracy to measure: {measured.reason}")
         checked = check_on(model, x)
         used = balance(checked, x) if equalize else checked
         network = analyse(used.onnx, used.name)
         logits = source_outputs(model, test.x)
-        yield Trial(seed, used, network, calibrate(used, x, seed=seed), x, test, logits)
+        yield Trial(
+            seed, used, network, calibrate(used, x, seed=seed, pictures=known.pictures), x, test, logits, measured
+        )
 
 
 def evidence_of(trial: Trial, proxy: str, rounding: str) -> Evidence:
@@ -173,8 +187,8 @@ class Figure:
     seed : int
     samples : int
         Test samples.
-    float_top1, top1 : float
-        Percent, in onnxruntime.
+    float_top1, top1 : float or None
+        Right answers in percent (top-1 or binary), in onnxruntime; None for other metrics.
     agreement : float
         Percent of the samples for which both networks name the same class.
     error : float
@@ -183,23 +197,33 @@ class Figure:
         Of the weights alone, at their bits.
     bops : int
         MACs x weight bits x activation bits.
+    metric : str
+        See `tapc.metrics`.
+    float_score, score : float
+        What is compared, larger is better: right answers in percent, or R2 or AUC times 100.
+    scores : dict
+        The metric's figures of the quantized network.
     """
 
     setting: str
     rounding: str
     seed: int
     samples: int
-    float_top1: float
-    top1: float
+    float_top1: float | None
+    top1: float | None
     agreement: float
     error: float
     weight_bytes: int
     bops: int
+    metric: str
+    float_score: float
+    score: float
+    scores: dict[str, float]
 
     @property
     def drop(self) -> float:
         """Percentage points lost."""
-        return self.float_top1 - self.top1
+        return self.float_score - self.score
 
 
 def figure(
@@ -211,40 +235,50 @@ def figure(
         model, trial.network, bits, calibration, x=trial.x, rounding=rounding, seed=trial.seed, advance=advance
     )
     logits = evaluate(quantized.onnx, trial.test, optimized=quantized.optimizable)
-    exact, y = trial.logits, trial.test.y
-    assert y is not None
+    exact, found = trial.logits, measure(trial.metric, logits, trial.test)
+    before = measure(trial.metric, exact, trial.test)
+    if before.headline is None or found.headline is None:
+        raise DataError(f"{trial.test.source}: all test samples have one label; {trial.metric.title} needs several")
     power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
     layers = trial.network.layers
     return Figure(
         setting=setting,
         rounding=rounding,
         seed=trial.seed,
-        samples=len(y),
-        float_top1=100 * top1(exact, y),
-        top1=100 * top1(logits, y),
-        agreement=100 * float(np.mean(logits.argmax(axis=1) == exact.argmax(axis=1))),
+        samples=len(trial.test.x),
+        float_top1=before.share,
+        top1=found.share,
+        agreement=same_class(exact, logits),
         error=float(np.square(logits - exact).sum(dtype=np.float64)) / power,
         weight_bytes=sum(layer.parameters * bits.weights[layer.name] for layer in layers) // 8,
         bops=sum(layer.macs * np.prod(bits.pair(layer)).item() for layer in layers),
+        metric=trial.metric.name,
+        float_score=before.headline,
+        score=found.headline,
+        scores=found.values,
     ), quantized
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and standard deviation over seeds."""
+    """Mean and standard deviation over seeds; `score` is what `metric` compares, `top1` the same if it is a share."""
 
     setting: str
     rounding: str
     seeds: int
     samples: int
-    float_top1: float
-    top1: float
-    top1_sd: float
+    float_top1: float | None
+    top1: float | None
+    top1_sd: float | None
     drop: float
     drop_sd: float
     agreement: float
     weight_bytes: int
     bops: int
+    metric: str
+    float_score: float
+    score: float
+    score_sd: float
 
 
 def summarize(figures: Sequence[Figure]) -> tuple[Summary, ...]:
@@ -254,6 +288,7 @@ def summarize(figures: Sequence[Figure]) -> tuple[Summary, ...]:
         groups.setdefault((item.setting, item.rounding), []).append(item)
     result = []
     for (setting, rounding), items in groups.items():
+        share = items[0].top1 is not None
 
         def mean(name: str, items: list[Figure] = items) -> float:
             return float(np.mean([getattr(item, name) for item in items]))
@@ -267,14 +302,18 @@ def summarize(figures: Sequence[Figure]) -> tuple[Summary, ...]:
                 rounding,
                 len(items),
                 items[0].samples,
-                mean("float_top1"),
-                mean("top1"),
-                deviation("top1"),
+                mean("float_score") if share else None,
+                mean("score") if share else None,
+                deviation("score") if share else None,
                 mean("drop"),
                 deviation("drop"),
                 mean("agreement"),
                 round(mean("weight_bytes")),
                 round(mean("bops")),
+                items[0].metric,
+                mean("float_score"),
+                mean("score"),
+                deviation("score"),
             )
         )
     return tuple(result)

@@ -15,6 +15,7 @@ from tapc.cli_compile import EXIT_CODES
 from tapc.cli_compile import register as register_compile
 from tapc.cli_options import JSON, Board, Command
 from tapc.cli_search import register as register_search
+from tapc.cli_types import metric_option
 from tapc.errors import DataError, TapcError
 from tapc.terminal import Table, columns, print_json, print_table, progress, say
 
@@ -77,17 +78,19 @@ def main() -> None:
 @click.option("--samples", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--layers", is_flag=True, help="Compare every layer of every sample, not only of the first four.")
+@metric_option
 @JSON
-def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, as_json: bool) -> None:
+def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, metric: str, as_json: bool) -> None:
     """Run a compiled network again in the simulator and prove it.
 
     \b
     Example:
       tapc run build/resnet8-stm32h7 --samples 20
     """
+    from tapc.metrics import TITLES, shown
     from tapc.rerun import rerun
 
-    result = rerun(build, data=data, samples=samples, seed=seed, all_layers=layers, stages=progress())
+    result = rerun(build, data=data, samples=samples, seed=seed, all_layers=layers, wanted=metric, stages=progress())
     if as_json:
         print_json(dataclasses.asdict(result))
         return
@@ -97,8 +100,12 @@ def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, as
         table.add(step.name, f"{step.instructions:,}", "exact" if step.exact else "differs")
     print_table(table)
     say(f"instructions: {result.instructions:,}; stack {result.stack} B; {result.samples} samples bit-exact")
-    if result.accuracy is not None:
-        say(f"top-1 on the device: {result.accuracy:.1f} %")
+    if result.scores:
+        above = "" if result.threshold is None else f" (threshold {result.threshold:g})"
+        name = "regression" if result.metric == "regression" else TITLES[result.metric]
+        say(f"{name} on the device{above}: {shown(result.scores)}")
+    elif data not in (None, "random"):
+        say(f"accuracy: none, {result.reason}")
 
 
 @main.command()

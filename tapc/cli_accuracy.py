@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tapc.cli_options import JSON, Board, Model, Proxy
-from tapc.cli_types import Numbers, PositiveNumber
+from tapc.cli_types import Numbers, PositiveNumber, metric_option
 from tapc.errors import DataError
 from tapc.terminal import Table, columns, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
     from tapc.accuracy import Figure, Summary
+    from tapc.evaluation import ClassFigures
     from tapc.frontend import FloatModel
 
 _SOURCE = (
@@ -31,6 +32,7 @@ _SOURCE = (
     ),
     click.option("--mean", type=Numbers(), default=None, help="Subtracted after that."),
     click.option("--std", type=Numbers(), default=None, help="Divided by after that."),
+    metric_option,
 )
 
 
@@ -53,7 +55,9 @@ def open_source(
     model = with_units(load(name, weights=weights), pixel_scale, mean, std)
     found = data or find_data(model.dataset)
     if found is None:
-        raise DataError(f"{name}: there are no samples; give labelled ones with --data PATH (folder, zip or npz)")
+        raise DataError(
+            f"{name}: there are no samples; give labelled ones with --data PATH (folder, zip, npz, npy or CSV)"
+        )
     return model, found
 
 
@@ -82,7 +86,7 @@ def register(main: click.Group) -> None:
         model: str, settings: tuple[str, ...], roundings: tuple[str, ...], seeds: int, calibration: int,
         samples: int | None, equalize: bool, proxy: str, board: str, data: Path | None, test_data: Path | None,
         weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
-        std: tuple[float, ...] | None, as_json: bool,
+        std: tuple[float, ...] | None, metric: str, as_json: bool,
     ) -> None:  # fmt: skip
         """Measure the accuracy of integer networks over seeds, without building firmware.
 
@@ -107,7 +111,7 @@ def register(main: click.Group) -> None:
         figures: list[Figure] = []
         stages = progress()
         for trial in trials(network, found, seeds=seeds, calibration=calibration, tested=samples,
-                            test_data=test_data, equalize=equalize):  # fmt: skip
+                            test_data=test_data, equalize=equalize, metric=metric):  # fmt: skip
             evidence = evidence_of(trial, proxy, Options().rounding)  # one choice of bits for all methods
             for setting in wanted:
                 with stages.stage(f"bits {setting.name}"):
@@ -124,12 +128,19 @@ def register(main: click.Group) -> None:
 
     @main.command(name="eval")
     @click.argument("build", type=click.Path(path_type=Path))
-    @click.option("--data", type=click.Path(path_type=Path), required=True, help="Samples: folder, zip or npz.")
+    @click.option(
+        "--data", type=click.Path(path_type=Path), required=True, help="Samples: folder, zip, npz, npy or CSV."
+    )
     @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most samples; default: all.")
     @click.option("--all", "everything", is_flag=True, help="Take all of the data, not only its test split.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @click.option("--classes", is_flag=True, help="Print figures of every class, too.")
+    @metric_option
     @JSON
-    def eval_command(build: Path, data: Path, samples: int | None, everything: bool, seed: int, as_json: bool) -> None:
+    def eval_command(
+        build: Path, data: Path, samples: int | None, everything: bool, seed: int, classes: bool, metric: str,
+        as_json: bool,
+    ) -> None:  # fmt: skip
         """Evaluate a build: the float network, the ONNX and the firmware on the same samples.
 
         \b
@@ -137,21 +148,33 @@ def register(main: click.Group) -> None:
           tapc eval build/resnet8-stm32h7 --data cifar10-original-subset.npz --samples 500
         """
         from tapc.evaluation import evaluate_build
+        from tapc.metrics import TITLES, shown
 
         stages = progress()
-        result = evaluate_build(build, data, samples=samples, everything=everything, seed=seed, stages=stages)
+        result = evaluate_build(
+            build, data, samples=samples, everything=everything, seed=seed, stages=stages, wanted=metric
+        )
         if as_json:
             print_json(asdict(result))
             return
         title = f"{result.model} on {result.board}: {result.data}"
-        table = Table(title, columns("executor", "top-1", "agrees with float"))
+        name = {"none": "accuracy", "regression": "regression"}.get(result.metric, TITLES[result.metric])
+        table = Table(title, columns("executor", name, "agrees with float"))
         for item in result.executors:
-            share = "-" if item.top1 is None else f"{item.top1:.2f} ± {item.standard_error:.2f} %"
+            share = shown(item.scores)
+            if item.top1 is not None:
+                area = f", AUC {item.scores['auc']:.4f}" if "auc" in item.scores else ""
+                share = f"{item.top1:.2f} ± {item.standard_error:.2f} %{area}"
             table.add(item.name, share, f"{item.agreement:.2f} %")
         print_table(table)
+        if classes:
+            print_classes(result.classes)
+        if result.metric == "none":
+            say(f"accuracy: none, {result.reason}")
+        signal = "" if result.sqnr_db is None else f"device against float: SQNR {result.sqnr_db:.1f} dB; "
         say(
-            f"device bit-exact on {result.samples} samples; at most {result.onnx_steps:.0f} steps from onnxruntime; "
-            "± is the standard error of the share"
+            f"{signal}device bit-exact on {result.samples} samples; at most {result.onnx_steps:.0f} steps from "
+            "onnxruntime; ± is the standard error of the share"
         )
 
     @main.command()
@@ -172,7 +195,7 @@ def register(main: click.Group) -> None:
         model: str, board: str, settings: tuple[str, ...], rounding: str, seeds: int, calibration: int,
         samples: int | None, proxy: str, output: Path | None, data: Path | None, test_data: Path | None,
         weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
-        std: tuple[float, ...] | None, as_json: bool,
+        std: tuple[float, ...] | None, metric: str, as_json: bool,
     ) -> None:  # fmt: skip
         """Draw accuracy against flash, BOPs and measured instructions for many bit budgets.
 
@@ -185,6 +208,7 @@ def register(main: click.Group) -> None:
         """
         from tapc.accuracy import parse_setting
         from tapc.board import load_board
+        from tapc.metrics import TITLES
         from tapc.output import check_replaceable, replaced_folder
         from tapc.pareto import SETTINGS, write_pages
         from tapc.pareto import pareto as measure
@@ -198,14 +222,14 @@ def register(main: click.Group) -> None:
         check_replaceable(destination.absolute())
         front = measure(
             network, found, silicon, wanted, seeds=seeds, calibration=calibration, tested=samples,
-            test_data=test_data, rounding=rounding, proxy=proxy, stages=progress(),
+            test_data=test_data, rounding=rounding, proxy=proxy, metric=metric, stages=progress(),
         )  # fmt: skip
         with replaced_folder(destination) as folder:
             write_pages(front, folder)
         if as_json:
             print_json(asdict(front))
             return
-        numbers = ("top-1", "drop", "flash", "RAM", "GBOPs", "instructions", "front")
+        numbers = (TITLES[front.points[0].accuracy.metric], "drop", "flash", "RAM", "GBOPs", "instructions", "front")
         table = Table(f"{front.model} on {front.board}", columns("bits", *numbers, right=numbers))
         for p in front.points:
             a = p.accuracy
@@ -213,27 +237,41 @@ def register(main: click.Group) -> None:
             if p.flash is not None and p.ram is not None and p.instructions is not None:
                 cells = [f"{p.flash:,.0f}", f"{p.ram:,.0f}", f"{p.instructions:,.0f}"]
             table.add(
-                a.setting, spread(a.top1, a.top1_sd, a.seeds), spread(a.drop, a.drop_sd, a.seeds), *cells[:2],
+                a.setting, spread(a.score, a.score_sd, a.seeds), spread(a.drop, a.drop_sd, a.seeds), *cells[:2],
                 f"{a.bops / 1e9:.3f}", cells[2], "*" if p.best else "",
             )  # fmt: skip
         print_table(table)
         say(f"written to {destination}")
 
 
+def print_classes(classes: "tuple[ClassFigures, ...]") -> None:
+    """Print what the float network and the device make of every class."""
+    table = Table(
+        "classes",
+        columns("class", "samples", "float", "device", "most often taken for", right=("samples", "float", "device")),
+    )
+    for row in classes:
+        rates = ("-" if rate is None else f"{rate:.1f} %" for rate in (row.float_, row.device))
+        table.add(row.name, str(row.samples), *rates, row.taken_for)
+    print_table(table)
+
+
 def print_summary(title: str, summary: "tuple[Summary, ...]") -> None:
     """Print a table of accuracies."""
-    numbers = ("float", "top-1", "drop", "agrees", "weights")
+    from tapc.metrics import TITLES, axis_title
+
+    numbers = ("float", TITLES[summary[0].metric] if summary else "accuracy", "drop", "agrees", "weights")
     table = Table(title, columns("bits", "rounding", *numbers, right=numbers))
     for row in summary:
         table.add(
-            row.setting, row.rounding, f"{row.float_top1:.2f} %", spread(row.top1, row.top1_sd, row.seeds),
+            row.setting, row.rounding, f"{row.float_score:.2f} %", spread(row.score, row.score_sd, row.seeds),
             spread(row.drop, row.drop_sd, row.seeds), f"{row.agreement:.1f} %", f"{row.weight_bytes:,}",
         )  # fmt: skip
     print_table(table)
     if summary:
         first = summary[0]
         meaning = f"{first.seeds} seeds: mean ± standard deviation" if first.seeds > 1 else "one seed"
-        say(f"top-1 in percent on {first.samples} samples, {meaning}")
+        say(f"{axis_title(first.metric)}, on {first.samples} samples, {meaning}")
 
 
 def spread(mean: float, deviation: float, seeds: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tapc.cli_options import JSON, AnyCommand, Board, Data, Model, Proxy
-from tapc.cli_types import BitList, Bytes, Numbers, PositiveNumber
+from tapc.cli_types import BitList, Bytes, Numbers, PositiveNumber, metric_option
 from tapc.errors import UsageError
 from tapc.terminal import print_json, progress, say
 
@@ -19,7 +19,7 @@ Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
 5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
 _OPTIONS = (
     click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`."),
-    click.option("--data", type=Data(), default=None, help="Samples: folder, zip or npz; `random` for random inputs."),
+    click.option("--data", type=Data(), default=None, help="Samples: folder, zip, npz, npy or CSV; `random`."),
     click.option(
         "--test-data",
         type=click.Path(path_type=Path),
@@ -114,6 +114,7 @@ _OPTIONS = (
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
+    metric_option,
     JSON,
 )
 
@@ -151,7 +152,7 @@ def register(main: click.Group) -> None:
         multiple=True,
         required=True,
         type=click.Path(path_type=Path),
-        help="Samples to train with: folder, zip or npz; several are joined.",
+        help="Samples to train with: folder, zip, npz, npy or CSV; several are joined.",
     )
     @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
     @click.option("--batch", type=click.IntRange(min=1), default=128, show_default=True)

@@ -6,6 +6,19 @@ from typing import Any
 
 import click
 
+from tapc.options import METRICS
+
+
+def metric_option(command: Any) -> Any:
+    """Add --metric to a command."""
+    return click.option(
+        "--metric",
+        type=click.Choice(METRICS),
+        default="auto",
+        show_default=True,
+        help="What accuracy is; auto follows from labels and outputs.",
+    )(command)
+
 
 class Bytes(click.ParamType[int]):
     """A number of bytes: 123, 64K, 2M."""

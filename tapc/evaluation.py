@@ -1,17 +1,18 @@
 """Accuracy of a build: the float network and the QDQ ONNX in onnxruntime, and the firmware in the simulator."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
+from tapc.data import Samples
 from tapc.lower.codes import input_codes
+from tapc.metrics import Metric, choose, confusion, measure, same_class, sqnr
 from tapc.progress import Stages
 from tapc.quantize.runtime import evaluate
-from tapc.rerun import open_build, part
+from tapc.rerun import Build, open_build
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,42 @@ class Executor:
     name : str
         `float`, `onnx` or `device`.
     top1 : float or None
-        Percent; None without labels.
+        Right answers in percent (top-1 or binary); None without labels or with other metrics.
     standard_error : float or None
         Of top1, in percentage points: binomial.
     agreement : float
         Percent of the samples for which it names the float network's class.
+    scores : dict
+        The metric's figures; see `tapc.metrics.Score`.
     """
 
     name: str
     top1: float | None
     standard_error: float | None
     agreement: float
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: its samples, and how many of them the float network and the device name rightly, in percent.
+
+    Attributes
+    ----------
+    name : str
+        The class's name or number.
+    samples : int
+    float_, device : float or None
+        None where there are no samples of it.
+    taken_for : str
+        The other class that the device names most often for it; empty where it is never wrong.
+    """
+
+    name: str
+    samples: int
+    float_: float | None
+    device: float | None
+    taken_for: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +72,16 @@ class Evaluation:
     data : str
     samples : int
     executors : tuple of Executor
+    metric : str
+        See `tapc.metrics`.
+    reason : str
+        Why there is none.
+    threshold : float or None
+        Of a single output.
+    sqnr_db : float or None
+        Signal to noise of the device's outputs against the float network's; None where they are equal.
+    classes : tuple of ClassFigures
+        Empty where outputs are no classes.
     exact : bool
         The device equals the reference executor on every sample.
     onnx_steps : float
@@ -59,10 +95,22 @@ class Evaluation:
     executors: tuple[Executor, ...]
     exact: bool
     onnx_steps: float
+    metric: str = "none"
+    reason: str = ""
+    threshold: float | None = None
+    sqnr_db: float | None = None
+    classes: tuple[ClassFigures, ...] = ()
 
 
 def evaluate_build(
-    folder: Path, data: Path, *, samples: int | None, everything: bool, seed: int, stages: Stages
+    folder: Path,
+    data: Path,
+    *,
+    samples: int | None,
+    everything: bool,
+    seed: int,
+    stages: Stages,
+    wanted: str = "auto",
 ) -> Evaluation:
     """Run a build on labelled samples.
 
@@ -70,7 +118,7 @@ def evaluate_build(
     ----------
     folder : Path
     data : Path
-        Folder, zip or npz.
+        Folder, zip, npz, npy or CSV.
     samples : int or None
         Most samples.
     everything : bool
@@ -78,6 +126,8 @@ def evaluate_build(
     seed : int
         Of the split.
     stages : Stages
+    wanted : str
+        The metric; see `tapc.metrics.choose`.
 
     Raises
     ------
@@ -89,33 +139,70 @@ def evaluate_build(
     build = open_build(folder)
     with stages.stage("data"):
         test = build.samples(data, samples, "all" if everything else "test", seed)
+        graph = build.float_model()
+        metric = choose(wanted, test, graph)
     with stages.stage("onnxruntime"):
-        exact = evaluate(onnx.load(part(folder, "float.onnx")), test, optimized=True)
+        exact = evaluate(graph, test, optimized=True)
         quantized = evaluate(build.model, test, optimized=False)
     with stages.stage("lower"):
         network = build.lowered()
         codes = input_codes(network.program, test.x)
     _, result = build.prove(network, codes, min(4, len(codes)), stages)
     y = network.program.tensors[network.program.output]
-    device = (result.codes.reshape(len(codes), -1) - y.zero).astype(np.float32) * np.float32(y.scale)
+    device = result.outputs(network.program)
     outputs = {"float": exact, "onnx": quantized, "device": device}
     return Evaluation(
         build.name,
         build.board,
         test.source,
         len(codes),
-        tuple(_executor(name, value, exact, test.y) for name, value in outputs.items()),
+        tuple(_executor(name, value, exact, metric, test) for name, value in outputs.items()),
         True,
-        float(np.abs(device - quantized.reshape(device.shape)).max() / y.scale),
+        round(float(np.abs(device - quantized.reshape(device.shape)).max() / y.scale), 3),
+        metric.name,
+        metric.reason,
+        metric.threshold,
+        sqnr(exact, device),
+        class_figures(exact, device, test.y, test.labels or labels_of(build)) if metric.classes else (),
     )
 
 
-def _executor(
-    name: str, output: NDArray[np.float32], exact: NDArray[np.float32], y: NDArray[np.int64] | None
-) -> Executor:
-    chosen, expected = (array.reshape(len(array), -1).argmax(axis=1) for array in (output, exact))
-    agreement = 100 * float(np.mean(chosen == expected))
+def labels_of(build: Build) -> tuple[str, ...] | None:
+    """Return the names of the classes that a build was compiled with."""
+    names = build.report.get("labels")
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def class_figures(
+    exact: NDArray[np.float32], device: NDArray[np.float32], y: NDArray[Any] | None, labels: tuple[str, ...] | None
+) -> tuple[ClassFigures, ...]:
+    """Return figures of every class.
+
+    Parameters
+    ----------
+    exact, device : float32 (N, classes)
+        Outputs.
+    y : int64 (N,) or None
+    labels : tuple of str or None
+    """
     if y is None:
-        return Executor(name, None, None, agreement)
-    share = float(np.mean(chosen == y))
-    return Executor(name, 100 * share, 100 * math.sqrt(share * (1 - share) / len(y)), agreement)
+        return ()
+    classes = exact.reshape(len(exact), -1).shape[1]
+    names = labels if labels is not None and len(labels) == classes else tuple(map(str, range(classes)))
+    counts = [confusion(outputs, y, classes) for outputs in (exact, device)]
+    found = []
+    for index, name in enumerate(names):
+        total = int(counts[1][index].sum())
+        first, second = (100 * int(table[index, index]) / total if total else None for table in counts)
+        wrong = counts[1][index].copy()
+        wrong[index] = 0
+        other = names[int(wrong.argmax())] if wrong.any() else ""
+        found.append(ClassFigures(name, total, first, second, other))
+    return tuple(found)
+
+
+def _executor(
+    name: str, output: NDArray[np.float32], exact: NDArray[np.float32], metric: Metric, test: Samples
+) -> Executor:
+    score = measure(metric, output, test)
+    return Executor(name, score.share, score.standard_error(len(test.x)), same_class(exact, output), score.values)

@@ -25,14 +25,14 @@ class Data:
     ----------
     calibration, test : Samples
     warnings : tuple of str
-    metric : Metric or None
+    metric : Metric
         What the test samples measure.
     """
 
     calibration: Samples
     test: Samples
-    warnings: tuple[str, ...] = ()
-    metric: Metric | None = None
+    warnings: tuple[str, ...]
+    metric: Metric
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from tapc.errors import UsageError
 
+METRICS = ("auto", "top1", "binary", "regression", "auc", "none")
+"""What accuracy may be; see `tapc.metrics`."""
+
 
 @dataclass(frozen=True)
 class Options:

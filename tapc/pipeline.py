@@ -1,5 +1,6 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from tapc.balancing import balance
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
+from tapc.errors import DataError
 from tapc.fidelity import check_on
 from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
-from tapc.inputs import load_data, with_units
+from tapc.inputs import check_input, load_data, with_units
 from tapc.lower import Lowered
 from tapc.lower.names import check_prefix
+from tapc.metrics import Metric, check_classes
 from tapc.network_analysis import analyse
 from tapc.options import Options, with_settings
 from tapc.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
@@ -58,7 +61,7 @@ def compile(
     model: Any,
     *,
     board: str | Board,
-    data: str | Path | None = None,
+    data: Any = None,
     weights: Path | None = None,
     input_shape: tuple[int, ...] | None = None,
     pixel_scale: float | None = None,
@@ -79,8 +82,9 @@ def compile(
         Zoo name, ``file.py:callable``, ONNX or TFLite file, or a module (then `input_shape` is needed).
     board : str or Board
         Board name, path of a board file, or a loaded board.
-    data : str or Path, optional
-        Folder, zip or npz of samples; ``random`` for random inputs. Zoo models find their data set by themselves;
+    data : str, Path or arrays, optional
+        Folder, zip, npz, npy or CSV of samples; an array of inputs, (inputs, labels), a dictionary of arrays, a torch
+        data set or loader; ``random`` for random inputs. Zoo models find their data set by themselves;
         others take the first of `train`.
     weights : Path, optional
         State dict for a torch model.
@@ -121,11 +125,12 @@ def compile(
     destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
+            check_input(network_model, silicon, options)
             source = calibration_source(network_model, data, train)
             samples = load_data(network_model, source, options)
             warnings, training_set = samples.warnings, None
             if train:
-                training_set, limits = training_samples(network_model, train, source, options)
+                training_set, limits = training_samples(network_model, train, source, options, samples.metric)
                 warnings = (*warnings, *limits, *overlap(training_set, samples.test, "trained"))
             network_model = check_on(network_model, samples.calibration.x)
         if options.equalize:
@@ -133,7 +138,9 @@ def compile(
                 network_model = balance(network_model, samples.calibration.x, options.wbits)
         with stages.stage("calibrate"):
             network = analyse(network_model.onnx, network_model.name)
-            calibration = calibrate(network_model, samples.calibration.x, seed=options.seed)
+            calibration = calibrate(
+                network_model, samples.calibration.x, seed=options.seed, pictures=samples.calibration.pictures
+            )
         silicon, attempt = in_some_ram(
             network_model, network, calibration, samples, silicon, target, folder, options, stages
         )
@@ -159,7 +166,10 @@ def compile(
                 lowered=attempt.lowered,
                 cost=CostModel(load_coefficients(target.cost)),
                 images=attempt.images,
+                calibration=samples.calibration,
                 test=samples.test,
+                metric=samples.metric,
+                labels=samples.labels or network_model.labels,
                 data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
                 options=options,
                 measured=attempt.measured,
@@ -176,7 +186,7 @@ def compile(
     return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
 
 
-def calibration_source(model: FloatModel, data: str | Path | None, train: tuple[Path, ...]) -> str | Path | None:
+def calibration_source(model: FloatModel, data: Any, train: tuple[Path, ...]) -> Any:
     """Return what calibrates and tests: the data that were given, those of the zoo, or else the first to train with."""
     if data is None and train and find_data(model.dataset, shipped=False) is None:
         return train[0]
@@ -184,27 +194,36 @@ def calibration_source(model: FloatModel, data: str | Path | None, train: tuple[
 
 
 def training_samples(
-    model: FloatModel, paths: tuple[Path, ...], evaluated: str | Path | None, options: Options
+    model: FloatModel, paths: tuple[Path, ...], evaluated: Any, options: Options, metric: Metric | None = None
 ) -> tuple[Samples, tuple[str, ...]]:
-    """Load and join the training sets; labels are kept where all have them.
+    """Load and join the training sets; labels are kept where all have them and they are classes.
 
     Parameters
     ----------
     model : FloatModel
     paths : tuple of Path
-    evaluated : str or Path or None
+    evaluated : path, arrays or None
         What calibrates and, without test data of their own, tests: such a set trains with its calibration part only.
     options : Options
+    metric : Metric, optional
+        Where outputs are no classes, the float network alone teaches.
 
     Returns
     -------
     Samples
     tuple of str
         Warnings.
+
+    Raises
+    ------
+    DataError
+        Labels that do not fit the network, or classes of other names.
     """
     sets: list[Samples] = []
     warnings: list[str] = []
-    source = find_data(model.dataset) if evaluated is None else Path(evaluated)
+    source = find_data(model.dataset) if evaluated is None else None
+    if isinstance(evaluated, (str, os.PathLike)):
+        source = Path(evaluated)
     for path in paths:
         tests = options.test_data is None and source is not None and path.resolve() == source.resolve()
         samples = load_samples(path, model.input_shape, pixel_scale=model.units, count=None,
@@ -215,7 +234,18 @@ def training_samples(
                 "with all of them, test with others (--test-data)"
             )
         sets.append(samples)
+        warnings.extend(samples.warnings)
     labels = [samples.y for samples in sets]
     y = np.concatenate([y for y in labels if y is not None]) if all(y is not None for y in labels) else None
-    joined = Samples(np.concatenate([samples.x for samples in sets]), y, ", ".join(samples.source for samples in sets))
+    names = {samples.labels for samples in sets if samples.labels is not None}
+    if metric is not None and not metric.classes:
+        y = None
+    if y is not None and len(names) > 1:
+        raise DataError(f"{', '.join(samples.source for samples in sets)}: the classes have different names")
+    joined = Samples(
+        np.concatenate([samples.x for samples in sets]), y, ", ".join(samples.source for samples in sets),
+        next(iter(names), None), pictures=all(samples.pictures for samples in sets),
+    )  # fmt: skip
+    if metric is not None and metric.classes:
+        check_classes(joined, metric.outputs)
     return joined, tuple(warnings)

@@ -1,7 +1,7 @@
 """Finished builds: run them again, or print what they were made of."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.lower.names import names_in
+from tapc.metrics import Score, choose, measure
 from tapc.output import MARKER
 from tapc.picture import check_picture
 from tapc.progress import Stages
@@ -35,7 +36,26 @@ class StepRun:
 
 @dataclass(frozen=True)
 class Rerun:
-    """Measurements of one run."""
+    """Measurements of one run.
+
+    Attributes
+    ----------
+    model, board : str
+    samples : int
+    layers : tuple of StepRun
+    instructions : int
+        Of one inference.
+    stack : int
+        Bytes.
+    accuracy : float or None
+        Right answers in percent, where they are right or wrong.
+    metric : str
+    reason : str
+        Why there is none.
+    scores : dict
+        See `tapc.metrics.Score`.
+    threshold : float or None
+    """
 
     model: str
     board: str
@@ -44,6 +64,10 @@ class Rerun:
     instructions: int
     stack: int
     accuracy: float | None
+    metric: str = "none"
+    reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +102,19 @@ class Build:
         """Load samples in the network's input units."""
         shape = tuple(d.dim_value for d in self.model.graph.input[0].type.tensor_type.shape.dim)
         r = self.report
-        units = PixelUnits(float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))))
+        units = PixelUnits(
+            float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))),
+            bool(r.get("units_given", False)),
+        )  # fmt: skip
         return load_samples(data, shape, pixel_scale=units, count=count, split=split, seed=seed)
+
+    def float_model(self) -> onnx.ModelProto:
+        """Return the float network; DataError where it is missing or damaged."""
+        path = part(self.folder, "float.onnx")
+        try:
+            return onnx.load(path)
+        except Exception as error:
+            raise DataError(f"{path} is damaged ({error}); compile the network again") from None
 
     def prove(self, network: Lowered, codes: Ints, layers: int, stages: Stages) -> tuple[DeviceRun, Verification]:
         """Run the twin on input codes and compare it with the reference executor.
@@ -142,7 +177,9 @@ def part(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers: bool, stages: Stages) -> Rerun:
+def rerun(
+    folder: Path, *, data: str | None, samples: int, seed: int, all_layers: bool, stages: Stages, wanted: str = "auto"
+) -> Rerun:
     """Run a build's twin again and prove it against the reference executor.
 
     Parameters
@@ -155,6 +192,8 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
     all_layers : bool
         Compare every layer of all samples.
     stages : Stages
+    wanted : str
+        The metric; see `tapc.metrics.choose`.
 
     Raises
     ------
@@ -165,18 +204,21 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
     with stages.stage("lower"):
         network = build.lowered()
         x = network.program.tensors[network.program.input]
-        labels = None
+        tested, metric = None, None
         if data in (None, "random"):
             generator = np.random.default_rng(seed)
             codes = generator.integers(x.low, x.high + 1, (samples, *x.shape)).astype(np.int64)
         else:
             loaded = build.samples(Path(str(data)), samples, "test", seed)
-            codes, labels = input_codes(network.program, loaded.x), loaded.y
+            tested, codes = loaded, input_codes(network.program, loaded.x)
+            metric = choose(wanted, loaded, build.float_model())
     run, result = build.prove(network, codes, len(codes) if all_layers else min(4, len(codes)), stages)
     per_layer: dict[str, int] = {}
     for step, instructions in zip(network.steps, run.instructions_per_step, strict=True):
         per_layer[step.op.name] = per_layer.get(step.op.name, 0) + instructions
-    hits = None if labels is None else result.codes.reshape(len(codes), -1).argmax(axis=1) == labels
+    score, reason = Score(), "random codes have no labels"
+    if tested is not None and metric is not None:
+        score, reason = measure(metric, result.outputs(network.program), tested), metric.reason
     return Rerun(
         build.name,
         build.board,
@@ -184,7 +226,11 @@ def rerun(folder: Path, *, data: str | None, samples: int, seed: int, all_layers
         tuple(StepRun(name, n, result.layers[name]) for name, n in per_layer.items()),
         run.instructions,
         run.stack_high_water,
-        None if hits is None else 100.0 * float(np.mean(hits)),
+        score.share,
+        "none" if metric is None else metric.name,
+        reason,
+        score.values,
+        None if metric is None else metric.threshold,
     )
 
 

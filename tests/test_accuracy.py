@@ -94,7 +94,7 @@ def test_wider_activations_take_no_more_ram(tmp_path: Path) -> None:
 
 def test_mean_and_deviation() -> None:
     def one(seed: int, top1: float) -> Figure:
-        return Figure("w4a8", "gptq", seed, 100, 90.0, top1, 95.0, 0.1, 1000, 2000)
+        return Figure("w4a8", "gptq", seed, 100, 90.0, top1, 95.0, 0.1, 1000, 2000, "top1", 90.0, top1, {})
 
     (summary,) = summarize([one(0, 88.0), one(1, 90.0), one(2, 86.0)])
     assert (summary.seeds, summary.top1, summary.top1_sd, summary.drop) == (3, 88.0, 2.0, 2.0)

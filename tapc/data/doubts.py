@@ -37,7 +37,7 @@ def uneven(samples: Samples) -> tuple[str, ...]:
     step = (max(float(high.max()), 0.0) - min(float(low.min()), 0.0)) / 255
     codes = round(spans[narrow] / step) + 1
     return (
-        f"channel {narrow} of the input spans {spans[narrow]:.3g}, channel {wide} {spans[wide]:.3g}, and one scale serves "
-        f"both: channel {narrow} gets {codes} of 256 codes; train with channels of like range (each less its mean, over its "
-        "deviation) and give these with --mean and --std, one value per channel",
+        f"channel {narrow} of the input spans {spans[narrow]:.3g}, channel {wide} {spans[wide]:.3g}, and one scale "
+        f"serves both: channel {narrow} gets {codes} of 256 codes; train with channels of like range (each less its "
+        "mean, over its deviation) and give these with --mean and --std, one value per channel",
     )

@@ -9,7 +9,7 @@ from tapc.arithmetic import Ints
 from tapc.device.qemu import DeviceRun
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered
-from tapc.lower.program import Op
+from tapc.lower.program import Op, Program
 from tapc.lower.reference import execute
 
 BATCH = 32
@@ -65,6 +65,12 @@ class Verification:
     samples: int
     mismatch: Mismatch | None
     codes: Ints
+
+    def outputs(self, program: Program) -> NDArray[np.float32]:
+        """Return the device's outputs (N, C x H x W) in the order and units of the float network."""
+        y = program.tensors[program.output]
+        codes = self.codes.transpose(0, 3, 1, 2).reshape(len(self.codes), -1)
+        return (codes - y.zero).astype(np.float32) * np.float32(y.scale)
 
     @property
     def exact(self) -> bool:

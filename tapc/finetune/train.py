@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +15,7 @@ from torch.nn import functional
 from tapc.data import Samples
 from tapc.errors import DataError
 from tapc.finetune.network import QuantizedGraph
+from tapc.metrics import check_classes
 from tapc.network_analysis import Graph
 from tapc.quantize.augment import augmented
 from tapc.quantize.calibration import HasGraph
@@ -103,7 +105,6 @@ def finetune(
     graph = Graph(model.onnx)
     teacher, student = TorchGraph(graph).to(device), QuantizedGraph(graph, quantized).to(device)
     x = torch.from_numpy(samples.x)
-    y = None if samples.y is None else torch.from_numpy(samples.y.astype("int64"))
     if len(x) < 2 * _HELD:
         raise DataError(f"{samples.source}: {len(x)} samples are too few to train with; give at least {2 * _HELD}")
     kept = torch.arange(0, len(x), _HELD)
@@ -111,6 +112,7 @@ def finetune(
     mask[kept] = False
     own = mask.nonzero().reshape(-1)
     objective = _Objective(graph, training)
+    y = objective.labels(samples)
 
     def loss(index: Tensor, *, augment: bool) -> Tensor:
         batch = x[index].to(device)
@@ -177,9 +179,18 @@ class _Objective:
         last = graph.producer[graph.output]
         self.tensor = str(last.input[0]) if last.op_type == "Softmax" else graph.output
         extents = graph.shape(self.tensor)
-        self.classes = len(extents) == 2 and extents[1] > 1
+        self.outputs = extents[1] if len(extents) == 2 else 1
+        self.classes = self.outputs > 1
         self.certain = last.op_type == "Softmax"
         self.temperature = training.temperature
+
+    def labels(self, samples: Samples) -> Tensor | None:
+        """Return labels that are classes of the output; others teach nothing."""
+        y = samples.y
+        if y is None or not self.classes or y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+            return None
+        check_classes(samples, self.outputs)
+        return torch.from_numpy(y.astype(np.int64))
 
     def __call__(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         if not self.classes or (labels is None and not self.certain):

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from tapc.metrics import axis_title
 from tapc.output import MARKER
 from tapc.pareto.run import Front, Point
 from tapc.picture import start_drawing
@@ -36,12 +37,14 @@ def write_pages(front: Front, folder: Path) -> None:
         lstrip_blocks=True,
     )
     uri = "data:image/png;base64," + base64.b64encode(picture).decode()
-    text = environment.get_template("pareto.html.j2").render(front=front, picture=uri)
+    text = environment.get_template("pareto.html.j2").render(
+        front=front, picture=uri, title=axis_title(front.points[0].accuracy.metric) if front.points else "accuracy"
+    )
     (folder / "pareto.html").write_text(text, encoding="utf-8")
 
 
 def _picture(front: Front) -> bytes:
-    """Draw top-1 against flash, BOPs and instructions."""
+    """Draw accuracy against flash, BOPs and instructions."""
     from matplotlib import pyplot
 
     figure, axes = start_drawing().subplots(1, 3, figsize=(12, 4), sharey=True, constrained_layout=True)
@@ -54,7 +57,7 @@ def _picture(front: Front) -> bytes:
         _panel(place, front, value)
         place.set_xlabel(label)
         place.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("top-1, %")
+    axes[0].set_ylabel(axis_title(front.points[0].accuracy.metric))
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
@@ -66,10 +69,10 @@ def _panel(axes: Any, front: Front, value: Any) -> None:
     for mixed, colour, label in ((True, _MIXED, "mixed bits"), (False, _UNIFORM, "one width")):
         chosen: list[Point] = [p for p in front.points if p.mixed is mixed and value(p) is not None]
         chosen.sort(key=value)
-        xs, ys = [value(p) for p in chosen], [p.accuracy.top1 for p in chosen]
-        deviations = [p.accuracy.top1_sd for p in chosen]
+        xs, ys = [value(p) for p in chosen], [p.accuracy.score for p in chosen]
+        deviations = [p.accuracy.score_sd for p in chosen]
         axes.errorbar(xs, ys, deviations, color=colour, marker="o", ms=5, lw=1, capsize=2, label=label)
         for x, y, point in zip(xs, ys, chosen, strict=True):
             axes.annotate(point.accuracy.setting, (x, y), xytext=(4, -9), textcoords="offset points", fontsize=6)
     if front.points:
-        axes.axhline(front.points[0].accuracy.float_top1, color="gray", ls="--", lw=1, label="float")
+        axes.axhline(front.points[0].accuracy.float_score, color="gray", ls="--", lw=1, label="float")

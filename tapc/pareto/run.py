@@ -101,6 +101,7 @@ def pareto(
     test_data: Path | None = None,
     rounding: str = "gptq",
     proxy: str = "error",
+    metric: str = "auto",
     stages: Stages | None = None,
 ) -> Front:
     """Quantize, build and measure a network at many settings.
@@ -114,7 +115,7 @@ def pareto(
     settings : sequence of Setting
     seeds, calibration, tested, test_data
         As for `tapc.accuracy.trials`.
-    rounding, proxy : str
+    rounding, proxy, metric : str
     stages : Stages, optional
 
     Raises
@@ -129,7 +130,8 @@ def pareto(
     figures: list[Figure] = []
     images: dict[str, list[Image]] = {}
     problems: dict[str, str] = {}
-    for trial in trials(model, data, seeds=seeds, calibration=calibration, tested=tested, test_data=test_data):
+    for trial in trials(model, data, seeds=seeds, calibration=calibration, tested=tested, test_data=test_data,
+                        metric=metric):  # fmt: skip
         evidence = evidence_of(trial, proxy, rounding)
         for setting in settings:
             with stages.stage(f"bits {setting.name}"):
@@ -187,8 +189,8 @@ def _with_best(points: Sequence[Point]) -> tuple[Point, ...]:
         return any(
             other.flash is not None
             and other.flash <= point.flash
-            and other.accuracy.top1 >= point.accuracy.top1
-            and (other.flash, -other.accuracy.top1) != (point.flash, -point.accuracy.top1)
+            and other.accuracy.score >= point.accuracy.score
+            and (other.flash, -other.accuracy.score) != (point.flash, -point.accuracy.score)
             for other in points
         )
 

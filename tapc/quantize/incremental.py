@@ -113,7 +113,13 @@ class NetworkLearner:
     """
 
     def __init__(
-        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None = None, *,
+        self,
+        graph: Graph,
+        owners: Mapping[str, str],
+        effort: Effort,
+        seed: int,
+        advance: Advance | None = None,
+        *,
         pictures: bool = False,
     ) -> None:
         self._learner = Learner(graph, owners)

@@ -209,7 +209,13 @@ def _couplings(
 
 
 def _refiner(
-    graph: Graph, network: Network, owners: dict[str, str], rounding: str, seed: int, advance: Advance | None, *,
+    graph: Graph,
+    network: Network,
+    owners: dict[str, str],
+    rounding: str,
+    seed: int,
+    advance: Advance | None,
+    *,
     pictures: bool,
 ) -> tuple[Refiner | None, Advance | None]:
     """Return what learns, and whom the walk tells of its progress."""
@@ -222,4 +228,6 @@ def _refiner(
         return TorchRefiner(graph, owners, rounding, seed), advance
     effort = Effort.of(sum(layer.macs for layer in network.layers))
     # Layers and steps advance one bar: the layers its first tenth.
-    return NetworkRefiner(graph, owners, effort, seed, portion(advance, 0.1, 1), pictures=pictures), portion(advance, 0, 0.1)
+    return NetworkRefiner(graph, owners, effort, seed, portion(advance, 0.1, 1), pictures=pictures), portion(
+        advance, 0, 0.1
+    )

@@ -67,7 +67,13 @@ class NetworkRefiner:
     name = "network"
 
     def __init__(
-        self, graph: Graph, owners: Mapping[str, str], effort: Effort, seed: int, advance: Advance | None, *,
+        self,
+        graph: Graph,
+        owners: Mapping[str, str],
+        effort: Effort,
+        seed: int,
+        advance: Advance | None,
+        *,
         pictures: bool = False,
     ) -> None:
         self.units = whole(graph)

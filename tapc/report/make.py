@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,11 @@ from tapc.kernels.pooled import PooledSpec
 from tapc.lower import Lowered
 from tapc.lower.place import Placed
 from tapc.lower.program import Conv, Op
+from tapc.metrics import Metric, confusion, measure, same_class, sqnr
 from tapc.network import Network
 from tapc.options import Options
-from tapc.quantize import top1
-from tapc.report.advice import advice
-from tapc.report.schema import Accuracy, AllocationReport, LayerReport, Memory, Quantity, Report, TensorReport
+from tapc.report.advice import advice, doubts
+from tapc.report.schema import Accuracy, AllocationReport, Inputs, LayerReport, Memory, Quantity, Report, TensorReport
 from tapc.tune import Tuning
 
 
@@ -68,8 +67,13 @@ class Compilation:
     lowered : Lowered
     cost : CostModel
     images : FirmwareImages
+    calibration : Samples
     test : Samples
         What the device ran.
+    metric : Metric
+        What the test samples measure.
+    labels : tuple of str or None
+        Names of the classes.
     data : str
         Where the samples come from.
     options : Options
@@ -93,7 +97,10 @@ class Compilation:
     lowered: Lowered
     cost: CostModel
     images: FirmwareImages
+    calibration: Samples
     test: Samples
+    metric: Metric
+    labels: tuple[str, ...] | None
     data: str
     options: Options
     measured: Measured | None
@@ -102,6 +109,9 @@ class Compilation:
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 
+
+_CONFUSION = 100
+"""Most classes that are counted by the class that is named."""
 
 _PROVENANCE = {
     "flash": "measured: bytes of firmware.bin, read from the ELF",
@@ -136,6 +146,9 @@ def make_report(c: Compilation) -> Report:
         pixel_scale=c.model.pixel_scale,
         mean=c.model.mean,
         std=c.model.std,
+        units_given=c.model.units_given,
+        inputs=inputs(c.calibration),
+        labels=c.labels,
         seed=c.options.seed,
         exact=None if measured is None else measured.verification.exact,
         exact_samples=0 if measured is None else measured.verification.samples,
@@ -161,7 +174,7 @@ def make_report(c: Compilation) -> Report:
         provenance=provenance(c),
         equalized=c.equalized,
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
-        warnings=(*c.warnings, *advice(c.options, c.board, measured_accuracy), *outside_memory(c)),
+        warnings=(*c.warnings, *advice(c.options, c.board, measured_accuracy), *_doubts(c), *outside_memory(c)),
         seconds=dict(c.seconds),
     )
 
@@ -289,25 +302,50 @@ def memory(c: Compilation) -> Memory:
     )
 
 
-def _percent(logits: NDArray[Any] | None, y: NDArray[np.int64] | None) -> float | None:
-    return None if logits is None or y is None else 100.0 * top1(logits, y)
+def inputs(calibration: Samples) -> Inputs:
+    """Describe the calibration samples: their units and range."""
+    random = calibration.source.startswith("random")
+    low, high = calibration.raw or (None, None)
+    kind = "random" if random else "integers" if calibration.whole else "floats"
+    return Inputs(units=str(calibration.units), low=low, high=high, kind=kind)
+
+
+def _doubts(c: Compilation) -> tuple[str, ...]:
+    return doubts(c.test, c.metric, None if c.measured is None else c.measured.float_logits)
 
 
 def accuracy(c: Compilation) -> Accuracy:
     """Compare float, ONNX and device on the samples that the device ran."""
+    none = Accuracy(float=None, onnx=None, device=None, samples=0, onnx_agreement=None, onnx_max_step=None,
+                    reason="nothing ran (--no-simulate)")  # fmt: skip
     if c.measured is None:
-        return Accuracy(float=None, onnx=None, device=None, samples=0, onnx_agreement=None, onnx_max_step=None)
-    measured, program, test = c.measured, c.lowered.program, c.test
+        return none
+    measured, program, test, metric = c.measured, c.lowered.program, c.test, c.metric
     y = program.tensors[program.output]
     codes = measured.verification.codes.transpose(0, 3, 1, 2).reshape(len(test.x), -1)
     onnx_codes = np.rint(measured.onnx_logits.reshape(codes.shape) / np.float32(y.scale)).astype(np.int64) + y.zero
     classes = y.shape[0] * y.shape[1] == 1
     agreement = 100.0 * float(np.mean(codes.argmax(axis=1) == onnx_codes.argmax(axis=1))) if classes else None
+    device = measured.verification.outputs(program)
+    exact = measured.float_logits.reshape(codes.shape)
+    outputs = {"float": exact, "onnx": measured.onnx_logits, "device": device}
+    scores = {name: measure(metric, values, test) for name, values in outputs.items()}
+    counted = metric.classes and metric.outputs <= _CONFUSION and test.y is not None
     return Accuracy(
-        float=_percent(measured.float_logits, test.y),
-        onnx=_percent(measured.onnx_logits, test.y),
-        device=_percent(codes, test.y),
+        float=scores["float"].share,
+        onnx=scores["onnx"].share,
+        device=scores["device"].share,
         samples=len(codes),
         onnx_agreement=agreement,
         onnx_max_step=int(np.abs(codes - onnx_codes).max()),
+        metric=metric.name,
+        reason=metric.reason or None,
+        threshold=metric.threshold,
+        scores={name: score.values for name, score in scores.items() if score.values},
+        sqnr_db=sqnr(exact, device),
+        float_max_step=float(np.abs(device - exact).max() / y.scale),
+        float_agreement=same_class(exact, device) if metric.classes or metric.certain else None,
+        confusion=tuple(map(tuple, confusion(device, test.y, metric.outputs).tolist()))
+        if counted and test.y is not None
+        else None,
     )

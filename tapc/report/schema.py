@@ -104,11 +104,29 @@ class Memory(_Frozen):
 
 
 class Accuracy(_Frozen):
-    """Top-1 in percent over the same samples; None where there are no labels or nothing ran.
+    """How well the outputs are the labels, over the same samples, and how near the device is to the float network.
 
     Attributes
     ----------
     float, onnx, device : float or None
+        Right answers in percent (`top1` and `binary`); None for other metrics, without labels, or where nothing ran.
+    metric : str
+        `top1`, `binary`, `regression`, `auc` or `none`.
+    reason : str or None
+        Why there is none.
+    threshold : float or None
+        Of a single output, above which it names class 1.
+    scores : dict
+        `float`, `onnx` and `device` -> the metric's figures by name; see `tapc.metrics.Score`.
+    sqnr_db : float or None
+        Signal to noise of the device's outputs against the float network's, in decibels; None where they are equal or
+        nothing ran.
+    float_max_step : float or None
+        Largest difference between both, in steps of the output's scale.
+    float_agreement : float or None
+        Share (percent) of samples on which both name the same class, where outputs are classes.
+    confusion : tuple of tuple of int or None
+        Samples by class (rows) and by the class that the device names (columns), for up to 100 classes.
     samples : int
         Samples that the device ran; `onnx` and `float` are measured on the same ones.
     onnx_agreement : float or None
@@ -123,6 +141,32 @@ class Accuracy(_Frozen):
     samples: int
     onnx_agreement: float | None
     onnx_max_step: int | None
+    metric: str = "none"
+    reason: str | None = None
+    threshold: float | None = None
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict)
+    sqnr_db: float | None = None
+    float_max_step: float | None = None
+    float_agreement: float | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+
+class Inputs(_Frozen):
+    """What the calibration samples are.
+
+    Attributes
+    ----------
+    units : str
+        What was done to raw values: "raw x 0.00392157".
+    low, high : float or None
+        Least and largest raw value of the calibration samples.
+    kind : {"integers", "floats", "random"}
+    """
+
+    units: str
+    low: float | None
+    high: float | None
+    kind: str
 
 
 class AllocationReport(_Frozen):
@@ -160,6 +204,11 @@ class Report(_Frozen):
         Figure -> where it comes from.
     pixel_scale, mean, std
         Inputs are (raw * pixel_scale - mean) / std.
+    units_given : bool
+        The user gave these three.
+    inputs : Inputs or None
+    labels : tuple of str or None
+        Names of the classes.
     equalized : bool
         Channels were given ranges alike before quantization.
     schedules : dict
@@ -179,6 +228,9 @@ class Report(_Frozen):
     pixel_scale: float
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    units_given: bool = False
+    inputs: Inputs | None = None
+    labels: tuple[str, ...] | None = None
     seed: int
     exact: bool | None
     exact_samples: int

@@ -1,6 +1,7 @@
 """The report for a terminal."""
 
-from tapc.report.schema import Quantity, Report
+from tapc.metrics import outcome
+from tapc.report.schema import Accuracy, Quantity, Report
 from tapc.terminal import Column, Table, columns, print_table, say
 
 
@@ -76,6 +77,26 @@ def totals_table(report: Report) -> Table:
     return table
 
 
+def inputs_line(report: Report) -> str:
+    """Say what the inputs are: "inputs: raw x 0.00392157, range 0..255 (integers, calibration)"."""
+    x = report.inputs
+    if x is None:
+        return "inputs: not known"
+    how = "random" if x.kind == "random" else f"{x.kind}, calibration"
+    span = "" if x.low is None or x.high is None else f", range {x.low:g}..{x.high:g}"
+    return f"inputs: {x.units}{span} ({how})"
+
+
+def accuracy_lines(a: Accuracy) -> list[str]:
+    """Say how well outputs are the labels, or why that is not known, and how near the device is to the float."""
+    lines = [outcome(a.metric, a.scores, a.samples, a.threshold) if a.scores else f"accuracy: none, {a.reason}"]
+    if a.float_max_step is not None:
+        signal = "equal" if not a.float_max_step else "-" if a.sqnr_db is None else f"{a.sqnr_db:.1f} dB"
+        same = "" if a.float_agreement is None else f", same class on {_percent(a.float_agreement)}"
+        lines.append(f"device against float: SQNR {signal}, at most {a.float_max_step:.1f} output steps apart{same}")
+    return lines
+
+
 def print_report(report: Report) -> None:
     """Print layers, memory, accuracy and provenance."""
     print_table(layers_table(report))
@@ -83,12 +104,10 @@ def print_report(report: Report) -> None:
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)
         say(f"cycles-estimated: {report.cycles_estimated:,.0f}, {per_mac:.2f} per MAC")
+    say(inputs_line(report))
+    for line in accuracy_lines(report.accuracy):
+        say(line)
     a = report.accuracy
-    if a.device is not None:
-        say(
-            f"top-1 over {a.samples} samples: float {_percent(a.float_)}, ONNX {_percent(a.onnx)}, "
-            f"device {_percent(a.device)}"
-        )
     if a.onnx_max_step is not None:
         agreement = "" if a.onnx_agreement is None else f", same class on {_percent(a.onnx_agreement)}"
         say(f"device and onnxruntime: at most {a.onnx_max_step} output step(s) apart{agreement}")

@@ -13,7 +13,7 @@ from tapc.pareto.run import Point, _with_best
 
 
 def summary(name: str, top1: float) -> Summary:
-    return Summary(name, "gptq", 3, 100, 90.0, top1, 0.5, 90.0 - top1, 0.5, 95.0, 1000, 2000)
+    return Summary(name, "gptq", 3, 100, 90.0, top1, 0.5, 90.0 - top1, 0.5, 95.0, 1000, 2000, "top1", 90.0, top1, 0.5)
 
 
 def point(name: str, flash: float | None, top1: float) -> Point:
