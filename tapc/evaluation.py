@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.data import Samples
+from tapc.files import reading
 from tapc.lower.codes import input_codes
 from tapc.metrics import Metric, choose, confusion, measure, same_class, sqnr
 from tapc.progress import Stages
@@ -141,7 +142,7 @@ def evaluate_build(
         test = build.samples(data, samples, "all" if everything else "test", seed)
         graph = build.float_model()
         metric = choose(wanted, test, graph)
-    with stages.stage("onnxruntime"):
+    with stages.stage("onnxruntime"), reading(f"build {folder}"):
         exact = evaluate(graph, test, optimized=True)
         quantized = evaluate(build.model, test, optimized=False)
     with stages.stage("lower"):

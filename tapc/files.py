@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tapc.errors import DataError, OutputError
+from tapc.errors import DataError, OutputError, TapcError
 
 _YOUNG_SECONDS = 60.0
+_MOST_REASON = 300
 
 
 def read_regular(path: Path, most: int, what: str) -> bytes:
@@ -46,6 +47,29 @@ def read_regular(path: Path, most: int, what: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         reason = error.strerror if isinstance(error, OSError) else None
         raise DataError(f"{what} {path} cannot be read: {reason or error}") from error
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Make every failure to understand an input file a DataError that names it.
+
+    Parameters
+    ----------
+    what : str
+        Kind and path of the file.
+
+    Raises
+    ------
+    DataError
+        The block raised something that is no error of tapc's.
+    """
+    try:
+        yield
+    except TapcError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{what} is damaged: {reason[:_MOST_REASON]}") from error
 
 
 @contextmanager

@@ -8,8 +8,6 @@ import numpy as np
 from tapc import cycles
 from tapc.board import load_board
 from tapc.cycles.blocks import Block, disassemble, executed_blocks
-from tapc.device import QemuRunner
-from tapc.device.verify import device_inputs
 from tapc.picture import save_picture, start_drawing
 from tapc.progress import Stages
 from tapc.rerun import open_build, part
@@ -98,8 +96,7 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
         network = build.lowered()
         x = network.program.tensors[network.program.input]
     with stages.stage("simulate") as advance:
-        inputs = device_inputs(network, np.zeros((1, *x.shape), np.int64))
-        run = QemuRunner(foreign=True).run(part(folder, "twin.elf"), target, inputs, progress=advance)
+        run = build.run_twin(network, np.zeros((1, *x.shape), np.int64), progress=advance)
     model = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):

@@ -1,19 +1,22 @@
 """Finished builds: run them again, or print what they were made of."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
+from pydantic import BaseModel, Field, ValidationError
 
 from tapc.arithmetic import Ints
 from tapc.data import PixelUnits, Samples, Split, load_samples
 from tapc.device import QemuRunner
-from tapc.device.qemu import DeviceRun
+from tapc.device.qemu import DeviceRun, twin_info
 from tapc.device.verify import Verification, device_inputs, verify
 from tapc.errors import DataError, MismatchError
+from tapc.files import read_regular, reading
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
@@ -23,6 +26,8 @@ from tapc.output import MARKER
 from tapc.picture import check_picture
 from tapc.progress import Stages
 from tapc.target import load_target
+
+_MOST_REPORT, _MOST_NETWORK = 64 << 20, 2 << 30
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ class Build:
 
     def lowered(self) -> Lowered:
         """Lower model.onnx again; the same seed gives the same addresses."""
+        with reading(f"build {self.folder}"):
+            return self._lowered()
+
+    def _lowered(self) -> Lowered:
         target = load_target(str(self.report["core"]))
         schedules = {layer: Schedule(**values) for layer, values in self.report.get("schedules", {}).items()}
         seed = int(str(self.report["seed"]))
@@ -110,11 +119,29 @@ class Build:
 
     def float_model(self) -> onnx.ModelProto:
         """Return the float network; DataError where it is missing or damaged."""
-        path = part(self.folder, "float.onnx")
-        try:
-            return onnx.load(path)
-        except Exception as error:
-            raise DataError(f"{path} is damaged ({error}); compile the network again") from None
+        return read_network(self.folder, "float.onnx")
+
+    def run_twin(
+        self, network: Lowered, codes: Ints, layers: int = 0, progress: Callable[[int, int], None] | None = None
+    ) -> DeviceRun:
+        """Run the twin on input codes; what it returns is of the network's sizes.
+
+        Raises
+        ------
+        DataError
+            The twin is not the network's.
+        """
+        tensors, target = network.program.tensors, load_target(str(self.report["core"]))
+        twin = part(self.folder, "twin.elf")
+        info, inputs = twin_info(twin), device_inputs(network, codes)
+        sizes = [tensors[step.output].bytes for step in network.steps]
+        expected = len(sizes), inputs.shape[1], tensors[network.program.output].bytes
+        if (info.steps, info.input_bytes, info.output_bytes) != expected:
+            raise DataError(f"{self.folder}: twin.elf is not that of model.onnx; compile the network again")
+        run = QemuRunner(foreign=True).run(twin, target, inputs, layers=layers, progress=progress)
+        if any([len(output) for output in sample] != sizes for sample in run.layer_outputs):
+            raise DataError(f"{self.folder}: twin.elf returns layers of other sizes than those of model.onnx")
+        return run
 
     def prove(self, network: Lowered, codes: Ints, layers: int, stages: Stages) -> tuple[DeviceRun, Verification]:
         """Run the twin on input codes and compare it with the reference executor.
@@ -125,16 +152,26 @@ class Build:
             The device differs.
         """
         with stages.stage("simulate") as advance:
-            target = load_target(str(self.report["core"]))
-            twin = part(self.folder, "twin.elf")
-            run = QemuRunner(foreign=True).run(
-                twin, target, device_inputs(network, codes), layers=layers, progress=advance
-            )
+            run = self.run_twin(network, codes, layers, advance)
         with stages.stage("prove"):
             result = verify(network, run, codes)
         if result.mismatch is not None:
             raise MismatchError(f"the firmware in {self.folder} is wrong: {result.mismatch}")
         return run, result
+
+
+class _Facts(BaseModel):
+    """What is read from a report; the rest is only shown."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    model: str
+    board: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    core: str
+    seed: int = Field(ge=0, lt=1 << 63)
+    pixel_scale: float = Field(gt=0, allow_inf_nan=False)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
 def open_build(folder: Path) -> Build:
@@ -146,14 +183,48 @@ def open_build(folder: Path) -> Build:
         It holds no finished build.
     """
     try:
-        report = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        if report["schema"] != 1:
-            raise DataError(f"{folder}: report schema {report['schema']} is not 1; compile the network again")
-        return Build(folder, report, onnx.load(folder / "model.onnx"))
+        text = read_regular(part(folder, MARKER), _MOST_REPORT, "report")
+        report = json.loads(text)
+        schema = report["schema"]
+        if schema != 1:
+            raise DataError(f"{folder}: report schema {str(schema)[:20]} is not 1; compile the network again")
+        _Facts.model_validate(report)
+        return Build(folder, report, read_network(folder, "model.onnx"))
     except DataError:
         raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise DataError(f"{folder / MARKER} is damaged: {key}: {first['msg']}; compile the network again") from error
     except Exception as error:
         raise DataError(f"{folder} holds no tapc build ({error}); make one with `tapc compile`") from error
+
+
+def read_network(folder: Path, name: str) -> onnx.ModelProto:
+    """Read a network of a build; all of it is in its file.
+
+    Raises
+    ------
+    DataError
+        The file is missing or damaged, or points at other files.
+    """
+    path = part(folder, name)
+    with reading(f"network {path}"):
+        model = onnx.load_model_from_string(read_regular(path, _MOST_NETWORK, "network"))
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+        raise DataError(f"{path} points at other files for its data, as no network of tapc's does")
+    return model
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for tensor in graph.sparse_initializer:
+        yield from (tensor.values, tensor.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def library_prefix(folder: Path) -> str:
@@ -170,11 +241,16 @@ def part(folder: Path, name: str) -> Path:
     Raises
     ------
     DataError
-        The file is missing.
+        The file is missing, or a link: a build's files are its own.
     """
-    if not (folder / name).is_file():
-        raise DataError(f"{folder}: the build is damaged, {name} is missing; compile the network again")
-    return folder / name
+    path = folder / name
+    try:
+        missing = path.is_symlink() or not path.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} cannot be read: {error}") from error
+    if missing:
+        raise DataError(f"{folder}: the build is damaged, {name} is missing or no file; compile the network again")
+    return path
 
 
 def rerun(
@@ -267,5 +343,7 @@ def draw(folder: Path, output: Path) -> Path:
 
     build = open_build(folder)
     check_picture(output)
-    plot_build(build.report, build.lowered(), output)
+    network = build.lowered()
+    with reading(f"build {folder}"):
+        plot_build(build.report, network, output)
     return output
