@@ -1,7 +1,6 @@
 """From a lowered network to firmware: schedules, regions of the constants, C library, images."""
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import onnx
 from tapc.board import Board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.errors import BudgetError
+from tapc.files import scratch_folder
 from tapc.firmware import FirmwareImages, build_firmware
 from tapc.firmware.toolchain import RegionOverflowError
 from tapc.lower import Lowered, scheduled
@@ -81,9 +81,9 @@ def build(
         with stages.stage("generate C"):
             lowered.library().write(folder / "lib")
         try:
-            with stages.stage("build firmware"), tempfile.TemporaryDirectory(prefix="tapc-") as work:
+            with stages.stage("build firmware"), scratch_folder() as work:
                 images = build_firmware(
-                    folder / "lib", board, target, folder, work=Path(work), external=external, arena=lowered.plan.size
+                    folder / "lib", board, target, folder, work=work, external=external, arena=lowered.plan.size
                 )
             return lowered, images, placed
         except RegionOverflowError as error:

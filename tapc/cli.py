@@ -1,8 +1,10 @@
 """The command line. Exit codes: 0 success, 1 internal error, and those of `tapc.errors` (2 to 8)."""
 
 import dataclasses
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from tapc.cli_compile import register as register_compile
 from tapc.cli_options import JSON, Board, Command
 from tapc.cli_search import register as register_search
 from tapc.cli_types import metric_option
+from tapc.ending import Stopped, explained, stopped_by_signals
 from tapc.errors import DataError, TapcError
-from tapc.terminal import Table, columns, print_json, print_table, progress, say
+from tapc.terminal import Table, columns, print_json, print_table, progress, say, visible
 
 
 class _Group(click.Group):
@@ -42,7 +45,8 @@ class _Group(click.Group):
         if not standalone:
             return run(*args, standalone_mode=False, **extra)
         try:
-            code = run(*args, standalone_mode=False, **extra)
+            with _shown_warnings(), stopped_by_signals():
+                code = run(*args, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
@@ -51,10 +55,32 @@ class _Group(click.Group):
             hint = "" if context is None else f"\n{context.get_usage()}; `{context.command_path} -h` explains"
             _print_error(text[:1].lower() + text[1:] + hint)
             sys.exit(error.exit_code)
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt):
             _print_error("stopped")
-            sys.exit(1)
+            sys.exit(130)
+        except Stopped as error:
+            _print_error(str(error))
+            sys.exit(error.exit_code)
+        except Exception as error:
+            text, exit_code = explained(error)
+            _print_error(text)
+            sys.exit(exit_code)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), "yellow", label="warning: ", err=True)
+
+
+@contextmanager
+def _shown_warnings() -> Iterator[None]:
+    logger, handler = logging.getLogger("tapc"), _Warnings(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _print_error(text: str) -> None:
@@ -120,7 +146,7 @@ def show(build: Path, stage: str) -> None:
     """
     from tapc.rerun import describe
 
-    click.echo(describe(build, stage))
+    click.echo(visible(describe(build, stage)))
 
 
 @main.command()
@@ -137,7 +163,7 @@ def plot(build: Path, output: Path | None) -> None:
     """
     from tapc.rerun import draw
 
-    click.echo(draw(build, output or build / "plot.svg"))
+    click.echo(visible(str(draw(build, output or build / "plot.svg"))))
 
 
 @main.group(invoke_without_command=True)

@@ -284,4 +284,4 @@ def _print_profile(p: "Profile") -> None:
     for block in p.hottest:
         click.echo(f"\n{visible(block.function)}: {block.executions:,} x {len(block.instructions)} instructions")
         for i in block.instructions:
-            click.echo(f"  {i.address:8x}  {i.mnemonic:<13} {i.operands}")
+            click.echo(visible(f"  {i.address:8x}  {i.mnemonic:<13} {i.operands}"))

@@ -135,7 +135,7 @@ def register(main: click.Group) -> None:
         if report is not None:
             from tapc.search.report import write_report
 
-            click.echo(write_report(report))
+            click.echo(visible(str(write_report(report))))
             return
         if resume is not None:
             if networks or board or llm or output:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from tapc.errors import DataError, OutputError, TapcError
 
+_PREFIX = "tapc-scratch-"
 _YOUNG_SECONDS = 60.0
 _MOST_REASON = 300
 
@@ -73,13 +75,11 @@ def reading(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_folder(prefix: str, within: Path | None = None) -> Iterator[Path]:
+def scratch_folder(within: Path | None = None) -> Iterator[Path]:
     """Yield a fresh folder that is removed at the end; those that killed processes left behind are removed first.
 
     Parameters
     ----------
-    prefix : str
-        Of its name; only tapc may use it.
     within : Path, optional
         Where it is made; the system's place for temporary files where None.
 
@@ -89,6 +89,7 @@ def scratch_folder(prefix: str, within: Path | None = None) -> Iterator[Path]:
         It cannot be made.
     """
     parent = Path(tempfile.gettempdir()) if within is None else within
+    prefix = _PREFIX if within is None else f".{_PREFIX}"
     _sweep(parent, prefix)
     try:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -114,7 +115,7 @@ def _locked(handle: int) -> bool:
 def _sweep(parent: Path, prefix: str) -> None:
     """Remove scratch folders whose process is gone."""
     try:
-        names = [name for name in os.listdir(parent) if name.startswith(prefix)]
+        names = [name for name in os.listdir(parent) if re.fullmatch(re.escape(prefix) + "[a-z0-9_]{8}", name)]
     except OSError:
         return
     for name in names:
@@ -128,7 +129,8 @@ def _sweep(parent: Path, prefix: str) -> None:
             old = (
                 time.time() - max(found.st_mtime, found.st_ctime) > _YOUNG_SECONDS
             )  # a young one may not be locked yet
-            if found.st_uid == os.geteuid() and old and _locked(handle):
+            own = found.st_uid == os.geteuid() and found.st_mode & 0o077 == 0  # as they are made
+            if own and old and _locked(handle):
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(handle)

@@ -1,6 +1,5 @@
 """Runs a library alone in the simulator, whatever its size: for measuring kernels."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from tapc.board import Bandwidth, Board, Clocks, Region
 from tapc.device import DeviceRun, QemuRunner
 from tapc.errors import UsageError
+from tapc.files import scratch_folder
 from tapc.firmware import build_firmware
 from tapc.lower import Library
 from tapc.target import Target
@@ -55,8 +55,7 @@ def simulate(
     UsageError
         The target has no simulator.
     """
-    with tempfile.TemporaryDirectory(prefix="tapc-measure-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / "lib").mkdir()
         library.write(folder / "lib")
         images = build_firmware(folder / "lib", roomy_board(target), target, folder, work=folder / "work")

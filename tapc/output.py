@@ -48,7 +48,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     place, done = _checked(target), False
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(".tapc-", place if place.is_dir() else place.parent) as scratch:
+        with scratch_folder(place if place.is_dir() else place.parent) as scratch:
             fresh = scratch / "fresh"
             fresh.mkdir()
             yield fresh
@@ -69,7 +69,7 @@ def check_replaceable(target: Path) -> None:
     place = _checked(target)
     while not place.is_dir():
         place = place.parent
-    with scratch_folder(".tapc-", place):
+    with scratch_folder(place):
         pass
 
 
@@ -106,7 +106,7 @@ def _checked(target: Path) -> Path:
 
 
 def _check_contents(target: Path, place: Path) -> None:
-    if not any(name for name in os.listdir(place) if not name.startswith(".tapc-")):
+    if not any(name for name in os.listdir(place) if not name.startswith(".tapc-scratch-")):
         return
     try:
         digests = _read_manifest(place)

@@ -145,6 +145,11 @@ def end_all() -> None:
         _kill(process)
 
 
+def begin() -> None:
+    """Start programs again after `end_all`."""
+    _ending.clear()
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.returncode is None:  # its number is still its own
         with contextlib.suppress(ProcessLookupError, PermissionError):

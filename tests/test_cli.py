@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from tapc.cli import main
+from tapc.output import replaced_folder
 
 
 def tapc(*arguments: object) -> Result:
@@ -155,8 +156,8 @@ def test_missing_tool(tool: str, package: str, net: Path, tmp_path: Path, monkey
                 (tools / file.name).symlink_to(file)
     monkeypatch.setenv("PATH", str(tools))
     output = tmp_path / "b"
-    output.mkdir()
-    (output / "report.json").write_text("previous")
+    with replaced_folder(output) as earlier:
+        (earlier / "report.json").write_text("previous")
     message = fails(6, net, "--board", "pico", "--data", "random", "--calibration", "8", "--eval", "1", "-o", output)
     assert f"apt-get install {package}" in message
     assert (output / "report.json").read_text() == "previous"
@@ -170,7 +171,7 @@ def test_output_is_a_file(net: Path, tmp_path: Path) -> None:
 
 def test_output_is_somebody_elses_folder(net: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    assert "report.json" in fails(8, net, "--board", "pico", "-o", tmp_path)
+    assert "tapc-files.json" in fails(8, net, "--board", "pico", "-o", tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 

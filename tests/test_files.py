@@ -11,7 +11,7 @@ from tapc.files import read_regular, scratch_folder
 
 HOLD = (
     "import sys, time\nfrom pathlib import Path\nfrom tapc.files import scratch_folder\n"
-    "with scratch_folder('.tapc-', Path(sys.argv[1])):\n    print('ready', flush=True)\n    time.sleep(60)"
+    "with scratch_folder(Path(sys.argv[1])):\n    print('ready', flush=True)\n    time.sleep(60)"
 )
 
 
@@ -39,17 +39,27 @@ def test_scratch_of_killed_processes_is_removed_and_that_in_use_is_not(
         (tmp_path / ".tapc-link").symlink_to(left)
         (tmp_path / "mine").mkdir()
         monkeypatch.setattr(files, "_YOUNG_SECONDS", -1.0)
-        with scratch_folder(".tapc-", tmp_path):
+        with scratch_folder(tmp_path):
             assert left.exists()
         process.kill()
         process.wait()
-    with scratch_folder(".tapc-", tmp_path) as own:
+    with scratch_folder(tmp_path) as own:
         assert own.is_dir()
     assert sorted(os.listdir(tmp_path)) == [".tapc-link", "mine"]
 
 
 def test_a_young_folder_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / ".tapc-young").mkdir()
-    with scratch_folder(".tapc-", tmp_path):
+    (tmp_path / ".tapc-scratch-aaaaaaaa").mkdir(0o700)
+    with scratch_folder(tmp_path):
         pass
-    assert os.listdir(tmp_path) == [".tapc-young"]
+    assert os.listdir(tmp_path) == [".tapc-scratch-aaaaaaaa"]
+
+
+def test_folders_that_only_look_alike_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_YOUNG_SECONDS", -1.0)
+    names = {".tapc-scratch-mine", ".tapc-scratch-", ".tapc-scratch-aaaaaaaaa", ".tapc-scratch-shared__"}
+    for name in names:
+        (tmp_path / name).mkdir(0o755)
+    with scratch_folder(tmp_path):
+        pass
+    assert set(os.listdir(tmp_path)) == names

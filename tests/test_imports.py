@@ -17,6 +17,7 @@ RANKS = (
         "cli_types",
         "data",
         "metrics",
+        "ending",
         "files",
         "network",
         "network_analysis",

@@ -8,7 +8,6 @@ A fifth of the kernels is held out; their error is stored with the fit.
 
 import argparse
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tapc.cost.features import Features, code_features, instruction_features
 from tapc.cost.model import Coefficients, load_coefficients
 from tapc.cost.sample import random_program
 from tapc.device import QemuRunner
+from tapc.files import scratch_folder
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.lower import Lowered
@@ -63,8 +63,7 @@ def measure(target: Target, board_name: str, count: int, seed: int, *, transform
     steps = steps_of(program)
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / "lib").mkdir()
         library.write(folder / "lib")
         images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapc.cache import cache_folder, warn_once
-from tapc.errors import ToolError
+from tapc.errors import OutputError, ToolError
 from tapc.files import scratch_folder
 from tapc.tool import run
 
@@ -59,10 +58,10 @@ def counters_plugin() -> Path:
         raise ToolError("counting instructions needs a C compiler for this machine: apt-get install gcc libc6-dev")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            _build(compiler, Path(scratch) / path.name).replace(path)  # atomic: another process may build the same file
-    except OSError as error:
-        warn_once(f"the cache {path.parent} cannot be written ({error.strerror or error}); going on without")
+        with scratch_folder(path.parent) as scratch:
+            _build(compiler, scratch / path.name).replace(path)  # atomic: another process may build the same file
+    except (OSError, OutputError) as error:
+        warn_once(f"the cache {path.parent} cannot be written ({error}); going on without")
         return _own_plugin(compiler)
     return path
 
@@ -70,7 +69,7 @@ def counters_plugin() -> Path:
 @functools.cache
 def _own_plugin(compiler: str) -> Path:
     """Build the plugin for this process alone."""
-    folder = Path(_keep.enter_context(scratch_folder("tapc-plugin-")))
+    folder = _keep.enter_context(scratch_folder())
     return _build(compiler, folder / "counters.so")
 
 

@@ -184,7 +184,7 @@ class QemuRunner:
                 f"but got {inputs.dtype} of shape {inputs.shape}"
             )
         layers = min(layers, len(inputs))
-        with scratch_folder("tapc-qemu-") as folder:
+        with scratch_folder() as folder:
             header = _MAGIC + struct.pack("<II", len(inputs), layers)
             (folder / _TWIN).write_bytes(image)
             (folder / _INPUT).write_bytes(header + np.ascontiguousarray(inputs).tobytes())

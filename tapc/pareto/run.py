@@ -1,6 +1,5 @@
 """Many bit budgets of one network: accuracy over seeds, and what the built firmware takes and runs."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from tapc.build import build
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import BudgetError, MismatchError
+from tapc.files import scratch_folder
 from tapc.frontend import FloatModel
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
@@ -156,8 +156,8 @@ def _image(trial: Trial, quantized: QuantizedModel, board: Board, target: Target
     options = Options(seed=trial.seed)
     lowered = lower(quantized.onnx, trial.model.name, target.requantize, target.isa, seed=trial.seed)
     codes = input_codes(lowered.program, trial.test.x[:_RUN])
-    with tempfile.TemporaryDirectory(prefix="tapc-") as name:
-        lowered, made, _ = build(lowered, quantized, board, target, Path(name), options, stages)
+    with scratch_folder() as scratch:
+        lowered, made, _ = build(lowered, quantized, board, target, scratch, options, stages)
         with stages.stage("simulate") as advance:
             run = QemuRunner().run(
                 made.twin, target, device_inputs(lowered, codes), layers=len(codes), progress=advance

@@ -1,6 +1,5 @@
 """Measuring one bit configuration: accuracy in onnxruntime, and size and speed on the simulated device."""
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from tapc.cache import digest, tree_digest
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import MismatchError
+from tapc.files import scratch_folder
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.lower import lower
@@ -84,8 +84,7 @@ def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> Conf
     target = subject.target
     lowered = lower(quantized.onnx, subject.name, target.requantize, target.isa)
     codes = input_codes(lowered.program, subject.holdout.x[:1])
-    with tempfile.TemporaryDirectory(prefix="tapc-search-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / "lib").mkdir()
         lowered.library().write(folder / "lib")
         images = build_firmware(folder / "lib", subject.board, target, folder, work=folder / "work")

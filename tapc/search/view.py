@@ -7,13 +7,13 @@ from types import TracebackType
 import click
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tapc.progress import Advance, Stages
 from tapc.search.log import Event
-from tapc.terminal import QUIET, Lines, say
+from tapc.terminal import QUIET, Lines, say, visible
 
 _SHOWN = 8
 
@@ -76,7 +76,7 @@ class SearchView(Stages):
         if self._live is None:
             say(text, err=True)
         else:
-            self._live.console.print(text, highlight=False, markup=False)
+            self._live.console.print(visible(text), highlight=False, markup=False)
 
     def observe(self, event: Event) -> None:
         """Take note of an event of the log."""
@@ -122,11 +122,11 @@ class SearchView(Stages):
         for key in sorted(self._fitness, key=lambda k: -self._fitness[k])[:_SHOWN]:
             row = self._rows[key]
             figures = (f"{row[name]:.3f}" for name in ("rho", "accuracy", "cost"))
-            label = escape(f"{key} {row['name']}"[:40])
+            label = Text(visible(f"{key} {row['name']}")[:40])
             table.add_row(label, str(row["operator"]), f"{self._fitness[key]:.4f}", *figures)
         if self._invalid:
             key = list(self._invalid)[-1]
-            table.caption = escape(
-                f"{len(self._invalid)} without a fitness; the last, {key}: {self._invalid[key]}"[:100]
+            table.caption = Text(
+                visible(f"{len(self._invalid)} without a fitness; the last, {key}: {self._invalid[key]}")[:100]
             )
         return table

@@ -3,17 +3,18 @@
 import multiprocessing
 import os
 import pickle
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from tapc.errors import ToolError
+from tapc.files import scratch_folder
 
 T = TypeVar("T")
 RESTARTS = 3
@@ -69,7 +70,8 @@ class ProcessWorkers:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._folder = tempfile.TemporaryDirectory(prefix="tapc-workers-")
+        self._scratch = ExitStack()
+        self._folder = self._scratch.enter_context(scratch_folder())
         self._count = 0
         self.generation = 0
         self._pool = self._start()
@@ -82,7 +84,7 @@ class ProcessWorkers:
     def share(self, value: Any) -> str:
         """Write a value to a file that every worker reads once."""
         self._count += 1
-        path = Path(self._folder.name) / f"{self._count}.pickle"
+        path = self._folder / f"{self._count}.pickle"
         path.write_bytes(pickle.dumps(value))
         return str(path)
 
@@ -104,7 +106,7 @@ class ProcessWorkers:
         for process in list((self._pool._processes or {}).values()):
             process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._folder.cleanup()
+        self._scratch.close()
 
 
 class DaskWorkers:

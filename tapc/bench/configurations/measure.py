@@ -1,7 +1,6 @@
 """What one bit configuration of a network costs and how good it is: the integer network, its ELF, the simulator."""
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import load_samples
 from tapc.device import QemuRunner
 from tapc.errors import DataError
+from tapc.files import scratch_folder
 from tapc.firmware import build_firmware
 from tapc.frontend import FloatModel, load
 from tapc.lower import Lowered, lower
@@ -178,8 +178,7 @@ def measure(setup: Setup, configuration: Configuration) -> Measurement:
     lowered = lower(quantized.onnx, setup.model.name, setup.target.requantize, setup.target.isa)
     output, logits = integer_outputs(lowered, setup.x)
     library = lowered.library()
-    with tempfile.TemporaryDirectory(prefix="tapc-bench-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / "lib").mkdir()
         library.write(folder / "lib")
         images = build_firmware(folder / "lib", setup.board, setup.target, folder, work=folder / "work")
