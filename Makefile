@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-.PHONY: demo test lint types unit setup tools test-tools clean
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: demo test test-cpus quick lint types unit setup tools test-tools clean
 
 demo: setup
 	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
@@ -23,7 +25,22 @@ types: setup
 
 # Each worker keeps to one thread: threads of several wait for each other most of the time.
 unit: setup
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(PYTEST) -n $(JOBS) --dist worksteal
+
+# What is learned in torch, with the instruction sets that `unit` did not use.
+test-cpus: setup
+	@mine=$$($(BIN)/python -c 'import torch; print(torch.backends.cpu.get_cpu_capability().lower())'); \
+	for cpu in avx2 default; do \
+		if [ $$cpu = $$mine ] || [ $$mine = default ]; then continue; fi; \
+		echo "ATEN_CPU_CAPABILITY=$$cpu"; \
+		ATEN_CPU_CAPABILITY=$$cpu $(PYTEST) -n $(JOBS) --dist worksteal tests/quantize tests/finetune tests/search \
+			--ignore tests/search/llm --ignore tests/search/offline --ignore tests/search/report || exit; \
+	done
+
+# Tests of what changed since main, for a minute at most: see tools/quick.py.
+quick: setup
+	$(BIN)/ruff check .
+	$(BIN)/python tools/quick.py --jobs $(JOBS)
 
 setup: tools $(STAMP)
 

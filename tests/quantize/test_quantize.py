@@ -10,6 +10,9 @@ from graph_builder import Builder, Model, everything, residual
 from onnx import TensorProto, helper, numpy_helper
 
 from tapc.errors import DataError, UnsupportedError, UsageError
+from tapc.lower import lower
+from tapc.lower.codes import input_codes
+from tapc.lower.reference import execute
 from tapc.network import Bits
 from tapc.network_analysis import Graph, analyse, quantization_points
 from tapc.quantize import calibrate, evaluate, layer_distortion, quantize, quantize_array, quantize_weights, top1
@@ -149,18 +152,45 @@ def test_w8a8_is_close_and_fused_kernels_agree(model: Model) -> None:
     assert np.abs(plain - fused).max() <= 2.01 * step
 
 
-def test_integer_kernels_do_not_saturate() -> None:
-    """Large products of equal sign: onnxruntime's default x86 kernels would clip their pairwise sums."""
-    b = Builder((1, 64))
-    b.rng = np.random.default_rng(5)
-    y = b.gemm("x", "fc", 64, 12)
+@pytest.mark.parametrize("w_bits", [4, 8])
+@pytest.mark.parametrize("kind", ["dense", "pointwise", "conv", "grouped", "depthwise"])
+def test_integer_kernels_are_exact_at_the_extremes(kind: str, w_bits: int) -> None:
+    """Against exact integers, with the largest weights and activations of equal and of unlike sign.
+
+    Kernels that add two products in 16 bits (x86 without VNNI, and unsigned activations) would be far off.
+    """
+    channels, outputs = 32, 8
+    side = {"dense": (), "pointwise": (4, 4)}.get(kind, (6, 6))
+    b = Builder((1, channels, *side))
+    if kind == "dense":
+        y = b.gemm("x", "layer", channels, outputs)
+    else:
+        groups = {"grouped": 4, "depthwise": channels}.get(kind, 1)
+        outputs = channels if kind == "depthwise" else outputs
+        y = b.conv("x", "layer", channels, outputs, kernel=1 if kind == "pointwise" else 3, groups=groups)
+    weights, bias = (numpy_helper.to_array(tensor).copy() for tensor in b.initializers)
+    weights[:] = np.sign(weights)
+    weights[0], weights[1] = 1, -1
+    b.initializers[:] = [numpy_helper.from_array(v, f"layer.{n}") for v, n in ((weights, "weight"), (bias, "bias"))]
     model = b.build(y)
+    rng = np.random.default_rng(0)
+    # The ends of the range, each alone in a sample, and mixed.
+    x = rng.choice([-1.0, 1.0], (24, channels, *side)).astype(np.float32)
+    x[:2], x[2:4] = 1, -1
     network = analyse(model.onnx, "net")
-    x = np.abs(samples(model, 50)) * np.sign(samples(model, 1, seed=3))
-    quantized = quantize(model, network, uniform_bits(network, 8, 8), calibrate(model, x, seed=0), x=x)
-    step = quantized.activations[y].scale
-    difference = evaluate(quantized.onnx, x, optimized=True) - evaluate(quantized.onnx, x, optimized=False)
-    assert np.abs(difference).max() <= 1.01 * step
+    bits = uniform_bits(network, w_bits, 8)
+    quantized = quantize(model, network, bits, calibrate(model, x, seed=0), x=x, bias_correction=False)
+    assert quantized.optimizable
+    values = quantized.layers["layer"].weights.values
+    assert np.abs(values[:2].astype(np.int64)).min() == 2 ** (w_bits - 1) - 1
+    program = lower(quantized.onnx, "net", "float", "dsp").reference
+    output = program.tensors[program.output]
+    codes = execute(program, input_codes(program, x))
+    exact = ((codes - output.zero) * output.scale).astype(np.float32)
+    fused = evaluate(quantized.onnx, x, optimized=True)
+    exact = exact.transpose(0, 3, 1, 2).reshape(fused.shape)
+    assert np.abs(exact).max() > 100 * output.scale
+    assert np.abs(fused - exact).max() <= 1.01 * output.scale
 
 
 def test_batched_evaluation_equals_one_by_one() -> None:
