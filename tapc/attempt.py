@@ -17,7 +17,7 @@ from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
 from tapc.errors import BudgetError, MismatchError
 from tapc.fidelity import affordable, check_same, source_outputs
-from tapc.finetune import Training, finetune_at_some_rate
+from tapc.finetune import Trained, Training, finetune_at_some_rate
 from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel, Reference
 from tapc.inputs import Data
@@ -221,7 +221,7 @@ def retrained(
     checkpoints: Path,
     options: Options,
     stages: Stages,
-) -> tuple[Attempt, str | None]:
+) -> tuple[Attempt, str | None, Trained]:
     """Train what was compiled, with the bits that it has, and compile it again.
 
     Returns
@@ -230,6 +230,8 @@ def retrained(
         The argument where training did not make it better.
     str or None
         What to tell the user about that.
+    Trained
+        What training did.
 
     Raises
     ------
@@ -239,7 +241,8 @@ def retrained(
     found = finetune_at_some_rate(model, attempt.quantized, samples, training, checkpoints, stages)
     if found.rate is None:
         losses = ", ".join(f"{loss:.4g} at rate {rate:g}" for rate, loss in found.after)
-        return attempt, f"training did not help: loss {found.before:.4g} before, {losses} after; try a lower --rate"
+        what = f"loss {found.before:.4g} before, {losses} after"
+        return attempt, f"training did not help: {what}; try more --epochs or a lower --rate", found
     trained = realize(attempt.decision, model, found.quantized, test, board, target, folder, options, stages)
     over = beyond(use_of(trained, target), board, options)
     if over:
@@ -248,8 +251,8 @@ def retrained(
             "fewer bits are chosen"
         )
     if found.rate != training.rate:
-        return trained, f"trained at rate {found.rate:g}: {training.rate:g} did not help"
-    return trained, None
+        return trained, f"trained at rate {found.rate:g}: {training.rate:g} did not help", found
+    return trained, None, found
 
 
 def measure(

@@ -251,7 +251,7 @@ def print_classes(classes: "tuple[ClassFigures, ...]") -> None:
         columns("class", "samples", "float", "device", "most often taken for", right=("samples", "float", "device")),
     )
     for row in classes:
-        rates = ("-" if rate is None else f"{rate:.1f} %" for rate in (row.float_, row.device))
+        rates = ("-" if rate is None else f"{rate:.1f} %" for rate in (row.float32, row.device))
         table.add(row.name, str(row.samples), *rates, row.taken_for)
     print_table(table)
 

@@ -50,7 +50,7 @@ class ClassFigures:
     name : str
         The class's name or number.
     samples : int
-    float_, device : float or None
+    float32, device : float or None
         None where there are no samples of it.
     taken_for : str
         The other class that the device names most often for it; empty where it is never wrong.
@@ -58,7 +58,7 @@ class ClassFigures:
 
     name: str
     samples: int
-    float_: float | None
+    float32: float | None
     device: float | None
     taken_for: str
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from tapc.allocate import Allocation
-from tapc.attempt import in_some_ram, retrained
+from tapc.attempt import Attempt, in_some_ram, retrained
 from tapc.balancing import balance
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
@@ -21,13 +21,13 @@ from tapc.frontend import FloatModel, load
 from tapc.inputs import check_input, load_data, with_units
 from tapc.lower import Lowered
 from tapc.lower.names import check_prefix
-from tapc.metrics import Metric, check_classes
+from tapc.metrics import Metric, check_classes, measure
 from tapc.network_analysis import analyse
 from tapc.options import Options, with_settings
 from tapc.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
 from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, check_rounding
-from tapc.report import Compilation, Report, make_report
+from tapc.report import Compilation, Report, make_report, training_report
 from tapc.target import load_target
 
 
@@ -147,11 +147,15 @@ def compile(
         network_model = attempt.model
         whole = destination.absolute()  # "." has no name
         checkpoints = whole.with_name(f"{whole.name}.finetune")
+        trained = None
         if training_set is not None:
-            attempt, warning = retrained(
-                attempt, network_model, training_set, training or Training(), samples.test, silicon, target, folder,
-                checkpoints, options, stages,
+            how, untrained = training or Training(), attempt
+            attempt, warning, made = retrained(
+                attempt, network_model, training_set, how, samples.test, silicon, target, folder, checkpoints, options,
+                stages,
             )  # fmt: skip
+            scores = [device_scores(one, samples.metric, samples.test) for one in (untrained, attempt)]
+            trained = training_report(training_set, how, made, *scores)
             warnings = warnings if warning is None else (*warnings, warning)
         onnx.save(network_model.onnx, folder / "float.onnx")
         report = make_report(
@@ -172,8 +176,10 @@ def compile(
                 labels=samples.labels or network_model.labels,
                 data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
                 options=options,
+                file=str(source) if isinstance(source, str | os.PathLike) else None,
                 measured=attempt.measured,
                 tuning=attempt.tuning,
+                training=trained,
                 placed=attempt.placed,
                 warnings=warnings,
                 seconds=stages.seconds,
@@ -184,6 +190,13 @@ def compile(
         remove_checkpoints(checkpoints)
     allocation = attempt.decision.allocation
     return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
+
+
+def device_scores(attempt: Attempt, metric: Metric, test: Samples) -> dict[str, float]:
+    """Return what the device scores; nothing where it did not run."""
+    if attempt.measured is None:
+        return {}
+    return dict(measure(metric, attempt.measured.verification.outputs(attempt.lowered.program), test).values)
 
 
 def calibration_source(model: FloatModel, data: Any, train: tuple[Path, ...]) -> Any:

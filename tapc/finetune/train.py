@@ -61,6 +61,11 @@ class Training:
 Report = Callable[[int, int], None]
 
 
+def kept_back(samples: int) -> int:
+    """Return how many of as many samples are kept back from training."""
+    return len(range(0, samples, _HELD))
+
+
 def finetune(
     model: HasGraph,
     quantized: QuantizedModel,

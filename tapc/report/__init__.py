@@ -3,5 +3,15 @@
 from tapc.report.make import Compilation, Measured, make_report
 from tapc.report.schema import SCHEMA, LayerReport, Report
 from tapc.report.table import print_report
+from tapc.report.training import training_report
 
-__all__ = ["SCHEMA", "Compilation", "LayerReport", "Measured", "Report", "make_report", "print_report"]
+__all__ = [
+    "SCHEMA",
+    "Compilation",
+    "LayerReport",
+    "Measured",
+    "Report",
+    "make_report",
+    "print_report",
+    "training_report",
+]

@@ -17,7 +17,7 @@ DOUBTFUL = 30.0  # the same, where the user said what the units are
 EXPLAINED = 0.5  # R2 from which the units of a regression's inputs must be right
 
 
-def advice(options: Options, board: Board, accuracy: Accuracy) -> tuple[str, ...]:
+def advice(options: Options, board: Board, accuracy: Accuracy, trained: bool = False) -> tuple[str, ...]:
     """Return warnings.
 
     Parameters
@@ -25,21 +25,24 @@ def advice(options: Options, board: Board, accuracy: Accuracy) -> tuple[str, ...
     options : Options
     board : Board
     accuracy : Accuracy
+    trained : bool
+        The quantized network was trained.
     """
     found = []
     capacity = board.flash_bytes(not options.no_external)
     if options.flash is not None and options.flash > capacity:
         found.append(f"--flash asks for {options.flash:,} bytes, {board.name} has {capacity:,}: those were the budget")
-    more = (
+    more = "train longer (--epochs) or at a lower --rate, with more samples, " if trained else ""
+    more += (
         "allow more bits (--target-bits, --wbits, --flash), keep the ends at 8 bits (--pin both), or try another "
         "--proxy"
     )
     a = accuracy
-    if a.float_ is not None and a.device is not None and a.samples >= FEWEST and a.float_ - a.device > LOSS:
-        found.append(f"accuracy fell from {a.float_:.1f} % (float) to {a.device:.1f} % on the device: {more}")
+    if a.float32 is not None and a.device is not None and a.samples >= FEWEST and a.float32 - a.device > LOSS:
+        found.append(f"accuracy fell from {a.float32:.1f} % (float) to {a.device:.1f} % on the device: {more}")
     for key, name in (("r2", "R2"), ("auc", "AUC")):
         exact, device = (a.scores.get(executor, {}).get(key) for executor in ("float", "device"))
-        if a.float_ is None and exact is not None and device is not None and exact - device > LOSS / 100:
+        if a.float32 is None and exact is not None and device is not None and exact - device > LOSS / 100:
             found.append(f"{name} fell from {exact:.3f} (float) to {device:.3f} on the device: {more}")
     if a.sqnr_db is not None and a.sqnr_db < LEAST_SQNR:
         found.append(

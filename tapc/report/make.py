@@ -25,7 +25,18 @@ from tapc.metrics import Metric, confusion, measure, same_class, sqnr
 from tapc.network import Network
 from tapc.options import Options
 from tapc.report.advice import advice, doubts
-from tapc.report.schema import Accuracy, AllocationReport, Inputs, LayerReport, Memory, Quantity, Report, TensorReport
+from tapc.report.schema import (
+    Accuracy,
+    AllocationReport,
+    Inputs,
+    LayerReport,
+    Memory,
+    Quantity,
+    Report,
+    SampleFiles,
+    TensorReport,
+    TrainingReport,
+)
 from tapc.tune import Tuning
 
 
@@ -77,12 +88,15 @@ class Compilation:
     data : str
         Where the samples come from.
     options : Options
+    file : str or None
+        The samples' file or folder as it was given; None for the network's own data set, random inputs and arrays.
     measured : Measured or None
         None when nothing ran.
     placed : tuple of Placed
         Where the constants of each step are.
     tuning : Tuning or None
         None when schedules are the defaults.
+    training : TrainingReport or None
     warnings : tuple of str
     seconds : dict of str to float
     """
@@ -103,9 +117,11 @@ class Compilation:
     labels: tuple[str, ...] | None
     data: str
     options: Options
+    file: str | None
     measured: Measured | None
     placed: tuple[Placed, ...]
     tuning: Tuning | None
+    training: TrainingReport | None
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -143,6 +159,11 @@ def make_report(c: Compilation) -> Report:
         board=c.board.name,
         core=c.board.core,
         data=c.data,
+        samples=SampleFiles(
+            data=c.file,
+            test_data=None if c.options.test_data is None else str(c.options.test_data),
+            dataset="" if c.file else c.model.dataset,
+        ),
         pixel_scale=c.model.pixel_scale,
         mean=c.model.mean,
         std=c.model.std,
@@ -173,8 +194,14 @@ def make_report(c: Compilation) -> Report:
         average_weight_bits=average,
         provenance=provenance(c),
         equalized=c.equalized,
+        training=c.training,
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
-        warnings=(*c.warnings, *advice(c.options, c.board, measured_accuracy), *_doubts(c), *outside_memory(c)),
+        warnings=(
+            *c.warnings,
+            *advice(c.options, c.board, measured_accuracy, c.training is not None),
+            *_doubts(c),
+            *outside_memory(c),
+        ),
         seconds=dict(c.seconds),
     )
 
@@ -208,6 +235,9 @@ def provenance(c: Compilation) -> dict[str, str]:
             if c.measured.cycles is None
             else f"cycles-estimated: block counts x {cycles.source(c.board.core)}, constants read once from flash"
         )
+    if (made := c.training) is not None:
+        what = "the float network and labels" if made.labels else "the float network"
+        origins["training"] = f"{what} taught, on {made.data}; loss on {made.kept_back} samples kept back"
     if (t := c.tuning) is not None:
         origins["tuning"] = (
             f"{t.measured} schedules measured, {t.cached} from the cache; "

@@ -135,7 +135,7 @@ class Accuracy(_Frozen):
         Largest difference of an output code between onnxruntime and the device.
     """
 
-    float_: float | None = Field(alias="float")
+    float32: float | None = Field(alias="float")
     onnx: float | None
     device: float | None
     samples: int
@@ -149,6 +149,22 @@ class Accuracy(_Frozen):
     float_max_step: float | None = None
     float_agreement: float | None = None
     confusion: tuple[tuple[int, ...], ...] | None = None
+
+
+class SampleFiles(_Frozen):
+    """Where samples came from, so that they are found again.
+
+    Attributes
+    ----------
+    data, test_data : str or None
+        Files or folders as they were given.
+    dataset : str
+        Name of the network's own data set, where that was taken; else empty.
+    """
+
+    data: str | None = None
+    test_data: str | None = None
+    dataset: str = ""
 
 
 class Inputs(_Frozen):
@@ -181,6 +197,55 @@ class AllocationReport(_Frozen):
     used: dict[str, dict[str, float | None]]
 
 
+class TrainingRun(_Frozen):
+    """A rate that was tried, and the loss on the samples kept back after its best epoch."""
+
+    rate: float
+    loss: float
+
+
+class TrainingReport(_Frozen):
+    """How the quantized network was trained.
+
+    Attributes
+    ----------
+    data : str
+        Where the training samples come from.
+    samples, kept_back : int
+        All of them, and of these the ones that only say which epoch was the best.
+    labels : bool
+        Labels took part in the loss; else the float network alone taught.
+    epochs, batch : int
+    rate : float
+        That was asked for.
+    augment : bool
+        Pictures were mirrored and shifted.
+    runs : tuple of TrainingRun
+        The rates in the order in which they were tried.
+    used_rate : float or None
+        That gave the network; None where none helped, and the network is as it was before.
+    loss_before, loss_after : float
+        On the samples kept back.
+    before, after : dict
+        What the device scored on the evaluation samples; empty where nothing ran or there is no metric.
+    """
+
+    data: str
+    samples: int
+    kept_back: int
+    labels: bool
+    epochs: int
+    batch: int
+    rate: float
+    augment: bool
+    runs: tuple[TrainingRun, ...]
+    used_rate: float | None
+    loss_before: float
+    loss_after: float
+    before: dict[str, float] = Field(default_factory=dict)
+    after: dict[str, float] = Field(default_factory=dict)
+
+
 def _measured(quantity: Quantity) -> int:
     return quantity.predicted if quantity.measured is None else quantity.measured
 
@@ -202,6 +267,8 @@ class Report(_Frozen):
         The same by a model of the core's pipeline; None where no model is at hand.
     provenance : dict
         Figure -> where it comes from.
+    samples : SampleFiles
+        Files of `data`.
     pixel_scale, mean, std
         Inputs are (raw * pixel_scale - mean) / std.
     units_given : bool
@@ -211,6 +278,8 @@ class Report(_Frozen):
         Names of the classes.
     equalized : bool
         Channels were given ranges alike before quantization.
+    training : TrainingReport or None
+        None where the network was not trained.
     schedules : dict
         Layer -> tuned schedule (rows, pixels, unroll), where it is not the default.
     seconds : dict
@@ -225,6 +294,7 @@ class Report(_Frozen):
     board: str
     core: str
     data: str
+    samples: SampleFiles = Field(default_factory=SampleFiles)
     pixel_scale: float
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -247,6 +317,7 @@ class Report(_Frozen):
     average_weight_bits: float
     provenance: dict[str, str]
     equalized: bool = False
+    training: TrainingReport | None = None
     schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: dict[str, float]
@@ -260,7 +331,8 @@ class Report(_Frozen):
             f"{self.predicted_instructions if self.instructions is None else self.instructions:,.0f} instructions",
         ]
         if accuracy.device is not None:
-            parts.append(f"top-1 {accuracy.device:.1f} % (float {accuracy.float_:.1f} %)")
+            exact = "" if accuracy.float32 is None else f" (float {accuracy.float32:.1f} %)"
+            parts.append(f"right on {accuracy.device:.1f} %{exact}")
         if self.exact is not None:
             parts.append("bit-exact" if self.exact else "differs from the reference")
         return ", ".join(parts)

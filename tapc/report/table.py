@@ -1,7 +1,7 @@
 """The report for a terminal."""
 
-from tapc.metrics import outcome
-from tapc.report.schema import Accuracy, Quantity, Report
+from tapc.metrics import outcome, shown
+from tapc.report.schema import Accuracy, Quantity, Report, TrainingReport
 from tapc.terminal import Column, Table, columns, print_table, say
 
 
@@ -97,6 +97,20 @@ def accuracy_lines(a: Accuracy) -> list[str]:
     return lines
 
 
+def training_lines(t: TrainingReport) -> list[str]:
+    """Say how the network was trained, and what that changed."""
+    tried = ", ".join(f"{run.loss:.4g} at rate {run.rate:g}" for run in t.runs)
+    how = "mirrored and shifted" if t.augment else "as they are"
+    lines = [
+        f"training: {t.epochs} epochs, {t.samples:,} samples {how}, {t.data}",
+        f"loss on {t.kept_back} samples kept back: {t.loss_before:.4g} before, {tried} after"
+        + ("" if t.used_rate is not None else "; training did not help, the network is as it was before"),
+    ]
+    if t.before and t.after:
+        lines.append(f"device: {shown(t.before)} before training, {shown(t.after)} after")
+    return lines
+
+
 def print_report(report: Report) -> None:
     """Print layers, memory, accuracy and provenance."""
     print_table(layers_table(report))
@@ -106,6 +120,8 @@ def print_report(report: Report) -> None:
         say(f"cycles-estimated: {report.cycles_estimated:,.0f}, {per_mac:.2f} per MAC")
     say(inputs_line(report))
     for line in accuracy_lines(report.accuracy):
+        say(line)
+    for line in () if report.training is None else training_lines(report.training):
         say(line)
     a = report.accuracy
     if a.onnx_max_step is not None:

@@ -141,8 +141,8 @@ def test_resnet8_w8a8_figures(shared_data: Path, tmp_path: Path) -> None:
     assert abs(memory.flash.predicted - memory.flash.measured) <= 0.02 * memory.flash.measured
     assert accuracy.samples == 508
     assert accuracy.device is not None
-    assert accuracy.float_ is not None
-    assert accuracy.device >= accuracy.float_ - 1.0
+    assert accuracy.float32 is not None
+    assert accuracy.device >= accuracy.float32 - 1.0
     with np.load(data) as archive:
         x, y = archive["test_x"].astype(np.float32), archive["test_y"]
     floats = evaluate(result.model.onnx, x, optimized=True).argmax(axis=1)
@@ -189,8 +189,8 @@ def test_keyword_spotting_accuracy_on_the_device(shared_data: Path, tmp_path: Pa
     accuracy = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "b", options=options).report.accuracy
     assert accuracy.samples == 500
     assert accuracy.device is not None
-    assert accuracy.float_ is not None
-    assert accuracy.device >= accuracy.float_ - 1.0
+    assert accuracy.float32 is not None
+    assert accuracy.device >= accuracy.float32 - 1.0
 
 
 @pytest.fixture(scope="module")
