@@ -1,6 +1,7 @@
 """Boards: what the silicon offers. One TOML file per board, checked against a versioned schema."""
 
 import os
+import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -9,15 +10,21 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tapc.errors import DataError, UsageError
+from tapc.files import read_regular, reading
 
 RegionKind = Literal["flash", "ram", "external_flash", "external_ram"]
 Content = Literal["code", "weights", "data", "arena", "stack"]
 
+_MOST_TOML = 4 << 20
+_MOST_PROBLEMS = 20
+_BANDWIDTH = (
+    "how fast it is read, e.g. bandwidth = { bytes_per_cycle = 4 } for memory on the core's bus, or { mb_per_s = 100 }"
+)
 _UNITS = {"K": 1 << 10, "M": 1 << 20}
 
 
 def _byte_count(value: Any) -> Any:
-    if isinstance(value, str) and value[-1:] in _UNITS and value[:-1].isdigit():
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,12}[KM]", value):
         return int(value[:-1]) * _UNITS[value[-1]]
     return value
 
@@ -39,8 +46,8 @@ SchemaT = TypeVar("SchemaT", bound=Schema)
 class Bandwidth(Schema):
     """Peak read bandwidth: exactly one of bytes per CPU cycle and 10^6 bytes per second."""
 
-    bytes_per_cycle: float | None = Field(default=None, gt=0)
-    mb_per_s: float | None = Field(default=None, gt=0)
+    bytes_per_cycle: float | None = Field(default=None, gt=0, le=1e6)
+    mb_per_s: float | None = Field(default=None, gt=0, le=1e9)
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
@@ -80,6 +87,12 @@ class Region(Schema):
     bandwidth: Bandwidth
     holds: tuple[Content, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _addressable(self) -> Self:
+        if self.end > 1 << 32:
+            raise ValueError(f"region {self.name!r} ends at 0x{self.end:X}, beyond 32-bit addresses")
+        return self
+
     @property
     def end(self) -> int:
         """First address after the region."""
@@ -89,7 +102,7 @@ class Region(Schema):
 class Clocks(Schema):
     """Clocks in Hz."""
 
-    cpu_hz: int = Field(gt=0, strict=True)
+    cpu_hz: int = Field(gt=0, le=10**12, strict=True)
 
 
 class Probe(Schema):
@@ -224,16 +237,44 @@ def read_schema(path: Path, model: type[SchemaT], what: str) -> SchemaT:
     DataError
         The file cannot be read, is no TOML, or breaks the schema; names the file and every offending key.
     """
+    content = read_toml(path, f"{what} file")
     try:
-        with path.open("rb") as stream:
-            content = tomllib.load(stream)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{what} file {path} cannot be read: {error}") from error
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problems = (f"  {'.'.join(map(str, e['loc'])) or what}: {e['msg']}" for e in error.errors())
+        with reading(f"{what} file {path}"):
+            return model.model_validate(content)
+    except DataError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        problems = [f"  {_place(e['loc']) or what}: {_problem(e)}" for e in error.__cause__.errors()]
+        if len(problems) > _MOST_PROBLEMS:
+            problems[_MOST_PROBLEMS:] = [f"  and {len(problems) - _MOST_PROBLEMS} more"]
         raise DataError("\n".join([f"{what} file {path} breaks the schema:", *problems])) from error
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part)[:80] for part in location)
+
+
+def _problem(error: Any) -> str:
+    missing = error["type"] == "missing" and error["loc"][-1:] == ("bandwidth",)
+    return f"{error['msg']}; {_BANDWIDTH}" if missing else str(error["msg"])
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Read a TOML file of any content.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or is no TOML.
+    """
+    text = read_regular(path, _MOST_TOML, what)
+    try:
+        # Windows ends lines with two characters, as tomllib.load takes them as well.
+        return tomllib.loads(text.decode("utf-8").replace("\r\n", "\n"))
+    except RecursionError as error:
+        raise DataError(f"{what} {path} cannot be read: it is too deeply nested") from error
+    except ValueError as error:  # no UTF-8, no TOML, or an integer of too many digits
+        raise DataError(f"{what} {path} cannot be read: not TOML: {error}") from error
 
 
 def _board_folders() -> list[Path]:
@@ -244,6 +285,13 @@ def board_names() -> list[str]:
     """Return the names that `load_board` finds: those in TAPC_PATH, then the shipped ones, each sorted."""
     names = [path.stem for folder in _board_folders() for path in sorted(folder.glob("*.toml"))]
     return list(dict.fromkeys(names))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"board file {str(path)!r} cannot be read: {error}") from error
 
 
 def load_board(name_or_path: str | Path) -> Board:
@@ -261,7 +309,7 @@ def load_board(name_or_path: str | Path) -> Board:
     """
     if str(name_or_path).endswith(".toml"):
         path = Path(name_or_path)
-        if not path.is_file():
+        if not _exists(path):
             raise UsageError(f"board file {path} does not exist; known boards: {', '.join(board_names())}")
         return read_schema(path, Board, "board")
     if name_or_path in board_names():

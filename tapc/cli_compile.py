@@ -221,6 +221,6 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = re.split(r"[,x]", text)
-    if not all(part.strip().isdigit() for part in parts):
+    if not all(re.fullmatch("[0-9]{1,9}", part.strip()) for part in parts):
         raise UsageError(f"--input-shape {text!r}: write the extents with commas, batch first, e.g. 1,3,32,32")
     return tuple(int(part) for part in parts)

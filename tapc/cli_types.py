@@ -29,7 +29,7 @@ class Bytes(click.ParamType[int]):
         """Return bytes; K is 1024, M is 1024 K."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KM])(?:i?B)?|B)?", str(value), re.IGNORECASE)
+        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(?:([KM])(?:i?B)?|B)?", str(value), re.IGNORECASE)
         if not match:
             self.fail(f"{value!r} is no number of bytes; write 65536, 64K or 2M", param, ctx)
         return int(float(match.group(1)) * {"": 1, "K": 1 << 10, "M": 1 << 20}[(match.group(2) or "").upper()])
@@ -48,7 +48,7 @@ class BitList(click.ParamType[tuple[int, ...]]):
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isdigit() and int(part) in self.allowed for part in parts):
+        if not all(part in map(str, self.allowed) for part in parts):
             self.fail(f"{value!r}: give some of {', '.join(map(str, self.allowed))}", param, ctx)
         return tuple(sorted({int(part) for part in parts}))
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -192,3 +193,40 @@ def test_wheel_carries_the_folders(tmp_path: Path) -> None:
     assert lines[1].split() == [f"{shipped_in}/targets/common/startup.c", f"{shipped_in}/targets/cortex-m7/caches.c"]
     assert (shipped_in / "prompts" / "README.md").is_file()
     assert lines[2] == str(shipped_in / "prompts" / "README.md")
+
+
+NRF = (Path(__file__).parents[1] / "boards" / "nrf52840dk.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("a = " + "[" * 20_000, "too deeply nested"),
+        ("a = " + "1" * 5000, "cannot be read"),
+        ("\xff", "breaks the schema|cannot be read"),
+        ("", "breaks the schema"),
+        ('"\\\\[/red]\\u001b" = 1\n' + NRF, r"\[/red\]"),
+        ("\n".join(f"k{i} = 1" for i in range(1000)) + "\n" + NRF, "and 980 more"),
+        (NRF.replace("origin = 0x20000000", "origin = 0xFFFFF000"), "beyond 32-bit addresses"),
+        (NRF.replace("bandwidth", "speed"), "how fast it is read, e.g. bandwidth"),
+        (NRF.replace("cpu_hz = 64_000_000", "cpu_hz = 1" + "0" * 400), "cpu_hz"),
+    ],
+    ids=range(9),
+)
+def test_hostile_board_files(text: str, match: str, tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=match) as raised:
+        load_board(tmp_path / "b.toml")
+    assert "b.toml" in str(raised.value)
+    assert len(str(raised.value)) < 5000
+
+
+def test_boards_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.toml")
+    (tmp_path / "folder.toml").mkdir()
+    for name in ("fifo.toml", "folder.toml"):
+        with pytest.raises(DataError, match="no regular file"):
+            load_board(tmp_path / name)
+    for name in ("a\0.toml", "n" * 300 + ".toml"):
+        with pytest.raises((UsageError, DataError)):
+            load_board(name)

@@ -4,7 +4,6 @@ A TOML file holds both and where they come from; a Python file is the code alone
 """
 
 import ast
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tapc.board import read_toml
 from tapc.errors import DataError
+from tapc.files import read_regular, reading
 from tapc.proxy.base import ProxyContext, Scores, normalize
 from tapc.proxy.columns import Mode, Row
 from tapc.proxy.contract import ContractError, Target, allocated, scored
@@ -94,6 +95,7 @@ def defines(code: str, function: str) -> bool:
 
 
 _SCHEMA = 1
+_MOST_BYTES = 4 << 20
 
 
 def load_program(path: Path) -> Program:
@@ -109,20 +111,16 @@ def load_program(path: Path) -> Program:
     DataError
         The file is missing or not a proxy; says what is wrong with it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"proxy {path}: cannot be read: {error}") from None
     if path.suffix == ".py":
+        with reading(f"proxy {path}"):
+            text = read_regular(path, _MOST_BYTES, "proxy").decode("utf-8")
         program = Program(name=path.stem, reasoning=_docstring(text), code=text or " ")
     else:
         try:
-            values = tomllib.loads(text)
+            values = read_toml(path, "proxy")
             if values.pop("schema", None) != _SCHEMA:
                 raise DataError(f"proxy {path}: needs schema = {_SCHEMA}")
             program = Program.model_validate(values)
-        except tomllib.TOMLDecodeError as error:
-            raise DataError(f"proxy {path}: not TOML: {error}") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -135,7 +133,7 @@ def load_program(path: Path) -> Program:
 def _docstring(code: str) -> str:
     try:
         return ast.get_docstring(ast.parse(code)) or ""
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
 
 
