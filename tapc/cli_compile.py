@@ -1,6 +1,7 @@
 """Commands that compile: `tapc compile` and `tapc finetune`."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,13 +209,33 @@ def _compile(
     result = compile(
         model, board=board, data=data, weights=weights, input_shape=_shape(input_shape), pixel_scale=pixel_scale,
         mean=mean, std=std, output=output, options=options, train=train, training=training,
-        stages=progress(),
+        stages=progress(), command=command_line(click.get_current_context()),
     )  # fmt: skip
     if as_json:
         print_json(result.report.to_dict())
         return
     print_report(result.report)
     say(f"written to {result.output}")
+
+
+def command_line(context: click.Context) -> str:
+    """Return the command that the context is of, without what changes nothing but where the result goes."""
+    words = ["tapc", str(context.info_name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if not given or name in ("output", "as_json"):
+            continue
+        value = context.params[name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        elif parameter.multiple:
+            words += [word for one in value for word in (parameter.opts[0], str(one))]
+        else:
+            words += [parameter.opts[-1], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return shlex.join(words)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

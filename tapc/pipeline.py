@@ -14,6 +14,7 @@ from tapc.balancing import balance
 from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
+from tapc.describe import call, describe_library, facts_of
 from tapc.errors import DataError
 from tapc.fidelity import check_on
 from tapc.finetune import Training
@@ -72,6 +73,7 @@ def compile(
     train: tuple[Path, ...] = (),
     training: Training | None = None,
     stages: Stages | None = None,
+    command: str | None = None,
     **settings: Any,
 ) -> Result:
     """Compile a network for a board and prove the firmware in the simulator.
@@ -103,6 +105,8 @@ def compile(
         How; the defaults where None.
     stages : Stages, optional
         Shows progress.
+    command : str, optional
+        What the C library says that made it; by default this call.
     **settings
         Fields of `Options` by their names, such as ``target_bits=3``; they win over `options`.
 
@@ -185,6 +189,9 @@ def compile(
                 seconds=stages.seconds,
             )
         )
+        command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)
+        facts = facts_of(network_model, samples.calibration, target, report, folder / "model.onnx", command)
+        describe_library(folder / "lib", attempt.lowered, facts)
         (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
     if train:
         remove_checkpoints(checkpoints)

@@ -39,7 +39,7 @@ RANKS = (
     ("doctor", "search", "tune"),
     ("bench", "build"),
     ("report",),
-    ("accuracy", "attempt"),
+    ("accuracy", "attempt", "describe"),
     ("pipeline", "rerun"),
     ("evaluation", "pareto", "profile"),
     ("cli_options",),

@@ -7,9 +7,10 @@ import onnx
 
 from tapc.arithmetic import Mode
 from tapc.kernels.schedule import Schedule
+from tapc.lower.facts import Facts
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
-from tapc.lower.library import Library, function_names, generate, names_of
+from tapc.lower.library import Library, function_names, generate, names_of, shown_files
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan, plan
 from tapc.lower.program import Program
@@ -58,6 +59,10 @@ class Lowered:
     def library(self) -> Library:
         """Generate the C sources (this is where TVM runs)."""
         return generate(self.program, self.steps, self.plan, self.regions)
+
+    def shown_files(self, facts: Facts) -> dict[str, str]:
+        """Return the library's files that tell `facts`; none of them is code of the network."""
+        return shown_files(self.program, self.steps, self.plan, self.regions, facts)
 
 
 def lower(

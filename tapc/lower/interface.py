@@ -1,5 +1,6 @@
 """What a library shows: its header, conversions between values and codes, README, CMake file and example."""
 
+import textwrap
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -67,6 +68,7 @@ def interface_files(
         "external": dict(external),
         "optimization": OPTIMIZATION,
         "facts": facts,
+        "bits": textwrap.wrap("; ".join(map(c_comment, facts.bits)), 110),
         "units": facts.units,
         "codes": _codes(program, facts) if x.bits == y.bits == 8 else [],
         "labels": facts.labels if len(facts.labels) == classes else (),

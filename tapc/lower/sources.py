@@ -19,7 +19,7 @@ _CONST = "|".join(entry.name for entry in INTRINSICS if entry.result == "const v
 def kernel_files(kernels: Sequence[Kernel], names: Names) -> dict[str, str]:
     """Return the kernels' source and header, and the intrinsics that they call."""
     lines = [f'#include "{names.file("kernels.h")}"', "", f'#include "{names.file("intrinsics.h")}"', ""]
-    source = "\n".join([*lines, *(_const(kernel.source) for kernel in kernels)])
+    source = "\n".join([*lines, *(_const(kernel) for kernel in kernels)])
     intrinsics = header(source, names.macro("INTRINSICS_H"))
     types = re.findall(r"^typedef .*\b(t_\w+);", intrinsics, re.MULTILINE)
     own = [*(entry.name for entry in INTRINSICS), *types]
@@ -30,9 +30,13 @@ def kernel_files(kernels: Sequence[Kernel], names: Names) -> dict[str, str]:
     }
 
 
-def _const(text: str) -> str:
-    """TVM casts every pointer that a function returns to `void *`; those to constant data stay constant."""
-    text = re.sub(rf"\(void\*\)(?=(?:{_CONST})\()", "(const void*)", text)
+def _const(kernel: Kernel) -> str:
+    """TVM casts every address to a pointer to variables; those of constant data stay constant."""
+    read_only = "|".join(p.name for p in kernel.parameters if p.size is not None and p.constant)
+    text = re.sub(rf"\(void\*\)(?=(?:{_CONST})\()", "(const void*)", kernel.source)
+    if read_only:
+        address = rf"\((?=&\((?:{read_only})\[)"
+        text = re.sub(rf"\b(\w+)\* (\w+) = \(\1\*\){address}", r"const \1* \2 = (const \1*)(", text)
     return re.sub(r"\bvoid\* (\w+) = \(void\*\)(?=\(\(const void\*\))", r"const void* \1 = (const void*)", text)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from graph_builder import dead, everything, pooled, residual
+from kernels.programs import WARNINGS
 
 import tapc
 from tapc.quantize import evaluate
@@ -270,7 +271,7 @@ def test_library_builds_without_warnings(build: Path, compiler: str, tmp_path: P
         pytest.skip(f"{compiler} is not installed")
     cpu = ["-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"] if "arm" in compiler else []
     for source in sorted((build / "lib").glob("*.c")):
-        command = [compiler, *cpu, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-c", str(source)]
+        command = [compiler, *cpu, "-O2", *WARNINGS, "-c", str(source)]
         subprocess.run([*command, "-o", str(tmp_path / f"{source.stem}.o")], check=True)
 
 

@@ -12,7 +12,8 @@ from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, scheduled
 from tapc.lower.program import Conv, Op, Program, Tensor
 
-WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
+CHECKS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wcast-qual", "-Werror")
+WARNINGS = ("-std=c11", *CHECKS)
 
 
 def tensor(name: str, shape: tuple[int, int, int], bits: int, rng: np.random.Generator) -> Tensor:

@@ -63,7 +63,8 @@ def _spread(lanes: int, bits: int) -> Intrinsic:
     """Return a copy of every stride-th code, one a byte."""
     lane = 128 // lanes
     each = f"for (int32_t i = 0; i < {lanes}; ++i) "
-    places = ", ".join(["0", "stride", *(f"{i} * stride" for i in range(2, lanes))])
+    narrow = "(uint16_t)" if lanes == 8 else ""
+    places = ", ".join(["0", *(f"{narrow}({i} * stride)" for i in range(1, lanes))])
 
     def move(change: str) -> str:
         return (
