@@ -38,7 +38,7 @@ class LayerNormSpec:
 def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
     x, channels = spec.x, spec.x.channels
     sums = b.array("sums", 2)
-    inverse = b.array("inverse", 2) if spec.mode == "fixed" else None
+    inverse: Any = b.array("inverse", 2) if spec.mode == "fixed" else None
     unroll = largest_divisor(channels, 4)
     ends = (b["zero"], b["low"], b["high"])
     with b.loop(x.pixels) as p:
