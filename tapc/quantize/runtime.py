@@ -65,8 +65,6 @@ def session(model: onnx.ModelProto, *, optimized: bool, arena: bool = True) -> A
     # Keep INT8 activations as they are. The rewrite to UINT8 misses tensors with several readers, whose layers then
     # run in float, and its kernels saturate sums of two products to 16 bits on x86 CPUs without VNNI.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
-    # Where a network has unsigned activations all the same, they are exact too.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
