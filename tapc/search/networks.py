@@ -17,6 +17,7 @@ from tapc.data import Samples
 from tapc.decide import Distortion, bit_problem
 from tapc.errors import DataError
 from tapc.frontend import FloatModel
+from tapc.metrics import choose
 from tapc.network import Network
 from tapc.network_analysis import analyse
 from tapc.options import Options
@@ -118,10 +119,12 @@ def prepare(
     Raises
     ------
     DataError
-        The samples have no labels.
+        The samples have no labels, or some that are no classes of the network.
     """
     if holdout.y is None:
         raise DataError(f"{model.name}: the search measures accuracy and {holdout.source} has no labels")
+    if not (metric := choose("auto", holdout, model.onnx)).classes:
+        raise DataError(f"{model.name}: the search needs classes; {holdout.source} leads to the metric {metric.name}")
     network = analyse(model.onnx, model.name)
     calibration = calibrate(model, samples.x, seed=options.seed, pictures=samples.pictures)
     distortion: Distortion = layer_distortion(model, network, calibration, samples.x)

@@ -12,11 +12,13 @@ from tapc.data import Samples, overlap
 from tapc.errors import DataError
 from tapc.finetune import Training, finetune, finetune_at_some_rate
 from tapc.finetune.network import QuantizedGraph
+from tapc.finetune.train import _Objective
 from tapc.frontend import load
 from tapc.inputs import load_data
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
 from tapc.lower.reference import execute
+from tapc.metrics import Metric
 from tapc.network_analysis import Graph, analyse
 from tapc.options import Options
 from tapc.pipeline import calibration_source, training_samples
@@ -239,3 +241,28 @@ def test_all_samples_train_but_of_a_set_that_also_tests(tmp_path: Path) -> None:
     for evaluated, options in ((first, Options(test_data=second)), (second, Options()), (None, Options())):
         found, warnings = training_samples(model, (first,), evaluated, options)
         assert (len(found.x), warnings) == (1100, ())
+
+
+def test_only_classes_of_the_network_teach(tmp_path: Path) -> None:
+    model = residual()
+    objective = _Objective(Graph(model.onnx), Training())
+    x, outputs = draw(model, 6, 0), objective.outputs
+    assert objective.classes
+    for y in (None, np.array([0.5] * 6, np.float32), np.ones((6, outputs), np.float32)):
+        assert objective.labels(Samples(x, y, "drawn")) is None
+    taught = objective.labels(Samples(x, np.arange(6) % outputs, "drawn"))
+    assert taught is not None
+    assert taught.tolist() == [i % outputs for i in range(6)]
+    with pytest.raises(DataError, match=f"the network has {outputs} outputs"):
+        objective.labels(Samples(x, np.full(6, outputs), "drawn"))
+
+
+def test_labels_of_training_sets_are_classes_or_are_left_out(tmp_path: Path) -> None:
+    model = load("resnet8")
+    x = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3)).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(50) % 11)
+    with pytest.raises(DataError, match="labels from 0 to 10"):
+        training_samples(model, (tmp_path / "a.npz",), "random", Options(), Metric("top1", 10))
+    found, _ = training_samples(model, (tmp_path / "a.npz",), "random", Options(), Metric("auc", 3072))
+    assert found.y is None
+    assert found.pictures

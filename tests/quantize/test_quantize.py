@@ -359,3 +359,14 @@ def test_few_colour_images_are_joined_by_copies_beside_them() -> None:
     assert model_module._enough(images, 5, 0) is images
     gray = images[:, :1]
     assert model_module._enough(gray, 12, 0) is gray
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_only_pictures_are_joined_by_copies(pictures: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS["residual"]
+    x, network = samples(model, 6), analyse(model.onnx, "net")
+    seen: list[int] = []
+    monkeypatch.setattr(model_module, "_enough", lambda x, wanted, seed: seen.append(len(x)) or x)
+    calibration = calibrate(model, x, seed=0, pictures=pictures)
+    quantize(model, network, uniform_bits(network, 4, 8), calibration, x=x, rounding="gptq")
+    assert seen == ([6] if pictures else [])

@@ -1,6 +1,7 @@
 """What one bit configuration of a network costs and how good it is: the integer network, its ELF, the simulator."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tapc.lower.codes import input_codes
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.program import Op, Softmax
 from tapc.lower.reference import execute
+from tapc.metrics import check_classes
 from tapc.network import Network
 from tapc.network_analysis import analyse
 from tapc.quantize import Calibration, calibrate, evaluate, quantize, uniform_bits
@@ -155,6 +157,7 @@ def _split(source: Source, model: FloatModel) -> tuple[Array, Array, NDArray[np.
         separate = "train_x" in archive.files and "test_x" in archive.files
     if test.y is None or whole.y is None:
         raise DataError(f"{source.data}: has no labels; the benchmark needs 'y', or 'test_y'")
+    check_classes(whole, math.prod(model.output_shape))
     if separate:
         count = source.calibration
         drawn = load_samples(source.data, shape, pixel_scale=scale, count=count, split="calibration", seed=source.seed)
