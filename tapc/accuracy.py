@@ -106,6 +106,7 @@ def trials(
     *,
     seeds: int,
     calibration: int,
+    first: int = 0,
     tested: int | None = None,
     test_data: Path | None = None,
     equalize: bool = True,
@@ -119,9 +120,11 @@ def trials(
     data : Path
         Labelled samples; a single set is divided anew for each seed.
     seeds : int
-        0 to this, exclusive.
+        How many.
     calibration : int
         Most calibration samples, and of a single set at most half.
+    first : int
+        The first seed.
     tested : int, optional
         Most test samples; all where None.
     test_data : Path, optional
@@ -136,7 +139,7 @@ def trials(
     DataError
         Samples without labels, or missing files.
     """
-    for seed in range(seeds):
+    for seed in range(first, first + seeds):
         common = {"pixel_scale": model.units, "seed": seed, "reserve": calibration}
         known = load_samples(data, model.input_shape, count=calibration, split="calibration", **common)  # type: ignore[arg-type]
         x = known.x
@@ -159,17 +162,24 @@ def trials(
         )
 
 
-def evidence_of(trial: Trial, proxy: str, rounding: str) -> Evidence:
-    """Return what the mixed settings of a trial are chosen by; nothing is measured before it is needed."""
-    options = Options(proxy=proxy, rounding=rounding, seed=trial.seed)
+def evidence_of(trial: Trial, proxy: str, rounding: str, pin: str = "none", overrides: Path | None = None) -> Evidence:
+    """Return what the settings of a trial are chosen by; nothing is measured before it is needed."""
+    options = Options(
+        proxy=proxy, rounding=rounding, seed=trial.seed, pin_first=pin in ("first", "both"),
+        pin_last=pin in ("last", "both"), overrides=overrides,
+    )  # fmt: skip
     return Evidence(trial.model, trial.network, trial.calibration, trial.x, options)
 
 
 def bits_of(evidence: Evidence, setting: Setting, board: Board, target: Target) -> Bits:
     """Return the bits of a setting; budgets of the board play no part."""
-    if not setting.mixed:
+    options = evidence.options
+    if setting.mixed:
+        options = replace(options, abits=setting.activations, target_bits=setting.weights)
+    elif options.pin_first or options.pin_last or options.overrides is not None:
+        options = replace(options, wbits=(int(setting.weights),), abits=setting.activations)
+    else:
         return uniform_bits(evidence.network, int(setting.weights), setting.activations[0])
-    options = replace(evidence.options, abits=setting.activations, target_bits=setting.weights)
     memory = tuple(region.model_copy(update={"size": _ROOM}) for region in board.memory)
     roomy = board.model_copy(update={"memory": memory})
     if len(setting.activations) > 1:

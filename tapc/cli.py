@@ -15,11 +15,12 @@ from tapc.cli_accuracy import register as register_accuracy
 from tapc.cli_bench import register
 from tapc.cli_compile import EXIT_CODES
 from tapc.cli_compile import register as register_compile
-from tapc.cli_options import JSON, Board, Command
+from tapc.cli_options import JSON, SEED, Board, Command, data_option, unit_options
 from tapc.cli_search import register as register_search
 from tapc.cli_types import metric_option
 from tapc.ending import Stopped, explained, stopped_by_signals
 from tapc.errors import DataError, TapcError
+from tapc.options import Source
 from tapc.terminal import Table, columns, print_json, print_table, progress, say, visible
 
 
@@ -100,13 +101,16 @@ def main() -> None:
 
 @main.command()
 @click.argument("build", type=click.Path(path_type=Path))
-@click.option("--data", default=None, help="Samples; random input codes by default, or by `random`.")
+@data_option("Samples; random input codes by default, or by `random`.")
+@unit_options
 @click.option("--samples", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@SEED
 @click.option("--layers", is_flag=True, help="Compare every layer of every sample, not only of the first four.")
 @metric_option
 @JSON
-def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, metric: str, as_json: bool) -> None:
+def run(
+    build: Path, data: str | None, source: Source, samples: int, seed: int, layers: bool, metric: str, as_json: bool
+) -> None:
     """Run a compiled network again in the simulator and prove it.
 
     \b
@@ -116,7 +120,9 @@ def run(build: Path, data: str | None, samples: int, seed: int, layers: bool, me
     from tapc.metrics import TITLES, shown
     from tapc.rerun import rerun
 
-    result = rerun(build, data=data, samples=samples, seed=seed, all_layers=layers, wanted=metric, stages=progress())
+    result = rerun(
+        build, data=data, source=source, samples=samples, seed=seed, all_layers=layers, wanted=metric, stages=progress()
+    )
     if as_json:
         print_json(dataclasses.asdict(result))
         return

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tapc.cli_options import JSON, Board, Model, Proxy
-from tapc.cli_types import Numbers, PositiveNumber, metric_option
+from tapc.cli_options import JSON, TEST_DATA, Board, Model, Proxy, data_option, source_options, unit_options
+from tapc.cli_types import metric_option
 from tapc.errors import DataError
+from tapc.options import Source
 from tapc.terminal import Table, columns, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -17,48 +18,56 @@ if TYPE_CHECKING:
     from tapc.evaluation import ClassFigures
     from tapc.frontend import FloatModel
 
-_SOURCE = (
-    click.option(
-        "--data", type=click.Path(path_type=Path), default=None, help="Labelled samples; zoo models find theirs."
-    ),
-    click.option(
-        "--test-data", type=click.Path(path_type=Path), default=None, help="Test with all of this file instead."
-    ),
-    click.option(
-        "--weights", type=click.Path(path_type=Path), default=None, help="State dict for a zoo or torch model."
-    ),
-    click.option(
-        "--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs."
-    ),
-    click.option("--mean", type=Numbers(), default=None, help="Subtracted after that."),
-    click.option("--std", type=Numbers(), default=None, help="Divided by after that."),
+_SHARED = (
+    data_option("Labelled samples: folder, zip, npz, npy or CSV; zoo models find theirs."),
+    TEST_DATA,
+    source_options,
+    click.option("--pin", type=click.Choice(["none", "first", "last", "both"]), default="none", show_default=True,
+                 help="Keep these layers at 8 bits."),
+    click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins."),
+    click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples."),
+    click.option("--samples", type=click.IntRange(min=1), default=None, help="Most test samples."),
+    click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many."),
+    click.option("--seed", "first", type=click.IntRange(min=0), default=0, show_default=True,
+                 help="The first of them."),
+    click.option("--equalize/--no-equalize", default=True, show_default=True, help="Balance channel ranges."),
+    click.option("--proxy", type=Proxy(), default="error", show_default=True, help="What scores the layers."),
     metric_option,
-)
+)  # fmt: skip
 
 
-def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options that say where a network and its samples come from."""
-    for option in reversed(_SOURCE):
+def trial_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what commands that measure over seeds share."""
+    for option in reversed(_SHARED):
         command = option(command)
     return command
 
 
-def open_source(
-    name: str, weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None, data: Path | None,
-) -> "tuple[FloatModel, Path]":  # fmt: skip
+def open_source(name: str, source: Source, data: str | None) -> "tuple[FloatModel, Path]":
     """Load a network and find its samples; DataError where there are none."""
-    from tapc.data import find_data
-    from tapc.frontend import load
-    from tapc.inputs import with_units
+    from tapc.precheck import check_files, check_source
 
-    model = with_units(load(name, weights=weights), pixel_scale, mean, std)
-    found = data or find_data(model.dataset)
+    check_source(name)
+    check_files(data=data)
+    from tapc.data import find_data
+    from tapc.inputs import open_model
+
+    model = open_model(name, source)
+    found = find_data(model.dataset) if data is None else Path(data)
     if found is None:
         raise DataError(
             f"{name}: there are no samples; give labelled ones with --data PATH (folder, zip, npz, npy or CSV)"
         )
+    for note in shipped_notes(found):
+        say(note, "yellow", label="warning: ", err=True)
     return model, found
+
+
+def shipped_notes(path: Path) -> tuple[str, ...]:
+    """Return what to say of samples that tapc carries."""
+    from tapc.data import shipped_note
+
+    return shipped_note(path)
 
 
 def register(main: click.Group) -> None:
@@ -72,21 +81,14 @@ def register(main: click.Group) -> None:
                   help="w4a8: 4-bit weights; m3a8: an average of 3, allocated by --proxy; m4r4: and activations of 4 "
                        "or 8 bits in the RAM of w4a4.")  # fmt: skip
     @click.option("--rounding", "roundings", multiple=True, default=("gptq",), show_default=True)
-    @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-    @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
-    @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most test samples.")
-    @click.option("--equalize/--no-equalize", default=True, show_default=True)
-    @click.option("--proxy", type=Proxy(), default="error", show_default=True)
     @click.option(
         "--board", type=Board(), default="stm32h7", show_default=True, help="Whose costs break ties of an allocation."
     )
-    @source_options
+    @trial_options
     @JSON
     def accuracy_command(
-        model: str, settings: tuple[str, ...], roundings: tuple[str, ...], seeds: int, calibration: int,
-        samples: int | None, equalize: bool, proxy: str, board: str, data: Path | None, test_data: Path | None,
-        weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
-        std: tuple[float, ...] | None, metric: str, as_json: bool,
+        model: str, settings: tuple[str, ...], roundings: tuple[str, ...], board: str, data: str | None,
+        source: Source, proxy: str, pin: str, overrides: Path | None, as_json: bool, **rest: Any,
     ) -> None:  # fmt: skip
         """Measure the accuracy of integer networks over seeds, without building firmware.
 
@@ -96,23 +98,25 @@ def register(main: click.Group) -> None:
         Example:
           tapc bench accuracy resnet8 --set w4a8 --set m3a8 --rounding nearest --rounding gptq
         """
-        from tapc.accuracy import bits_of, evidence_of, figure, parse_setting, summarize, trials
         from tapc.board import load_board
+        from tapc.precheck import check_rounding_name
+
+        silicon = load_board(board)
+        for rounding in roundings:
+            check_rounding_name(rounding)
+        network, found = open_source(model, source, data)
+        from tapc.accuracy import bits_of, evidence_of, figure, parse_setting, summarize, trials
         from tapc.options import Options
-        from tapc.quantize import check_rounding
         from tapc.target import load_target
 
-        for rounding in roundings:
-            check_rounding(rounding)
         wanted = [parse_setting(text) for text in settings]
-        silicon = load_board(board)
         target = load_target(silicon.core)
-        network, found = open_source(model, weights, pixel_scale, mean, std, data)
         figures: list[Figure] = []
         stages = progress()
-        for trial in trials(network, found, seeds=seeds, calibration=calibration, tested=samples,
-                            test_data=test_data, equalize=equalize, metric=metric):  # fmt: skip
-            evidence = evidence_of(trial, proxy, Options().rounding)  # one choice of bits for all methods
+        for trial in trials(network, found, tested=rest.pop("samples"), **rest):
+            evidence = evidence_of(
+                trial, proxy, Options().rounding, pin, overrides
+            )  # one choice of bits for all methods
             for setting in wanted:
                 with stages.stage(f"bits {setting.name}"):
                     bits = bits_of(evidence, setting, silicon, target)
@@ -128,23 +132,23 @@ def register(main: click.Group) -> None:
 
     @main.command(name="eval")
     @click.argument("build", type=click.Path(path_type=Path))
-    @click.option(
-        "--data", type=click.Path(path_type=Path), required=True, help="Samples: folder, zip, npz, npy or CSV."
-    )
+    @data_option("Samples: folder, zip, npz, npy or CSV; default: those that the build was tested with.")
+    @unit_options
     @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most samples; default: all.")
     @click.option("--all", "everything", is_flag=True, help="Take all of the data, not only its test split.")
-    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @click.option("--seed", type=click.IntRange(min=0), default=None, help="Of the split; default: the build's.")
     @click.option("--classes", is_flag=True, help="Print figures of every class, too.")
     @metric_option
     @JSON
     def eval_command(
-        build: Path, data: Path, samples: int | None, everything: bool, seed: int, classes: bool, metric: str,
-        as_json: bool,
+        build: Path, data: str | None, source: Source, samples: int | None, everything: bool, seed: int | None,
+        classes: bool, metric: str, as_json: bool,
     ) -> None:  # fmt: skip
         """Evaluate a build: the float network, the ONNX and the firmware on the same samples.
 
         \b
-        Example:
+        Examples:
+          tapc eval build/resnet8-stm32h7
           tapc eval build/resnet8-stm32h7 --data cifar10-original-subset.npz --samples 500
         """
         from tapc.evaluation import evaluate_build
@@ -152,7 +156,7 @@ def register(main: click.Group) -> None:
 
         stages = progress()
         result = evaluate_build(
-            build, data, samples=samples, everything=everything, seed=seed, stages=stages, wanted=metric
+            build, data, source=source, samples=samples, everything=everything, seed=seed, stages=stages, wanted=metric
         )
         if as_json:
             print_json(asdict(result))
@@ -183,19 +187,13 @@ def register(main: click.Group) -> None:
     @click.option("--set", "settings", multiple=True,
                   help="As for bench accuracy: w4a8, m3a8, m4r4 ... Default: nine from 2 to 8 bits.")  # fmt: skip
     @click.option("--rounding", default="gptq", show_default=True)
-    @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-    @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples.")
-    @click.option("--samples", type=click.IntRange(min=1), default=None, help="Most test samples.")
-    @click.option("--proxy", type=Proxy(), default="error", show_default=True)
     @click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
                   help="Folder, default build/pareto-MODEL-BOARD.")  # fmt: skip
-    @source_options
+    @trial_options
     @JSON
     def pareto(
-        model: str, board: str, settings: tuple[str, ...], rounding: str, seeds: int, calibration: int,
-        samples: int | None, proxy: str, output: Path | None, data: Path | None, test_data: Path | None,
-        weights: Path | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
-        std: tuple[float, ...] | None, metric: str, as_json: bool,
+        model: str, board: str, settings: tuple[str, ...], rounding: str, output: Path | None, data: str | None,
+        source: Source, as_json: bool, **rest: Any,
     ) -> None:  # fmt: skip
         """Draw accuracy against flash, BOPs and measured instructions for many bit budgets.
 
@@ -206,24 +204,24 @@ def register(main: click.Group) -> None:
           tapc pareto resnet8 --board stm32h7
           tapc pareto net.onnx --board pico --data images/ --set w8a8 --set m4a8 --set m3a8
         """
-        from tapc.accuracy import parse_setting
         from tapc.board import load_board
+        from tapc.precheck import check_rounding_name
+
+        silicon = load_board(board)
+        check_rounding_name(rounding)
+        network, found = open_source(model, source, data)
+        from tapc.accuracy import parse_setting
         from tapc.metrics import TITLES
         from tapc.output import check_replaceable, replaced_folder
         from tapc.pareto import SETTINGS, write_pages
         from tapc.pareto import pareto as measure
-        from tapc.quantize import check_rounding
 
-        check_rounding(rounding)
         wanted = [parse_setting(text) for text in settings or SETTINGS]
-        silicon = load_board(board)
-        network, found = open_source(model, weights, pixel_scale, mean, std, data)
         destination = output or Path("build") / f"pareto-{network.name}-{silicon.name}"
         check_replaceable(destination.absolute())
         front = measure(
-            network, found, silicon, wanted, seeds=seeds, calibration=calibration, tested=samples,
-            test_data=test_data, rounding=rounding, proxy=proxy, metric=metric, stages=progress(),
-        )  # fmt: skip
+            network, found, silicon, wanted, rounding=rounding, tested=rest.pop("samples"), stages=progress(), **rest
+        )
         with replaced_folder(destination) as folder:
             write_pages(front, folder)
         if as_json:

@@ -1,44 +1,28 @@
 """Commands that compile: `tapc compile` and `tapc finetune`."""
 
-import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tapc.cli_options import JSON, AnyCommand, Board, Data, Model, Proxy
-from tapc.cli_types import BitList, Bytes, Numbers, PositiveNumber, metric_option
-from tapc.errors import UsageError
+from tapc.cli_options import JSON, SEED, TEST_DATA, Board, Model, Proxy, data_option, source_options
+from tapc.cli_types import BitList, Bytes, PositiveNumber, metric_option
 from tapc.terminal import print_json, progress, say
 
 if TYPE_CHECKING:
     from tapc.finetune import Training
+    from tapc.options import Source
 
 EXIT_CODES = """\b
 Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
 5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
 _OPTIONS = (
     click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`."),
-    click.option("--data", type=Data(), default=None, help="Samples: folder, zip, npz, npy or CSV; `random`."),
-    click.option(
-        "--test-data",
-        type=click.Path(path_type=Path),
-        default=None,
-        help="Samples for accuracy, all of this file; by default a disjoint part of --data.",
-    ),
-    click.option(
-        "--weights",
-        type=click.Path(path_type=Path),
-        default=None,
-        help="State dict for a zoo or torch model; `imagenet` for a zoo model's official one.",
-    ),
-    click.option("--input-shape", default=None, metavar="1,3,32,32", help="For torch models that do not say."),
-    click.option(
-        "--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs."
-    ),
-    click.option("--mean", type=Numbers(), default=None, help="Subtracted after that: one value, or one per channel."),
-    click.option("--std", type=Numbers(), default=None, help="Divided by after that: one value, or one per channel."),
+    data_option("Samples: folder, zip, npz, npy or CSV; `random`."),
+    TEST_DATA,
+    source_options,
     click.option(
         "-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder, default build/MODEL-BOARD."
     ),
@@ -112,7 +96,7 @@ _OPTIONS = (
     click.option(
         "--prefix", default=None, help="What the C library's names begin with; default: from the network's name."
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    SEED,
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     metric_option,
@@ -120,7 +104,7 @@ _OPTIONS = (
 )
 
 
-def compile_options(command: AnyCommand) -> AnyCommand:
+def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a compilation may be told to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
@@ -185,8 +169,7 @@ def register(main: click.Group) -> None:
 
 def _compile(
     *, model: str, board: str, data: str | None, test_data: Path | None,
-    weights: Path | None, input_shape: str | None, pixel_scale: float | None, mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None, output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
+    source: "Source", output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
     train: tuple[Path, ...] = (), training: "Training | None" = None, **rest: Any,
 ) -> None:  # fmt: skip
     from tapc.board import load_board
@@ -207,8 +190,7 @@ def _compile(
         simulate=not no_simulate, test_data=test_data, **rest,
     )  # fmt: skip
     result = compile(
-        model, board=board, data=data, weights=weights, input_shape=_shape(input_shape), pixel_scale=pixel_scale,
-        mean=mean, std=std, output=output, options=options, train=train, training=training,
+        model, board=board, data=data, **vars(source), output=output, options=options, train=train, training=training,
         stages=progress(), command=command_line(click.get_current_context()),
     )  # fmt: skip
     if as_json:
@@ -224,7 +206,7 @@ def command_line(context: click.Context) -> str:
     for parameter in context.command.params:
         name = str(parameter.name)
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if not given or name in ("output", "as_json"):
+        if not given or name in ("output", "as_json") or name not in context.params:
             continue
         value = context.params[name]
         if isinstance(parameter, click.Argument):
@@ -236,12 +218,3 @@ def command_line(context: click.Context) -> str:
         else:
             words += [parameter.opts[-1], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return shlex.join(words)
-
-
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = re.split(r"[,x]", text)
-    if not all(re.fullmatch("[0-9]{1,9}", part.strip()) for part in parts):
-        raise UsageError(f"--input-shape {text!r}: write the extents with commas, batch first, e.g. 1,3,32,32")
-    return tuple(int(part) for part in parts)

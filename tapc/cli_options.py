@@ -1,5 +1,6 @@
 """What commands share: --json, --quiet, names that a shell completes, and where a network and its samples come from."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,6 +8,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from tapc.cli_types import Numbers, PositiveNumber, Shape
+from tapc.options import Source
 from tapc.terminal import QUIET
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
@@ -90,3 +93,59 @@ class Data(Named):
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 PLOT = click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG, PNG or PDF to write.")
+SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
+TEST_DATA = click.option(
+    "--test-data",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Samples for accuracy, all of this file; by default a disjoint part of --data.",
+)
+_UNITS = (
+    click.option(
+        "--pixel-scale", type=PositiveNumber(), default=None, help="Factor from raw values to network inputs."
+    ),
+    click.option("--mean", type=Numbers(), default=None, help="Subtracted after that: one value, or one per channel."),
+    click.option("--std", type=Numbers(), default=None, help="Divided by after that: one value, or one per channel."),
+)
+_MODEL = (
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="State dict for a zoo or torch model; `imagenet` for a zoo model's official one.",
+    ),
+    click.option("--input-shape", type=Shape(), default=None, metavar="1,3,32,32", help="For models that do not say."),
+)
+
+
+def data_option(text: str, **more: Any) -> Callable[[AnyCommand], AnyCommand]:
+    """Return --data with a help text."""
+    return click.option("--data", type=Data(), help=text, **{"default": None, **more})
+
+
+_UNIT_NAMES = ("pixel_scale", "mean", "std")
+
+
+def _with_source(
+    command: Callable[..., Any], options: Sequence[Callable[..., Any]], names: Sequence[str]
+) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def run(**given: Any) -> Any:
+        return command(source=Source(**{name: given.pop(name) for name in names}), **given)
+
+    for option in reversed(options):
+        run = option(run)
+    return run
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how a network and raw values are read: --weights, --input-shape, --pixel-scale, --mean, --std.
+
+    The command takes them as one `source`.
+    """
+    return _with_source(command, (*_MODEL, *_UNITS), ("weights", "input_shape", *_UNIT_NAMES))
+
+
+def unit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how raw values are read, for builds: --pixel-scale, --mean, --std, as one `source`."""
+    return _with_source(command, _UNITS, _UNIT_NAMES)

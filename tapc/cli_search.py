@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tapc.cli_bench import print_proxies
-from tapc.cli_options import JSON, Board, Model, Proxy
-from tapc.cli_types import BitList, Bytes
+from tapc.cli_options import JSON, Board, Model, Proxy, data_option, source_options, unit_options
+from tapc.cli_types import BitList, Bytes, Shape
 from tapc.errors import DataError, UsageError
+from tapc.options import Source
 from tapc.terminal import Table, columns, print_json, print_table, progress, say, visible
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def register(main: click.Group) -> None:
         help="Who writes proxies: a litellm model (openai/NAME), files:DIR, or offline (a grammar, not TAP).",
     )
     @click.option("--data", multiple=True, help="Labelled samples, once per network; zoo networks find theirs.")
-    @click.option("--pixel-scale", type=float, default=None, help="Factor from raw values to network inputs.")
+    @click.option("--weights", multiple=True, help="State dicts of zoo or torch models, once per network.")
+    @click.option("--input-shape", type=Shape(), default=None, metavar="1,3,32,32", help="For models that do not say.")
+    @unit_options
     @click.option(
         "-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder of the run, default build/search."
     )
@@ -114,6 +117,7 @@ def register(main: click.Group) -> None:
         jobs: int | None,
         scheduler: str | None,
         as_json: bool,
+        source: Source,
         **rest: Any,
     ) -> None:
         """Search for a proxy: a program that scores layers, judged on NETWORKS.
@@ -146,7 +150,7 @@ def register(main: click.Group) -> None:
         else:
             if not networks or board is None or llm is None:
                 raise UsageError(_NO_RUN)
-            request, folder = _request(networks, board, llm, rest), output or Path("build/search")
+            request, folder = _request(networks, board, llm, source, rest), output or Path("build/search")
         options = request.options
         with SearchView((options.generations + 1) * options.population) as view:
             try:
@@ -193,8 +197,8 @@ def register(main: click.Group) -> None:
     @proxies.command()
     @click.argument("name", type=Proxy())
     @click.option("--model", type=Model(), required=True, help="Zoo name or model file.")
-    @click.option("--data", default=None, help="Samples: folder, zip or npz; zoo networks find theirs.")
-    @click.option("--pixel-scale", type=float, default=None, help="Factor from raw values to network inputs.")
+    @data_option("Samples: folder, zip, npz, npy or CSV; zoo networks find theirs.")
+    @source_options
     @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
     @click.option(
         "--low-bits", type=click.Choice(["2", "4"]), default="2", show_default=True, help="Lowest weight bits."
@@ -205,7 +209,7 @@ def register(main: click.Group) -> None:
         name: str,
         model: str,
         data: str | None,
-        pixel_scale: float | None,
+        source: Source,
         calibration: int,
         low_bits: str,
         seed: int,
@@ -223,7 +227,7 @@ def register(main: click.Group) -> None:
         from tapc.search.score import score_model
 
         result = score_model(
-            name, model, data=data, pixel_scale=pixel_scale, calibration=calibration, low_bits=int(low_bits), seed=seed,
+            name, model, data=data, source=source, calibration=calibration, low_bits=int(low_bits), seed=seed,
             stages=progress(),
         )  # fmt: skip
         if as_json:
@@ -265,7 +269,7 @@ def _with_cost(request: "Request", most: float | None) -> "Request":
     return request.model_copy(update={"generator": request.generator.model_copy(update={"options": llm})})
 
 
-def _request(networks: tuple[str, ...], board: str, llm: str, rest: dict[str, Any]) -> "Request":
+def _request(networks: tuple[str, ...], board: str, llm: str, units: Source, rest: dict[str, Any]) -> "Request":
     from tapc.search import GeneratorOptions, LLMOptions, Request, SearchOptions
 
     rest |= {"cache": not rest["no_cache"]}
@@ -279,7 +283,8 @@ def _request(networks: tuple[str, ...], board: str, llm: str, rest: dict[str, An
         llm=llm, prompts=None if prompts is None else str(prompts), options=LLMOptions(**chosen(LLMOptions))
     )
     return Request(
-        models=networks, board=board, data=rest["data"], pixel_scale=rest["pixel_scale"], generator=generator,
+        models=networks, board=board, data=rest["data"], weights=rest["weights"], input_shape=rest["input_shape"],
+        pixel_scale=units.pixel_scale, mean=units.mean, std=units.std, generator=generator,
         options=SearchOptions(**chosen(SearchOptions)),
     )  # fmt: skip
 

@@ -69,6 +69,21 @@ class PositiveNumber(click.ParamType[float]):
         return number
 
 
+class Shape(click.ParamType[tuple[int, ...]]):
+    """Extents of a tensor, batch first."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse "1,3,32,32" or "1x3x32x32"."""
+        if isinstance(value, tuple):
+            return value
+        parts = re.split(r"[,x]", str(value))
+        if not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", part) and int(part) for part in parts):
+            self.fail(f"{value!r}: write the extents with commas, batch first, e.g. 1,3,32,32", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
 class Numbers(click.ParamType[tuple[float, ...]]):
     """Numbers with commas between them."""
 

@@ -11,6 +11,7 @@ from tapc.data import Samples
 from tapc.files import reading
 from tapc.lower.codes import input_codes
 from tapc.metrics import Metric, choose, confusion, measure, same_class, sqnr
+from tapc.options import Source
 from tapc.progress import Stages
 from tapc.quantize.runtime import evaluate
 from tapc.rerun import Build, open_build
@@ -105,11 +106,12 @@ class Evaluation:
 
 def evaluate_build(
     folder: Path,
-    data: Path,
+    data: str | Path | None,
     *,
+    source: Source | None = None,
     samples: int | None,
     everything: bool,
-    seed: int,
+    seed: int | None,
     stages: Stages,
     wanted: str = "auto",
 ) -> Evaluation:
@@ -118,14 +120,16 @@ def evaluate_build(
     Parameters
     ----------
     folder : Path
-    data : Path
-        Folder, zip, npz, npy or CSV.
+    data : str, Path or None
+        Folder, zip, npz, npy or CSV; None for what the build was tested with.
+    source : Source, optional
+        Units of these data, where they are not the build's.
     samples : int or None
         Most samples.
     everything : bool
         Take all of the data, not its test split.
-    seed : int
-        Of the split.
+    seed : int or None
+        Of the split; the build's where None.
     stages : Stages
     wanted : str
         The metric; see `tapc.metrics.choose`.
@@ -137,9 +141,11 @@ def evaluate_build(
     MismatchError
         The device differs from the reference executor.
     """
-    build = open_build(folder)
+    build = open_build(folder).with_units(source or Source())
     with stages.stage("data"):
-        test = build.samples(data, samples, "all" if everything else "test", seed)
+        found, whole = build.default_data() if data is None else (Path(data), False)
+        own = build.seed if seed is None else seed
+        test = build.samples(found, samples, "all" if everything or whole else "test", own)
         graph = build.float_model()
         metric = choose(wanted, test, graph)
     with stages.stage("onnxruntime"), reading(f"build {folder}"):

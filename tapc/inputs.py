@@ -10,9 +10,9 @@ from tapc.board import Board
 from tapc.data import Samples, find_data, load_samples, overlap, random_samples, shipped_note
 from tapc.data.doubts import few, uneven
 from tapc.errors import BudgetError, DataError, UsageError
-from tapc.frontend import FloatModel
+from tapc.frontend import FloatModel, load
 from tapc.metrics import Metric, check_classes, choose
-from tapc.options import Options
+from tapc.options import Options, Source
 
 KINDS = "folder, zip, npz, npy or CSV"
 
@@ -49,6 +49,12 @@ def with_units(
     changes = {"pixel_scale": pixel_scale, "mean": mean, "std": std}
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(model, units_given=bool(given), **given)  # type: ignore[arg-type]
+
+
+def open_model(name: str, source: Source, seed: int = 0) -> FloatModel:
+    """Load a network as the user says that it and its inputs are to be read."""
+    model = load(name, weights=source.weights, input_shape=source.input_shape, seed=seed)
+    return with_units(model, source.pixel_scale, source.mean, source.std)
 
 
 def check_input(model: FloatModel, board: Board, options: Options) -> None:

@@ -15,6 +15,28 @@ METRICS = ("auto", "top1", "binary", "regression", "auc", "none")
 
 
 @dataclass(frozen=True)
+class Source:
+    """How a network and its inputs are to be read, where they do not say themselves.
+
+    Attributes
+    ----------
+    weights : Path or None
+        State dict of a zoo or torch model.
+    input_shape : tuple of int or None
+        With batch.
+    pixel_scale : float or None
+    mean, std : tuple of float or None
+        Inputs are (raw * pixel_scale - mean) / std.
+    """
+
+    weights: Path | None = None
+    input_shape: tuple[int, ...] | None = None
+    pixel_scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Options:
     """What a compilation may be told; every field has the command line's default.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import onnx
 from pydantic import BaseModel, Field, ValidationError
 
 from tapc.arithmetic import Ints
-from tapc.data import PixelUnits, Samples, Split, load_samples
+from tapc.data import PixelUnits, Samples, Split, find_data, load_samples
 from tapc.device import QemuRunner
 from tapc.device.qemu import DeviceRun, twin_info
 from tapc.device.verify import Verification, device_inputs, verify
@@ -22,6 +22,7 @@ from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.lower.names import names_in
 from tapc.metrics import Score, choose, measure
+from tapc.options import Source
 from tapc.output import MARKER
 from tapc.picture import check_picture
 from tapc.progress import Stages
@@ -101,11 +102,36 @@ class Build:
     def _lowered(self) -> Lowered:
         target = load_target(str(self.report["core"]))
         schedules = {layer: Schedule(**values) for layer, values in self.report.get("schedules", {}).items()}
-        seed = int(str(self.report["seed"]))
         prefix = library_prefix(self.folder)
         return lower(
-            self.model, self.name, target.requantize, target.isa, seed=seed, schedules=schedules, prefix=prefix
+            self.model, self.name, target.requantize, target.isa, seed=self.seed, schedules=schedules, prefix=prefix
         )
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was compiled with."""
+        return int(str(self.report["seed"]))
+
+    def with_units(self, source: Source) -> "Build":
+        """Return the build with other units of raw values, where they are given."""
+        given = {name: value for name in ("pixel_scale", "mean", "std") if (value := getattr(source, name)) is not None}
+        return replace(self, report=self.report | given | {"units_given": True}) if given else self
+
+    def default_data(self) -> tuple[Path, bool]:
+        """Return what the build was tested with, and whether all of that file are test samples.
+
+        Raises
+        ------
+        DataError
+            It was tested with random inputs or arrays, or the file is not where it was.
+        """
+        known = self.report.get("samples") or {}
+        whole, name, dataset = known.get("test_data"), known.get("data"), known.get("dataset")
+        path = Path(str(whole or name)) if whole or name else find_data(str(dataset)) if dataset else None
+        if path is None or not path.exists():
+            what = "was tested with no file" if path is None else f"was tested with {path}, which is not there"
+            raise DataError(f"{self.folder} {what}; give samples with --data PATH")
+        return path, bool(whole)
 
     def samples(self, data: Path, count: int | None, split: Split, seed: int) -> Samples:
         """Load samples in the network's input units."""
@@ -172,6 +198,7 @@ class _Facts(BaseModel):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
+    samples: dict[str, str | None] = Field(default_factory=dict)
 
 
 def open_build(folder: Path) -> Build:
@@ -183,6 +210,8 @@ def open_build(folder: Path) -> Build:
         It holds no finished build.
     """
     try:
+        if not (folder / MARKER).exists():
+            raise FileNotFoundError(f"no {MARKER}")
         text = read_regular(part(folder, MARKER), _MOST_REPORT, "report")
         report = json.loads(text)
         schema = report["schema"]
@@ -254,7 +283,15 @@ def part(folder: Path, name: str) -> Path:
 
 
 def rerun(
-    folder: Path, *, data: str | None, samples: int, seed: int, all_layers: bool, stages: Stages, wanted: str = "auto"
+    folder: Path,
+    *,
+    data: str | None,
+    samples: int,
+    seed: int,
+    all_layers: bool,
+    stages: Stages,
+    wanted: str = "auto",
+    source: Source | None = None,
 ) -> Rerun:
     """Run a build's twin again and prove it against the reference executor.
 
@@ -270,13 +307,15 @@ def rerun(
     stages : Stages
     wanted : str
         The metric; see `tapc.metrics.choose`.
+    source : Source, optional
+        Units of these data, where they are not the build's.
 
     Raises
     ------
     MismatchError
         The device differs.
     """
-    build = open_build(folder)
+    build = open_build(folder).with_units(source or Source())
     with stages.stage("lower"):
         network = build.lowered()
         x = network.program.tensors[network.program.input]

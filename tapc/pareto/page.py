@@ -58,7 +58,7 @@ def _picture(front: Front) -> bytes:
         place.set_xlabel(label)
         place.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(axis_title(front.points[0].accuracy.metric))
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    axes[0].legend(frameon=False, fontsize=10, loc="lower right")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
     pyplot.close(figure)
@@ -73,6 +73,6 @@ def _panel(axes: Any, front: Front, value: Any) -> None:
         deviations = [p.accuracy.score_sd for p in chosen]
         axes.errorbar(xs, ys, deviations, color=colour, marker="o", ms=5, lw=1, capsize=2, label=label)
         for x, y, point in zip(xs, ys, chosen, strict=True):
-            axes.annotate(point.accuracy.setting, (x, y), xytext=(4, -9), textcoords="offset points", fontsize=6)
+            axes.annotate(point.accuracy.setting, (x, y), xytext=(4, -9), textcoords="offset points", fontsize=8)
     if front.points:
         axes.axhline(front.points[0].accuracy.float_score, color="gray", ls="--", lw=1, label="float")

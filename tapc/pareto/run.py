@@ -96,7 +96,11 @@ def pareto(
     settings: Sequence[Setting],
     *,
     seeds: int = 3,
+    first: int = 0,
     calibration: int = 1024,
+    equalize: bool = True,
+    pin: str = "none",
+    overrides: Path | None = None,
     tested: int | None = None,
     test_data: Path | None = None,
     rounding: str = "gptq",
@@ -113,8 +117,12 @@ def pareto(
         Labelled samples.
     board : Board
     settings : sequence of Setting
-    seeds, calibration, tested, test_data
+    seeds, first, calibration, equalize, tested, test_data
         As for `tapc.accuracy.trials`.
+    pin : {"none", "first", "last", "both"}
+        Layers that stay at 8 bits.
+    overrides : Path, optional
+        TOML file of manual bits.
     rounding, proxy, metric : str
     stages : Stages, optional
 
@@ -130,9 +138,9 @@ def pareto(
     figures: list[Figure] = []
     images: dict[str, list[Image]] = {}
     problems: dict[str, str] = {}
-    for trial in trials(model, data, seeds=seeds, calibration=calibration, tested=tested, test_data=test_data,
-                        metric=metric):  # fmt: skip
-        evidence = evidence_of(trial, proxy, rounding)
+    for trial in trials(model, data, seeds=seeds, first=first, calibration=calibration, tested=tested,
+                        test_data=test_data, equalize=equalize, metric=metric):  # fmt: skip
+        evidence = evidence_of(trial, proxy, rounding, pin, overrides)
         for setting in settings:
             with stages.stage(f"bits {setting.name}"):
                 bits = bits_of(evidence, setting, board, target)

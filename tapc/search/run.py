@@ -18,8 +18,10 @@ from tapc.board import Board, load_board
 from tapc.cache import Store, cache_folder, digest
 from tapc.data import Samples, Split, find_data, load_samples, shipped_note
 from tapc.errors import BudgetError, DataError, TapcError, UsageError
-from tapc.frontend import FloatModel, load
+from tapc.frontend import FloatModel
+from tapc.inputs import open_model
 from tapc.network import Bits
+from tapc.options import Source
 from tapc.progress import Stages
 from tapc.proxy import Origin, Program, get_proxy, proxy_names, save_program
 from tapc.proxy.columns import VERSION
@@ -51,8 +53,10 @@ class Request(BaseModel):
     board : str
     data : tuple of str
         One data set per model; empty where zoo models find theirs.
-    pixel_scale : float or None
-        Factor from raw data values to the networks' input units; the models' own where None.
+    weights : tuple of str
+        One state dict per model; empty where models have their own.
+    input_shape, pixel_scale, mean, std
+        As for `tapc.options.Source`, of all networks.
     generator : GeneratorOptions
     options : SearchOptions
     """
@@ -62,9 +66,18 @@ class Request(BaseModel):
     models: tuple[str, ...] = Field(min_length=1)
     board: str
     data: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    input_shape: tuple[int, ...] | None = None
     pixel_scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     generator: GeneratorOptions
     options: SearchOptions
+
+    def source(self, index: int) -> Source:
+        """Return how a network and its inputs are read."""
+        weights = Path(self.weights[index]) if index < len(self.weights) else None
+        return Source(weights, self.input_shape, self.pixel_scale, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ def search(
             loaded = []
             for i, name in enumerate(request.models):
                 path = Path(request.data[i]) if i < len(request.data) else default_data(name)
-                loaded.append(_network(request, path, name, board))
+                loaded.append(_network(request, path, open_model(name, request.source(i), request.options.seed), board))
                 for note in shipped_note(path):
                     tell(f"{note}. A search ranks proxies by accuracy: so few samples rank them badly")
                 advance(i + 1, len(request.models))
@@ -240,13 +253,15 @@ def _provenance(request: Request, generator: Generator) -> Origin:
     )
 
 
-def _network(request: Request, path: Path, name: str, board: Board) -> tuple[SearchNetwork, FloatModel, Samples]:
-    model = load(name, seed=request.options.seed)
+def _network(
+    request: Request, path: Path, model: FloatModel, board: Board
+) -> tuple[SearchNetwork, FloatModel, Samples]:
     options = request.options
-    scale = model.units if request.pixel_scale is None else request.pixel_scale
 
     def samples_of(split: Split, count: int) -> Samples:
-        return load_samples(path, model.input_shape, pixel_scale=scale, count=count, split=split, seed=options.seed)
+        return load_samples(
+            path, model.input_shape, pixel_scale=model.units, count=count, split=split, seed=options.seed
+        )
 
     train = samples_of("calibration", options.calibration + options.holdout)
     test = samples_of("test", options.test)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tapc.data import load_samples
-from tapc.frontend import load
+from tapc.inputs import open_model
 from tapc.network_analysis import analyse
+from tapc.options import Source
 from tapc.progress import Stages
 from tapc.proxy import get_proxy
 from tapc.quantize import calibrate, layer_distortion
@@ -57,7 +58,7 @@ def score_model(
     model: str,
     *,
     data: str | None = None,
-    pixel_scale: float | None = None,
+    source: Source | None = None,
     calibration: int = 256,
     low_bits: int = 2,
     seed: int = 0,
@@ -73,10 +74,11 @@ def score_model(
     stages = stages or Stages()
     proxy = get_proxy(name)
     with stages.stage("import"):
-        loaded = load(model, seed=seed)
+        loaded = open_model(model, source or Source(), seed)
     path = Path(data) if data is not None else default_data(model)
-    scale = loaded.units if pixel_scale is None else pixel_scale
-    x = load_samples(path, loaded.input_shape, pixel_scale=scale, count=calibration, split="calibration", seed=seed).x
+    x = load_samples(
+        path, loaded.input_shape, pixel_scale=loaded.units, count=calibration, split="calibration", seed=seed
+    ).x
     with stages.stage("calibrate"):
         network = analyse(loaded.onnx, loaded.name)
         statistics = calibrate(loaded, x, seed=seed)
