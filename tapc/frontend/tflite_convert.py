@@ -104,7 +104,8 @@ class _Converter:
         tensor = self.graph.tensors[self.graph.inputs[0]]
         if len(tensor.shape) not in (2, 4) or tensor.shape[0] != 1:
             raise UnsupportedError(
-                f"input {tensor.name!r} has shape {list(tensor.shape)}; only (1, H, W, C) and (1, features) work"
+                f"input {tensor.name!r} has shape {list(tensor.shape)}; only (1, H, W, C) and (1, features) work: "
+                "give a network of signals (1, T, C) the input (1, 1, T, C); samples of shape (T, C) need no change"
             )
         return self.graph.inputs[0], self.graph.outputs[0]
 

@@ -66,10 +66,17 @@ def _constant(node: ir.Node, index: int) -> NDArray[Any]:
     return array
 
 
+_AS_2D = (
+    "",
+    ": the same network in 2-D, with the weights that it has: Conv1d(i, o, k) becomes Conv2d(i, o, (1, k)) with "
+    "weight.unsqueeze(2), its input (N, C, 1, T); samples of shape (C, T) need no change",
+)
+
+
 def _conv(graph: ir.Graph, node: ir.Node) -> None:
     weights = _constant(node, 1)
     if weights.ndim != 4:
-        raise unsupported(node, f"{weights.ndim - 2}-D convolution; only 2-D is supported: add a dimension of size 1")
+        raise unsupported(node, f"{weights.ndim - 2}-D convolution; only 2-D is supported{_AS_2D[weights.ndim == 3]}")
     dilations = attribute(node, "dilations", (1, 1))
     if any(dilation != 1 for dilation in dilations):
         raise unsupported(node, f"dilations {list(dilations)}; only 1 is supported")
