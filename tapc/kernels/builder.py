@@ -186,7 +186,18 @@ def build(name: str, parameters: tuple[Parameter, ...], emit: Callable[[Body], N
     body = re.search(rf"^TVM_DLL void {name}\([^;{{]*\) \{{\n(.*?)^\}}", text, re.MULTILINE | re.DOTALL)
     if body is None:
         raise RuntimeError(f"TVM printed no definition of {name}")
+    statements = _without_unused(body.group(1))
     # A parameter that a special case leaves unused (no padding, say) is dropped from the signature.
-    parameters = tuple(p for p in parameters if re.search(rf"\b{p.name}\b", body.group(1)))
+    parameters = tuple(p for p in parameters if re.search(rf"\b{p.name}\b", statements))
     kernel = Kernel(name, parameters, "")
-    return Kernel(name, parameters, f"{kernel.prototype} {{\n{body.group(1)}}}\n")
+    return Kernel(name, parameters, f"{kernel.prototype} {{\n{statements}}}\n")
+
+
+def _without_unused(statements: str) -> str:
+    """Drop variables that nothing reads: TVM prints a minimum again instead of the variable that holds it."""
+    for declaration in reversed(list(re.finditer(r"^ *int32_t (\w+) = ([^;]*);\n", statements, re.MULTILINE))):
+        name, value = declaration.groups()
+        rest = statements[: declaration.start()] + statements[declaration.end() :]
+        if not re.search(rf"\b{name}\b", rest) and not re.search(r"\bt_\w+\(", value):
+            statements = rest
+    return statements

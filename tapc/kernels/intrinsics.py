@@ -127,8 +127,10 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "out[0] = p[offset]; out[1] = p[offset + 1];",
         # GCC alone loads two neighbours at once only into registers that it happened to choose well, and keeps
         # addresses of constant offsets in registers, or worse, on the stack. The constraint needs inlining, and
-        # Clang checks it before it inlines.
+        # Clang checks it before it inlines. The instruction reaches 255 words,
+        # and t_block ends there.
         dsp="\n#if defined(__OPTIMIZE__) && !defined(__clang__)\n"
+        "  if (offset < 0 || offset > 254) { p += offset; offset = 0; }\n"
         '  int32_t a, b; __asm__("ldrd %0, %1, [%2, %3]" : "=r"(a), "=r"(b) : "r"(p), "n"(4 * offset),'
         ' "m"(*(const t_block *)(const void *)p)); out[0] = a; out[1] = b; return;'
         "\n#endif\n  out[0] = p[offset]; out[1] = p[offset + 1];",

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernels import oracle
-from kernels.programs import lowered, random_codes
+from kernels.programs import conv_op, lowered, program, random_codes, tensor
 from kernels.strategies import conv_programs
 
 from tapc.board import load_board
 from tapc.device import QemuRunner
 from tapc.firmware import build_firmware
 from tapc.kernels.packing import pack_activations, unpack_activations
-from tapc.lower.program import Conv
+from tapc.lower.program import Conv, Program
 from tapc.target import load_target
 
 
@@ -25,21 +25,34 @@ from tapc.target import load_target
 def test_chains_of_convolutions(board_name: str, data: st.DataObject) -> None:
     board = load_board(board_name)
     target = load_target(board.core)
-    program = data.draw(conv_programs(target.requantize, target.isa, layers=4))
-    network = lowered(program)
-    codes = random_codes(program.tensors["x"], 3, np.random.default_rng(1))
+    check(data.draw(conv_programs(target.requantize, target.isa, layers=4)), board_name)
+
+
+def test_neighbours_that_lie_far_apart() -> None:
+    """Lanes along the columns of a wide image of many channels: eight codes span more than 16 bits can count."""
+    rng = np.random.default_rng(0)
+    x, y = tensor("x", (8, 70, 150), 8, rng), tensor("y", (8, 70, 150), 8, rng)
+    check(program([conv_op(rng, x, y, (3, 3), (1, 1), (1,) * 4, 150, 8)], [x, y], "float", "mve"), "mps3-an547", 1)
+
+
+def check(p: Program, board_name: str, samples: int = 3) -> None:
+    """Compare every layer of a chain of convolutions with the oracle."""
+    board = load_board(board_name)
+    target = load_target(board.core)
+    network = lowered(p)
+    codes = random_codes(p.tensors["x"], samples, np.random.default_rng(1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "lib").mkdir()
         network.library().write(folder / "lib")
         images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
-        inputs = np.stack([pack_activations(c, program.tensors["x"].bits).ravel() for c in codes]).view(np.int8)
+        inputs = np.stack([pack_activations(c, p.tensors["x"].bits).ravel() for c in codes]).view(np.int8)
         run = QemuRunner().run(images.twin, target, inputs, layers=len(codes))
     values = codes
-    for index, op in enumerate(program.ops):
+    for index, op in enumerate(p.ops):
         assert isinstance(op, Conv)
-        values = oracle.conv(program, op, values)
-        y = program.tensors[op.output]
+        values = oracle.conv(p, op, values)
+        y = p.tensors[op.output]
         raw = np.stack([np.frombuffer(sample[index], np.uint8) for sample in run.layer_outputs])
         np.testing.assert_array_equal(unpack_activations(raw, y.shape, y.bits), values)
-    assert len(run.instructions_per_step) == len(program.ops)
+    assert len(run.instructions_per_step) == len(p.ops)

@@ -19,6 +19,7 @@ from tapc.kernels.packing import linear_words, weights_per_word
 if TYPE_CHECKING:
     from tapc.kernels.depthwise import DepthwiseSpec
 
+REACH = 255  # words from an address that LDRD may load
 # SMLAxy: x names the half of the weights, y that of the pixels.
 _HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
 
@@ -146,11 +147,14 @@ class _Pairs:
             last = (offsets[-1] + window.width - 1) // 2
             pixels = b.array("pixels", last + 1)
             needed = sorted({(o + kx) // 2 for o in offsets for kx in range(window.width)})
+            # A row beyond the reach of LDRD has an address of its own.
+            row = ky * pitch if ky * pitch + last + 1 > REACH else 0
+            base = b.address(b["plane"], first + row)
             at = 0
             while at < len(needed):
                 i = needed[at]
                 if at + 1 < len(needed) and needed[at + 1] == i + 1:
-                    b.do("t_load2", b.address(b["plane"], first), ky * pitch + i, b.address(pixels, i))
+                    b.do("t_load2", base, ky * pitch - row + i, b.address(pixels, i))
                     at += 2
                 else:
                     b.store(pixels, i, b["plane"][first + ky * pitch + i])

@@ -139,7 +139,8 @@ class _Emitter:
         b, x, window = self.b, self.spec.x, self.window
         height, width = self.plane.filled
         stride = x.row * (x.width if self.form.turned else 1)
-        lanes = next((n for n in (8, 4) if n <= width), 1)
+        # Places of eight codes are numbers of 16 bits.
+        lanes = next((n for n in (8, 4) if n <= width and (n < 8 or (n - 1) * stride < 1 << 16)), 1)
 
         def some(line: Any, place: Any) -> None:
             at = (line + window.top) * self.plane.pitch + place + window.left
