@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Mode = Literal["float", "fixed"]
 Ints = NDArray[np.int64]
 
+FAR = 512.0  # times that an operand's scale exceeds the result's: a step then is more than all codes of the result
 ADD_BITS = 20  # an int8 difference (9 bits) times a 21-bit multiplier, twice, stays within 31 bits
 
 
@@ -49,7 +50,7 @@ def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
     Raises
     ------
     ValueError
-        If a ratio is not positive and finite, or in fixed mode 2^31 or more.
+        If a ratio is not positive and finite.
     """
     ratios = np.asarray(ratios, np.float32)
     if not (np.all(np.isfinite(ratios)) and np.all(ratios > 0)):
@@ -64,7 +65,7 @@ def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
         if shift > 62:
             factor, shift = 0, 62  # below 2^-32 every int32 scales to less than a half
         if shift < 1:
-            raise ValueError(f"requantization ratio {ratio} is out of range for fixed point")
+            factor, shift = 2**31 - 1, 1  # from 2^30 on, every accumulator but 0 goes beyond all codes
         factors.append(min(factor, 2**31 - 1))
         shifts.append(shift)
     return Multipliers(mode, np.array(factors, np.int32), np.array(shifts, np.int32))
@@ -83,7 +84,8 @@ def requantize(acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Int
         Zero point and clamp bounds of the output.
     """
     if m.mode == "float":
-        scaled = acc.astype(np.int32).astype(np.float32) * m.factor
+        with np.errstate(over="ignore"):  # infinity is clamped
+            scaled = acc.astype(np.int32).astype(np.float32) * m.factor
         # Clamping before the conversion keeps huge products defined; the bounds are integers, so it commutes.
         code = np.rint(np.clip(scaled, np.float32(low - zero), np.float32(high - zero))).astype(np.int64)
         result: Ints = code + zero
@@ -121,20 +123,70 @@ def add_factors(a: tuple[float, int], b: tuple[float, int], y: tuple[float, int]
 
     The float form is onnxruntime's QLinearAdd: offset = zy - (ra * za + rb * zb), all float32, then two fused
     multiply-adds. The fixed form folds the zero points into one int32 offset.
+
+    Where an operand's scale is more than `FAR` times the result's, the zero points would drown in the rounding of the
+    offset. A step of such an operand leaves the result's codes, so that a smaller ratio gives the same codes: one is
+    taken that is proved for every pair of codes.
+
+    Raises
+    ------
+    ValueError
+        No factors give all sums within one step of their real value and of their value in float32.
     """
     f32 = np.float32
     ratio_a, ratio_b = f32(a[0]) / f32(y[0]), f32(b[0]) / f32(y[0])
+    if not (0 < ratio_a < np.inf and 0 < ratio_b < np.inf):
+        raise ValueError(f"the scales {a[0]:.3g}, {b[0]:.3g} and {y[0]:.3g} are too far apart for float32")
+    if max(ratio_a, ratio_b) > FAR:
+        return _far_factors(a, b, y, mode)
+    return _encoded(ratio_a, ratio_b, (a[1], b[1], y[1]), mode)
+
+
+def _encoded(ratio_a: np.float32, ratio_b: np.float32, zeros: tuple[int, int, int], mode: Mode) -> AddFactors:
+    """Encode an addition from its ratios and the zero points of a, b and y."""
+    f32 = np.float32
     if mode == "float":
-        offset = f32(y[1]) - (ratio_a * f32(a[1]) + ratio_b * f32(b[1]))
+        offset = f32(zeros[2]) - (ratio_a * f32(zeros[0]) + ratio_b * f32(zeros[1]))
         return AddFactors(mode, float(ratio_a), float(ratio_b), float(offset), 0)
     _, exponent = math.frexp(max(float(ratio_a), float(ratio_b)))
-    shift = ADD_BITS - exponent
-    if not 1 <= shift <= 30:
-        raise ValueError(f"addition ratios {ratio_a}, {ratio_b} are out of range for fixed point")
+    shift = min(ADD_BITS - exponent, 30)  # below 2^-10, sums of all codes stay below a half
     factor_a, factor_b = round(float(ratio_a) * 2**shift), round(float(ratio_b) * 2**shift)
     # |a - za| <= 255, so the sum of both products and the rounding term fits int32; the offset is exact.
-    offset_fixed = (1 << (shift - 1)) - factor_a * a[1] - factor_b * b[1]
+    offset_fixed = (1 << (shift - 1)) - factor_a * zeros[0] - factor_b * zeros[1]
     return AddFactors(mode, factor_a, factor_b, offset_fixed, shift)
+
+
+@functools.lru_cache(maxsize=64)
+def _far_factors(a: tuple[float, int], b: tuple[float, int], y: tuple[float, int], mode: Mode) -> AddFactors:
+    """Encode an addition of which some operand's scale is far above the result's; as `add_factors`."""
+    codes = np.arange(-128, 128)
+    left, right = np.meshgrid(codes, codes, indexing="ij")
+    scales = [np.float32(scale) for scale, _ in (a, b, y)]
+    real = (left - a[1]) * np.float64(scales[0]) + (right - b[1]) * np.float64(scales[1])
+    single = (left - a[1]).astype(np.float32) * scales[0] + (right - b[1]).astype(np.float32) * scales[1]
+    exact = np.clip(real / np.float64(scales[2]) + y[1], -128, 127)
+    rounded = np.clip(np.rint(single / scales[2]) + y[1], -128, 127)
+    ratios = np.array([scales[0] / scales[2], scales[1] / scales[2]], np.float32)
+    least = np.minimum(ratios, FAR)
+    near = float(least.min())
+    candidates = [
+        ratios,
+        ratios * np.float32(FAR / float(ratios.max())),
+        np.where(ratios == ratios.max(), np.minimum(ratios, 255 * near + FAR), least),
+        *(ratios * np.float32(2.0**power / float(ratios.max())) for power in (11, 13, 15, 17)),
+    ]
+    zeros = (a[1], b[1], y[1])
+    for one, other in (c.astype(np.float32) for c in candidates):
+        if mode == "fixed" and max(one, other) >= 2.0 ** (ADD_BITS - 1):
+            continue
+        f = _encoded(one, other, zeros, mode)
+        got = add(left, right, f, y[1], -128, 127)
+        if max(np.abs(got - exact).max(), np.abs(got - rounded).max()) <= 1:
+            return f
+    raise ValueError(
+        f"the operands' scales are {ratios[0]:.3g} and {ratios[1]:.3g} times the result's: their sums would be lost in "
+        "rounding"
+    )
 
 
 def add(a: Ints, b: Ints, f: AddFactors, zero: int, low: int, high: int) -> Ints:

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels.oracle import requantize as exact
 
@@ -48,6 +48,14 @@ def test_both_modes_are_within_half_a_step_and_a_little(mode: str, acc: int, rat
     assert abs(got - acc * Fraction(ratio)) <= Fraction(1, 2) + abs(acc * Fraction(ratio)) / 2**22
 
 
+@given(acc=st.one_of(INT32, st.integers(-3, 3)), ratio=st.floats(1.0, 2.0**100, width=32), zero=st.integers(-128, 127))
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+def test_huge_ratios_saturate(mode: str, acc: int, ratio: float, zero: int) -> None:
+    m = arithmetic.multipliers(np.array([ratio], np.float32), mode)
+    got = arithmetic.requantize(np.array([acc]), m, zero, -128, 127)
+    assert got.tolist() == [exact(acc, ratio, mode, zero, -128, 127)]
+
+
 @pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf")])
 def test_bad_ratios_are_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match="positive and finite"):
@@ -84,6 +92,53 @@ def test_fixed_addition_fits_int32_and_is_close(
     got = int(arithmetic.add(np.array([a]), np.array([b]), f, zy, -(2**20), 2**20)[0])
     real = ((a - za) * Fraction(scales[0]) + (b - zb) * Fraction(scales[1])) / Fraction(scales[2]) + zy
     assert abs(got - real) <= Fraction(1, 2) + abs(real - zy) / 2**18 + Fraction(512, 2**f.shift)
+
+
+CODES = np.arange(-128, 128)
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize(
+    ("a", "b"), [(1.0, 1.0), (1e4, 1e4), (25214.115, 25214.115), (3e-5, 3e-5), (1e6, 0.004), (1.0, 5e5), (9e6, 3e6)]
+)
+@pytest.mark.parametrize("zeros", [(-128, -128, -128), (7, -100, 3)])
+def test_sums_of_extreme_scales_are_within_a_step(mode: str, a: float, b: float, zeros: tuple[int, int, int]) -> None:
+    parts = (a, zeros[0]), (b, zeros[1]), (1 / 255, zeros[2])
+    f = arithmetic.add_factors(*parts, mode)
+    near = np.unique(np.clip([-128, -60, 127, *(zeros[0] + np.arange(-3, 4))], -128, 127))
+    got = arithmetic.add(near[:, None], CODES[None], f, zeros[2], -128, 127)
+    scales = [Fraction(float(np.float32(scale))) for scale, _ in parts]
+    rights = [(int(code) - zeros[1]) * scales[1] / scales[2] + zeros[2] for code in CODES]
+    for left, codes in zip(near.tolist(), got.tolist(), strict=True):
+        first = (left - zeros[0]) * scales[0] / scales[2]
+        for right, code in zip(rights, codes, strict=True):
+            assert abs(code - min(max(first + right, -128), 127)) <= 1
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@settings(max_examples=20, deadline=None)
+@given(
+    a=st.floats(-8, 24), b=st.floats(-8, 24), y=st.floats(-8, 8), zeros=st.tuples(*[st.integers(-128, 127)] * 3),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_any_sum_is_within_a_step_or_refused(mode: str, a: float, b: float, y: float, zeros, seed: int) -> None:
+    parts = [(float(np.float32(2.0**power)), zero) for power, zero in zip((a, b, y), zeros, strict=True)]
+    try:
+        f = arithmetic.add_factors(*parts, mode)
+    except ValueError:
+        return
+    left, right = np.random.default_rng(seed).integers(-128, 128, (2, 150))
+    got = arithmetic.add(left, right, f, zeros[2], -128, 127)
+    scales = [Fraction(scale) for scale, _ in parts]
+    for i, code in enumerate(got.tolist()):
+        real = ((int(left[i]) - zeros[0]) * scales[0] + (int(right[i]) - zeros[1]) * scales[1]) / scales[2] + zeros[2]
+        assert abs(code - min(max(real, -128), 127)) <= 1
+
+
+def test_sums_that_float32_cannot_tell_are_refused() -> None:
+    """Two scales that differ by two codes of the result: sums of a few codes are differences of large numbers."""
+    with pytest.raises(ValueError, match="lost in rounding"):
+        arithmetic.add_factors((10000002.0, 0), (1e7, 0), (1.0, 0), "float")
 
 
 @given(st.lists(st.integers(-128, 127), min_size=1, max_size=300), st.floats(2.0**-10, 0.5, width=32))

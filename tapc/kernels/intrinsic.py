@@ -22,6 +22,8 @@ class Intrinsic:
         C body.
     dsp, fpu, v6m, mve : str
         Replacement bodies, empty where there is none.
+    called : bool
+        A function of its own rather than code in place: for what is long and hardly ever runs.
     """
 
     name: str
@@ -33,3 +35,4 @@ class Intrinsic:
     fpu: str = ""
     v6m: str = ""
     mve: str = ""
+    called: bool = False

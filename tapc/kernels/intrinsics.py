@@ -74,7 +74,6 @@ def _full(saturate: str, bits: int) -> str:
     )
 
 
-_FIXED = "int32_t q = (int32_t)(((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero; "
 _CLAMP = "return q < low ? low : (q > high ? high : q);"
 
 
@@ -235,12 +234,20 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         " int32_t u = (int32_t)(a0 * (uint32_t)b1 + ((uint32_t)t & 0xFFFFu)); return a1 * b1 + (t >> 16) + (u >> 16);",
     ),
     Intrinsic(
+        "t_requant_large", "int32_t",
+        ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero", "int32_t low", "int32_t high"),
+        _requant_fixed,
+        # The product is clamped before it is narrowed: with ratios of a quarter and more it may not fit 32 bits.
+        "int64_t q = (((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero;"
+        " return q < low ? low : (q > high ? high : (int32_t)q);",
+        called=True,
+    ),
+    Intrinsic(
         "t_requant_fixed", "int32_t",
         ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero", "int32_t low", "int32_t high"),
         _requant_fixed,
-        _FIXED + _CLAMP,
-        v6m="if (shift > 32) { int32_t q = ((t_mulhi(acc, factor) + (1 << (shift - 33))) >> (shift - 32)) + zero; "
-        + _CLAMP + " } " + _FIXED + _CLAMP,
+        "if (shift > 32) { int32_t q = ((t_mulhi(acc, factor) + (1 << (shift - 33))) >> (shift - 32)) + zero; "
+        + _CLAMP + " } return t_requant_large(acc, factor, shift, zero, low, high);",
     ),
     Intrinsic(
         "t_signed", "int32_t", ("int32_t word", "int32_t left", "int32_t right"),
@@ -317,11 +324,13 @@ def header(source: str, guard: str = "TAPC_INTRINSICS_H") -> str:
         "typedef int8_t __attribute__((vector_size(8), may_alias, aligned(1))) t_b8;",
         "typedef int8_t __attribute__((vector_size(4), may_alias, aligned(1))) t_b4;",
         "#define T_INLINE static inline __attribute__((always_inline, unused))",
+        "#define T_CALLED static __attribute__((noinline, unused))",
         "",
     ]
     used = _used(source)
     for entry in (e for e in INTRINSICS if e.name in used):
-        head = f"T_INLINE {entry.result} {entry.name}({', '.join(entry.parameters)}) {{"
+        kind = "T_CALLED" if entry.called else "T_INLINE"
+        head = f"{kind} {entry.result} {entry.name}({', '.join(entry.parameters)}) {{"
         bodies = (entry.dsp, entry.fpu, entry.v6m, entry.mve)
         forms = [(guard, body) for guard, body in zip(_GUARDS, bodies, strict=True) if body]
         if not forms:

@@ -13,8 +13,10 @@ from tapc.arithmetic import Mode
 from tapc.errors import UnsupportedError
 from tapc.lower.program import (
     Add,
+    AddConstant,
     Concat,
     Conv,
+    LayerNorm,
     Op,
     Pad,
     Pool,
@@ -25,6 +27,7 @@ from tapc.lower.program import (
     Tensor,
 )
 from tapc.lower.transformer import add_constant, attention_softmax, gelu, layer_norm, product
+from tapc.normalization import norm_factors
 from tapc.target import Isa
 
 _BITS = {
@@ -355,7 +358,31 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
             raise UnsupportedError(
                 f"node {node.name!r}: operator {node.op_type} has no integer form; supported: {', '.join(_HANDLERS)}"
             )
-        handler(lowering, node)
+        with np.errstate(over="ignore"):  # infinite ratios are refused below
+            handler(lowering, node)
     source = lowering.graph.consumers[model.graph.input[0].name][0].output[0]
     target = lowering.graph.quantized(model.graph.output[0].name)
+    for op in lowering.ops:
+        _check_scales(op, lowering.tensors, mode)
     return Program(name, mode, lowering.tensors, tuple(lowering.ops), source, target, isa)
+
+
+def _check_scales(op: Op, tensors: dict[str, Tensor], mode: Mode) -> None:
+    """Raise UnsupportedError where integer arithmetic cannot express the ratio of an operator's scales."""
+    y = tensors[op.output]
+    try:
+        if isinstance(op, Add | AddConstant):
+            operands = [tensors[name].quantization for name in op.inputs]
+            operands += [(op.scale, 0)] if isinstance(op, AddConstant) else []
+            arithmetic.add_factors(operands[0], operands[1], y.quantization, mode)
+        elif isinstance(op, LayerNorm):
+            norm_factors(op.gain, op.offset, op.epsilon, tensors[op.inputs[0]].scale, mode)
+        elif isinstance(op, Conv | Pool | Requantize | Concat | Pad):
+            ratios = op.ratio if isinstance(op, Requantize | Pad) else op.ratios
+            arithmetic.multipliers(np.atleast_1d(np.asarray(ratios, np.float32)), mode)
+    except ValueError as error:
+        raise UnsupportedError(
+            f"node {op.name!r} cannot be computed in integers: {error}. Its output reaches from "
+            f"{y.scale * (y.low - y.zero):.4g} to {y.scale * (y.high - y.zero):.4g}; scale the weights before it, or "
+            "move the bound of the Clip behind it, so that its inputs and its output have ranges of similar size"
+        ) from error

@@ -6,6 +6,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tapc.arithmetic import FAR
 from tapc.errors import UnsupportedError
 from tapc.network_analysis import WEIGHTED, Graph
 from tapc.quantize.activations import ActivationParameters
@@ -176,6 +177,37 @@ def _implied(graph: Graph, node: onnx.NodeProto, parameters: ActivationParameter
         return float(np.rint(np.float32(value) / np.float32(parameters.scale))) + parameters.zero_point
 
     return (low is None or code(low) <= parameters.low) and (high is None or code(high) >= parameters.high)
+
+
+def far_sums(model: onnx.ModelProto) -> bool:
+    """Whether an addition's operand has a scale of more than `FAR` times the result's.
+
+    onnxruntime's integer kernel adds up the zero points in one float32, where they drown; others are right.
+    """
+    scales = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
+    operands, results, following = {}, {}, {}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            operands[node.output[0]] = node.input[1]
+        elif node.op_type == "QuantizeLinear":
+            results[node.input[0]] = node.input[1]
+        elif node.op_type in ("Relu", "Clip"):
+            following[node.input[0]] = node.output[0]
+
+    def largest(name: str) -> float:
+        return float(numpy_helper.to_array(scales[name]).max())
+
+    for node in model.graph.node:
+        if node.op_type != "Add":
+            continue
+        output = node.output[0]
+        while output in following and output not in results:
+            output = following[output]
+        if output in results:
+            inputs = [largest(operands[name]) for name in node.input if name in operands]
+            if max(inputs, default=0.0) > FAR * largest(results[output]):
+                return True
+    return False
 
 
 def _value(graph: Graph, tensor: str) -> onnx.ValueInfoProto:

@@ -11,7 +11,7 @@ from tapc.network_analysis import Graph, attribute
 from tapc.progress import Advance, portion
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
-from tapc.quantize.export import export_qdq
+from tapc.quantize.export import export_qdq, far_sums
 from tapc.quantize.problem import Doubles
 from tapc.quantize.rounding import LEARNED, LEARNED_FROM, rounding_method
 from tapc.quantize.runtime import Float
@@ -52,8 +52,9 @@ class QuantizedModel:
 
     @property
     def optimizable(self) -> bool:
-        """Whether onnxruntime can run it with graph optimizations: 8-bit activations and no 2-bit weights."""
-        return set(self.bits.activations.values()) <= {8} and 2 not in self.bits.weights.values()
+        """Whether onnxruntime can run it with graph optimizations: 8-bit activations, no 2-bit weights, no far sums."""
+        wide = set(self.bits.activations.values()) <= {8} and 2 not in self.bits.weights.values()
+        return wide and not far_sums(self.onnx)
 
 
 def validate_bits(network: Network, bits: Bits) -> None:

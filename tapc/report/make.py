@@ -200,6 +200,7 @@ def make_report(c: Compilation) -> Report:
             *c.warnings,
             *advice(c.options, c.board, measured_accuracy, c.training is not None),
             *_doubts(c),
+            *far_from_onnx(measured_accuracy.onnx_max_step, len(c.lowered.reference.ops)),
             *outside_memory(c),
         ),
         seconds=dict(c.seconds),
@@ -342,6 +343,26 @@ def inputs(calibration: Samples) -> Inputs:
 
 def _doubts(c: Compilation) -> tuple[str, ...]:
     return doubts(c.test, c.metric, None if c.measured is None else c.measured.float_logits)
+
+
+def far_from_onnx(steps: int | None, operators: int) -> tuple[str, ...]:
+    """Return a warning where device and model.onnx in onnxruntime differ by more than rounding explains.
+
+    Parameters
+    ----------
+    steps : int or None
+        Largest difference in steps of the output.
+    operators : int
+        Operators of the network: each may add a step.
+    """
+    limit = max(operators, 4)
+    if steps is None or steps <= limit:
+        return ()
+    return (
+        f"device and model.onnx in onnxruntime are up to {steps} steps of the output apart; rounding explains {limit}: "
+        "some sum cancels, or is clipped far inside its range, and onnxruntime adds it in float32. The firmware equals "
+        "exact integer arithmetic; check the accuracy of 'device', not that of 'onnx'",
+    )
 
 
 def accuracy(c: Compilation) -> Accuracy:
