@@ -15,7 +15,7 @@ from tapc.decide import Evidence, decide
 from tapc.errors import DataError, UsageError
 from tapc.fidelity import check_on, source_outputs
 from tapc.frontend import FloatModel
-from tapc.metrics import Metric, choose, measure, same_class
+from tapc.metrics import Metric, agreement, choose, measure
 from tapc.network import Bits, Network
 from tapc.network_analysis import analyse
 from tapc.options import Options
@@ -199,8 +199,8 @@ class Figure:
         Test samples.
     float_top1, top1 : float or None
         Right answers in percent (top-1 or binary), in onnxruntime; None for other metrics.
-    agreement : float
-        Percent of the samples for which both networks name the same class.
+    agreement : float or None
+        Percent of the samples for which both networks name the same class; None where outputs are no classes.
     error : float
         Squared error of the outputs over their variance.
     weight_bytes : int
@@ -221,7 +221,7 @@ class Figure:
     samples: int
     float_top1: float | None
     top1: float | None
-    agreement: float
+    agreement: float | None
     error: float
     weight_bytes: int
     bops: int
@@ -258,7 +258,7 @@ def figure(
         samples=len(trial.test.x),
         float_top1=before.share,
         top1=found.share,
-        agreement=same_class(exact, logits),
+        agreement=agreement(trial.metric, exact, logits),
         error=float(np.square(logits - exact).sum(dtype=np.float64)) / power,
         weight_bytes=sum(layer.parameters * bits.weights[layer.name] for layer in layers) // 8,
         bops=sum(layer.macs * np.prod(bits.pair(layer)).item() for layer in layers),
@@ -282,7 +282,7 @@ class Summary:
     top1_sd: float | None
     drop: float
     drop_sd: float
-    agreement: float
+    agreement: float | None
     weight_bytes: int
     bops: int
     metric: str
@@ -317,7 +317,7 @@ def summarize(figures: Sequence[Figure]) -> tuple[Summary, ...]:
                 deviation("score") if share else None,
                 mean("drop"),
                 deviation("drop"),
-                mean("agreement"),
+                mean("agreement") if items[0].agreement is not None else None,
                 round(mean("weight_bytes")),
                 round(mean("bops")),
                 items[0].metric,

@@ -167,9 +167,9 @@ def register(main: click.Group) -> None:
         for item in result.executors:
             share = shown(item.scores)
             if item.top1 is not None:
-                area = f", AUC {item.scores['auc']:.4f}" if "auc" in item.scores else ""
+                area = f" (AUC {item.scores['auc']:.4f})" if "auc" in item.scores else ""
                 share = f"{item.top1:.2f} ± {item.standard_error:.2f} %{area}"
-            table.add(item.name, share, f"{item.agreement:.2f} %")
+            table.add(item.name, share, "-" if item.agreement is None else f"{item.agreement:.2f} %")
         print_table(table)
         if classes:
             print_classes(result.classes)
@@ -263,7 +263,8 @@ def print_summary(title: str, summary: "tuple[Summary, ...]") -> None:
     for row in summary:
         table.add(
             row.setting, row.rounding, f"{row.float_score:.2f} %", spread(row.score, row.score_sd, row.seeds),
-            spread(row.drop, row.drop_sd, row.seeds), f"{row.agreement:.1f} %", f"{row.weight_bytes:,}",
+            spread(row.drop, row.drop_sd, row.seeds), "-" if row.agreement is None else f"{row.agreement:.1f} %",
+            f"{row.weight_bytes:,}",
         )  # fmt: skip
     print_table(table)
     if summary:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tapc.data import Samples
 from tapc.files import reading
 from tapc.lower.codes import input_codes
-from tapc.metrics import Metric, choose, confusion, measure, same_class, sqnr
+from tapc.metrics import Metric, agreement, choose, confusion, measure, sqnr
 from tapc.options import Source
 from tapc.progress import Stages
 from tapc.quantize.runtime import evaluate
@@ -29,8 +29,8 @@ class Executor:
         Right answers in percent (top-1 or binary); None without labels or with other metrics.
     standard_error : float or None
         Of top1, in percentage points: binomial.
-    agreement : float
-        Percent of the samples for which it names the float network's class.
+    agreement : float or None
+        Percent of the samples for which it names the float network's class; None where outputs are no classes.
     scores : dict
         The metric's figures; see `tapc.metrics.Score`.
     """
@@ -38,7 +38,7 @@ class Executor:
     name: str
     top1: float | None
     standard_error: float | None
-    agreement: float
+    agreement: float | None
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -212,4 +212,6 @@ def _executor(
     name: str, output: NDArray[np.float32], exact: NDArray[np.float32], metric: Metric, test: Samples
 ) -> Executor:
     score = measure(metric, output, test)
-    return Executor(name, score.share, score.standard_error(len(test.x)), same_class(exact, output), score.values)
+    return Executor(
+        name, score.share, score.standard_error(len(test.x)), agreement(metric, exact, output), score.values
+    )

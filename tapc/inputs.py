@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tapc.board import Board
-from tapc.data import Samples, find_data, load_samples, overlap, random_samples, shipped_note
+from tapc.data import Samples, find_data, in_order, load_samples, overlap, random_samples, shipped_note
 from tapc.data.doubts import few, uneven
 from tapc.errors import BudgetError, DataError, UsageError
 from tapc.frontend import FloatModel, load
@@ -120,6 +120,7 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
         else load_samples(tested, model.input_shape, pixel_scale=model.units, count=options.eval,
                           split="test" if options.test_data is None else "all", seed=options.seed)
     )  # fmt: skip
+    calibration, test = (in_order(samples, model.labels) for samples in (calibration, test))
     metric = choose(options.metric, test, model.onnx)
     if metric.classes:
         check_classes(calibration, metric.outputs)

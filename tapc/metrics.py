@@ -303,7 +303,10 @@ def outcome(name: str, scores: Mapping[str, Mapping[str, float]], samples: int, 
     """
     above = "" if threshold is None else f" (threshold {threshold:g})"
     title = "regression" if name == "regression" else TITLES[name]
-    return f"{title} over {samples} samples{above}: " + ", ".join(f"{k} {shown(v)}" for k, v in scores.items())
+    names = {"onnx": "ONNX"}
+    return f"{title} over {samples} samples{above}: " + ", ".join(
+        f"{names.get(executor, executor)} {shown(values)}" for executor, values in scores.items()
+    )
 
 
 def axis_title(name: str) -> str:
@@ -313,11 +316,14 @@ def axis_title(name: str) -> str:
 
 def shown(values: Mapping[str, float]) -> str:
     """Return a score's values as text."""
-    texts = [f"{values[key]:.1f} %" for key in ("top1", "accuracy") if key in values]
-    texts += [f"{name} {values[key]:.4g}" for key, name in (("mae", "MAE"), ("r2", "R2")) if key in values]
-    if "auc" in values:
-        texts.append(f"AUC {values['auc']:.4f}")
-    return " ".join(texts) or "-"
+    if "top1" in values:
+        return f"{values['top1']:.1f} %"
+    if "mae" in values:
+        return f"MAE {values['mae']:.4g}" + (f" (R2 {values['r2']:.4g})" if "r2" in values else "")
+    area = f"{values['auc']:.4f}" if "auc" in values else ""
+    if "accuracy" in values:
+        return f"{values['accuracy']:.1f} %" + (f" (AUC {area})" if area else "")
+    return area or "-"
 
 
 def _regression(outputs: NDArray[np.float64], y: NDArray[np.float64]) -> Score:
@@ -354,6 +360,18 @@ def same_class(exact: Floats, found: Floats) -> float:
     """Return the percentage of samples whose largest outputs are the same."""
     first, second = (array.reshape(len(array), -1).argmax(axis=1) for array in (exact, found))
     return 100 * float(np.mean(first == second))
+
+
+def agreement(metric: Metric, exact: Floats, found: Floats) -> float | None:
+    """Return the percentage of samples on which both outputs name the same class; None where they name none."""
+    if metric.name in ("regression", "auc"):
+        return None
+    if metric.outputs > 1:
+        return same_class(exact, found)
+    if metric.threshold is None:
+        return None
+    above = [array.reshape(-1) > metric.threshold for array in (exact, found)]
+    return 100 * float(np.mean(above[0] == above[1]))
 
 
 def confusion(outputs: Floats, y: NDArray[Any], classes: int) -> NDArray[np.int64]:

@@ -204,6 +204,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "equalize": (_flag, "True or False"),
     "calibration": (_whole(1), "a number of samples, at least 1"),
     "eval": (_whole(1), "a number of samples, at least 1"),
+    "metric": (_one_of(*METRICS), f"one of {', '.join(METRICS)}"),
     "tune": (_whole(0), "a number of schedules, at least 0"),
     "no_external": (_flag, "True or False"),
     "seed": (_whole(0), "a whole number, at least 0"),

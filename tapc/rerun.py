@@ -11,7 +11,7 @@ import onnx
 from pydantic import BaseModel, Field, ValidationError
 
 from tapc.arithmetic import Ints
-from tapc.data import PixelUnits, Samples, Split, find_data, load_samples
+from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samples
 from tapc.device import QemuRunner
 from tapc.device.qemu import DeviceRun, twin_info
 from tapc.device.verify import Verification, device_inputs, verify
@@ -141,7 +141,8 @@ class Build:
             float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))),
             bool(r.get("units_given", False)),
         )  # fmt: skip
-        return load_samples(data, shape, pixel_scale=units, count=count, split=split, seed=seed)
+        samples = load_samples(data, shape, pixel_scale=units, count=count, split=split, seed=seed)
+        return in_order(samples, tuple(r["labels"]) if r.get("labels") else None)
 
     def float_model(self) -> onnx.ModelProto:
         """Return the float network; DataError where it is missing or damaged."""

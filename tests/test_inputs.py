@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tapc.board import load_board
+from tapc.data import Samples, in_order
 from tapc.errors import BudgetError, DataError, UsageError
 from tapc.frontend import FloatModel, load
 from tapc.inputs import check_input, load_data, with_units
@@ -71,3 +72,18 @@ def test_inputs_larger_than_the_memory_are_refused_before_samples_are_made(model
     with pytest.raises(BudgetError, match="takes 3,145,728 bytes; pico has"):
         check_input(large, load_board("pico"), Options())
     check_input(model, load_board("pico"), Options())
+
+
+def test_classes_are_numbered_as_the_network_does(model: FloatModel) -> None:
+    names = ("b", "c", "a")
+    samples = Samples(np.zeros((3, 1), np.float32), np.array([0, 1, 2]), "d", ("a", "b", "c"))
+    found = in_order(samples, names)
+    assert (found.labels, found.warnings) == (names, ())
+    assert found.y is not None
+    assert [names[i] for i in found.y] == ["a", "b", "c"]
+    assert in_order(samples, None) is samples
+    other = in_order(samples, ("x", "y", "z"))
+    assert other.labels == ("a", "b", "c")
+    assert "numbered in their sorted order" in other.warnings[0]
+    strange = load_data(model, (images(20), np.array([f"c{i % 10}" for i in range(20)])), Options())
+    assert any("the network's are airplane" in text for text in strange.warnings)

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from tapc.data import Samples
 from tapc.errors import DataError, UsageError
-from tapc.metrics import auc, choose, confidence, confusion, measure, sqnr
+from tapc.metrics import agreement, auc, choose, confidence, confusion, measure, outcome, sqnr
 
 RNG = np.random.default_rng(5)
 
@@ -143,3 +143,24 @@ def test_confidence_is_that_of_the_softmax() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]]))
     assert confidence(logits, certain=False) == pytest.approx(60.0)
     assert confidence(np.exp(logits), certain=True) == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize(("y", "outputs", "shares"), [
+    ([0, 1, 2], (3,), 50.0), ([0, 1, 1], (1,), 75.0), ([0, 1, 7], (1,), None), (None, (3,), 50.0), (None, (1,), None),
+])  # fmt: skip
+def test_the_same_class(y: Any, outputs: tuple[int, ...], shares: float | None) -> None:
+    metric = choose("auto", samples(y), network((4,), outputs))
+    exact = np.array([1.0, 2.0, -1.0, -2.0])[:, None] if outputs == (1,) else np.eye(3)[[0, 1, 2, 0]]
+    found = np.array([1.0, -2.0, -1.0, -2.0])[:, None] if outputs == (1,) else np.eye(3)[[0, 1, 1, 1]]
+    assert agreement(metric, exact, found) == shares
+
+
+def test_lines() -> None:
+    assert outcome("top1", {"float": {"top1": 90.0}, "onnx": {"top1": 80.0}}, 5, None) == (
+        "top-1 over 5 samples: float 90.0 %, ONNX 80.0 %"
+    )
+    assert outcome("binary", {"device": {"accuracy": 90.0, "auc": 0.5}}, 5, 0.5) == (
+        "binary over 5 samples (threshold 0.5): device 90.0 % (AUC 0.5000)"
+    )
+    assert outcome("regression", {"device": {"mae": 0.25, "r2": 0.5}}, 5, None).endswith("device MAE 0.25 (R2 0.5)")
+    assert outcome("auc", {"device": {"auc": 0.75}}, 5, None) == "AUC over 5 samples: device 0.7500"

@@ -2,7 +2,7 @@
 
 from tapc.data.find import DATA_SETS, SHIPPED, find_data, shipped_note
 from tapc.data.load import CALIBRATION_LIMIT, load_samples
-from tapc.data.samples import Samples, Split, overlap, random_samples
+from tapc.data.samples import Samples, Split, in_order, overlap, random_samples
 from tapc.data.units import PixelUnits
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Samples",
     "Split",
     "find_data",
+    "in_order",
     "load_samples",
     "overlap",
     "random_samples",

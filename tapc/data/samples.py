@@ -1,7 +1,7 @@
 """Samples in memory: what every reader returns, random ones, and whether two sets overlap."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -74,6 +74,32 @@ def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0
     x += np.float32(low)
     source = f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data"
     return Samples(x, None, source, raw=(low, high), unlabelled="random inputs have no labels")
+
+
+def in_order(samples: Samples, classes: tuple[str, ...] | None) -> Samples:
+    """Give classes the numbers that the network gives them, where both have names for them.
+
+    Parameters
+    ----------
+    samples : Samples
+    classes : tuple of str or None
+        Of the network, in the order of its outputs.
+
+    Returns
+    -------
+    Samples
+        With a warning where as many classes have other names.
+    """
+    names = samples.labels
+    if samples.y is None or names is None or classes is None or names == classes:
+        return samples
+    if set(names) == set(classes):
+        order = np.array([classes.index(name) for name in names], np.int64)
+        return replace(samples, y=order[samples.y], labels=classes)
+    if len(names) != len(classes):
+        return samples
+    text = f"{samples.source}: classes {', '.join(names[:4])} ..., the network's are {', '.join(classes[:4])} ..."
+    return replace(samples, warnings=(*samples.warnings, f"{text}: numbered in their sorted order"))
 
 
 def overlap(used: Samples, test: Samples, use: str = "calibrated") -> tuple[str, ...]:

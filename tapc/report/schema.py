@@ -333,6 +333,8 @@ class Report(_Frozen):
         if accuracy.device is not None:
             exact = "" if accuracy.float32 is None else f" (float {accuracy.float32:.1f} %)"
             parts.append(f"right on {accuracy.device:.1f} %{exact}")
+        elif "device" in accuracy.scores:
+            parts.append(", ".join(f"{name} {value:.3g}" for name, value in accuracy.scores["device"].items()))
         if self.exact is not None:
             parts.append("bit-exact" if self.exact else "differs from the reference")
         return ", ".join(parts)
