@@ -9,7 +9,7 @@ JOBS ?= 2
 
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-cpus quick lint types unit setup tools test-tools clean
+.PHONY: demo test test-cpus quick lint types unit setup tools test-tools fuzz clean
 
 demo: setup
 	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
@@ -64,6 +64,10 @@ test-tools:
 	@sh tools/apt-install.sh clang:clang cmake:cmake llvm-mca-19:llvm-19 chromium:chromium
 	@echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null || \
 		sh tools/apt-install.sh libclang-rt-$$(clang -dumpversion | cut -d. -f1)-dev
+
+# Hostile inputs of every kind (10 minutes of processor time); a share of them is in the tests.
+fuzz: setup test-tools
+	OMP_NUM_THREADS=1 $(BIN)/python tools/run_fuzz.py --count 1500
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

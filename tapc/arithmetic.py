@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.errors import RangeError
+
 Mode = Literal["float", "fixed"]
 Ints = NDArray[np.int64]
 
@@ -54,7 +56,7 @@ def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
     """
     ratios = np.asarray(ratios, np.float32)
     if not (np.all(np.isfinite(ratios)) and np.all(ratios > 0)):
-        raise ValueError("requantization ratios must be positive and finite")
+        raise RangeError("requantization ratios must be positive and finite")
     if mode == "float":
         return Multipliers(mode, ratios, np.zeros(ratios.shape, np.int32))
     factors, shifts = [], []
@@ -136,7 +138,7 @@ def add_factors(a: tuple[float, int], b: tuple[float, int], y: tuple[float, int]
     f32 = np.float32
     ratio_a, ratio_b = f32(a[0]) / f32(y[0]), f32(b[0]) / f32(y[0])
     if not (0 < ratio_a < np.inf and 0 < ratio_b < np.inf):
-        raise ValueError(f"the scales {a[0]:.3g}, {b[0]:.3g} and {y[0]:.3g} are too far apart for float32")
+        raise RangeError(f"the scales {a[0]:.3g}, {b[0]:.3g} and {y[0]:.3g} are too far apart for float32")
     if max(ratio_a, ratio_b) > FAR:
         return _far_factors(a, b, y, mode)
     return _encoded(ratio_a, ratio_b, (a[1], b[1], y[1]), mode)

@@ -79,7 +79,16 @@ def checks() -> tuple[Check, ...]:
     found = [Check("python", "runs tapc", True, platform.python_version(), "python 3.11 or newer")]
     found += [Check(n, p, needed, _tool_version(n), install) for n, p, needed, install in _TOOLS]
     found += [Check(n, p, needed, _package_version(n), install) for n, p, needed, install in _PACKAGES]
-    return (*found, _sandbox())
+    return (*found, _sandbox(), _simulator())
+
+
+def _simulator() -> Check:
+    """Look for what keeps a simulated program from this machine's files."""
+    from tapc.confine import landlock_version
+
+    version = landlock_version()
+    remedy = "Linux 5.13 or newer with Landlock; without it only images of the same run are simulated"
+    return Check("simulator", "runs builds of others safely", False, f"Landlock {version}" if version else None, remedy)
 
 
 def _sandbox() -> Check:

@@ -19,6 +19,10 @@ class UnsupportedError(TapcError):
     exit_code = 3
 
 
+class RangeError(UnsupportedError, ValueError):
+    """The ranges of weights or activations are too far apart for the integer arithmetic."""
+
+
 class DataError(TapcError):
     """An input file is missing, corrupt or of the wrong shape; weights or samples are not finite."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.arithmetic import Ints, Mode
+from tapc.errors import RangeError
 
 FRACTION = 12
 _ROOM = 2**29
@@ -67,7 +68,7 @@ def norm_factors(
     room = _ROOM / max(float(np.abs(offset).max()), 1.0)
     shift = min(30, FRACTION + math.floor(math.log2(limit / largest)), math.floor(math.log2(room)))
     if shift < 1:
-        raise ValueError(f"a normalization's scale of {largest} codes is out of range for fixed point")
+        raise RangeError(f"a normalization's scale of {largest} codes is out of range for fixed point")
     whole = np.rint(gain.astype(np.float64) * 2.0 ** (shift - FRACTION)).astype(np.int32)
     half = np.rint(offset.astype(np.float64) * 2.0**shift) + 2 ** (shift - 1)
     return NormFactors(mode, min(max(1, round(float(added))), 2**31 - 1), whole, half.astype(np.int32), shift)

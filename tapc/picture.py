@@ -1,5 +1,6 @@
 """Pictures: checked before the work that they show, written beside their place and renamed."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from tapc.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 SUFFIXES = (".svg", ".png", ".pdf")
 
 
@@ -53,6 +55,8 @@ def save_picture(figure: "Figure", path: Path) -> None:
     metadata = {"Date": None} if path.suffix == ".svg" else {}
     try:
         figure.savefig(part, format=path.suffix.lstrip("."), metadata=metadata)
+        if path.suffix == ".svg":  # names are kept as comments, and XML has no control characters
+            part.write_text(_NOT_XML.sub("?", part.read_text(encoding="utf-8")), encoding="utf-8")
         part.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -26,12 +26,12 @@ def main() -> None:
     parser.add_argument(
         "--only", metavar="KIND:NUMBER[:SEED]", nargs="*", help=f"These alone; kinds: {', '.join(kinds())}."
     )
+    parser.add_argument("--sources", type=Path, help="Folder in which the whole inputs are kept for the next run.")
     parser.add_argument("--verbose", action="store_true", help="Print every verdict.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tapc-fuzz-") as name:
         folder = Path(name)
-        (folder / "sources").mkdir()
-        sources = make_sources(folder / "sources")
+        sources = make_sources(given.sources or folder / "sources")
         harness.warm()
         chosen = mutants(sources, given.count, given.seed, given.first)
         if given.only:

@@ -191,13 +191,13 @@ def _export(module: "nn.Module", example: Any, origin: str) -> onnx.ModelProto:
             buffer = io.BytesIO()
             torch.onnx.export(module, (example,), cast(Any, buffer), dynamo=False, **options)
         return onnx.load_from_string(buffer.getvalue())
-    except Exception as first:
+    except (Exception, SystemExit) as first:
         try:
             with _silence(), torch.no_grad():
                 program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **options)
             assert program is not None
             return program.model_proto
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = str(first).strip().splitlines() or [repr(error)]
             raise UnsupportedError(f"{origin}: torch.onnx.export failed: {reason[0]}") from error
 
@@ -220,10 +220,11 @@ def _silence() -> Iterator[None]:
 def _user_code(source: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code that ends the program does not end tapc
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-        raise UsageError(f"{source} failed: {type(error).__name__}: {error}{where}") from error
+        text = traceback.format_exception_only(error)[-1].strip()  # whatever its __str__ does
+        raise UsageError(f"{source} failed: {text}{where}") from error
 
 
 def _attribute(path: Path, name: str) -> Any:

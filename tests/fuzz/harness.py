@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-CODES = frozenset({0, 2, 3, 4, 5, 6, 7, 8})
+CODES = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130})  # 130: a callable that raises KeyboardInterrupt
 MOST_MEMORY = 2 << 30
 MOST_FILE = 512 << 20
 SECONDS = 60.0

@@ -291,4 +291,4 @@ def lines(sources: Sources, rng: Generator) -> Made:
     return tuple(line), files(content)
 
 
-__all__ = ["kinds", "mutant", "mutants"]
+__all__ = ["Sources", "kinds", "mutant", "mutants"]

@@ -1,7 +1,6 @@
 """Whole inputs of every kind, made from seeds: what the mutants start from."""
 
 import io
-import os
 import subprocess
 import sys
 import zipfile
@@ -92,7 +91,11 @@ def saved(**arrays: object) -> bytes:
 
 
 def make_sources(folder: Path) -> Sources:
-    """Make all of them; the build in a process of its own, so that this one starts no threads."""
+    """Make all of them; the build in a process of its own, so that this one starts no threads.
+
+    A folder in which they were made before is used again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     x = rng.normal(0, 1, (24, 3, 8, 8)).astype(np.float32)
     y = rng.integers(0, CLASSES, 24)
@@ -102,14 +105,13 @@ def make_sources(folder: Path) -> Sources:
     files = {f"class{i % CLASSES}/{i}.png": picture(seed=i) for i in range(12)}
     (folder / "net.onnx").write_bytes(network().SerializeToString())
     (folder / "make.py").write_text(CALLABLE, encoding="utf-8")
-    save = "import torch, make; torch.save(make.make().state_dict(), 'w.pt')"
-    subprocess.run([sys.executable, "-c", save], cwd=folder, check=True)
-    command = ["compile", "net.onnx", "--board", "pico", "--data", "random", *QUICK, "-o", "build"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tapc", *command], cwd=folder, check=False, capture_output=True, text=True,
-        env=dict(os.environ),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    if not (folder / "build").is_dir():
+        save = "import torch, make; torch.save(make.make().state_dict(), 'w.pt')"
+        subprocess.run([sys.executable, "-c", save], cwd=folder, check=True)
+        command = ["compile", "net.onnx", "--board", "pico", "--data", "random", *QUICK, "-o", "build"]
+        tapc = [sys.executable, "-m", "tapc", *command]
+        done = subprocess.run(tapc, cwd=folder, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     return Sources(
         onnx=(folder / "net.onnx").read_bytes(),
         tflite=_tflite(),
