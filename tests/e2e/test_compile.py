@@ -26,8 +26,10 @@ OPTIONS = {
 }
 
 
-def few(options: tapc.Options, **changes: object) -> tapc.Options:
-    return tapc.Options(**{**vars(options), "calibration": 16, "eval": 4, **changes})
+def few(options: tapc.Options, board: str = BOARDS[0], **changes: object) -> tapc.Options:
+    """Return options for few samples; other boards than the first get weights that are rounded in no time."""
+    rounding = options.rounding if board == BOARDS[0] else "nearest"
+    return tapc.Options(**{**vars(options), "calibration": 16, "eval": 4, "rounding": rounding, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def everything_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("bits", ["w2a8", "w4a4", "mixed"])
 def test_every_operator_is_exact(board: str, bits: str, everything_onnx: Path, tmp_path: Path) -> None:
-    options = few(OPTIONS[bits])
+    options = few(OPTIONS[bits], board)
     report = tapc.compile(everything_onnx, board=board, data="random", output=tmp_path / "b", options=options).report
     assert report.exact
     assert all(layer.exact and layer.instructions for layer in report.layers)
@@ -53,7 +55,7 @@ def test_every_operator_is_exact(board: str, bits: str, everything_onnx: Path, t
 def test_pooling_behind_convolutions_goes_line_by_line(board: str, bits: str, tmp_path: Path) -> None:
     onnx.save(pooled().onnx, tmp_path / "net.onnx")
     report = tapc.compile(
-        tmp_path / "net.onnx", board=board, data="random", output=tmp_path / "b", options=few(OPTIONS[bits])
+        tmp_path / "net.onnx", board=board, data="random", output=tmp_path / "b", options=few(OPTIONS[bits], board)
     ).report
     assert report.exact
     assert [layer.op for layer in report.layers][:2] == ["conv+maxpool"] * 2
@@ -70,7 +72,7 @@ def test_pooling_behind_convolutions_goes_line_by_line(board: str, bits: str, tm
 def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None:
     onnx.save(dead().onnx, tmp_path / "net.onnx")
     result = tapc.compile(
-        tmp_path / "net.onnx", board=board, data="random", output=tmp_path / "b", options=few(OPTIONS[bits])
+        tmp_path / "net.onnx", board=board, data="random", output=tmp_path / "b", options=few(OPTIONS[bits], board)
     )
     report = result.report
     assert report.exact
@@ -94,7 +96,7 @@ def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None
 def test_zoo_resnet8_is_exact_and_the_same_bytes_twice(board: str, bits: str, tmp_path: Path) -> None:
     reports = []
     for folder in ("first", "second"):
-        options = few(OPTIONS[bits], simulate=folder == "first")
+        options = few(OPTIONS[bits], board, simulate=folder == "first")
         result = tapc.compile("resnet8", board=board, data="random", output=tmp_path / folder, options=options)
         reports.append(result.report)
     assert reports[0].exact
@@ -121,7 +123,7 @@ def test_mlperf_tiny_networks_are_exact(board: str, network: str, bits: str, sha
     data = NETWORKS[network]
     result = tapc.compile(
         shared_data / "mlperf-tiny" / f"{network}.tflite", board=board, output=tmp_path / "build",
-        data=data if data == "random" else shared_data / data, options=few(OPTIONS[bits], eval=2),
+        data=data if data == "random" else shared_data / data, options=few(OPTIONS[bits], board, eval=2),
     )  # fmt: skip
     assert result.report.exact
     assert all(layer.exact for layer in result.report.layers)
@@ -199,7 +201,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
     onnx.save(residual().onnx, folder / "net.onnx")
     tapc.compile(
-        folder / "net.onnx", board="nrf52840dk", data="random", output=folder / "out", options=few(OPTIONS["mixed"])
+        folder / "net.onnx",
+        board="nrf52840dk",
+        data="random",
+        output=folder / "out",
+        options=few(OPTIONS["mixed"], "nrf52840dk"),
     )
     return folder / "out"
 
@@ -303,7 +309,7 @@ def test_a_module_object_compiles(tmp_path: Path) -> None:
     )  # fmt: skip
     result = tapc.compile(
         module, board="pico", data="random", input_shape=(1, 3, 10, 10), output=tmp_path / "b",
-        options=few(OPTIONS["w4a8"]),
+        options=few(OPTIONS["w4a8"], "pico"),
     )  # fmt: skip
     assert result.report.exact
     assert result.report.source_error is not None
@@ -341,7 +347,7 @@ def test_ram_holds_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     onnx.save(residual().onnx, tmp_path / "net.onnx")
 
     def measured(name: str, **changes: object) -> int:
-        options = few(OPTIONS["w8a8"], **changes)
+        options = few(OPTIONS["w8a8"], "nrf52840dk", **changes)
         memory = tapc.compile(
             tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
         ).report.memory
