@@ -185,7 +185,7 @@ def _far_factors(a: tuple[float, int], b: tuple[float, int], y: tuple[float, int
         got = add(left, right, f, y[1], -128, 127)
         if max(np.abs(got - exact).max(), np.abs(got - rounded).max()) <= 1:
             return f
-    raise ValueError(
+    raise RangeError(
         f"the operands' scales are {ratios[0]:.3g} and {ratios[1]:.3g} times the result's: their sums would be lost in "
         "rounding"
     )

@@ -63,13 +63,16 @@ def reading(what: str) -> Iterator[None]:
     Raises
     ------
     DataError
-        The block raised something that is no error of tapc's.
+        The block raised something that is no error of tapc's. With TAPC_DEBUG in the environment that is raised as it
+        is, to be shown with its traceback.
     """
     try:
         yield
     except TapcError:
         raise
     except Exception as error:
+        if os.environ.get("TAPC_DEBUG"):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{what} is damaged: {reason[:_MOST_REASON]}") from error
 

@@ -7,7 +7,8 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc import zoo
-from tapc.errors import UsageError
+from tapc.errors import UnsupportedError, UsageError
+from tapc.files import reading
 from tapc.frontend.canonical import OPERATORS, canonicalize
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import source_error
@@ -56,15 +57,18 @@ def load(
     DataError
         Missing or corrupt file, NaN weights, or a graph that does not compute what the source computes.
     """
-    if isinstance(source, str | Path):
-        name = str(source)
-        imported = _read(name, weights, input_shape, seed)
-    else:
-        name = type(source).__name__
-        imported = _read_module(source, weights, input_shape)
-    graph = canonicalize(imported.graph)
-    error = source_error(graph, imported.run, samples, seed) if imported.run is not None else None
-    (inlet,), (outlet,) = graph.graph.input, graph.graph.output
+    name = str(source) if isinstance(source, str | Path) else type(source).__name__
+    with reading(f"network {name}"):  # no reader foresees everything that a file may hold
+        if isinstance(source, str | Path):
+            imported = _read(name, weights, input_shape, seed)
+        else:
+            imported = _read_module(source, weights, input_shape)
+        graph = canonicalize(imported.graph)
+        (inlet,), (outlet,) = graph.graph.input, graph.graph.output
+        for value in (inlet, outlet):
+            if 0 in _shape(value):
+                raise UnsupportedError(f"{name}: {value.name!r} has shape {_shape(value)}, which holds nothing")
+        error = source_error(graph, imported.run, samples, seed) if imported.run is not None else None
     return FloatModel(
         name=imported.name,
         onnx=graph,
