@@ -184,6 +184,10 @@ class GroupMoments:
     halves: tuple[Moments, Moments]
 
 
+_STILL = 1e-12
+"""Variance of an input over its mean square, up to which it is constant."""
+
+
 class _Sums:
     def __init__(self, length: int, outputs: int) -> None:
         self.rows = 0
@@ -208,7 +212,11 @@ def _moments(parts: list[_Sums]) -> Moments:
         products += part.products
         cross += part.cross
     power = sum(part.square for part in parts) / n - float(centre @ centre)
-    return Moments(products / n - np.outer(mean, mean), cross / n - np.outer(mean, centre), power, n)
+    inputs, cross = products / n - np.outer(mean, mean), cross / n - np.outer(mean, centre)
+    # What is left of an input that is always the same is rounding, of which no inverse makes sense.
+    still = np.diagonal(inputs) <= _STILL * np.diagonal(products) / n
+    inputs[still, :], inputs[:, still], cross[still] = 0, 0, 0
+    return Moments(inputs, cross, power, n)
 
 
 def moments(problem: LayerProblem) -> list[GroupMoments]:

@@ -1,6 +1,7 @@
 """Rounding methods that look at a layer's inputs: against brute force, onnxruntime and plain least squares."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,23 @@ def test_moments_are_those_of_the_layers_outputs(stride: tuple[int, int], groups
         own = slice(group * (8 // groups), (group + 1) * (8 // groups))
         assert item.whole.error(flat[group]) == pytest.approx(variance[own].sum(), rel=1e-5)
         assert item.halves[0].rows + item.halves[1].rows == item.whole.rows
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("value", [0.1, 0.7, 1.4e3])
+def test_a_group_whose_inputs_are_always_the_same_is_rounded(bits: int, value: float) -> None:
+    """What is left of its moments is rounding, which no method may invert."""
+    given, _ = problem((1, 1), 2)
+    inputs = given.inputs.copy()
+    inputs[:, 0], inputs[:, 1] = value, value / 3
+    same = replace(given, bits=bits, inputs=inputs, exact=inputs, excess=None, pads=(0, 0, 0, 0))
+    still, moving = (item.whole.inputs for item in moments(same))
+    assert not still.any()
+    assert moving.any()
+    low, high = code_range(bits)
+    codes = rounding_method("gptq").round(same).values
+    assert codes.min() >= low
+    assert codes.max() <= high
 
 
 def test_compensation_recovers_what_correlated_noise_took_and_ignores_plain_noise() -> None:
