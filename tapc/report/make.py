@@ -217,14 +217,24 @@ def outside_memory(c: Compilation) -> tuple[str, ...]:
         found.append(
             f"{size:,} bytes of weights ({', '.join(layers)}) are in {name}: its controller must be in memory-mapped "
             f"mode before {run}(); reading them there costs about {stalls:,.0f} cycles per inference (model); "
-            "fewer bits (--target-bits) or --no-external keep them inside"
+            f"fewer bits (--target-bits) or --no-external keep them inside{mpu_note(c.board.region(name).origin)}"
         )
     if c.board.arena_region.kind == "external_ram":
         found.append(
             f"the activations are in {c.board.arena_region.name}: its controller must be set up before {run}(); "
-            "--abits 4,8 or a smaller input may keep them inside"
+            f"--abits 4,8 or a smaller input may keep them inside{mpu_note(c.board.arena_region.origin)}"
         )
     return tuple(found)
+
+
+def mpu_note(origin: int) -> str:
+    """Return what to add where Arm's default memory map makes an address Device memory: unaligned loads fault."""
+    if not 0xA0000000 <= origin < 0xE0000000:
+        return ""
+    return (
+        f"; at 0x{origin:08X} memory is Device memory after reset, where the kernels' unaligned loads fault: an MPU "
+        "region must make it Normal memory first"
+    )
 
 
 def provenance(c: Compilation) -> dict[str, str]:
