@@ -43,7 +43,7 @@ def _const(kernel: Kernel) -> str:
 def _prefixed(text: str, own: Sequence[str], names: Names) -> str:
     """Give the intrinsics the library's prefix: two libraries may be compiled as one file (unity builds)."""
     text = re.sub(rf"\b(?=(?:{'|'.join(own)})\b)", f"{names.prefix}_", text)
-    return re.sub(r"\bT_INLINE\b", names.macro("INLINE"), text)
+    return re.sub(r"\bT_(?=(?:INLINE|CALLED)\b)", f"{names.upper}_", text)
 
 
 def guarded(names: Names, what: str, lines: Sequence[str]) -> str:

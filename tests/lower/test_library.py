@@ -205,6 +205,14 @@ def test_the_header_in_cpp(compiler: str, standard: str, one: Case, tmp_path: Pa
     subprocess.run(command, check=True)
 
 
+def test_every_macro_carries_the_prefix(one: Case, two: Case) -> None:
+    for case in (one, two):
+        texts = [path.read_text(encoding="utf-8") for path in case.folder.glob("*.[ch]")]
+        defined = [line.split()[1] for text in texts for line in text.splitlines() if line.startswith("#define")]
+        assert len(defined) > 20
+        assert all(macro.startswith(f"{case.network.names.upper}_") for macro in defined), defined
+
+
 def test_no_hexadecimal_float_outside_comments(one: Case) -> None:
     header = (one.folder / f"{one.prefix}.h").read_text()
     code = [line.split("/*")[0] for line in header.splitlines()]
