@@ -1,6 +1,7 @@
 """One pass from a calibrated network to proved firmware: bits, integers, C and measurements; and when to do another."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tapc.cost.model import load_coefficients
 from tapc.data import Samples
 from tapc.decide import Decision, Evidence, decide
 from tapc.device import QemuRunner
-from tapc.device.verify import device_inputs, verify
+from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.errors import BudgetError, MismatchError
 from tapc.fidelity import affordable, check_same, source_outputs
 from tapc.finetune import Trained, Training, finetune_at_some_rate
@@ -22,6 +23,7 @@ from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel, Reference
 from tapc.inputs import Data
 from tapc.lower import Lowered, lower
+from tapc.lower.ahead import generated_beside
 from tapc.lower.codes import input_codes
 from tapc.lower.place import Placed
 from tapc.network import Network
@@ -122,7 +124,7 @@ def within_budgets(
                 tightened = replace(options, latency=first.smallest)
             continue
         bits = decision.allocation.bits
-        with stages.stage("quantize") as advance:
+        with stages.stage("quantize") as advance, generated_beside(decision.specs):
             suitable, calibration = suited(model, evidence.calibration, evidence.x, bits, options.seed)
             quantized = quantize(
                 suitable, evidence.network, bits, calibration,
@@ -274,19 +276,21 @@ def measure(
         The device differs from the reference: names layer, element and both values.
     """
     codes = input_codes(lowered.program, test.x)
-    with stages.stage("simulate") as advance:
-        run = QemuRunner().run(
-            images.twin, target, device_inputs(lowered, codes), layers=min(EXACT_SAMPLES, len(codes)), progress=advance
-        )
+    inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
+    with stages.stage("simulate") as advance, ThreadPoolExecutor(1) as beside:
+        simulated = beside.submit(
+            QemuRunner().run, images.twin, target, inputs, layers=layers, progress=advance
+        )  # QEMU takes one core
+        expected = reference_outputs(lowered, codes)
+        float_logits = source_outputs(model, test.x)
+        onnx_logits = evaluate(quantized.onnx, test, optimized=quantized.optimizable)
+        run = simulated.result()
     with stages.stage("prove"):
-        verification = verify(lowered, run, codes)
+        verification = verify(lowered, run, codes, expected=expected)
         if verification.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
-    with stages.stage("evaluate"):
-        float_logits = source_outputs(model, test.x)
         some = affordable(model, len(test.x))
         check_same(model, Reference(test.x[some], float_logits[some]), "compilation")
-        onnx_logits = evaluate(quantized.onnx, test, optimized=quantized.optimizable)
     estimated = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):

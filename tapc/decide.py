@@ -18,6 +18,7 @@ from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.errors import DataError, UsageError
 from tapc.lower.from_onnx import program_from_onnx
+from tapc.lower.step import Spec
 from tapc.network import Network
 from tapc.options import Options
 from tapc.proxy import ProgramProxy, ProxyContext, get_proxy
@@ -36,10 +37,19 @@ Distortion = Mapping[str, Mapping[tuple[int, int], float]]
 
 @dataclass(frozen=True)
 class Decision:
-    """The chosen bits and the scores that led to them."""
+    """The chosen bits and the scores that led to them.
+
+    Attributes
+    ----------
+    sensitivity : dict of str to float
+    allocation : Allocation
+    specs : frozenset of Spec
+        Kernels that the network is predicted to have; rounded, it may have a few others.
+    """
 
     sensitivity: dict[str, float]
     allocation: Allocation
+    specs: frozenset[Spec] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +96,8 @@ class Evidence:
 
     def least_ram(self, board: Board, target: Target, options: Options) -> int:
         """Peak RAM in bytes when every activation that may has the fewest bits on offer."""
-        problem = bit_problem(
-            self.model, self.network, self.calibration, self.x, self.distortion, board, target, options
-        )  # fmt: skip
+        cost = network_cost(self.model, self.network, self.calibration, self.x, target, options)
+        problem = bit_problem(self.network, self.distortion, cost, board, options)
         assert problem.ram is not None
         return problem.ram({index: min(group.allowed) for index, group in enumerate(problem.groups)}).bytes
 
@@ -115,14 +124,13 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
         if not isinstance(proxy, ProgramProxy) or statistics is None:
             raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
         overrides = own_bits(proxy, scores, statistics(), options)
-    problem = bit_problem(
-        evidence.model, evidence.network, evidence.calibration, evidence.x, evidence.distortion, board, target,
-        options, overrides,
-    )  # fmt: skip
+    cost = network_cost(evidence.model, evidence.network, evidence.calibration, evidence.x, target, options)
+    problem = bit_problem(evidence.network, evidence.distortion, cost, board, options, overrides)
     allocation = solve(with_scores(problem, scores))
-    if options.proxy != MEASURED or options.allocator != "ilp" or _widest(problem, allocation):
-        return Decision(scores, allocation)
-    return Decision(scores, solve(with_losses(problem, evidence.losses)))
+    if options.proxy == MEASURED and options.allocator == "ilp" and not _widest(problem, allocation):
+        allocation = solve(with_losses(problem, evidence.losses))
+    _, steps = cost.steps(allocation.bits)
+    return Decision(scores, allocation, frozenset(step.spec for step in steps))
 
 
 def _widest(problem: AllocationProblem, allocation: Allocation) -> bool:
@@ -151,14 +159,23 @@ def own_bits(proxy: ProgramProxy, scores: Mapping[str, float], table: Table, opt
     return Overrides(weights=dict(zip(names, bits, strict=True)))
 
 
+def network_cost(
+    model: HasGraph, network: Network, calibration: Calibration, x: Float, target: Target, options: Options
+) -> NetworkCost:
+    """Return what the network costs on a core with any bits; arguments as for `Evidence` and `decide`."""
+    # Only its shapes, scales and dead channels matter: it is re-labelled with the bits in question. More bits leave
+    # more channels alive, so the most on offer predict enough.
+    widest = uniform_bits(network, max(options.wbits), max(options.abits))
+    template = quantize(model, network, widest, calibration, x=x[:1], bias_correction=False)
+    program = program_from_onnx(template.onnx, network.name, target.requantize, target.isa)
+    return NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
+
+
 def bit_problem(
-    model: HasGraph,
     network: Network,
-    calibration: Calibration,
-    x: Float,
     distortion: Distortion,
+    cost: NetworkCost,
     board: Board,
-    target: Target,
     options: Options,
     overrides: Overrides | None = None,
 ) -> AllocationProblem:
@@ -169,21 +186,15 @@ def bit_problem(
 
     Parameters
     ----------
-    model, network, calibration, x
-        As for `Evidence`.
-    board, target, options
-        As for `decide`.
+    network : Network
     distortion : mapping
         From `layer_distortion`.
+    cost : NetworkCost
+    board, options
+        As for `decide`.
     overrides : Overrides, optional
         In place of those that the options name.
     """
-    # Only its shapes, scales and dead channels matter: it is re-labelled with the bits in question. More bits leave
-    # more channels alive, so the most on offer predict enough.
-    widest = uniform_bits(network, max(options.wbits), max(options.abits))
-    template = quantize(model, network, widest, calibration, x=x[:1], bias_correction=False)
-    program = program_from_onnx(template.onnx, network.name, target.requantize, target.isa)
-    cost = NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
     fixed_flash, fixed_latency = cost.fixed()
     capacity = board.flash_bytes(not options.no_external)
     if overrides is None:

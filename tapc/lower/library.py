@@ -9,6 +9,7 @@ from tapc.kernels.builder import C_TYPES
 from tapc.lower.ctext import c_float
 from tapc.lower.facts import Facts
 from tapc.lower.interface import environment, interface_files
+from tapc.lower.kernel_store import kernel
 from tapc.lower.names import Names, default_prefix
 from tapc.lower.plan import Plan
 from tapc.lower.program import Program
@@ -65,12 +66,12 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
         Step -> region of its constants; they go to section `.tapc_REGION`, those of other steps where constants go.
     """
     regions, names = regions or {}, names_of(program)
-    kernels = {spec: spec.kernel(name) for spec, name in function_names(steps, names).items()}
+    kernels = {spec: kernel(spec, name) for spec, name in function_names(steps, names).items()}
     constants: dict[str, Constant] = {}
     places: dict[str, str] = {}
     calls = []
     for index, step in enumerate(steps):
-        kernel = kernels[step.spec]
+        function = kernels[step.spec]
         symbols = {}
         for key, constant in step.constants.items():
             symbols[key] = names.constant(constant.role, index, step.op.name)
@@ -78,9 +79,9 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
             if index in regions:
                 places[symbols[key]] = regions[index]
         arguments = [
-            _argument(p.name, p.dtype, p.constant, step, index, symbols, plan, names) for p in kernel.parameters
+            _argument(p.name, p.dtype, p.constant, step, index, symbols, plan, names) for p in function.parameters
         ]
-        calls.append({"title": f"{step.op.name}: {step.spec.kind}", "function": kernel.name, "arguments": arguments})
+        calls.append({"title": f"{step.op.name}: {step.spec.kind}", "function": function.name, "arguments": arguments})
     source = environment().get_template("network.c.j2")
     files = {
         **shown_files(program, steps, plan, regions),

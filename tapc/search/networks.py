@@ -14,7 +14,7 @@ from tapc.allocate import AllocationProblem
 from tapc.board import Board
 from tapc.cache import digest
 from tapc.data import Samples
-from tapc.decide import Distortion, bit_problem
+from tapc.decide import Distortion, bit_problem, network_cost
 from tapc.errors import DataError
 from tapc.frontend import FloatModel
 from tapc.metrics import choose
@@ -133,9 +133,9 @@ def prepare(
     context = proxy_context(model, network, calibration, samples.x, distortion, low, options.seed)
     assert context.output_error is not None
     errors = {layer.name: context.output_error(layer.name, low) for layer in network.layers}
-    problem = bit_problem(
-        model, network, calibration, samples.x, distortion, board, target, allocation_options(options)
-    )
+    budgets = allocation_options(options)
+    cost = network_cost(model, network, calibration, samples.x, target, budgets)
+    problem = bit_problem(network, distortion, cost, board, budgets)
     subject = Subject(model.name, model.onnx, network, calibration, samples.x, holdout, board, target)
     return SearchNetwork(subject, table, errors, problem, context)
 

@@ -1,0 +1,58 @@
+"""Kernels that are generated while something else goes on: a process beside this one fills the cache of kernels."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from tapc.lower.kernel_store import kernel, missing
+from tapc.lower.step import Spec
+from tapc.tool import end, start
+
+
+@contextmanager
+def generated_beside(specs: Iterable[Spec]) -> Iterator[None]:
+    """Generate kernels that are not in the cache yet in another process; at the end they are there.
+
+    Whatever keeps that process from its work costs time only: kernels that are missing are generated when they are needed.
+
+    Parameters
+    ----------
+    specs : iterable of Spec
+    """
+    wanted = missing(set(specs))
+    if not wanted or not sys.executable:
+        yield
+        return
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = start(
+        [sys.executable, "-m", "tapc.lower.ahead"],
+        environment=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(pickle.dumps(wanted))
+            process.stdin.close()
+        except OSError:
+            pass  # it has ended
+        yield
+        process.wait()
+    finally:
+        end(process)
+
+
+def main() -> None:
+    """Generate the kernels whose specifications come, pickled, from the process that started this one."""
+    specs: list[Spec] = pickle.load(sys.stdin.buffer)
+    for spec in specs:
+        kernel(spec, "k")
+
+
+if __name__ == "__main__":
+    main()
