@@ -16,7 +16,7 @@ from tapc.tool import end, start
 def generated_beside(specs: Iterable[Spec]) -> Iterator[None]:
     """Generate kernels that are not in the cache yet in another process; at the end they are there.
 
-    Whatever keeps that process from its work costs time only: kernels that are missing are generated when they are needed.
+    Whatever keeps that process from its work costs time only: what is missing then is generated when it is needed.
 
     Parameters
     ----------

@@ -69,10 +69,20 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
         bias = float_bias(graph, node)
         none = np.zeros(len(weights))
         losses: dict[int, float] = {}
+        problem = LayerProblem(
+            layers[node.name],
+            max(wbits),
+            weights,
+            none,
+            none,
+            inputs[0],
+            inputs[0],
+            None,
+            *geometry(node),
+            target=output,
+        )
         for bits in sorted(wbits, reverse=True):
-            problem = LayerProblem(
-                layers[node.name], bits, weights, none, none, inputs[0], inputs[0], None, *geometry(node)
-            )
+            problem = problem.at(bits)
             rounded = method.round(problem).dequantized()
             operands = [inputs[0], rounded, *([bias] if len(node.input) > 2 and node.input[2] else [])]
             axes = tuple(axis for axis in range(output.ndim) if axis != 1)

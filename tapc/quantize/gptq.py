@@ -13,7 +13,7 @@ from scipy import linalg
 
 from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
 from tapc.quantize.coupled import coupled
-from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, moments, output_errors
+from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, output_errors
 from tapc.quantize.weights import Float, QuantizedWeights, round_weights
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -98,7 +98,7 @@ class Gptq:
     def round(self, problem: LayerProblem) -> QuantizedWeights:
         """Return integer weights and scales."""
         groups, shape = problem.groups, problem.weights.shape
-        found = moments(problem)
+        found = problem.moments
         flat = problem.weights.reshape(groups, shape[0] // groups, -1).astype(np.float64)
         fitted = np.stack([compensated(w, m) for w, m in zip(flat, found, strict=True)])
         scales = problem.scales(fitted.reshape(shape).astype(np.float32)).reshape(groups, -1)
@@ -175,7 +175,7 @@ class Mse:
         groups, shape = problem.groups, problem.weights.shape
         flat = problem.weights.reshape(groups, shape[0] // groups, -1)
         scales = problem.scales(problem.weights).reshape(groups, -1).copy()
-        for group, moment in enumerate(item.whole for item in moments(problem)):
+        for group, moment in enumerate(item.whole for item in problem.moments):
             start = scales[group].copy()
             best = np.full(len(start), np.inf)
             for ratio in np.linspace(1.4, 0.6, 33, dtype=np.float32):

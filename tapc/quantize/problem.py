@@ -1,7 +1,8 @@
 """What a rounding method is given: one layer, what it reads and what it should give."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ class LayerProblem:
         1 x 1 windows over one group for dense layers.
     coupling : float64 (outputs, outputs) or None
         How errors of the outputs meet at the network's output; see `tapc.quantize.coupling`.
+    target : float32 (N, outputs, ...) or None
+        What the layer gives in the float network, but for constants per output; computed from `exact` where None.
     """
 
     layer: Layer
@@ -55,6 +58,19 @@ class LayerProblem:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
     coupling: Doubles | None = None
+    target: Float | None = None
+
+    @cached_property
+    def moments(self) -> "list[GroupMoments]":
+        """Second moments of every group; see `moments`."""
+        return moments(self)
+
+    def at(self, bits: int) -> "LayerProblem":
+        """Return the same problem at another width, with the moments that are known already."""
+        other = replace(self, bits=bits)
+        if "moments" in self.__dict__:
+            other.__dict__["moments"] = self.moments
+        return other
 
     def scales(self, weights: Float) -> Float:
         """Return the scales of least squared weight error that also suit the bias; shape (outputs,)."""
@@ -74,22 +90,24 @@ class LayerProblem:
         """Return integers of the weights' shape and their scales as one."""
         return QuantizedWeights(values.reshape(self.weights.shape).astype(np.int8), scales, self.bits)
 
-    def rows(self, seed: int = 0) -> Iterator[tuple[int, int, Doubles, Doubles, Doubles | None]]:
-        """Yield (half, group, windows of `inputs`, of `exact`, of `excess`), some samples at a time.
+    def rows(self, seed: int = 0) -> Iterator[tuple[int, int, Doubles, Doubles]]:
+        """Yield (half, group, windows of `inputs`, wanted outputs), some samples at a time.
 
         The first half of the samples and the second are kept apart. Windows are rows of the length of one output's
-        weights and in their order; `excess` has one row per window and one column per output of the group. Layers
+        weights and in their order; the outputs have one row per window and one column per output of the group. Layers
         with many windows per weight are sub-sampled.
         """
         height, width = self.weights.shape[2:] if self.weights.ndim == 4 else (1, 1)
         length = int(np.prod(self.weights.shape[1:]))
-        sources = [self._windows(x, (height, width)) for x in (self.inputs, self.exact)]
+        needed = [self.inputs] if self.target is not None else [self.inputs, self.exact]
+        sources = [self._windows(x, (height, width)) for x in needed]
         n, channels, oh, ow = sources[0].shape[:4]
         wanted = max(_LEAST_ROWS, _ROWS_PER_WEIGHT * length)
         positions = max(1, min(oh * ow, -(-wanted // n)))
         chosen = np.random.default_rng(seed).permuted(np.tile(np.arange(oh * ow), (n, 1)), axis=1)[:, :positions]
         depth = channels // self.groups
         outputs = len(self.weights) // self.groups
+        weights = self.weights.reshape(self.groups, outputs, length).astype(np.float64)
         step = max(1, _CHUNK_BYTES // (8 * positions * depth * height * width))
         middle = -(-n // 2)
         starts = sorted({*range(0, middle, step), *range(middle, n, step)})
@@ -97,18 +115,15 @@ class LayerProblem:
             half, part = int(start >= middle), slice(start, stop)
             index = np.arange(n)[part, None], chosen[part] // ow, chosen[part] % ow
             windows = [np.moveaxis(x, 1, 3)[index] for x in sources]
-            goal = None if self.excess is None else np.moveaxis(self._map(self.excess), 1, 3)[index]
+            known = [np.moveaxis(self._map(x), 1, 3)[index] for x in (self.target, self.excess) if x is not None]
             for group in range(self.groups):
                 own = slice(group * depth, (group + 1) * depth)
                 rows = [x[:, :, own].reshape(-1, length).astype(np.float64) for x in windows]
                 columns = slice(group * outputs, (group + 1) * outputs)
-                yield (
-                    half,
-                    group,
-                    rows[0],
-                    rows[1],
-                    None if goal is None else goal[:, :, columns].reshape(-1, outputs).astype(np.float64),
-                )
+                goal = np.zeros((len(rows[0]), outputs)) if self.target is not None else rows[-1] @ weights[group].T
+                for part_of in known:
+                    goal += part_of[:, :, columns].reshape(-1, outputs)
+                yield half, group, rows[0], goal
 
     @staticmethod
     def _map(x: Float) -> Float:
@@ -227,12 +242,8 @@ def moments(problem: LayerProblem) -> list[GroupMoments]:
     problem : LayerProblem
     """
     length, outputs = int(np.prod(problem.weights.shape[1:])), len(problem.weights) // problem.groups
-    weights = problem.weights.reshape(problem.groups, outputs, length).astype(np.float64)
     sums = [[_Sums(length, outputs) for _ in range(problem.groups)] for _ in range(2)]
-    for half, group, inputs, exact, excess in problem.rows():
-        goal = exact @ weights[group].T
-        if excess is not None:
-            goal += excess
+    for half, group, inputs, goal in problem.rows():
         sums[half][group].add(inputs, goal)
     result = []
     for first, second in zip(*sums, strict=True):

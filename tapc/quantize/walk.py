@@ -265,7 +265,7 @@ class _Walk:
         integers = self.rounding.round(
             LayerProblem(
                 layer, self.bits.weights[layer.name], weights, room / _BIAS_LIMIT, room / _DEAD_BIAS, inputs, reference,
-                self.excess, *geometry(node), self.couplings.get(str(node.output[0])),
+                self.excess, *geometry(node), self.couplings.get(str(node.output[0])), target,
             )
         )  # fmt: skip
         bias_scales = np.float32(scale) * integers.scales
