@@ -13,6 +13,7 @@ Float = NDArray[np.float32]
 _RANGES: dict[int, tuple[int, int]] = {4: (0, 15), 8: (-128, 127)}
 _COARSE, _FINE = 40, 9
 _LATTICE_TOLERANCE = 1e-2
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,16 @@ def dequantize_array(codes: NDArray[Any], parameters: ActivationParameters) -> F
 def fake_quantize(values: Float, parameters: ActivationParameters) -> Float:
     """Return the float32 values after quantization and dequantization."""
     scale = np.float32(parameters.scale)
-    result: Float = np.rint(np.asarray(values, np.float32) / scale)
     low, high = parameters.low - parameters.zero_point, parameters.high - parameters.zero_point
-    np.clip(result, low, high, out=result)
-    result *= scale
-    return result
+    flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+    result = np.empty_like(flat)
+    for start in range(0, len(flat), _BLOCK):  # all passes over what the processor's cache holds
+        block = result[start : start + _BLOCK]
+        np.divide(flat[start : start + _BLOCK], scale, out=block)
+        np.rint(block, out=block)
+        np.clip(block, low, high, out=block)
+        block *= scale
+    return result.reshape(np.shape(values))
 
 
 def _lattice(values: Float, bits: int) -> ActivationParameters | None:
