@@ -59,13 +59,18 @@ def random_codes(t: Tensor, count: int, rng: np.random.Generator) -> NDArray[np.
 
 
 def run_on_host(
-    p: Program, codes: NDArray[np.int64], folder: Path, cc: str = "gcc", schedules: Mapping[str, Schedule] | None = None
+    p: Program,
+    codes: NDArray[np.int64],
+    folder: Path,
+    cc: str = "gcc",
+    schedules: Mapping[str, Schedule] | None = None,
+    optimize: str = "-O1",
 ) -> NDArray[np.int64]:
     """Build the library and its example with the host compiler and run it."""
     lowered(p, schedules).library().write(folder)
     sources = [str(path) for path in sorted(folder.glob("*.c"))]
     program_file = folder / "example"
-    flags = ("-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-sanitize=alignment")
+    flags = (optimize, "-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-sanitize=alignment")
     subprocess.run([cc, *WARNINGS, *flags, *sources, "-o", str(program_file), "-lm"], check=True)
     x, y = p.tensors[p.input], p.tensors[p.output]
     data = b"".join(pack_activations(sample, x.bits).tobytes() for sample in codes)
