@@ -77,6 +77,16 @@ def _full(saturate: str, bits: int) -> str:
 _CLAMP = "return q < low ? low : (q > high ? high : q);"
 
 
+def _pair(address: str, offset: str) -> str:
+    """Return C that loads two words, `offset` bytes behind an address."""
+    return (
+        "\n#if defined(__OPTIMIZE__) && !defined(__clang__)\n"
+        f'  int32_t a, b; __asm__("ldrd %0, %1, [%2, %3]" : "=r"(a), "=r"(b) : "r"({address}), "n"({offset}),'
+        f' "m"(*(const t_block *)(const void *){address})); out[0] = a; out[1] = b; return;'
+        "\n#endif\n  out[0] = p[offset]; out[1] = p[offset + 1];"
+    )
+
+
 def _multiply_half(x: int, y: int) -> Intrinsic:
     """Return SMLA<x><y>: the product of the bottom (0) or top (1) halves."""
     halves = ["(int16_t){}", "({} >> 16)"]
@@ -127,12 +137,13 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         # GCC alone loads two neighbours at once only into registers that it happened to choose well, and keeps
         # addresses of constant offsets in registers, or worse, on the stack. The constraint needs inlining, and
         # Clang checks it before it inlines. The instruction reaches 255 words,
-        # and t_block ends there.
-        dsp="\n#if defined(__OPTIMIZE__) && !defined(__clang__)\n"
-        "  if (offset < 0 || offset > 254) { p += offset; offset = 0; }\n"
-        '  int32_t a, b; __asm__("ldrd %0, %1, [%2, %3]" : "=r"(a), "=r"(b) : "r"(p), "n"(4 * offset),'
-        ' "m"(*(const t_block *)(const void *)p)); out[0] = a; out[1] = b; return;'
-        "\n#endif\n  out[0] = p[offset]; out[1] = p[offset + 1];",
+        # and t_block ends there; beyond, it is t_load2_far.
+        dsp=_pair("p", "4 * offset"),
+    ),
+    Intrinsic(
+        "t_load2_far", "void", ("const int32_t *p", "int32_t offset", "int32_t *out"), None,
+        "out[0] = p[offset]; out[1] = p[offset + 1];",
+        dsp=_pair("(p + offset)", "0"),
     ),
     Intrinsic(
         "t_store2", "void", ("int32_t *p", "int32_t a", "int32_t b"), None,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
 from tapc.kernels.dsp.columns import Columns, top_fields
+from tapc.kernels.dsp.pairs import load2
 from tapc.kernels.layout import add_residual, requantize
 from tapc.kernels.packing import pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
@@ -180,12 +181,12 @@ def _product(form: DspConv, b: Body, acc: Any, start: Any) -> None:
     def word(w: Any, col: Any, k: int, used: int) -> None:
         """Multiply the taps of the k-th word behind the pointers w and col."""
         for row in range(0, rows, 2):
-            b.do("t_load2", w, k * rows + row, b.address(weights, row))
+            load2(b, w, k * rows + row, b.address(weights, row))
         for g in range(used):
             for half in range(2):
                 place = ((k * groups + g) * 2 + half) * pixels
                 if pixels == 2 or half == 0:
-                    b.do("t_load2", col, place, b.address(taps, 0))
+                    load2(b, col, place, b.address(taps, 0))
                 for row in range(rows):
                     b.store(pair, 0, top_fields(b, weights[row], spec.w_bits, 2 * g + half))
                     for j in range(pixels):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
+from tapc.kernels.dsp.pairs import REACH, load2
 from tapc.kernels.expanded import Expanded
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
@@ -19,7 +20,6 @@ from tapc.kernels.packing import linear_words, weights_per_word
 if TYPE_CHECKING:
     from tapc.kernels.depthwise import DepthwiseSpec
 
-REACH = 255  # words from an address that LDRD may load
 # SMLAxy: x names the half of the weights, y that of the pixels.
 _HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
 
@@ -154,7 +154,7 @@ class _Pairs:
             while at < len(needed):
                 i = needed[at]
                 if at + 1 < len(needed) and needed[at + 1] == i + 1:
-                    b.do("t_load2", base, ky * pitch - row + i, b.address(pixels, i))
+                    load2(b, base, ky * pitch - row + i, b.address(pixels, i))
                     at += 2
                 else:
                     b.store(pixels, i, b["plane"][first + ky * pitch + i])
