@@ -14,6 +14,7 @@ from tapc.errors import UnsupportedError
 from tapc.lower.program import (
     Add,
     AddConstant,
+    Attention,
     Concat,
     Conv,
     LayerNorm,
@@ -377,6 +378,8 @@ def _check_scales(op: Op, tensors: dict[str, Tensor], mode: Mode) -> None:
             arithmetic.add_factors(operands[0], operands[1], y.quantization, mode)
         elif isinstance(op, LayerNorm):
             norm_factors(op.gain, op.offset, op.epsilon, tensors[op.inputs[0]].scale, mode)
+        elif isinstance(op, Attention):
+            arithmetic.multipliers(op.scores.ratios, mode)
         elif isinstance(op, Conv | Pool | Requantize | Concat | Pad):
             ratios = op.ratio if isinstance(op, Requantize | Pad) else op.ratios
             arithmetic.multipliers(np.atleast_1d(np.asarray(ratios, np.float32)), mode)
