@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tapc import zoo
 from tapc.errors import UnsupportedError, UsageError
-from tapc.files import reading
+from tapc.frontend.boundary import reading
 from tapc.frontend.canonical import OPERATORS, canonicalize
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import source_error
@@ -58,7 +58,7 @@ def load(
         Missing or corrupt file, NaN weights, or a graph that does not compute what the source computes.
     """
     name = str(source) if isinstance(source, str | Path) else type(source).__name__
-    with reading(f"network {name}"):  # no reader foresees everything that a file may hold
+    with reading(name):  # no reader foresees everything that a file may hold
         if isinstance(source, str | Path):
             imported = _read(name, weights, input_shape, seed)
         else:
@@ -100,7 +100,7 @@ def _read_module(module: "nn.Module", weights: Path | None, input_shape: tuple[i
         raise UsageError(f"{name}: the input shape is unknown; pass input_shape=(1, C, H, W)")
     if weights is not None:
         zoo.load_weights(module, weights)
-    return import_module(module, tuple(shape), name, f"torch module {name}")
+    return import_module(module, shape, name, f"torch module {name}")
 
 
 def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:
@@ -128,7 +128,11 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
         return read_onnx(path, input_shape)
     from tapc.frontend.tflite_source import read_tflite
 
-    return read_tflite(path)
+    imported = read_tflite(path)
+    given = _shape(imported.graph.graph.input[0])
+    if input_shape is not None and tuple(input_shape) != given:
+        raise UsageError(f"its input has shape {given}, not {tuple(input_shape)}")
+    return imported
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:

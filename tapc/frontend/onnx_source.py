@@ -6,7 +6,9 @@ import onnx
 from onnx import TensorProto, checker
 
 from tapc.errors import DataError, UnsupportedError
+from tapc.frontend.boundary import check_elements, check_file, first_line, printable
 from tapc.frontend.model import Imported
+from tapc.frontend.onnx_checks import check_kind, check_sizes
 from tapc.frontend.verify import onnx_runner
 
 
@@ -27,16 +29,24 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
     UnsupportedError
         Dynamic dimension besides the batch, or a batch that is fixed to another value than 1.
     """
+    check_file(path)
     try:
-        model = onnx.load(path)
-        checker.check_model(model)
+        model = onnx.load(path, load_external_data=False)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     except Exception as error:
-        first = str(error).strip().splitlines()
-        raise DataError(f"{path}: not a valid ONNX model: {first[0] if first else error!r}") from error
+        raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
+    check_sizes(model)
+    check_kind(model)
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+        checker.check_model(model)
+    except Exception as error:
+        raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     name = fix_input(model, input_shape)
-    return Imported(path.stem, model, onnx_runner(model, name), f"onnx file {path}, checked against onnxruntime")
+    return Imported(
+        printable(path.stem), model, onnx_runner(model, name), f"onnx file {path}, checked against onnxruntime"
+    )
 
 
 def fix_input(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> str:
@@ -56,8 +66,7 @@ def fix_input(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> st
     value = inputs[0]
     tensor = value.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
-        kind = TensorProto.DataType.Name(tensor.elem_type)
-        raise UnsupportedError(f"input {value.name!r} is {kind}; pass the float32 network, tapc quantizes it itself")
+        raise UnsupportedError(f"input {value.name!r} is {_kind(tensor.elem_type)}")
     dims = tensor.shape.dim
     if input_shape is not None and len(input_shape) != len(dims):
         raise UnsupportedError(
@@ -85,4 +94,15 @@ def fix_input(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> st
                 f"input {value.name!r}: the batch is fixed to {fixed}; export the model with batch 1"
             )
         dim.dim_value = fixed
+    check_elements(value.name, [dim.dim_value for dim in dims])
     return str(value.name)
+
+
+def _kind(element: int) -> str:
+    known = element in TensorProto.DataType.values()
+    name = TensorProto.DataType.Name(element) if known else f"of an unknown type ({element})"
+    if name in ("INT32", "INT64"):
+        return f"{name}: inputs of tokens or indices are not supported, only float32 pictures and vectors"
+    if name in ("INT8", "UINT8", "INT16", "UINT16"):
+        return f"{name}: the network is quantized; pass the float32 network, tapc quantizes it itself"
+    return f"{name}; pass the network with a float32 input"

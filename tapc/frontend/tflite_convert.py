@@ -110,11 +110,13 @@ class _Converter:
         return self.graph.inputs[0], self.graph.outputs[0]
 
     def _require_float(self, tensor: Tensor) -> None:
-        if tensor.type != "FLOAT32":
+        if tensor.type in ("INT32", "INT64"):
             raise UnsupportedError(
-                f"tensor {tensor.name!r} is {tensor.type}: the network is quantized; "
-                "pass the float32 network, tapc quantizes it itself"
+                f"tensor {tensor.name!r} is {tensor.type}: inputs of tokens or indices are not supported, only float32 "
+                "pictures and vectors"
             )
+        if tensor.type != "FLOAT32":
+            raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.type}; pass the float32 network")
 
     def _check_float(self, op: Operator) -> None:
         data = op.inputs[:1] if op.kind in _SHAPE_ONLY_INPUT else op.inputs
@@ -273,11 +275,12 @@ class _Converter:
 
     def _softmax(self, op: Operator) -> None:
         value = self._value(op)
-        if op.options["Beta"] != 1.0 or value.moved is not None:
+        if op.options["Beta"] != 1.0 or value.moved is not None or math.prod(value.shape[:-1]) != 1:
             raise self._unsupported(
                 op, f"beta {op.options['Beta']} over {list(value.shape)}; only beta 1 over a vector"
             )
-        self._emit(op, self.builder.node("Softmax", [value.name], self._name(op), axis=-1))
+        axis = 1 if len(value.shape) == 4 else -1
+        self._emit(op, self.builder.node("Softmax", [value.name], self._name(op), axis=axis))
 
     def _clamp(self, op: Operator) -> None:
         value = self._value(op)

@@ -1,7 +1,6 @@
 """TFLite flatbuffers as plain Python: tensors with float32 constants, operators with their options."""
 
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,9 @@ import numpy as np
 import tflite
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, UnsupportedError
+from tapc.errors import DataError, TapcError, UnsupportedError
+from tapc.frontend.boundary import MOST_ELEMENTS, MOST_NODES
+from tapc.frontend.tflite_checks import check_kind, invalid_scales
 
 _TYPES: dict[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.FLOAT32: ("FLOAT32", np.float32),
@@ -23,7 +24,6 @@ _TYPES: dict[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.INT64: ("INT64", np.int64),
     tflite.TensorType.BOOL: ("BOOL", np.bool_),
 }
-_MOST_ELEMENTS = 1 << 28
 _WINDOW = ("Padding", "StrideH", "StrideW", "FusedActivationFunction")
 _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "CONV_2D": (tflite.Conv2DOptions, (*_WINDOW, "DilationHFactor", "DilationWFactor")),
@@ -106,7 +106,9 @@ def parse(blob: bytes, where: str) -> TfliteGraph:
         raise DataError(f"{where}: not a TFLite file (no TFL3 identifier)")
     try:
         return _parse(blob, where)
-    except (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except TapcError:
+        raise
+    except Exception as error:
         raise DataError(f"{where}: corrupt TFLite file: {error}") from error
 
 
@@ -114,9 +116,10 @@ def _parse(blob: bytes, where: str) -> TfliteGraph:
     model = tflite.Model.GetRootAs(blob, 0)
     if model.SubgraphsLength() == 0:
         raise DataError(f"{where}: corrupt TFLite file: it holds no graph")
-    if model.SubgraphsLength() != 1:
-        raise UnsupportedError(f"{where}: {model.SubgraphsLength()} subgraphs; only one is supported")
+    check_kind(model, where, _OPERATORS, {code: name for code, (name, _) in _TYPES.items()})
     graph = model.Subgraphs(0)
+    if graph.OperatorsLength() > MOST_NODES:
+        raise DataError(f"{where}: {graph.OperatorsLength()} operators; networks of up to {MOST_NODES} are read")
     inputs, outputs = _integers(graph.InputsAsNumpy()), _integers(graph.OutputsAsNumpy())
     tensors = tuple(_tensor(model, graph.Tensors(i), where) for i in range(graph.TensorsLength()))
     operators = tuple(_operator(model, graph.Operators(i), i) for i in range(graph.OperatorsLength()))
@@ -141,14 +144,17 @@ def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
             )
     if tensor.Sparsity() is not None:
         raise UnsupportedError(f"{where}: tensor {name!r} is sparse; convert the model without sparse weights")
-    if any(extent < 0 for extent in shape) or math.prod(shape) > _MOST_ELEMENTS:
+    buffer = model.Buffers(tensor.Buffer())
+    # A constant is no larger than the file; what is computed takes memory when it is compared.
+    if any(extent < 0 for extent in shape) or (buffer.DataLength() == 0 and math.prod(shape) > MOST_ELEMENTS):
         raise ValueError(f"tensor {name!r} has shape {list(shape)}")
     kind, dtype = _TYPES.get(tensor.Type(), (f"type {tensor.Type()}", np.uint8))
-    buffer = model.Buffers(tensor.Buffer())
     if buffer.DataLength() == 0:
         return Tensor(name, shape, kind, None, False)
     data: NDArray[Any] = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<"))
     data = data.reshape(shape).astype(np.dtype(dtype))
+    if (fault := invalid_scales(tensor)) is not None:
+        raise DataError(f"{where}: {fault}; the file is damaged, convert the network again")
     scaled = _dequantize(data, tensor.Quantization())
     if scaled is not None:
         return Tensor(name, shape, kind, scaled, True)
@@ -166,7 +172,10 @@ def _dequantize(data: NDArray[Any], quantization: Any) -> NDArray[np.float32] | 
         along = [1] * data.ndim
         along[quantization.QuantizedDimension()] = -1
         scale, zero = scale.reshape(along), np.broadcast_to(zero, scale.shape).reshape(along)
-    return ((data.astype(np.int64) - zero).astype(np.float32) * scale).astype(np.float32)
+    # Codes of up to 16 bits and their differences are exact in float32, which takes half the memory.
+    exact = np.float32 if data.itemsize <= 2 else np.int64
+    result: NDArray[np.float32] = (data.astype(exact) - zero.astype(exact)).astype(np.float32) * scale
+    return result.astype(np.float32)
 
 
 def _operator(model: Any, operator: Any, index: int) -> Operator:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
+from tapc.errors import DataError, TapcError
+from tapc.frontend.boundary import check_file, first_line, printable
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import convert
 from tapc.frontend.tflite_reader import TfliteGraph, parse
@@ -27,24 +28,30 @@ def read_tflite(path: Path) -> Imported:
     UnsupportedError
         Quantized network, or an operator that tapc does not lower.
     """
+    check_file(path)
     try:
         blob = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     graph = parse(blob, str(path))
     try:
-        model = convert(graph, path.stem)
-    except (ValueError, IndexError, ArithmeticError, MemoryError) as error:
-        raise DataError(f"{path}: corrupt TFLite file, its shapes do not fit together: {error}") from error
+        model = convert(graph, printable(path.stem))
+    except (TapcError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: corrupt TFLite file, its shapes do not fit together: {first_line(error)}") from error
     stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
     try:
         run = litert_runner(float_weights(blob, graph) if stored else blob)
     except ImportError:
         return Imported(
-            path.stem, model, None, f"{origin}, not checked: ai-edge-litert is missing (pip install ai-edge-litert)"
+            printable(path.stem),
+            model,
+            None,
+            f"{origin}, not checked: ai-edge-litert is missing (pip install ai-edge-litert)",
         )
-    return Imported(path.stem, model, run, f"{origin}, checked against LiteRT")
+    return Imported(printable(path.stem), model, run, f"{origin}, checked against LiteRT")
 
 
 def litert_runner(blob: bytes) -> Runner:
@@ -64,8 +71,8 @@ def litert_runner(blob: bytes) -> Runner:
     try:
         interpreter = Interpreter(model_content=blob, experimental_op_resolver_type=resolver, num_threads=1)
         interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise DataError(f"LiteRT cannot run the model: {error}") from error
+    except Exception as error:
+        raise DataError(f"LiteRT cannot run the model: {first_line(error)}") from error
     inlet = interpreter.get_input_details()[0]["index"]
     outlet = interpreter.get_output_details()[0]["index"]
 
@@ -74,8 +81,8 @@ def litert_runner(blob: bytes) -> Runner:
         try:
             interpreter.set_tensor(inlet, image)
             interpreter.invoke()
-        except (RuntimeError, ValueError) as error:
-            raise DataError(f"LiteRT cannot run the model: {error}") from error
+        except Exception as error:
+            raise DataError(f"LiteRT cannot run the model: {first_line(error)}") from error
         y = np.array(interpreter.get_tensor(outlet))
         return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
 

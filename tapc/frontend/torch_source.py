@@ -2,13 +2,18 @@
 
 import contextlib
 import importlib.util
+import inspect
 import io
 import logging
+import operator
+import signal
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,6 +21,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.errors import DataError, UnsupportedError, UsageError
+from tapc.frontend.boundary import check_elements
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.zoo.official import official_weights
 from tapc.zoo.registry import ZooEntry, load_weights
@@ -108,6 +114,7 @@ def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...
     if not isinstance(module, nn.Module):
         raise UsageError(f"{source} returned {type(module).__name__}; it must return an nn.Module or (module, shape)")
     shape = input_shape or shape or getattr(module, "input_shape", None)
+    shape = getattr(shape, "shape", shape)
     if shape is None:
         raise UsageError(
             f"{source}: the input shape is unknown; return (module, (1, C, H, W)), set module.input_shape, "
@@ -116,10 +123,10 @@ def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...
     if weights is not None:
         load_weights(module, weights)
     origin = f"torch module {source}" + (f", weights {weights}" if weights is not None else "")
-    return import_module(module, tuple(getattr(shape, "shape", shape)), name, origin)
+    return import_module(module, shape, name, origin)
 
 
-def import_module(module: "nn.Module", shape: tuple[int, ...], name: str, origin: str) -> Imported:
+def import_module(module: "nn.Module", shape: Any, name: str, origin: str) -> Imported:
     """Export a module in inference mode for batch 1.
 
     Parameters
@@ -140,8 +147,8 @@ def import_module(module: "nn.Module", shape: tuple[int, ...], name: str, origin
     """
     import torch
 
-    shape = tuple(int(extent) for extent in shape)
-    full = (1, *(shape if len(shape) in (1, 3) else shape[1:]))
+    full = _full_shape(shape, origin)
+    _check_arguments(module, origin)
     module = module.eval()
     for key, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -149,6 +156,32 @@ def import_module(module: "nn.Module", shape: tuple[int, ...], name: str, origin
     graph = _export(module, torch.zeros(full), origin)
 
     return Imported(name, graph, _runner(module), f"{origin}, checked against torch {torch.__version__}")
+
+
+def _full_shape(shape: Any, origin: str) -> tuple[int, ...]:
+    """Return an input shape with batch 1; UsageError for anything that is none."""
+    try:
+        extents = tuple(operator.index(extent) for extent in shape)
+    except TypeError:
+        extents = ()
+    full = (1, *(extents if len(extents) in (1, 3) else extents[1:]))
+    if len(full) not in (2, 4) or min(full) < 1:
+        raise UsageError(f"{origin}: {shape!r} is no input shape; give (1, C, H, W) or (1, features), all positive")
+    check_elements("input", full)
+    return full
+
+
+def _check_arguments(module: "nn.Module", origin: str) -> None:
+    """Raise UnsupportedError for a module of several inputs."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return
+    needed = [
+        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise UnsupportedError(f"{origin}: the network has inputs {needed}; tapc compiles one input to one output")
 
 
 def _runner(module: "nn.Module") -> Runner:
@@ -218,13 +251,31 @@ def _silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _user_code(source: str) -> Iterator[None]:
+    """Make what the user's code raises an error of the user's; an interruption by the user stays one."""
+    interrupted = False
+    previous = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread() and callable(previous)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        assert callable(previous)
+        previous(number, frame)
+
+    if main:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
-    except (Exception, SystemExit) as error:  # code that ends the program does not end tapc
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # code that ends the program does not end tapc
+        if isinstance(error, KeyboardInterrupt) and interrupted:
+            raise
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
         text = traceback.format_exception_only(error)[-1].strip()  # whatever its __str__ does
         raise UsageError(f"{source} failed: {text}{where}") from error
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, previous)
 
 
 def _attribute(path: Path, name: str) -> Any:

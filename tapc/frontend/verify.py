@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.errors import DataError
+from tapc.frontend.boundary import first_line
 from tapc.frontend.model import Runner, one_by_one
 
 TOLERANCE = 1e-3
@@ -31,10 +32,15 @@ def onnx_runner(model: onnx.ModelProto, input_name: str) -> Runner:
         try:
             return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise DataError(f"onnxruntime cannot run the model: {error}") from error
+            raise DataError(f"onnxruntime cannot run the model: {first_line(error)}") from error
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(session().run(None, {input_name: x})[0])
+        try:
+            return np.asarray(session().run(None, {input_name: x})[0])
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"onnxruntime cannot run the model: {first_line(error)}") from error
 
     return one_by_one(run)
 

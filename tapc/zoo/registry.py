@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib
+import pickle
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,12 +214,20 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
         raise DataError(f"{path}: no such weights file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: the weights cannot be read: the file is damaged, or holds more than tensors, which could run "
+            "code; save module.state_dict(), or safetensors"
+        ) from error
     except Exception as error:
-        raise DataError(f"{path}: the weights cannot be read: {error}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(f"{path}: the weights cannot be read: {lines[0][:300]}") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise DataError(f"{path}: holds no state dict; save module.state_dict()")
     return unpack(state)
 
@@ -237,7 +246,9 @@ def load_weights(module: "nn.Module", path: Path) -> None:
     try:
         result = module.load_state_dict(state, strict=False)
     except Exception as error:
-        raise DataError(f"{path}: the weights do not load into {type(module).__name__}: {error}") from error
+        raise DataError(
+            f"{path}: the weights do not load into {type(module).__name__}: {' '.join(str(error).split())[:300]}"
+        ) from error
     missing = [key for key in result.missing_keys if _counts(key)]
     if missing or result.unexpected_keys:
         raise DataError(f"{path}: missing weights {missing}, unexpected weights {result.unexpected_keys}")

@@ -31,7 +31,7 @@ UNSUPPORTED: dict[str, tuple[onnx.ModelProto, str]] = {
     "operator": (model("HardSwish", ["r"]), r"'culprit': operator HardSwish is not supported; supported: Add, Aver"),
     "quantized": (
         model("QuantizeLinear", ["r", "s"], {"s": np.array(1, np.float32)}),
-        "QuantizeLinear is not supported; pass the float network",
+        r"the network is quantized \(node 'culprit': QuantizeLinear\); pass the float32 network",
     ),
     "dilation": (model("Conv", ["r", "w"], W, dilations=[2, 2]), r"dilations \[2, 2\]"),
     "computed weights": (model("Conv", ["r", "r"], shape=(1, 1, 3, 3)), "must be a constant weight"),
@@ -41,7 +41,7 @@ UNSUPPORTED: dict[str, tuple[onnx.ModelProto, str]] = {
     "1-D pool": (model("MaxPool", ["r"], kernel_shape=[2], shape=(1, 3, 9)), "only 2-D pooling"),
     "mean of channels": (model("ReduceMean", ["r"], axes=[1]), "only over height and width"),
     "mean of all": (model("ReduceMean", ["r"]), "all axes"),
-    "transpose": (model("Transpose", ["r"], perm=[0, 2, 3, 1]), "moves data; export the model in NCHW"),
+    "transpose": (model("Transpose", ["r"], perm=[0, 2, 3, 1]), "moves data: to channels last, and no dense layer"),
     "broadcast add": (
         model("Add", ["r", "p"], {"p": np.ones((1, 1, 9, 8), np.float32)}),
         "not one value per channel",

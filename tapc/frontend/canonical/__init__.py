@@ -5,17 +5,21 @@ import onnx_ir as ir
 from onnx import checker, inliner, shape_inference
 
 from tapc.errors import DataError, UnsupportedError
+from tapc.frontend.boundary import check_elements, first_line
 from tapc.frontend.canonical.affine import fold_affine
 from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
 from tapc.frontend.canonical.elementwise import canonical_elementwise
 from tapc.frontend.canonical.gelu import fuse_gelu
 from tapc.frontend.canonical.linear import canonical_layers
+from tapc.frontend.canonical.moves import fold_moves
 from tapc.frontend.canonical.names import name_nodes, unique_names
 from tapc.frontend.canonical.reshaping import canonical_reshapes, remove_identities
 from tapc.frontend.canonical.spatial import canonical_pools, fold_pads
 from tapc.frontend.canonical.tokens import canonical_tokens
+from tapc.frontend.onnx_checks import check_sizes
 
+_MOST_INDICES = 1 << 16
 OPSET = 21
 IR_VERSION = 10
 OPERATORS = (
@@ -92,6 +96,7 @@ def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     fuse_gelu(graph)
     canonical_tokens(graph, opset)
     canonical_layers(graph)
+    fold_moves(graph, opset)
     canonical_reshapes(graph)
     fold_affine(graph)
     fold_pads(graph)
@@ -105,6 +110,9 @@ def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
     """Alternate shape inference and constant folding until every tensor has a static shape."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model)
+    # Up to IR version 3 initializers had to be inputs as well; without these they would not be known to be constant.
+    proto.ir_version = max(proto.ir_version, IR_VERSION)
+    check_sizes(proto)
     if proto.functions:
         proto = inliner.inline_local_functions(proto)
     for node in proto.graph.node:
@@ -140,9 +148,22 @@ def _decode(proto: onnx.ModelProto) -> ir.Model:
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        # Shapes alone first: the contents of index tensors are followed only where they are few.
+        _check_extents(shape_inference.infer_shapes(proto))
+        return _check_extents(shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True))
     except shape_inference.InferenceError as error:
-        raise DataError(f"the graph's shapes do not fit together: {error}") from error
+        raise DataError(f"the graph's shapes do not fit together: {first_line(error)}") from error
+
+
+def _check_extents(proto: onnx.ModelProto) -> onnx.ModelProto:
+    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
+        tensor = value.type.tensor_type
+        extents = [dim.dim_value for dim in tensor.shape.dim]
+        check_elements(value.name, extents)
+        indices = tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32) and len(extents) == 1
+        if indices and extents[0] > _MOST_INDICES:
+            raise DataError(f"index tensor {value.name!r} has {extents[0]} elements; up to {_MOST_INDICES} are read")
+    return proto
 
 
 def _remove_unused(graph: ir.Graph) -> None:

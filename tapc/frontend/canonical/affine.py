@@ -20,6 +20,7 @@ from tapc.frontend.canonical.edit import (
 from tapc.frontend.canonical.linear import parameters, set_parameters
 
 Vector = NDArray[np.float64]
+_BETWEEN = ("Transpose", "Reshape", "Flatten")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 
 
@@ -118,7 +119,10 @@ def _fold(graph: ir.Graph, node: ir.Node, value: ir.Value, scale: Vector, shift:
         return
     after = sole_consumer(node.outputs[0])
     if after is None or after.op_type != "Gemm":
-        raise unsupported(node, "no Conv or Gemm beside it can take this per-channel scale and shift")
+        beside = [value.producer(), after]
+        between = next((other for other in beside if other is not None and other.op_type in _BETWEEN), None)
+        reason = "" if between is None else f": the {between.op_type} {between.name!r} lies between"
+        raise unsupported(node, f"no Conv or Gemm beside it can take this per-channel scale and shift{reason}")
     weights, bias = parameters(after)
     set_parameters(after, weights * scale, bias + weights.astype(np.float64) @ shift)
     replace(node, value)

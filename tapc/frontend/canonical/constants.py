@@ -1,11 +1,14 @@
 """Constant nodes and everything that is computed from constants or static shapes become initializers."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tapc.errors import DataError
+from tapc.frontend.boundary import check_elements, first_line
 from tapc.frontend.canonical.edit import constant, content, replace, unsupported
 
 _NEVER = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "If", "Loop", "Scan")
@@ -63,6 +66,23 @@ def _static_shape(node: ir.Node) -> NDArray[np.int64] | None:
     return extents[start:end]
 
 
+def _result_shape(node: ir.Node, feeds: Mapping[str, NDArray[np.generic]]) -> tuple[int, ...]:
+    """Return the shape that evaluating a node of constants gives, or a bound of it, before memory is taken for it."""
+    arrays = [feeds[str(value.name)] for value in node.inputs if value is not None]
+    whole = [int(item) for array in arrays[-1:] if array.dtype.kind in "iu" and array.ndim < 2 for item in array.flat]
+    if node.op_type in ("ConstantOfShape", "Expand"):
+        return tuple(whole) if node.op_type == "ConstantOfShape" else (*whole, *arrays[0].shape)
+    if node.op_type == "Tile":
+        return (*arrays[0].shape, *whole)
+    if node.op_type == "Range" and len(arrays) == 3:
+        start, limit, step = (float(array.reshape(-1)[0]) for array in arrays)
+        return (int(abs(limit - start) / abs(step)) + 1 if step else 0,)
+    known = node.outputs[0].shape
+    if known is not None and known.is_static():
+        return tuple(int(extent) for extent in known.numpy())
+    return (sum(array.size for array in arrays) * (len(arrays) if node.op_type == "Einsum" else 1),)
+
+
 def _evaluate(node: ir.Node, opset: int) -> NDArray[np.generic] | None:
     present = [value for value in node.inputs if value is not None]
     feeds = {str(value.name): array for value in present if (array := content(value)) is not None}
@@ -70,6 +90,7 @@ def _evaluate(node: ir.Node, opset: int) -> NDArray[np.generic] | None:
         return None
     if not present and node.op_type != "Constant":
         return None
+    check_elements(str(node.outputs[0].name), _result_shape(node, feeds))
     from onnx.reference import ReferenceEvaluator
 
     inputs = [
@@ -84,5 +105,5 @@ def _evaluate(node: ir.Node, opset: int) -> NDArray[np.generic] | None:
     try:
         (array,) = ReferenceEvaluator(model).run(None, feeds)
     except Exception as error:
-        raise unsupported(node, f"the constant expression cannot be evaluated: {error}") from error
+        raise unsupported(node, f"the constant expression cannot be evaluated: {first_line(error)}") from error
     return np.asarray(array)

@@ -1,5 +1,7 @@
 """Activations and operators that join tensors."""
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -8,6 +10,7 @@ from tapc.frontend.canonical.edit import (
     constant,
     content,
     in_attention,
+    insert_before,
     operand,
     replace,
     rewrite,
@@ -95,11 +98,27 @@ def _concat(node: ir.Node) -> None:
         rewrite(node, "Concat", values, {"axis": 1})
 
 
+def _as_vector(extents: tuple[int, ...], axis: int, opset: int) -> tuple[int, int] | None:
+    """Return (1, classes) where a Softmax of another rank is that of one vector, else None."""
+    axis %= len(extents)
+    classes = math.prod(extents)
+    own = math.prod(extents[axis:]) if opset < 13 else extents[axis]
+    return (1, classes) if own == classes else None
+
+
 def _softmax(node: ir.Node, opset: int) -> None:
     extents = shape(source(node))
     axis = int(attribute(node, "axis", -1 if opset >= 13 else 1))
     before = source(node).producer()
     if before is not None and in_attention(before) and axis in (-1, 3):
+        return
+    if len(extents) != 2 and (vector := _as_vector(extents, axis, opset)) is not None:
+        graph = node.graph
+        assert isinstance(graph, ir.Graph)
+        flat = insert_before(node, "Flatten", [source(node)], {"axis": 1}, vector, "")
+        inner = insert_before(node, "Softmax", [flat], {"axis": -1}, vector, node.name or "")
+        target = constant(graph, f"{node.name or 'softmax'}.shape", np.array(extents, np.int64))
+        rewrite(node, "Reshape", [inner, target], {}).name = ""
         return
     if len(extents) != 2 or axis % 2 != 1:
         raise unsupported(node, f"axis {axis} of {list(extents)}; only the last axis of (1, classes) is supported")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tapc.errors import DataError
 from tapc.frontend.canonical.edit import (
+    AttributeValue,
     attribute,
     constant,
     content,
@@ -18,7 +19,7 @@ from tapc.frontend.canonical.edit import (
     source,
     unsupported,
 )
-from tapc.frontend.canonical.spatial import padding
+from tapc.frontend.canonical.spatial import padding, steps
 
 Array = NDArray[np.float32]
 
@@ -78,21 +79,22 @@ def _conv(graph: ir.Graph, node: ir.Node) -> None:
     if weights.ndim != 4:
         raise unsupported(node, f"{weights.ndim - 2}-D convolution; only 2-D is supported{_AS_2D[weights.ndim == 3]}")
     dilations = attribute(node, "dilations", (1, 1))
-    if any(dilation != 1 for dilation in dilations):
+    if any(dilation != 1 and window != 1 for dilation, window in zip(dilations, weights.shape[2:], strict=True)):
         raise unsupported(node, f"dilations {list(dilations)}; only 1 is supported")
     outputs, group = weights.shape[0], int(attribute(node, "group", 1))
     channels = shape(source(node))[1]
-    if outputs % group or channels != weights.shape[1] * group:
+    if group < 1 or outputs < 1 or outputs % group or channels != weights.shape[1] * group:
         raise DataError(
             f"node {node.name!r} (Conv): weights {list(weights.shape)} in {group} groups do not fit an input of "
             f"{channels} channels; the file is damaged, export it again"
         )
     bias = np.zeros(outputs, np.float32) if operand(node, 2) is None else _constant(node, 2)
-    kernel, strides = weights.shape[2:], attribute(node, "strides", (1, 1))
-    attributes = {
+    kernel = weights.shape[2:]
+    pads = padding(node, kernel, attribute(node, "strides", (1, 1)))
+    attributes: dict[str, AttributeValue] = {
         "kernel_shape": kernel,
-        "strides": strides,
-        "pads": padding(node, kernel, strides),
+        "strides": steps(node, pads),
+        "pads": pads,
         "dilations": (1, 1),
         "group": group,
     }
@@ -115,8 +117,11 @@ def _dense(graph: ir.Graph, node: ir.Node, weights: NDArray[Any], bias: NDArray[
     if weights.ndim != 2 or len(shape(source(node))) != 2:
         raise unsupported(
             node,
-            f"multiplies {list(shape(source(node)))} by {list(weights.shape)}; only (1, inputs) vectors are supported",
+            f"multiplies {list(shape(source(node)))} by {list(weights.shape)}; only (1, inputs) vectors are supported, "
+            "and tokens (1, T, channels) that come from a map by Reshape and Transpose",
         )
+    if 0 in weights.shape:
+        raise DataError(f"node {node.name!r} ({node.op_type}): weights of shape {list(weights.shape)} are empty")
     outputs = weights.shape[1]
     full = np.zeros(outputs, np.float32) if bias is None else np.broadcast_to(bias, (1, outputs)).reshape(outputs)
     inputs = [

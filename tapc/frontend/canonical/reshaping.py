@@ -82,9 +82,23 @@ def _check_transpose(node: ir.Node) -> None:
     moved = [axis for axis in order if extents[axis] != 1]
     if moved != sorted(moved):
         raise unsupported(
-            node,
-            f"the permutation {list(order)} of a {list(extents)} tensor moves data; export the model in NCHW layout",
+            node, f"the permutation {list(order)} of a {list(extents)} tensor moves data: {_meant(node, order)}"
         )
+
+
+def _meant(node: ir.Node, order: tuple[int, ...]) -> str:
+    """Return what a Transpose that cannot be folded is for, and what to do about it."""
+    if order == (0, 2, 3, 1):
+        return "to channels last, and no dense layer behind it takes that; export the model in NCHW layout"
+    if order == (0, 3, 1, 2):
+        return "from channels last; export the model in NCHW layout"
+    if source(node).is_graph_input() or _spatial_only(order):
+        return "it swaps height and width; export the model without it and swap them in the samples"
+    return "only transposes before a dense layer and those of attention are folded"
+
+
+def _spatial_only(order: tuple[int, ...]) -> bool:
+    return order in ((0, 1, 3, 2), (0, 2, 1, 3))
 
 
 def _remove_unread(graph: ir.Graph) -> None:

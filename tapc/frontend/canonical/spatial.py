@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from tapc.errors import DataError
 from tapc.frontend.canonical.edit import (
     attribute,
     constant,
@@ -20,6 +21,8 @@ from tapc.frontend.canonical.edit import (
     unsupported,
 )
 
+_WIDEST_PAD = 4096
+
 
 def padding(node: ir.Node, kernel: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
     """Return a window operator's pads (top, left, bottom, right) with auto_pad resolved."""
@@ -28,6 +31,8 @@ def padding(node: ir.Node, kernel: Sequence[int], strides: Sequence[int]) -> tup
         pads = attribute(node, "pads", (0, 0, 0, 0))
         if min(pads) < 0:
             raise unsupported(node, f"negative pads {list(pads)}")
+        if max(pads) > _WIDEST_PAD:
+            raise unsupported(node, f"pads {list(pads)}; up to {_WIDEST_PAD} are supported")
         return tuple(pads)
     if mode == "VALID":
         return (0, 0, 0, 0)
@@ -38,6 +43,21 @@ def padding(node: ir.Node, kernel: Sequence[int], strides: Sequence[int]) -> tup
         before.append(small if mode == "SAME_UPPER" else large)
         after.append(large if mode == "SAME_UPPER" else small)
     return (*before, *after)
+
+
+def steps(node: ir.Node, pads: Sequence[int]) -> tuple[int, ...]:
+    """Return a window operator's strides, no longer than the padded map: a single window takes no step.
+
+    Raises
+    ------
+    DataError
+        Strides that are not positive.
+    """
+    strides = attribute(node, "strides", (1, 1))
+    if min(strides) < 1:
+        raise DataError(f"node {node.name!r} ({node.op_type}): strides {list(strides)} are not positive")
+    extents = shape(source(node))[2:]
+    return tuple(min(strides[axis], extents[axis] + pads[axis] + pads[axis + 2]) for axis in (0, 1))
 
 
 def canonical_pools(graph: ir.Graph) -> None:
@@ -66,11 +86,13 @@ def _pool(node: ir.Node) -> None:
         raise unsupported(node, "dilated pooling is not supported")
     if len(node.outputs) > 1 and node.outputs[1].uses():
         raise unsupported(node, "the indices output is not supported")
-    strides = attribute(node, "strides", (1, 1))
-    pads = padding(node, kernel, strides)
+    pads = padding(node, kernel, attribute(node, "strides", (1, 1)))
+    strides = steps(node, pads)
     if any(pad >= window for pad, window in zip(pads, (*kernel, *kernel), strict=True)):
         raise unsupported(node, f"pads {list(pads)} reach a whole window of kernel {list(kernel)}")
     image, out = shape(value)[2:], shape(node.outputs[0])[2:]
+    if 0 in out:
+        raise unsupported(node, f"its result {list(out)} is empty")
     floor = tuple((image[i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in (0, 1))
     if floor != out:
         raise unsupported(node, f"ceil_mode=1 gives {list(out)} instead of {list(floor)}; pad explicitly instead")

@@ -97,6 +97,34 @@ class _Tokens:
             if view.is_map() and value is not view.base and (value.uses() or value.is_graph_output()):
                 self._restore(value, view)
         _remove_unread(self.graph)
+        self._check_followed()
+
+    def _check_followed(self) -> None:
+        """Name the first node that reads tokens and could not be followed; later errors would name another one."""
+        for node in self.graph:
+            if node.outputs[0] in self.views:  # it is there for one behind it
+                continue
+            for value in node.inputs:
+                view = None if value is None else self.views.get(value)
+                if view is None or view.is_map() or view.index.ndim < 3:
+                    continue
+                if node.op_type in MOVES:
+                    raise unsupported(node, "its other inputs must be constant")
+                reason = self._why(node, view)
+                raise unsupported(node, f"reads tokens {list(view.index.shape)} and cannot be followed: {reason}")
+
+    def _why(self, node: ir.Node, view: View) -> str:
+        if node.op_type == "Softmax":
+            return "only the softmax of attention scores over the keys is; a softmax that pools tokens is not supported"
+        if node.op_type == "Concat":
+            return "tokens cannot be joined with others, such as a class token"
+        if node.op_type == "ReduceMean":
+            return "only the mean over all tokens is supported"
+        if view.factor != 1.0:
+            return "they were scaled by a constant, which only scores may be"
+        if not view.is_tokens():
+            return "they are no longer (1, T, channels) with the pixels of a map in order"
+        return "only LayerNormalization, linear layers, GELU, ReLU, Add, means and attention are"
 
     def _restore(self, value: ir.Value, view: View) -> None:
         """Let readers of a tensor read the map behind it."""
@@ -163,7 +191,21 @@ class _Tokens:
         elif other.heads(transposed=False) is not None and self._is_softmax(view):
             self._values(node, view, other)
         else:
-            raise unsupported(node, "multiplies activations, but not as attention does")
+            raise unsupported(node, f"multiplies activations, but not as attention does: {self._unlike(view, other)}")
+
+    def _unlike(self, view: View, other: View) -> str:
+        """Return what a product of activations lacks to be scores or values of attention."""
+        left, right = list(view.index.shape), list(other.index.shape)
+        outer = [shape_[0] for shape_ in (left, right) if len(shape_) > 3 and shape_[0] != 1]
+        if outer:
+            return f"{left} by {right} is attention within {outer[0]} windows; only over all tokens is supported"
+        if self._is_softmax(view):
+            return f"the second factor {right} does not hold heads of values, (heads, tokens, channels) of one layer"
+        if view.heads(transposed=False) is None:
+            return (
+                f"the first factor {left} does not hold heads of queries, (heads, tokens, channels) of one linear layer"
+            )
+        return f"the second factor {right} does not hold the keys of as many heads, (heads, channels, tokens)"
 
     def _gemm(self, node: ir.Node, view: View) -> None:
         weights, given = content(operand(node, 1)), content(operand(node, 2))

@@ -1,0 +1,98 @@
+"""Kinds of TFLite networks that tapc does not compile, recognized before anything is converted."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tapc.errors import UnsupportedError
+
+_STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
+_RECURRENT = (
+    "WHILE",
+    "LSTM",
+    "RNN",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    "UNIDIRECTIONAL_SEQUENCE_RNN",
+    "BIDIRECTIONAL_SEQUENCE_LSTM",
+    "BIDIRECTIONAL_SEQUENCE_RNN",
+    "SVDF",
+)
+_INTEGERS = ("INT8", "UINT8", "INT16", "INT4", "type 17")
+
+
+def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[int, str]) -> None:
+    """Refuse networks that are quantized, recurrent or keep state, with every reason.
+
+    Parameters
+    ----------
+    model : tflite.Model
+    where : str
+        The file, for errors.
+    operators, types : dict of int to str
+        Names of operator codes and tensor types.
+
+    Raises
+    ------
+    UnsupportedError
+        Such a network, or one of several graphs.
+    """
+    kinds = list(_kinds(model, operators))
+    reasons = []
+    if (state := next((kind for kind in kinds if kind in _STATE), None)) is not None:
+        reasons.append(f"the network keeps state variables between calls ({state}), which is not supported")
+    if (layer := next((kind for kind in kinds if kind in _RECURRENT), None)) is not None:
+        reasons.append(f"a recurrent layer ({layer}) is not supported")
+    if (tensor := _quantized(model.Subgraphs(0), types)) is not None:
+        reasons.append(f"{tensor}: the network is quantized; pass the float32 network, tapc quantizes it itself")
+    if reasons or model.SubgraphsLength() != 1:
+        reasons += [] if reasons else [f"{model.SubgraphsLength()} subgraphs; only one is supported"]
+        raise UnsupportedError("; ".join([f"{where}: {reasons[0]}", *reasons[1:], *_invalid(model.Subgraphs(0))]))
+
+
+def _kinds(model: Any, operators: dict[int, str]) -> Iterator[str]:
+    for index in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(index)
+        for i in range(graph.OperatorsLength()):
+            code = model.OperatorCodes(graph.Operators(i).OpcodeIndex())
+            yield operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
+
+
+def _quantized(graph: Any, types: dict[int, str]) -> str | None:
+    """Return what shows that activations are integers with a scale; weights alone may be."""
+    inputs = [graph.Inputs(i) for i in range(graph.InputsLength())]
+    outputs = [
+        graph.Operators(i).Outputs(j)
+        for i in range(graph.OperatorsLength())
+        for j in range(graph.Operators(i).OutputsLength())
+    ]
+    for index in (*inputs, *outputs):
+        tensor = graph.Tensors(index) if 0 <= index < graph.TensorsLength() else None
+        scale = None if tensor is None else tensor.Quantization()
+        kind = None if tensor is None else types.get(tensor.Type(), f"type {tensor.Type()}")
+        if tensor is not None and kind in _INTEGERS and scale is not None and scale.ScaleLength():
+            return f"tensor {(tensor.Name() or b'').decode()!r} is {kind}"
+    return None
+
+
+def _invalid(graph: Any) -> list[str]:
+    """Return what is wrong with the scales of the first tensor where something is."""
+    for index in range(graph.TensorsLength()):
+        if (fault := invalid_scales(graph.Tensors(index))) is not None:
+            return [f"besides, {fault}"]
+    return []
+
+
+def invalid_scales(tensor: Any) -> str | None:
+    """Return why a tensor's scales cannot be along its quantized_dimension, or None."""
+    quantization, shape = tensor.Quantization(), tensor.ShapeAsNumpy()
+    if quantization is None or quantization.ScaleLength() < 2:
+        return None
+    rank, axis = (0 if isinstance(shape, int) else len(shape)), quantization.QuantizedDimension()
+    name = (tensor.Name() or b"").decode()
+    if not 0 <= axis < rank:
+        return f"tensor {name!r} has quantized_dimension {axis}, but {rank} dimensions"
+    if shape[axis] != quantization.ScaleLength():
+        return (
+            f"tensor {name!r} has {quantization.ScaleLength()} scales, but {shape[axis]} channels along its "
+            f"quantized_dimension {axis}"
+        )
+    return None
