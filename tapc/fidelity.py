@@ -51,6 +51,11 @@ def check_on(model: FloatModel, x: Float) -> FloatModel:
         They differ by more than rounding, or the source's outputs are not finite.
     """
     taken = np.ascontiguousarray(x[affordable(model, len(x))], np.float32)
+    if len(taken) > 1 and np.array_equal(taken, np.broadcast_to(taken[:1], taken.shape)):
+        raise DataError(
+            f"all {len(taken)} calibration samples are the same, so the network shows nothing; check the data: "
+            "the wrong column, a scale of 0, an empty recording?"
+        )
     y = source_outputs(model, taken)
     if not np.isfinite(y).all():
         raise DataError("the network's output is NaN or infinite for some of the samples; check the samples' units")

@@ -13,6 +13,7 @@ from tapc.quantize.weights import Float, code_range
 
 DAMPING = 0.01
 _BLOCK = 128
+_TRIES = 8
 _LEAST = float(np.finfo(np.float64).tiny) * 1e30
 
 
@@ -38,9 +39,28 @@ def order_of(hessians: Doubles) -> Order:
     inputs = np.argsort(-power, axis=1, kind="stable")
     damping = np.maximum(DAMPING * power.mean(axis=1), _LEAST)
     sorted_ = np.take_along_axis(np.take_along_axis(hessians, inputs[:, :, None], 1), inputs[:, None, :], 2)
-    inverse = np.linalg.inv(sorted_ + damping[:, None, None] * np.eye(power.shape[1]))
-    lower = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2)
+    try:
+        inverse = np.linalg.inv(sorted_ + damping[:, None, None] * np.eye(power.shape[1]))
+        lower = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2)
+    except np.linalg.LinAlgError:
+        lower = np.stack([_root(moments, float(least)) for moments, least in zip(sorted_, damping, strict=True)])
     return Order(inputs, np.ascontiguousarray(lower.transpose(0, 2, 1), np.float64))
+
+
+def _root(moments: Doubles, damping: float) -> Doubles:
+    """Return the lower Cholesky factor of the inverse of damped second moments (length, length).
+
+    Constant inputs have none but for rounding, which may be negative: those are damped until it does not matter.
+    """
+    for _ in range(_TRIES):
+        try:
+            inverse = np.linalg.inv(moments + damping * np.eye(len(moments)))
+            root = np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2), np.float64)
+        except np.linalg.LinAlgError:
+            damping = max(100 * damping, float(np.finfo(np.float64).eps * np.abs(moments).max()))
+        else:
+            return root
+    return np.eye(len(moments))
 
 
 def gptq(weights: Doubles, scales: Float, bits: int, order: Order) -> Doubles:

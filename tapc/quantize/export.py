@@ -27,7 +27,14 @@ class _Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
+    def free(self, name: str) -> str:
+        """Return a name that is not that of the network's input or output."""
+        while name in (self.graph.input, self.graph.output):
+            name += "_"
+        return name
+
     def constant(self, name: str, value: Array) -> str:
+        name = self.free(name)
         tensor = numpy_helper.from_array(value, name)
         if self.initializers.setdefault(name, tensor) != tensor:
             raise UnsupportedError(f"the name {name!r} is taken; rename that tensor in the source model")
@@ -38,7 +45,7 @@ class _Builder:
         scale = self.constant(f"{owner}_scale", np.array(parameters.scale, np.float32))
         zero_point = np.array(parameters.zero_point).astype(_ACTIVATION_TYPES[parameters.bits])
         zero = self.constant(f"{owner}_zero_point", zero_point)
-        codes = f"{tensor}_quantized"
+        codes = self.free(f"{tensor}_quantized")
         self.nodes += [
             helper.make_node(
                 "QuantizeLinear", [self.raw(tensor), scale, zero], [codes], name=f"{tensor}_QuantizeLinear"
@@ -50,11 +57,11 @@ class _Builder:
 
     def raw(self, tensor: str) -> str:
         """Name of a tensor's float value before quantization; the network output keeps its name after it."""
-        return f"{tensor}_float" if tensor == self.graph.output else tensor
+        return self.free(f"{tensor}_float") if tensor == self.graph.output else tensor
 
     def read(self, tensor: str) -> str:
         """Name of a quantized tensor's dequantized value, which its consumers read."""
-        return tensor if tensor == self.graph.output else f"{tensor}_dequantized"
+        return tensor if tensor == self.graph.output else self.free(f"{tensor}_dequantized")
 
     def constant_map(self, name: str, value: Array) -> str:
         """Append the DequantizeLinear of a constant operand, 8-bit and symmetric; return its value's name."""
@@ -66,7 +73,7 @@ class _Builder:
             self.constant(f"{name}_scale", np.array(scale)),
             self.constant(f"{name}_zero_point", np.array(0, np.int8)),
         ]
-        result = f"{name}_dequantized"
+        result = self.free(f"{name}_dequantized")
         if all(result not in node.output for node in self.nodes):
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [result], name=f"{name}_DequantizeLinear"))
         return result
@@ -85,7 +92,7 @@ class _Builder:
                 self.constant(f"{prefix}_scale", scales),
                 self.constant(f"{prefix}_zero_point", np.zeros(len(scales), np.int8).astype(values.dtype)),
             ]
-            names.append(f"{prefix}_dequantized")
+            names.append(self.free(f"{prefix}_dequantized"))
             self.nodes.append(
                 helper.make_node("DequantizeLinear", inputs, [names[-1]], name=f"{prefix}_DequantizeLinear", axis=0)
             )

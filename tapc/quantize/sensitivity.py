@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from tapc.errors import UnsupportedError
 from tapc.network import Network
 from tapc.network_analysis import Graph
 from tapc.proxy import ProxyContext
@@ -50,6 +51,11 @@ def proxy_context(
     weights = {layer.name: graph.constants[nodes[layer.name].input[1]].astype(np.float32) for layer in network.layers}
     sources = {layer.name: nodes[layer.name].input[0] for layer in network.layers}
     results = {layer.name: nodes[layer.name].output[0] for layer in network.layers}
+    if not network.layers:
+        raise UnsupportedError(
+            "the network has no layer with weights (Conv or Gemm): there is nothing to quantize; "
+            "compile it together with the network behind it"
+        )
     tensors = _tensors(model.onnx, sorted({*sources.values(), *results.values()}), x[:PROXY_SAMPLES])
     activations = {layer: tensors[name] for layer, name in sources.items()}
     outputs = {layer: tensors[name] for layer, name in results.items()}

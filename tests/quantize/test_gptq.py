@@ -223,3 +223,11 @@ def test_groups_do_not_know_of_each_other() -> None:
         first = gptq(weights[own], scales[own], 4, order_of(hessians[own]))
         alone = descend(first, weights[own], scales[own], 4, hessians[own], 50)
         assert np.array_equal(together[own], alone)
+
+
+def test_constant_inputs_have_an_order() -> None:
+    """Their moments are nil but for rounding, which may be negative."""
+    noise = np.random.default_rng(0).normal(0, 1e-18, (2, 6, 6))
+    order = order_of(noise + noise.transpose(0, 2, 1) - 1e-17 * np.eye(6))
+    assert np.isfinite(order.factor).all()
+    assert (np.diagonal(order.factor, axis1=1, axis2=2) > 0).all()

@@ -65,7 +65,9 @@ def _name_values(graph: ir.Graph) -> None:
     for index, (value, _) in enumerate(values):
         _rename(graph, value, f"\0{index}")
     for value, name in values:
-        _rename(graph, value, f"{name}_" if name in boundary else name)
+        while name in boundary:
+            name += "_"
+        _rename(graph, value, name)
 
 
 def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:

