@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 from tapc.allocate import (
     Allocation,
@@ -19,7 +20,7 @@ from tapc.cost.model import CostModel, load_coefficients
 from tapc.errors import DataError, UsageError
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.step import Spec
-from tapc.network import Network
+from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.options import Options
 from tapc.proxy import ProgramProxy, ProxyContext, get_proxy
 from tapc.proxy.columns import Table
@@ -42,6 +43,7 @@ class Decision:
     Attributes
     ----------
     sensitivity : dict of str to float
+        Empty where there was nothing to choose.
     allocation : Allocation
     specs : frozenset of Spec
         Kernels that the network is predicted to have; rounded, it may have a few others.
@@ -118,19 +120,31 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
     AllocationError
         No bits fit: names the budgets and the smallest that work.
     """
+    cost = network_cost(evidence.model, evidence.network, evidence.calibration, evidence.x, target, options)
+    if _settled(options):
+        nothing = {
+            layer.name: dict.fromkeys(product(WEIGHT_BITS, ACTIVATION_BITS), 0.0) for layer in evidence.network.layers
+        }
+        allocation = solve(bit_problem(evidence.network, nothing, cost, board, options))
+        _, steps = cost.steps(allocation.bits)
+        return Decision({}, allocation, frozenset(step.spec for step in steps))
     scores, overrides = evidence.scores, None
     if options.allocator == "proxy":
         proxy, statistics = get_proxy(options.proxy), evidence.context.statistics
         if not isinstance(proxy, ProgramProxy) or statistics is None:
             raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
         overrides = own_bits(proxy, scores, statistics(), options)
-    cost = network_cost(evidence.model, evidence.network, evidence.calibration, evidence.x, target, options)
     problem = bit_problem(evidence.network, evidence.distortion, cost, board, options, overrides)
     allocation = solve(with_scores(problem, scores))
     if options.proxy == MEASURED and options.allocator == "ilp" and not _widest(problem, allocation):
         allocation = solve(with_losses(problem, evidence.losses))
     _, steps = cost.steps(allocation.bits)
     return Decision(scores, allocation, frozenset(step.spec for step in steps))
+
+
+def _settled(options: Options) -> bool:
+    """Whether one width is on offer for all weights and one for all activations, so that nothing needs to be ranked."""
+    return len(options.wbits) == 1 == len(options.abits) and options.proxy == MEASURED and options.allocator == "ilp"
 
 
 def _widest(problem: AllocationProblem, allocation: Allocation) -> bool:

@@ -72,6 +72,18 @@ def check_on(model: FloatModel, x: Float) -> FloatModel:
     return replace(found, source_error=max(error, model.source_error or 0.0))
 
 
+def unmoved(model: FloatModel) -> tuple[str, ...]:
+    """Return a warning where the source gives one and the same output for all samples that `check_on` was given."""
+    known = model.reference
+    if known is None or len(known.y) < 2 or (known.y != known.y[0]).any():
+        return ()
+    same = " (which are all alike)" if not (known.x != known.x[0]).any() else ""
+    return (
+        f"the network gives the same output for all {len(known.y)} calibration samples{same}: it does not react to "
+        "them; check that they are its inputs, in its units",
+    )
+
+
 def transformed(model: FloatModel, graph: onnx.ModelProto, stage: str, x: Float) -> FloatModel:
     """Return a network with another graph, which must compute the same.
 

@@ -16,7 +16,7 @@ from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
 from tapc.describe import call, describe_library, facts_of
 from tapc.errors import DataError
-from tapc.fidelity import check_on
+from tapc.fidelity import check_on, unmoved
 from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
 from tapc.inputs import check_input, load_data, with_units
@@ -137,6 +137,7 @@ def compile(
                 training_set, limits = training_samples(network_model, train, source, options, samples.metric)
                 warnings = (*warnings, *limits, *overlap(training_set, samples.test, "trained"))
             network_model = check_on(network_model, samples.calibration.x)
+            warnings = (*warnings, *unmoved(network_model))
         if options.equalize:
             with stages.stage("equalize"):
                 network_model = balance(network_model, samples.calibration.x, options.wbits)

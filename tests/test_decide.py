@@ -1,11 +1,18 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from graph_builder import residual
 
 from tapc.allocate import AllocationProblem, Budgets, Choice, GroupChoices, LayerChoices, solve
-from tapc.decide import relative_distortion, with_losses, with_scores
+from tapc.board import load_board
+from tapc.decide import Evidence, decide, relative_distortion, with_losses, with_scores
 from tapc.errors import DataError
+from tapc.network_analysis import analyse
+from tapc.options import Options
+from tapc.quantize import calibrate
+from tapc.target import load_target
 
 DISTORTION = {
     "a": {(2, 8): 0.5, (4, 8): 0.05, (8, 8): 0.0, (2, 4): 0.75},
@@ -87,3 +94,18 @@ def test_many_layers_are_solved_like_the_integer_program():
         listed += found is not None
         assert found is None or found.value == pytest.approx(exact.value, rel=1e-9)
     assert listed > 30
+
+
+def test_one_width_for_all_needs_no_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither scores nor distortions are measured, and the bits are those asked for."""
+    model = residual()
+    shape = [d.dim_value for d in model.onnx.graph.input[0].type.tensor_type.shape.dim]
+    x = np.random.default_rng(0).normal(size=(16, *shape[1:])).astype(np.float32)
+    network = analyse(model.onnx, "net")
+    monkeypatch.setattr("tapc.decide.layer_distortion", None)
+    options = Options(wbits=(4,))
+    evidence = Evidence(model, network, calibrate(model, x, seed=0), x, options)
+    decision = decide(evidence, load_board("stm32h7"), load_target("cortex-m7"), options)
+    assert set(decision.allocation.bits.weights.values()) == {4}
+    assert decision.sensitivity == {}
+    assert decision.specs

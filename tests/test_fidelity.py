@@ -9,7 +9,7 @@ import pytest
 from graph_builder import Builder
 
 from tapc.errors import DataError, MismatchError
-from tapc.fidelity import affordable, check_on, source_outputs, transformed
+from tapc.fidelity import affordable, check_on, source_outputs, transformed, unmoved
 from tapc.frontend import FloatModel, load
 from tapc.quantize.runtime import Float
 
@@ -85,3 +85,11 @@ def test_samples_of_large_networks_are_spread_over_all(tmp_path: Path) -> None:
     assert len(chosen) == 8
     assert chosen[0] == 0
     assert chosen[-1] == 79
+
+
+def test_a_network_that_no_sample_moves_is_told(tmp_path: Path) -> None:
+    model = loaded(tmp_path)
+    assert unmoved(check_on(model, draw())) == ()
+    still = replace(model, run=lambda x: np.zeros((len(x), 5, 6, 6), np.float32), onnx=scaled(model.onnx, 0))
+    (warning,) = unmoved(check_on(still, draw()))
+    assert "same output for all 20 calibration samples" in warning

@@ -165,7 +165,11 @@ def normalize(proxy: str, scores: Mapping[str, float], network: Network) -> Scor
             )
     largest = max((float(scores[name]) for name in names), default=1.0)
     if largest == 0:
-        raise DataError(f"proxy {proxy!r} gave every layer the score 0, which ranks nothing; use another proxy")
+        raise DataError(
+            f"proxy {proxy!r} gave every layer the score 0, which ranks nothing; give calibration data that "
+            "the network reacts to (are they all alike?), or another proxy, "
+            "or one width (--wbits 8), which needs no ranking"
+        )
     relative = {name: float(scores[name]) / largest for name in names}  # first, so that no sum overflows
     mean = math.fsum(relative.values()) / max(len(names), 1)
     return {name: value / mean for name, value in relative.items()}
