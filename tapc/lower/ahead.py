@@ -14,7 +14,7 @@ from tapc.tool import end, start
 
 @contextmanager
 def generated_beside(specs: Iterable[Spec]) -> Iterator[None]:
-    """Generate kernels that are not in the cache yet in another process; at the end they are there.
+    """Generate kernels that are not in the cache yet in another process, unless TVM is loaded here already.
 
     Whatever keeps that process from its work costs time only: what is missing then is generated when it is needed.
 
@@ -23,7 +23,7 @@ def generated_beside(specs: Iterable[Spec]) -> Iterator[None]:
     specs : iterable of Spec
     """
     wanted = missing(set(specs))
-    if not wanted or not sys.executable:
+    if not wanted or "tvm" in sys.modules or not sys.executable:
         yield
         return
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

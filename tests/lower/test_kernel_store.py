@@ -1,5 +1,6 @@
 """Kernels in the cache are those that TVM prints; they are found again, and made in another process."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,13 +52,24 @@ def test_another_specification_is_another_kernel() -> None:
 
 def test_another_process_generates_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [spec.kernel("k") for spec in SPECS]
-    with generated_beside(SPECS):
-        pass
+    loaded = {name: module for name, module in sys.modules.items() if name != "tvm"}
+    with monkeypatch.context() as context:
+        context.setattr(sys, "modules", loaded)
+        with generated_beside(SPECS):
+            pass
     assert missing(set(SPECS)) == []
     forbid(monkeypatch)
     assert [kernel(spec, "k") for spec in SPECS] == expected
 
 
-def test_work_that_fails_ends_the_process_beside_it() -> None:
+def test_work_that_fails_ends_the_process_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "modules", {name: m for name, m in sys.modules.items() if name != "tvm"})
     with pytest.raises(ValueError, match="meanwhile"), generated_beside(SPECS):
         raise ValueError("meanwhile")
+
+
+def test_where_tvm_is_loaded_no_other_process_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    SPECS[0].kernel("k")
+    monkeypatch.setattr("tapc.lower.ahead.start", None)
+    with generated_beside(SPECS):
+        assert len(missing(set(SPECS))) == len(SPECS)
