@@ -90,8 +90,10 @@ def warm() -> None:
     import tapc.pipeline
     import tapc.profile
     import tapc.report.plot
-    import tapc.search  # noqa: F401
+    import tapc.search
+    from tapc.kernels import builder
 
+    builder._pipeline()  # TVM, which would take each child seconds
     torch.set_num_threads(1)
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
 
