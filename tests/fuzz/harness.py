@@ -90,7 +90,7 @@ def warm() -> None:
     import tapc.pipeline
     import tapc.profile
     import tapc.report.plot
-    import tapc.search
+    import tapc.search  # noqa: F401
     from tapc.kernels import builder
 
     builder._pipeline()  # TVM, which would take each child seconds
