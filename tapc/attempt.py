@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tapc import cycles
 from tapc.allocate import AllocationError
@@ -18,7 +19,6 @@ from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.errors import BudgetError, MismatchError
 from tapc.fidelity import affordable, check_same, source_outputs
-from tapc.finetune import Trained, Training, finetune_at_some_rate
 from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel, Reference
 from tapc.inputs import Data
@@ -33,6 +33,9 @@ from tapc.quantize import Calibration, QuantizedModel, evaluate, quantize
 from tapc.report import Measured
 from tapc.target import Target
 from tapc.tune import Tuning
+
+if TYPE_CHECKING:
+    from tapc.finetune import Trained, Training
 
 ATTEMPTS = 4
 EXACT_SAMPLES = 4
@@ -215,7 +218,7 @@ def retrained(
     attempt: Attempt,
     model: FloatModel,
     samples: Samples,
-    training: Training,
+    training: "Training",
     test: Samples,
     board: Board,
     target: Target,
@@ -223,7 +226,7 @@ def retrained(
     checkpoints: Path,
     options: Options,
     stages: Stages,
-) -> tuple[Attempt, str | None, Trained]:
+) -> "tuple[Attempt, str | None, Trained]":
     """Train what was compiled, with the bits that it has, and compile it again.
 
     Returns
@@ -240,6 +243,8 @@ def retrained(
     BudgetError
         Trained, the image exceeds a budget: weights that were zero may no longer be.
     """
+    from tapc.finetune import finetune_at_some_rate  # loads torch
+
     found = finetune_at_some_rate(model, attempt.quantized, samples, training, checkpoints, stages)
     if found.rate is None:
         losses = ", ".join(f"{loss:.4g} at rate {rate:g}" for rate, loss in found.after)

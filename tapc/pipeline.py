@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -17,7 +17,6 @@ from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overl
 from tapc.describe import call, describe_library, facts_of
 from tapc.errors import DataError
 from tapc.fidelity import check_on, unmoved
-from tapc.finetune import Training
 from tapc.frontend import FloatModel, load
 from tapc.inputs import check_input, load_data, with_units
 from tapc.lower import Lowered
@@ -28,8 +27,11 @@ from tapc.options import Options, with_settings
 from tapc.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
 from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, check_rounding
-from tapc.report import Compilation, Report, make_report, training_report
+from tapc.report import Compilation, Report, make_report
 from tapc.target import load_target
+
+if TYPE_CHECKING:
+    from tapc.finetune import Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ def compile(
     output: Path | None = None,
     options: Options | None = None,
     train: tuple[Path, ...] = (),
-    training: Training | None = None,
+    training: "Training | None" = None,
     stages: Stages | None = None,
     command: str | None = None,
     **settings: Any,
@@ -154,6 +156,9 @@ def compile(
         checkpoints = whole.with_name(f"{whole.name}.finetune")
         trained = None
         if training_set is not None:
+            from tapc.finetune import Training  # loads torch
+            from tapc.report.training import training_report
+
             how, untrained = training or Training(), attempt
             attempt, warning, made = retrained(
                 attempt, network_model, training_set, how, samples.test, silicon, target, folder, checkpoints, options,

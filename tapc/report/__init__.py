@@ -3,7 +3,6 @@
 from tapc.report.make import Compilation, Measured, make_report
 from tapc.report.schema import SCHEMA, LayerReport, Report
 from tapc.report.table import print_report
-from tapc.report.training import training_report
 
 __all__ = [
     "SCHEMA",
@@ -13,5 +12,4 @@ __all__ = [
     "Report",
     "make_report",
     "print_report",
-    "training_report",
 ]

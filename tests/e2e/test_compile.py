@@ -245,7 +245,7 @@ def test_random_data_and_damaged_builds(build: Path, tmp_path: Path) -> None:
     shutil.copytree(build, broken)
     (broken / "twin.elf").unlink()
     next((broken / "lib").glob("*_kernels.c")).unlink()
-    with pytest.raises(DataError, match=r"twin\.elf is missing; compile the network again"):
+    with pytest.raises(DataError, match=r"twin\.elf is missing or no file; compile the network again"):
         rerun(broken, data=None, samples=2, seed=0, all_layers=False, stages=stages)
     with pytest.raises(DataError, match=r"lib/\w+_kernels\.c is missing"):
         describe(broken, "c")
