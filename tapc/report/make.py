@@ -140,7 +140,7 @@ _PROVENANCE_MEASURED = {
     "stack": "measured(qemu): high-water mark of a filled stack, start-up and main included",
     "device": "outputs of the firmware in QEMU",
     "onnx": "model.onnx in onnxruntime on the same samples",
-    "float": "canonical float ONNX in onnxruntime on the same samples",
+    "float": "the source network in its own runtime, on the same samples",
 }
 
 
