@@ -24,7 +24,7 @@ class Overlap:
     multiple : int
         That difference must be a multiple of this.
     apart : int
-        That difference must be 0 or at least this.
+        That difference must be 0 or at least this, where it is above 0.
     """
 
     least: int
@@ -35,12 +35,12 @@ class Overlap:
         """Whether the output may lie `difference` bytes below the input."""
         if difference < self.least or difference % self.multiple:
             return False
-        return difference == 0 or difference >= self.apart
+        return not self.apart or difference == 0 or difference >= self.apart
 
     @property
     def closest(self) -> tuple[int, ...]:
         """Differences worth trying: where the output comes closest to the input, and where it first is apart."""
-        return (self.least, self.apart) if self.apart > self.least else (self.least,)
+        return (self.least, self.apart) if self.apart > max(0, self.least) else (self.least,)
 
 
 def window_distance(x: Plane, y: Plane, window: Window, tile: int, *, buffered: bool) -> int:

@@ -68,6 +68,7 @@ def test_conflict_sees_overlap() -> None:
     assert conflict(a, 0, b, 4, {("b", "a"): Overlap(0)})
     assert conflict(a, 4, b, 0, {("b", "a"): Overlap(0, apart=8)})
     assert not conflict(a, 4, b, 4, {("b", "a"): Overlap(0, apart=8)})
+    assert [d for d in range(-12, 4, 4) if Overlap(-8).allows(d)] == [-8, -4, 0]
 
 
 def test_an_output_is_put_apart_from_an_input_where_it_may_not_be_close() -> None:
