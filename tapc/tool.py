@@ -121,6 +121,9 @@ def start(
         raise ToolError(f"{command[0]} cannot be started: {error.strerror or error}") from error
     with _lock:
         _running.add(process)
+    if _ending.is_set():  # it began while this process was being started, and may not have seen it
+        end(process)
+        raise ToolError("interrupted")
     return process
 
 
