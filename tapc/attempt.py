@@ -1,7 +1,7 @@
 """One pass from a calibrated network to proved firmware: bits, integers, C and measurements; and when to do another."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tapc import cycles
 from tapc.allocate import AllocationError
 from tapc.allocate.diagnose import revised
+from tapc.arithmetic import Ints
 from tapc.balancing import suited
 from tapc.board import Board
 from tapc.build import build_tuned
@@ -16,6 +17,7 @@ from tapc.cost.model import load_coefficients
 from tapc.data import Samples
 from tapc.decide import Decision, Evidence, decide
 from tapc.device import QemuRunner
+from tapc.device.halves import run_in_halves
 from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.errors import BudgetError, MismatchError
 from tapc.fidelity import affordable, check_same, source_outputs
@@ -30,6 +32,7 @@ from tapc.network import Network
 from tapc.options import Options
 from tapc.progress import Stages
 from tapc.quantize import Calibration, QuantizedModel, evaluate, quantize
+from tapc.quantize.runtime import Float
 from tapc.report import Measured
 from tapc.target import Target
 from tapc.tune import Tuning
@@ -172,10 +175,13 @@ def realize(
     with stages.stage("lower"):
         lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
                         prefix=options.prefix or "")  # fmt: skip
-    lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
-    measured = None
-    if options.simulate:
-        measured = measure(model, quantized, lowered, images, board, target, test, stages, placed)
+    with ThreadPoolExecutor(1) as beside:
+        # Compilers take one core for most of the time.
+        expected = beside.submit(expect, model, quantized, lowered, test) if options.simulate else None
+        lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
+        measured = None
+        if expected is not None:
+            measured = measure(model, expected, lowered, images, board, target, test, stages, placed)
     return Attempt(model, decision, quantized, lowered, images, measured, tuning, placed)
 
 
@@ -262,9 +268,33 @@ def retrained(
     return trained, None, found
 
 
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What the device should give for the evaluation samples, and what others give.
+
+    Attributes
+    ----------
+    outputs : ndarray of int64, shape (N, H, W, C)
+        Output codes of the reference executor.
+    float_logits, onnx_logits : float32 (N, ...)
+        Outputs of the source network in its own runtime, and of model.onnx in onnxruntime.
+    """
+
+    outputs: Ints
+    float_logits: Float
+    onnx_logits: Float
+
+
+def expect(model: FloatModel, quantized: QuantizedModel, lowered: Lowered, test: Samples) -> Expected:
+    """Run the evaluation samples everywhere but on the device."""
+    outputs = reference_outputs(lowered, input_codes(lowered.program, test.x))
+    float_logits = source_outputs(model, test.x)
+    return Expected(outputs, float_logits, evaluate(quantized.onnx, test, optimized=quantized.optimizable))
+
+
 def measure(
     model: FloatModel,
-    quantized: QuantizedModel,
+    expected: Future[Expected],
     lowered: Lowered,
     images: FirmwareImages,
     board: Board,
@@ -282,20 +312,15 @@ def measure(
     """
     codes = input_codes(lowered.program, test.x)
     inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
-    with stages.stage("simulate") as advance, ThreadPoolExecutor(1) as beside:
-        simulated = beside.submit(
-            QemuRunner().run, images.twin, target, inputs, layers=layers, progress=advance
-        )  # QEMU takes one core
-        expected = reference_outputs(lowered, codes)
-        float_logits = source_outputs(model, test.x)
-        onnx_logits = evaluate(quantized.onnx, test, optimized=quantized.optimizable)
-        run = simulated.result()
+    with stages.stage("simulate") as advance:
+        run = run_in_halves(QemuRunner(), images.twin, target, inputs, layers=layers, progress=advance)
+        known = expected.result()
     with stages.stage("prove"):
-        verification = verify(lowered, run, codes, expected=expected)
+        verification = verify(lowered, run, codes, expected=known.outputs)
         if verification.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
         some = affordable(model, len(test.x))
-        check_same(model, Reference(test.x[some], float_logits[some]), "compilation")
+        check_same(model, Reference(test.x[some], known.float_logits[some]), "compilation")
     estimated = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):
@@ -303,4 +328,4 @@ def measure(
             outside = {i: placed[i].stalls for i in lowered.regions}
             counts = run.instructions_per_step
             estimated = sum(cycles.step_cycles(model_of_core, lowered, counts, board, outside))
-    return Measured(run, verification, float_logits, onnx_logits, estimated)
+    return Measured(run, verification, known.float_logits, known.onnx_logits, estimated)

@@ -13,11 +13,12 @@ from tapc.terminal import print_json, progress, say
 
 if TYPE_CHECKING:
     from tapc.finetune import Training
-    from tapc.options import Source
+    from tapc.options import Options, Source
 
 EXIT_CODES = """\b
 Exit codes: 0 success, 2 usage, 3 unsupported network, 4 bad input file,
 5 does not fit, 6 missing or failing tool, 7 device differs, 8 output folder."""
+_WITH_TORCH = "torch", "tapc.frontend.torch_source"
 _OPTIONS = (
     click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`."),
     data_option("Samples: folder, zip, npz, npy or CSV; `random`."),
@@ -172,32 +173,54 @@ def _compile(
     source: "Source", output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
     train: tuple[Path, ...] = (), training: "Training | None" = None, **rest: Any,
 ) -> None:  # fmt: skip
-    from tapc.board import load_board
-    from tapc.options import Options
-    from tapc.precheck import check_files, check_rounding_name, check_source
+    from tapc import worker
+    from tapc.precheck import LEARNED, check_files, check_rounding_name, check_source, is_file
 
-    load_board(board)
-    check_rounding_name(rest["rounding"])
-    check_source(model)
-    check_files(data=data, test_data=test_data, overrides=rest["overrides"])
-    for path in train:
-        check_files(train=path)
-    from tapc.pipeline import compile  # takes seconds: after what can be refused at once
-    from tapc.report import print_report
+    begin, told = not train and rest["rounding"] not in LEARNED, progress()
+    given: Any = model
+    if begin and not is_file(model):
+        worker.begin(*_WITH_TORCH)
+    try:
+        from tapc.board import load_board
+        from tapc.options import Options
 
-    options = Options(
-        pin_first=pin in ("first", "both"), pin_last=pin in ("last", "both"), eval=evaluation,
-        simulate=not no_simulate, test_data=test_data, **rest,
-    )  # fmt: skip
-    result = compile(
-        model, board=board, data=data, **vars(source), output=output, options=options, train=train, training=training,
-        stages=progress(), command=command_line(click.get_current_context()),
-    )  # fmt: skip
+        load_board(board)
+        check_rounding_name(rest["rounding"])
+        check_source(model)
+        check_files(data=data, test_data=test_data, overrides=rest["overrides"])
+        for path in train:
+            check_files(train=path)
+        options = Options(
+            pin_first=pin in ("first", "both"), pin_last=pin in ("last", "both"), eval=evaluation,
+            simulate=not no_simulate, test_data=test_data, **rest,
+        )  # fmt: skip
+        if is_file(model):  # before the rest of tapc is imported, which takes longer than most refusals
+            from tapc.frontend import load
+
+            with told.stage("import"):
+                given = load(model, weights=source.weights, input_shape=source.input_shape, seed=options.seed)
+            if begin and _narrow(options):
+                worker.begin(*_WITH_TORCH)
+        from tapc.pipeline import compile
+        from tapc.report import print_report
+
+        result = compile(
+            given, board=board, data=data, **vars(source), output=output, options=options, train=train,
+            training=training, stages=told, command=command_line(click.get_current_context()),
+        )  # fmt: skip
+    finally:
+        worker.finish()
     if as_json:
         print_json(result.report.to_dict())
         return
     print_report(result.report)
     say(f"written to {result.output}")
+
+
+def _narrow(options: "Options") -> bool:
+    """Whether some layer will probably have less than 8 bits: then torch says how its errors meet those of others."""
+    budgets = options.target_bits, options.flash, options.latency, options.bops
+    return max(options.wbits) < 8 or any(budget is not None for budget in budgets)
 
 
 def command_line(context: click.Context) -> str:

@@ -82,8 +82,9 @@ def compile(
 
     Parameters
     ----------
-    model : str, Path or torch.nn.Module
-        Zoo name, ``file.py:callable``, ONNX or TFLite file, or a module (then `input_shape` is needed).
+    model : str, Path, torch.nn.Module or FloatModel
+        Zoo name, ``file.py:callable``, ONNX or TFLite file, a module (then `input_shape` is needed), or what
+        `tapc.frontend.load` returned.
     board : str or Board
         Board name, path of a board file, or a loaded board.
     data : str, Path or arrays, optional
@@ -126,7 +127,8 @@ def compile(
     if output is not None:
         check_replaceable(Path(output).absolute())
     with stages.stage("import"):
-        network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed)
+        loaded = isinstance(model, FloatModel)
+        network_model = model if loaded else load(model, weights=weights, input_shape=input_shape, seed=options.seed)
         network_model = with_units(network_model, pixel_scale, mean, std)
     destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
     with replaced_folder(destination) as folder:

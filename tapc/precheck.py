@@ -3,13 +3,14 @@
 import re
 from pathlib import Path
 
-from tapc import zoo
 from tapc.errors import DataError, UsageError
 
 CALLABLE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
 NETWORKS = (".onnx", ".tflite")
 ROUNDINGS = ("nearest", "mse", "gptq", "adaround", "block", "network")
 """The names that the command line knows; a program may register more."""
+LEARNED = ("adaround", "block", "network")
+"""Those that learn, and so load torch into the process that compiles."""
 
 
 def check_rounding_name(name: str) -> None:
@@ -20,6 +21,8 @@ def check_rounding_name(name: str) -> None:
 
 def check_source(source: str) -> None:
     """Raise for a network that is none: UsageError for an unknown kind, DataError for a missing file."""
+    from tapc import zoo  # and with it pydantic, which a worker need not wait for
+
     known = [entry.name for entry in zoo.models()]
     if source in known:
         return
@@ -32,6 +35,11 @@ def check_source(source: str) -> None:
         )
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+
+
+def is_file(source: str) -> bool:
+    """Whether a network is a file, or in one; the others are names of the zoo, if anything."""
+    return "." in source
 
 
 def check_files(**files: Path | str | None) -> None:

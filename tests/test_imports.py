@@ -29,6 +29,7 @@ RANKS = (
         "target",
         "terminal",
         "tool",
+        "worker",
     ),
     ("kernels", "zoo"),
     ("precheck",),

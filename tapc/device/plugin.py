@@ -95,8 +95,12 @@ def read_counts(path: Path) -> Counts:
     marks_end = 1 + int(words[0]) if words.size else 1
     if words.size <= marks_end or words.size != marks_end + 1 + 3 * int(words[marks_end]):
         raise ToolError(f"QEMU's counter plugin left an incomplete file of {words.size} words")
-    records = words[marks_end + 1 :].reshape(-1, 3)
+    return Counts(tuple(map(int, words[1:marks_end])), summed(words[marks_end + 1 :].reshape(-1, 3)))
+
+
+def summed(records: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return records (address, instructions, executions), shape (n, 3), with one of every block, by address."""
     keys, inverse = np.unique(records[:, :2], axis=0, return_inverse=True)
     executions = np.zeros(len(keys), np.uint64)
     np.add.at(executions, inverse.reshape(-1), records[:, 2])
-    return Counts(tuple(map(int, words[1:marks_end])), np.column_stack([keys, executions]))
+    return np.column_stack([keys, executions])

@@ -1,15 +1,16 @@
 """Any supported source -> one canonical float ONNX graph, checked against the source's own runtime."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 from numpy.typing import NDArray
 
-from tapc import zoo
+from tapc import worker, zoo
 from tapc.errors import UnsupportedError, UsageError
 from tapc.frontend.boundary import reading
-from tapc.frontend.canonical import OPERATORS, canonicalize
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import source_error
 from tapc.precheck import CALLABLE, NETWORKS, check_source
@@ -17,7 +18,7 @@ from tapc.precheck import CALLABLE, NETWORKS, check_source
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["OPERATORS", "FloatModel", "Reference", "canonicalize", "load", "source_error"]
+__all__ = ["FloatModel", "Reference", "load", "source_error"]
 
 
 def load(
@@ -57,6 +58,8 @@ def load(
     DataError
         Missing or corrupt file, NaN weights, or a graph that does not compute what the source computes.
     """
+    from tapc.frontend.canonical import canonicalize  # onnx-ir takes a second, which not everyone here needs
+
     name = str(source) if isinstance(source, str | Path) else type(source).__name__
     with reading(name):  # no reader foresees everything that a file may hold
         if isinstance(source, str | Path):
@@ -107,9 +110,7 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
     """Choose the importer; each is imported only when it is needed, because their runtimes are large."""
     known = {entry.name: entry for entry in zoo.models()}
     if source in known:
-        from tapc.frontend.torch_source import read_zoo
-
-        imported = read_zoo(known[source], weights)
+        imported = _read_zoo(known[source], weights)
         given = _shape(imported.graph.graph.input[0])
         if input_shape is not None and tuple(input_shape) != given:
             raise UsageError(f"the zoo model {source} has input shape {given} with these weights, not {input_shape}")
@@ -133,6 +134,18 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
     if input_shape is not None and tuple(input_shape) != given:
         raise UsageError(f"its input has shape {given}, not {tuple(input_shape)}")
     return imported
+
+
+def _read_zoo(entry: zoo.ZooEntry, weights: Path | None) -> Imported:
+    """Read a zoo network where torch is; see `tapc.worker`."""
+    there = worker.current()
+    if there is None:
+        from tapc.frontend.torch_source import read_zoo
+
+        return read_zoo(entry, weights)
+    imported: Imported
+    imported, key = there.call("tapc.frontend.torch_source:hold_zoo", entry.name, weights)
+    return replace(imported, run=partial(there.call, "tapc.frontend.torch_source:run_held", key))
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:

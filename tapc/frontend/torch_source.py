@@ -24,7 +24,7 @@ from tapc.errors import DataError, UnsupportedError, UsageError
 from tapc.frontend.boundary import check_elements
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.zoo.official import official_weights
-from tapc.zoo.registry import ZooEntry, load_weights
+from tapc.zoo.registry import ZooEntry, get, load_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,6 +79,31 @@ def read_zoo(entry: ZooEntry, weights: Path | None) -> Imported:
         labels=variant.labels or None,
         dataset=variant.dataset,
     )
+
+
+_held: dict[int, Runner] = {}
+
+
+def hold_zoo(name: str, weights: Path | None) -> tuple[Imported, int]:
+    """Export a zoo network as `read_zoo` does, and keep its module here for `run_held`.
+
+    Returns
+    -------
+    Imported
+        Without the source's runtime, so that it can be sent to another process.
+    int
+        What `run_held` knows the module by.
+    """
+    imported = read_zoo(get(name), weights)
+    assert imported.run is not None
+    key = len(_held)
+    _held[key] = imported.run
+    return replace(imported, run=None), key
+
+
+def run_held(key: int, x: NDArray[Any]) -> NDArray[Any]:
+    """Run a module that `hold_zoo` kept on samples x (N, ...)."""
+    return _held[key](x)
 
 
 def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:

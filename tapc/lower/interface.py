@@ -1,5 +1,6 @@
 """What a library shows: its header, conversions between values and codes, README, CMake file and example."""
 
+import functools
 import textwrap
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -83,8 +84,9 @@ def interface_files(
     }
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
-    """Return the templates' environment."""
+    """Return the templates' environment, which keeps the templates that it has compiled."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("tapc.lower"),
         undefined=jinja2.StrictUndefined,

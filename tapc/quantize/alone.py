@@ -8,10 +8,11 @@ from onnx import numpy_helper
 
 from tapc.network import Network
 from tapc.network_analysis import WEIGHTED, Graph
+from tapc.precheck import LEARNED
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.gptq import Gptq
 from tapc.quantize.problem import LayerProblem
-from tapc.quantize.rounding import LEARNED, LEARNED_FROM, Rounding, rounding_method
+from tapc.quantize.rounding import LEARNED_FROM, Rounding, rounding_method
 from tapc.quantize.runtime import Float, NodeRunner, evaluate
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.walk import float_bias, float_walk, geometry

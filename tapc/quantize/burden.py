@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 from scipy.special import logsumexp, softmax
 
+from tapc.quantize.threads import threads_for
+
 Doubles = NDArray[np.float64]
 _SHARP = 0.03  # of the smooth maxima, in natural logarithms
 _WEIGHTS = 3.0  # how much more an error of weights counts; of 0.3, 1 and 3 the best for small networks at 4 bits
@@ -84,10 +86,11 @@ def least_error(
         # Its logarithm is closer to a quadratic.
         return float(np.log(max(value * scale, _TINY))), gradient / max(value, _TINY)
 
-    found = minimize(
-        objective, np.clip(start, low, high), jac=True, method="L-BFGS-B", bounds=Bounds(low, high),
-        options={"maxiter": _ITERATIONS},
-    )  # fmt: skip
+    with threads_for(len(start)):
+        found = minimize(
+            objective, np.clip(start, low, high), jac=True, method="L-BFGS-B", bounds=Bounds(low, high),
+            options={"maxiter": _ITERATIONS},
+        )  # fmt: skip
     result: Doubles = np.exp(np.asarray(found.x, np.float64))
     return result
 

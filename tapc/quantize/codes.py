@@ -12,7 +12,7 @@ from tapc.quantize.problem import Doubles
 from tapc.quantize.weights import Float, code_range
 
 DAMPING = 0.01
-_BLOCK = 128
+_BLOCK = 32
 _TRIES = 8
 _LEAST = float(np.finfo(np.float64).tiny) * 1e30
 
@@ -112,27 +112,76 @@ def descend(codes: Doubles, weights: Doubles, scales: Float, bits: int, hessians
         Second moments of the inputs.
     sweeps : int
     """
-    low, high = code_range(bits)
-    steps = scales.astype(np.float64)
-    codes = codes.copy()
+    result = codes.copy()
     power = np.diagonal(hessians, axis1=1, axis2=2)
+    columns = np.flatnonzero((power > 0).any(axis=0))
     # A change of a column without power would be worth nothing: an infinite divisor leaves it as it is.
     divisors = np.where(power > 0, np.maximum(power, _LEAST), np.inf)
-    gradient = (weights - codes * steps[:, :, None]) @ hessians
+    steps = scales.astype(np.float64)
+    # Inputs before outputs, so that the outputs' codes for one input lie together.
+    gradient = np.ascontiguousarray(((weights - codes * steps[:, :, None]) @ hessians).transpose(0, 2, 1))
+    now = np.ascontiguousarray(codes.transpose(0, 2, 1))
+    live = np.arange(codes.shape[1])
     for _ in range(sweeps):
-        moved = False
-        for column in np.flatnonzero((power > 0).any(axis=0)):
-            old = codes[:, :, column]
-            new = np.clip(np.rint(old + gradient[:, :, column] / (divisors[:, column, None] * steps)), low, high)
-            group, row = np.nonzero(new != old)
-            if len(row):
-                moved = True
-                change = (new[group, row] - old[group, row]) * steps[group, row]
-                gradient[group, row] -= change[:, None] * hessians[group, column]
-                codes[group, row, column] = new[group, row]
-        if not moved:
+        moved = _sweep(now, gradient, steps, divisors, hessians, columns, code_range(bits))
+        result[:, live] = now.transpose(0, 2, 1)
+        # Outputs know nothing of each other: one that did not move never will.
+        if not moved.any():
             break
-    return codes
+        if not moved.all():
+            live, now, gradient, steps = live[moved], now[:, :, moved], gradient[:, :, moved], steps[:, moved]
+    return result
+
+
+def _sweep(
+    codes: Doubles,
+    gradient: Doubles,
+    steps: Doubles,
+    divisors: Doubles,
+    hessians: Doubles,
+    columns: NDArray[np.int64],
+    limits: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Let every column take its best codes once, in place; return which outputs (outputs,) moved in any group.
+
+    Changes reach the gradients of later columns of a block at once, and those of all others by one product at its end.
+
+    Parameters
+    ----------
+    codes, gradient : float64 (groups, length, outputs)
+    steps : float64 (groups, outputs)
+    divisors : float64 (groups, length)
+    hessians : float64 (groups, length, length)
+    columns : int64 (n,)
+        Those that have power.
+    limits : (int, int)
+        Least and largest code.
+    """
+    groups, length, outputs = codes.shape
+    moved = np.zeros(outputs, np.bool_)
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        own = columns[(columns >= start) & (columns < stop)]
+        changes = np.zeros((groups, stop - start, outputs))
+        local = gradient[:, start:stop].copy()
+        for column in own.tolist():
+            at, old = column - start, codes[:, column]
+            new = np.rint(old + local[:, at] / (divisors[:, column, None] * steps))
+            np.minimum(np.maximum(new, limits[0], out=new), limits[1], out=new)
+            change = new - old
+            which = change.any(axis=0)
+            if which.any():
+                moved |= which
+                codes[:, column] = new
+                np.multiply(change, steps, out=change)
+                changes[:, at] = change
+                local[:, at + 1 :] -= hessians[:, column + 1 : stop, column, None] * change[:, None, :]
+        rows = changes.any(axis=(0, 1))
+        if rows.all():
+            gradient -= hessians[:, :, start:stop] @ changes
+        elif rows.any():
+            gradient[:, :, rows] -= hessians[:, :, start:stop] @ changes[:, :, rows]
+    return moved
 
 
 def refitted_scales(codes: Doubles, scales: Float, inputs: Doubles, goal: Doubles) -> Float:

@@ -14,6 +14,7 @@ from scipy import linalg
 from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
 from tapc.quantize.coupled import coupled
 from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, output_errors
+from tapc.quantize.threads import threads_for
 from tapc.quantize.weights import Float, QuantizedWeights, round_weights
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -21,6 +22,8 @@ _LONG = 1024
 """Weights per output beyond which only the inner ridges are tried: each costs the cube of it."""
 RATIOS = (1.0, 0.92, 0.85, 0.78, 1.1, 1.2)
 _REFINEMENTS = 4
+_PROMISING = 2
+"""First scales of an output that are refined further."""
 _SWEEPS = 8
 LOADINGS = (0.0, 0.03, 0.1, 0.3, 1.0)
 _TRIAL_SWEEPS = 4
@@ -97,6 +100,10 @@ class Gptq:
 
     def round(self, problem: LayerProblem) -> QuantizedWeights:
         """Return integer weights and scales."""
+        with threads_for(int(np.prod(problem.weights.shape[1:]))):
+            return self._rounded(problem)
+
+    def _rounded(self, problem: LayerProblem) -> QuantizedWeights:
         groups, shape = problem.groups, problem.weights.shape
         found = problem.moments
         flat = problem.weights.reshape(groups, shape[0] // groups, -1).astype(np.float64)
@@ -106,34 +113,53 @@ class Gptq:
             fit = fitted.reshape(shape).astype(np.float32)
             usable = problem.usable(scales.reshape(-1), fit)
             return problem.quantized(round_weights(fit, usable, problem.bits), usable)
-        outputs, ratios = flat.shape[1], self.ratios
         loading = self._loading(found, fitted, scales, problem.bits)
         inputs = loaded(np.stack([item.whole.inputs for item in found]), loading)
-        goal = np.tile(inputs @ fitted.transpose(0, 2, 1), (1, 1, len(ratios)))
-        least = np.tile(problem.least_scales.reshape(groups, -1), (1, len(ratios)))
-        # Rows are independent of each other: all first scales at once.
-        weights = np.tile(fitted, (1, len(ratios), 1))
-        trial = np.concatenate([scales * np.float32(ratio) for ratio in ratios], axis=1).astype(np.float32)
-        best, kept, best_scales = np.full(trial.shape, np.inf), np.empty_like(weights), trial.copy()
-        order = order_of(inputs)
-        for _ in range(self.refinements):
-            whole = gptq(weights, trial, problem.bits, order)
-            whole = descend(whole, weights, trial, problem.bits, inputs, self.sweeps)
-            trial = np.maximum(refitted_scales(whole, trial, inputs, goal), least).astype(np.float32)
-            error = output_errors(whole * trial.astype(np.float64)[:, :, None], inputs, goal)
-            better = error < best
-            if not better.any():
-                break
-            best, kept[better], best_scales[better] = np.where(better, error, best), whole[better], trial[better]
-        chosen = best.reshape(groups, len(ratios), outputs).argmin(axis=1) * outputs + np.arange(outputs)
-        codes = np.take_along_axis(kept, chosen[:, :, None], 1)
-        best_of = np.take_along_axis(best_scales, chosen, 1)
+        least = problem.least_scales.reshape(groups, -1)
+        codes, best_of = self._refined(fitted, scales, least, inputs, problem.bits)
         if problem.coupling is not None:
             codes[0], best_of[0] = coupled(
                 codes[0], fitted[0], best_of[0], problem.bits, inputs[0], problem.coupling, problem.least_scales
             )
         values = codes.reshape(shape).astype(np.int8)
         return problem.quantized(values, problem.usable(best_of.reshape(-1), values.astype(np.float32)))
+
+    def _refined(
+        self, fitted: Doubles, scales: Float, least: Doubles, inputs: Doubles, bits: int
+    ) -> tuple[Doubles, Float]:
+        """Return codes (groups, outputs, length) and scales (groups, outputs) of the least error that was seen.
+
+        Outputs are independent of each other: all first scales of all outputs go together. After the first codes only
+        the most promising scales of every output go on.
+        """
+        (groups, outputs), count = scales.shape, len(self.ratios)
+        ratios = np.asarray(self.ratios, np.float32)
+        # (groups, count x outputs): the outputs with one ratio are followed by those with the next.
+        trial = (ratios[None, :, None] * scales[:, None, :]).reshape(groups, -1).astype(np.float32)
+        order, goal = order_of(inputs), inputs @ fitted.transpose(0, 2, 1)
+        best, kept = np.full(scales.shape, np.inf), np.empty_like(fitted)
+        best_scales = scales.copy()
+        for step in range(self.refinements):
+            weights, goals = np.tile(fitted, (1, count, 1)), np.tile(goal, (1, 1, count))
+            whole = gptq(weights, trial, bits, order)
+            whole = descend(whole, weights, trial, bits, inputs, self.sweeps)
+            trial = np.maximum(refitted_scales(whole, trial, inputs, goals), np.tile(least, (1, count)))
+            trial = trial.astype(np.float32)
+            error = output_errors(whole * trial.astype(np.float64)[:, :, None], inputs, goals)
+            ranked = error.reshape(groups, count, outputs).argsort(axis=1, kind="stable")
+            first = ranked[:, 0] * outputs + np.arange(outputs)
+            error = np.take_along_axis(error, first, 1)
+            better = error < best
+            if not better.any():
+                break
+            best = np.where(better, error, best)
+            kept[better] = np.take_along_axis(whole, first[:, :, None], 1)[better]
+            best_scales[better] = np.take_along_axis(trial, first, 1)[better]
+            if step == 0:
+                count = min(_PROMISING, count)
+            chosen = (ranked[:, :count] * outputs + np.arange(outputs)).reshape(groups, -1)
+            trial = np.take_along_axis(trial, chosen, 1)
+        return kept, best_scales
 
     def _loading(self, found: list[GroupMoments], fitted: Doubles, scales: Float, bits: int) -> float:
         """Return the diagonal loading of the inputs' moments with which codes for one half suit the other best.

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from tapc import worker
 from tapc.errors import DataError, UsageError
 from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
 from tapc.network_analysis import Graph, attribute
+from tapc.precheck import LEARNED
 from tapc.progress import Advance, portion
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq, far_sums
 from tapc.quantize.problem import Doubles
-from tapc.quantize.rounding import LEARNED, LEARNED_FROM, rounding_method
+from tapc.quantize.rounding import LEARNED_FROM, rounding_method
 from tapc.quantize.runtime import Float
 from tapc.quantize.walk import Refiner, quantize_layers
 from tapc.quantize.weights import QuantizedLayer
@@ -22,6 +24,8 @@ _COUPLING = 0.15
 """Share of the progress bar for what comes before the layers."""
 WALK_BYTES = 1280 << 20
 """Of the largest tensor, for all samples of the walk."""
+SUFFICE = 256
+"""Samples where all weights have 8 bits, whose rounding costs next to nothing."""
 ENOUGH = 256
 """Samples, up to which images are joined by whole sets of copies of themselves."""
 
@@ -144,7 +148,8 @@ def quantize(
     before, walking = portion(advance, 0, _COUPLING), portion(advance, _COUPLING if method.compensates else 0, 1)
     refiner, walking = _refiner(graph, network, owners, rounding, seed, walking, pictures=calibration.pictures)
     largest = max(int(np.prod(graph.shape(tensor))) for tensor in width)
-    count = max(1, min(method.samples, WALK_BYTES // (4 * largest)))
+    wanted = method.samples if min(bits.weights.values(), default=8) < 8 else min(method.samples, SUFFICE)
+    count = max(1, min(wanted, WALK_BYTES // (4 * largest)))
     x = np.ascontiguousarray(x[:count], np.float32)
     if method.compensates and calibration.pictures:
         x = _enough(x, min(count, ENOUGH), seed)
@@ -204,9 +209,11 @@ def _couplings(
         tensors |= {unit.output for unit in refiner.units if narrow & set(unit.layers)} - {graph.output}
     if not tensors:
         return {}
-    from tapc.quantize.coupling import couplings
-
-    return couplings(graph, x, sorted(tensors), sum(layer.macs for layer in network.layers), seed, advance)
+    macs = sum(layer.macs for layer in network.layers)
+    found: dict[str, Doubles] = worker.call(
+        "tapc.quantize.coupling:couplings", graph, x, sorted(tensors), macs, seed, advance=advance
+    )
+    return found
 
 
 def _refiner(

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from tapc.errors import UsageError
+from tapc.precheck import LEARNED
 from tapc.quantize.gptq import Gptq, Mse
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.weights import QuantizedWeights, round_weights
@@ -47,9 +48,8 @@ class Nearest:
 _METHODS: dict[str, Rounding] = {"nearest": Nearest(), "mse": Mse(), "gptq": Gptq()}
 
 
-LEARNED = ("adaround", "block", "network")
-"""Methods that go on from `LEARNED_FROM`: layer by layer, block by block, or all layers together."""
 LEARNED_FROM = "gptq"
+"""The method that those of `LEARNED` go on from: layer by layer, block by block, or all layers together."""
 
 
 def register_rounding(name: str, method: Rounding) -> None:

@@ -3,7 +3,7 @@ import pytest
 from frontend.canonical_form import build
 from onnx import helper
 
-from tapc.frontend import canonicalize
+from tapc.frontend.canonical import canonicalize
 from tapc.frontend.tflite_names import layer_name
 
 W = np.ones((3, 3, 1, 1), np.float32)

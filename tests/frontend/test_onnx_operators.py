@@ -10,7 +10,8 @@ import pytest
 from frontend.canonical_form import assert_canonical, attributes, build, operators, run, save
 from onnx import helper
 
-from tapc.frontend import FloatModel, canonicalize, load
+from tapc.frontend import FloatModel, load
+from tapc.frontend.canonical import canonicalize
 
 RNG = np.random.default_rng(3)
 

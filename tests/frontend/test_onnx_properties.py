@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from tapc.frontend import canonicalize
+from tapc.frontend.canonical import canonicalize
 
 RNG = np.random.default_rng(3)
 

@@ -10,7 +10,8 @@ from frontend.tflite_builder import TfliteBuilder, litert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapc.frontend import FloatModel, canonicalize, load
+from tapc.frontend import FloatModel, load
+from tapc.frontend.canonical import canonicalize
 from tapc.frontend.tflite_convert import convert
 from tapc.frontend.tflite_reader import parse
 

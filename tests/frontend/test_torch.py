@@ -180,7 +180,7 @@ def test_both_exporters_give_the_same_graph(monkeypatch: pytest.MonkeyPatch) -> 
             raise RuntimeError("gone")
         return original(*args, **options)
 
-    from tapc.frontend import canonicalize
+    from tapc.frontend.canonical import canonicalize
 
     first = canonicalize(import_module(module, (1, 3, 4, 4), "m", "test").graph)
     monkeypatch.setattr(torch.onnx, "export", without_torchscript)

@@ -1,0 +1,59 @@
+"""Many samples in two simulators side by side: QEMU emulates a core on one thread."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from tapc.device.plugin import summed
+from tapc.device.qemu import DeviceRun, Progress, QemuRunner
+from tapc.target import Target
+
+_FEW = 32
+"""Samples, below which starting a second simulator costs more than it saves."""
+
+
+def run_in_halves(
+    runner: QemuRunner,
+    twin: Path,
+    target: Target,
+    inputs: npt.NDArray[np.int8],
+    *,
+    layers: int = 0,
+    progress: Progress | None = None,
+) -> DeviceRun:
+    """Run samples as `QemuRunner.run` does, which see for arguments and errors, in two simulators where they are many.
+
+    How they are split does not depend on the machine. Counts of blocks are sums, start-up included twice; the
+    instructions are those of the first sample as ever, the stack is the deeper of the two.
+    """
+    middle = max(layers, -(-len(inputs) // 2))
+    if len(inputs) < _FEW or middle == len(inputs):
+        return runner.run(twin, target, inputs, layers=layers, progress=progress)
+    parts = inputs[:middle], inputs[middle:]
+    done, lock = [0, 0], Lock()
+
+    def told(part: int) -> Progress | None:
+        if progress is None:
+            return None
+
+        def tell(samples: int, total: int) -> None:
+            with lock:
+                done[part] = samples
+                progress(sum(done), len(inputs))
+
+        return tell
+
+    with ThreadPoolExecutor(1) as beside:
+        later = beside.submit(runner.run, twin, target, parts[1], progress=told(1))
+        first = runner.run(twin, target, parts[0], layers=layers, progress=told(0))
+        second = later.result()
+    return replace(
+        first,
+        outputs=np.concatenate([first.outputs, second.outputs]),
+        stack_high_water=max(first.stack_high_water, second.stack_high_water),
+        blocks=summed(np.concatenate([first.blocks, second.blocks])),
+    )

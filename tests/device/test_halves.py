@@ -1,0 +1,48 @@
+"""Two simulators side by side give what one gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tapc.board import load_board
+from tapc.device import QemuRunner
+from tapc.device.halves import run_in_halves
+from tapc.errors import ToolError
+from tapc.firmware import build_firmware
+from tapc.target import load_target
+
+SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
+RUNNER = QemuRunner(timeout=60)
+TARGET = load_target(load_board("stm32h7").core)
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("twin")
+    return build_firmware(SAMPLE, load_board("stm32h7"), TARGET, folder / "out", work=folder / "work").twin
+
+
+@pytest.mark.parametrize(("count", "layers"), [(1, 1), (32, 0), (33, 4), (40, 39), (40, 40)])
+def test_halves_give_what_the_whole_gives(twin: Path, count: int, layers: int) -> None:
+    x = np.random.default_rng(count).integers(-128, 128, (count, 16)).astype(np.int8)
+    seen: list[tuple[int, int]] = []
+    run = run_in_halves(RUNNER, twin, TARGET, x, layers=layers, progress=lambda *told: seen.append(told))
+    whole = RUNNER.run(twin, TARGET, x, layers=layers)
+    np.testing.assert_array_equal(run.outputs, whole.outputs)
+    assert run.layer_outputs == whole.layer_outputs
+    assert (run.instructions_per_step, run.instructions) == (whole.instructions_per_step, whole.instructions)
+    assert run.stack_high_water == whole.stack_high_water
+    # Every block of the inference runs as often, start-up in both simulators; the loop over samples is entered twice.
+    executions = {tuple(block[:2]): block[2] for block in whole.blocks.tolist()}
+    again = {tuple(block[:2]): block[2] for block in run.blocks.tolist()}
+    assert executions.keys() == again.keys()
+    assert all(again[block] >= often - 1 for block, often in executions.items())
+    assert seen[-1] == (count, count)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_failure_in_either_is_an_error(twin: Path) -> None:
+    x = np.zeros((4000, 16), np.int8)
+    with pytest.raises(ToolError, match="stopped after"):
+        run_in_halves(QemuRunner(timeout=0), twin, TARGET, x)
