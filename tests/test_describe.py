@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
+from graph_builder import residual
 
 from tapc.cli import main
 from tapc.cli_compile import command_line
@@ -61,7 +63,7 @@ def test_the_command_line_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("tapc.pipeline.compile", compiled)
     monkeypatch.chdir(tmp_path)
-    Path("my net.onnx").touch()
+    onnx.save(residual().onnx, "my net.onnx")
     line = ["compile", "my net.onnx", "--board", "pico", "--mean", "0.5,0.25", "--wbits", "4,8", "--no-equalize",
             "--no-external", "--prefix", "kws"]  # fmt: skip
     result = CliRunner().invoke(main, [*line, "-o", "elsewhere", "--json"])

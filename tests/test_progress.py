@@ -7,6 +7,7 @@ from graph_builder import residual
 from tapc.network_analysis import Graph, analyse
 from tapc.progress import portion
 from tapc.quantize import calibrate, quantize
+from tapc.quantize.incremental import Effort
 from tapc.quantize.model import uniform_bits
 
 
@@ -27,7 +28,8 @@ def test_portions_meet() -> None:
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "gptq", "network"])
-def test_rounding_moves_forward_to_the_end(rounding: str) -> None:
+def test_rounding_moves_forward_to_the_end(rounding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Effort, "of", lambda macs: Effort(60, 8))
     model = residual()
     network = analyse(model.onnx, "net")
     x = np.random.default_rng(0).normal(0, 1, (32, *Graph(model.onnx).shape("x")[1:])).astype(np.float32)

@@ -130,6 +130,8 @@ class EventLog:
                     f"{folder} holds a search already; go on with it (tapc search --resume {folder}) "
                     "or choose another folder with -o"
                 )
+            if path.stat().st_size and not resume:
+                raise UsageError(f"{path} is not empty, and no log of a search; choose another folder with -o")
         except BaseException:
             self._file.close()
             raise

@@ -17,7 +17,7 @@ from tapc.allocate import solve
 from tapc.board import Board, load_board
 from tapc.cache import Store, cache_folder, digest
 from tapc.data import Samples, Split, find_data, load_samples, shipped_note
-from tapc.errors import BudgetError, DataError, TapcError, UsageError
+from tapc.errors import BudgetError, DataError, OutputError, TapcError, UsageError
 from tapc.frontend import FloatModel
 from tapc.inputs import open_model
 from tapc.network import Bits
@@ -35,6 +35,7 @@ from tapc.search.log import NAME, Event, EventLog, read_events
 from tapc.search.measurements import Measurements
 from tapc.search.networks import SearchNetwork, divide, prepare
 from tapc.search.options import SearchOptions
+from tapc.search.report import NAME as REPORT
 from tapc.search.report import write_report
 from tapc.search.report.summary import ORACLE
 from tapc.search.workers import DaskWorkers, ProcessWorkers, Workers
@@ -183,6 +184,9 @@ def search(
     """
     stages = stages or Stages()
     board = load_board(request.board)
+    for name in () if resume else (BEST, REPORT):
+        if os.path.lexists(folder / name):
+            raise OutputError(f"{folder / name} exists, and a search would replace it; choose another folder with -o")
     with EventLog(folder, resume=resume, observe=observe) as log:
         with stages.stage("networks") as advance:
             loaded = []

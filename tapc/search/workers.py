@@ -116,6 +116,8 @@ class DaskWorkers:
     ----------
     address : str
         Of the scheduler, e.g. ``tcp://host:8786``.
+    patience : float
+        Seconds after which nobody is there.
 
     Attributes
     ----------
@@ -130,13 +132,13 @@ class DaskWorkers:
 
     generation = 0
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience: float = 10) -> None:
         try:
             from distributed import Client
         except ImportError as error:
             raise ToolError("--scheduler needs dask.distributed: pip install 'tapc[search]'") from error
         try:
-            self._client: Any = cast(Any, Client)(address, timeout=10, set_as_default=False)
+            self._client: Any = cast(Any, Client)(address, timeout=patience, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise ToolError(
                 f"no dask scheduler answers at {address}: {error}; start one with `dask scheduler`"

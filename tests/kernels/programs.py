@@ -1,7 +1,8 @@
 """Small integer programs and a host build of their library, for tests."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +65,47 @@ def run_on_host(
     folder: Path,
     cc: str = "gcc",
     schedules: Mapping[str, Schedule] | None = None,
-    optimize: str = "-O1",
 ) -> NDArray[np.int64]:
     """Build the library and its example with the host compiler and run it."""
     lowered(p, schedules).library().write(folder)
-    sources = [str(path) for path in sorted(folder.glob("*.c"))]
-    program_file = folder / "example"
+    _build(cc, "-O1", sorted(folder.glob("*.c")), folder / "example")
+    return _outputs([str(folder / "example")], p, codes)
+
+
+def run_together_on_host(
+    cases: Sequence[tuple[Program, NDArray[np.int64], Mapping[str, Schedule] | None]], folder: Path, cc: str = "gcc"
+) -> list[NDArray[np.int64]]:
+    """Build several libraries into one program and run each: most of the time goes into linking the sanitizers.
+
+    It is not optimized, which would take three times as long as the rest; warnings that need that come from
+    `run_on_host`.
+    """
+    sources, names = [], []
+    for index, (p, _, schedules) in enumerate(cases):
+        own = folder / f"{index}"
+        own.mkdir()
+        lowered(replace(p, prefix=f"case{index}"), schedules).library().write(own)
+        lines = [f'#include "{path.name}"' for path in sorted(own.glob("*.c"))]
+        names.append(f"main_{index}")
+        (own / "all.c").write_text("\n".join([f"#define main {names[-1]}", *lines, ""]))
+        sources.append(own / "all.c")
+    declared = "".join(f"int {name}(void);\n" for name in names)
+    table = f"static int (*const cases[])(void) = {{{', '.join(names)}}};"
+    (folder / "main.c").write_text(
+        f"#include <stdlib.h>\n{declared}{table}\n"
+        "int main(int count, char **arguments) { return count == 2 ? cases[atoi(arguments[1])]() : 2; }\n"
+    )
+    _build(cc, "-O0", [*sources, folder / "main.c"], folder / "main")
+    return [_outputs([str(folder / "main"), str(i)], p, codes) for i, (p, codes, _) in enumerate(cases)]
+
+
+def _build(cc: str, optimize: str, sources: Sequence[Path], program_file: Path) -> None:
     flags = (optimize, "-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-sanitize=alignment")
-    subprocess.run([cc, *WARNINGS, *flags, *sources, "-o", str(program_file), "-lm"], check=True)
+    subprocess.run([cc, *WARNINGS, *flags, *map(str, sources), "-o", str(program_file), "-lm"], check=True)
+
+
+def _outputs(command: list[str], p: Program, codes: NDArray[np.int64]) -> NDArray[np.int64]:
     x, y = p.tensors[p.input], p.tensors[p.output]
     data = b"".join(pack_activations(sample, x.bits).tobytes() for sample in codes)
-    output = subprocess.run([str(program_file)], input=data, stdout=subprocess.PIPE, check=True).stdout
+    output = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
     return unpack_activations(np.frombuffer(output, np.uint8).reshape(len(codes), -1), y.shape, y.bits)

@@ -2,17 +2,17 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernels import oracle
-from kernels.programs import conv_op, lowered, program, random_codes, run_on_host, tensor
+from kernels.programs import conv_op, lowered, program, random_codes, run_on_host, run_together_on_host, tensor
 from kernels.strategies import conv_programs, pooled_programs
 
 from tapc.kernels.conv import ConvSpec
@@ -25,20 +25,33 @@ from tapc.lower.steps import steps_of
 from tapc.target import Isa
 
 COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
-# Sanitized code takes three times as long to optimize as to compile; warnings that need it come from the single cases.
-PLAIN = "-O0"
-SLOW = settings(max_examples=16, deadline=None, suppress_health_check=list(HealthCheck))
+TOGETHER = 5
+"""Programs that are built into one executable."""
+SLOW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def on_host(
-    p: Program,
-    codes: np.ndarray,
-    cc: str = "gcc",
-    schedules: Mapping[str, Schedule] | None = None,
-    optimize: str = "-O1",
-) -> np.ndarray:
+def on_host(p: Program, codes: np.ndarray, cc: str = "gcc") -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
-        return run_on_host(p, codes, Path(folder), cc, schedules, optimize)
+        return run_on_host(p, codes, Path(folder), cc)
+
+
+def together_on_host(
+    programs: Sequence[Program],
+    codes: Sequence[np.ndarray],
+    cc: str = "gcc",
+    schedules: Sequence[Mapping[str, Schedule] | None] | None = None,
+) -> list[np.ndarray]:
+    cases = list(zip(programs, codes, schedules or [None] * len(programs), strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        return run_together_on_host(cases, Path(folder), cc)
+
+
+def several(strategy: st.SearchStrategy[Program]) -> st.SearchStrategy[list[Program]]:
+    return st.lists(strategy, min_size=TOGETHER, max_size=TOGETHER)
+
+
+def inputs_of(programs: Sequence[Program], count: int) -> list[np.ndarray]:
+    return [random_codes(p.tensors["x"], count, np.random.default_rng(1)) for p in programs]
 
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])
@@ -46,26 +59,30 @@ def on_host(
 @SLOW
 @given(st.data(), st.sampled_from(COMPILERS))
 def test_conv(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
-    p = data.draw(conv_programs(mode, isa))
-    codes = random_codes(p.tensors["x"], 3, np.random.default_rng(1))
-    op = p.ops[0]
-    assert isinstance(op, Conv)
-    np.testing.assert_array_equal(on_host(p, codes, cc, optimize=PLAIN), oracle.conv(p, op, codes))
+    programs = data.draw(several(conv_programs(mode, isa)))
+    codes = inputs_of(programs, 3)
+    for p, x, y in zip(programs, codes, together_on_host(programs, codes, cc), strict=True):
+        op = p.ops[0]
+        assert isinstance(op, Conv)
+        np.testing.assert_array_equal(y, oracle.conv(p, op, x))
+
+
+def candidates(p: Program) -> Sequence[Schedule]:
+    (step,) = steps_of(p)
+    return step.spec.form.candidates() if isinstance(step.spec, ConvSpec) else ()
 
 
 @pytest.mark.parametrize("isa", get_args(Isa))
 @SLOW
 @given(st.data())
 def test_every_schedule_gives_the_same(isa: str, data: st.DataObject) -> None:
-    p = data.draw(conv_programs("fixed", isa))
-    (step,), op = steps_of(p), p.ops[0]
-    assert isinstance(op, Conv)
-    assume(isinstance(step.spec, ConvSpec) and step.spec.form.candidates())
-    schedule = data.draw(st.sampled_from(step.spec.form.candidates()))
-    codes = random_codes(p.tensors["x"], 2, np.random.default_rng(1))
-    np.testing.assert_array_equal(
-        on_host(p, codes, schedules={op.name: schedule}, optimize=PLAIN), oracle.conv(p, op, codes)
-    )
+    programs = data.draw(several(conv_programs("fixed", isa).filter(candidates)))
+    schedules = [{p.ops[0].name: data.draw(st.sampled_from(candidates(p)))} for p in programs]
+    codes = inputs_of(programs, 2)
+    for p, x, y in zip(programs, codes, together_on_host(programs, codes, schedules=schedules), strict=True):
+        op = p.ops[0]
+        assert isinstance(op, Conv)
+        np.testing.assert_array_equal(y, oracle.conv(p, op, x))
 
 
 @pytest.mark.parametrize(("w_bits", "taps"), [(4, 1204), (2, 2000), (4, 24)])
@@ -120,13 +137,12 @@ def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int,
 @SLOW
 @given(st.data(), st.sampled_from(COMPILERS))
 def test_fused_pooling_equals_separate_pooling(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
-    p = data.draw(pooled_programs(mode, isa))
-    fused = fuse(p)
-    assume(len(fused.ops) == 1)
-    codes = random_codes(p.tensors["x"], 3, np.random.default_rng(1))
-    expected = execute(p, codes)
-    np.testing.assert_array_equal(execute(fused, codes), expected)
-    np.testing.assert_array_equal(on_host(fused, codes, cc, optimize=PLAIN), expected)
+    programs = data.draw(several(pooled_programs(mode, isa).filter(lambda p: len(fuse(p).ops) == 1)))
+    fused, codes = [fuse(p) for p in programs], inputs_of(programs, 3)
+    for p, q, x, y in zip(programs, fused, codes, together_on_host(fused, codes, cc), strict=True):
+        expected = execute(p, x)
+        np.testing.assert_array_equal(execute(q, x), expected)
+        np.testing.assert_array_equal(y, expected)
 
 
 def test_fused_pooling_saves_memory() -> None:

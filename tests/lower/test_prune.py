@@ -45,7 +45,7 @@ def assert_same(p: Program, codes: np.ndarray) -> Program:
 
 @pytest.mark.parametrize("mode", MODES)
 @given(data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_random_programs_keep_every_bit(mode: str, data: st.DataObject) -> None:
     p = data.draw(programs(mode))
     codes = random_codes(p.tensors[p.input], 4, default_rng(data.draw(st.integers(0, 999))))

@@ -75,6 +75,14 @@ def test_a_run_is_neither_overwritten_nor_written_twice_at_once(tmp_path):
         EventLog(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["a user's own notes", "one line\n", '{"kind": "start"'])
+def test_a_file_of_somebody_else_is_left_alone(tmp_path, text):
+    (tmp_path / NAME).write_text(text)
+    with pytest.raises((UsageError, DataError), match=NAME):
+        EventLog(tmp_path)
+    assert (tmp_path / NAME).read_text() == text
+
+
 def test_observers_see_old_and_new_events(tmp_path):
     write(tmp_path, 2)
     seen = []

@@ -24,7 +24,7 @@ from tapc.cache import Store
 from tapc.search import GeneratorOptions, Request, SearchOptions, search, stored_request
 
 folder, model, data, store = map(Path, sys.argv[1:5])
-options = SearchOptions(beta=0, generations=3, population=4, calibration=64, holdout=60, test=20)
+options = SearchOptions(beta=0, generations=2, population=4, calibration=64, holdout=60, test=20)
 request = Request(
     models=(str(model),), board="stm32h7", data=(str(data),), generator=GeneratorOptions(llm="offline"), options=options
 )

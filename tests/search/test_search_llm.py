@@ -9,6 +9,7 @@ from search.tiny import tiny_files
 
 from tapc.cache import Store
 from tapc.cli import main
+from tapc.errors import OutputError
 from tapc.search import GeneratorOptions, LLMOptions, Request, SearchOptions, search, stored_request
 from tapc.search.llm import LLMError
 from tapc.search.log import NAME, read_events
@@ -117,6 +118,15 @@ def test_a_provider_that_refuses_stops_the_search_and_it_goes_on_later(files, st
     assert keys == ["g0s0", "g0s1", "g0s2", "g0s3"]
     assert len(server.requests) == 2  # g0s0 was answered, g0s1 given up before
     assert outcome.program.name.startswith("by ")
+
+
+@pytest.mark.parametrize("name", ["proxy.toml", "report.html"])
+def test_a_users_file_is_not_replaced(files, store, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"{name} exists"):
+        search(request(files), tmp_path, jobs=1, store=store)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_the_command_line_says_what_to_do(files, tmp_path):

@@ -86,7 +86,7 @@ def test_a_cluster_measures_and_survives_the_loss_of_a_worker(network, cluster, 
 
 def test_nobody_at_the_address_is_an_error():
     with pytest.raises(ToolError, match="no dask scheduler answers"):
-        DaskWorkers("tcp://127.0.0.1:9")
+        DaskWorkers("tcp://127.0.0.1:9", patience=1)
 
 
 def test_processes_are_started_again_when_one_dies(tmp_path):
