@@ -319,8 +319,9 @@ def measure(
         verification = verify(lowered, run, codes, expected=known.outputs)
         if verification.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
-        some = affordable(model, len(test.x))
-        check_same(model, Reference(test.x[some], known.float_logits[some]), "compilation")
+        if model.run is not None:
+            some = affordable(model, len(test.x))
+            check_same(model, Reference(test.x[some], known.float_logits[some]), "compilation")
     estimated = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):

@@ -49,7 +49,7 @@ def open_source(name: str, source: Source, data: str | None) -> "tuple[FloatMode
 
     check_source(name)
     check_files(data=data)
-    from tapc.data import find_data
+    from tapc.data import find_data, shipped_note
     from tapc.inputs import open_model
 
     model = open_model(name, source)
@@ -58,16 +58,9 @@ def open_source(name: str, source: Source, data: str | None) -> "tuple[FloatMode
         raise DataError(
             f"{name}: there are no samples; give labelled ones with --data PATH (folder, zip, npz, npy or CSV)"
         )
-    for note in shipped_notes(found):
+    for note in shipped_note(found):
         say(note, "yellow", label="warning: ", err=True)
     return model, found
-
-
-def shipped_notes(path: Path) -> tuple[str, ...]:
-    """Return what to say of samples that tapc carries."""
-    from tapc.data import shipped_note
-
-    return shipped_note(path)
 
 
 def register(main: click.Group) -> None:
@@ -262,7 +255,7 @@ def print_summary(title: str, summary: "tuple[Summary, ...]") -> None:
     table = Table(title, columns("bits", "rounding", *numbers, right=numbers))
     for row in summary:
         table.add(
-            row.setting, row.rounding, f"{row.float_score:.2f} %", spread(row.score, row.score_sd, row.seeds),
+            row.setting, row.rounding, f"{row.float_score:.2f}", spread(row.score, row.score_sd, row.seeds),
             spread(row.drop, row.drop_sd, row.seeds), "-" if row.agreement is None else f"{row.agreement:.1f} %",
             f"{row.weight_bytes:,}",
         )  # fmt: skip

@@ -178,6 +178,7 @@ def _compile(
 
     begin, told = not train and rest["rounding"] not in LEARNED, progress()
     given: Any = model
+    read = vars(source)
     if begin and not is_file(model):
         worker.begin(*_WITH_TORCH)
     try:
@@ -199,13 +200,14 @@ def _compile(
 
             with told.stage("import"):
                 given = load(model, weights=source.weights, input_shape=source.input_shape, seed=options.seed)
+            read = {**read, "weights": None, "input_shape": None}
             if begin and _narrow(options):
                 worker.begin(*_WITH_TORCH)
         from tapc.pipeline import compile
         from tapc.report import print_report
 
         result = compile(
-            given, board=board, data=data, **vars(source), output=output, options=options, train=train,
+            given, board=board, data=data, **read, output=output, options=options, train=train,
             training=training, stages=told, command=command_line(click.get_current_context()),
         )  # fmt: skip
     finally:

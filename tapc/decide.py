@@ -1,7 +1,7 @@
 """Which bits: scores from a proxy, measured distortions, the core's costs, the board's budgets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
@@ -74,6 +74,7 @@ class Evidence:
     calibration: Calibration
     x: Float
     options: Options
+    _costs: dict[tuple[str, int, int], NetworkCost] = field(default_factory=dict, repr=False)
 
     @cached_property
     def distortion(self) -> Distortion:
@@ -96,9 +97,16 @@ class Evidence:
         """Measured loss of every layer alone at every width on offer."""
         return measured_losses(self.model, self.network, self.x, self.options.wbits, self.options.rounding)
 
+    def cost(self, target: Target, options: Options) -> NetworkCost:
+        """Return what the network costs on a core with any bits; options say which are on offer."""
+        key = target.name, max(options.wbits), max(options.abits)
+        if key not in self._costs:
+            self._costs[key] = network_cost(self.model, self.network, self.calibration, self.x, target, options)
+        return self._costs[key]
+
     def least_ram(self, board: Board, target: Target, options: Options) -> int:
         """Peak RAM in bytes when every activation that may has the fewest bits on offer."""
-        cost = network_cost(self.model, self.network, self.calibration, self.x, target, options)
+        cost = self.cost(target, options)
         problem = bit_problem(self.network, self.distortion, cost, board, options)
         assert problem.ram is not None
         return problem.ram({index: min(group.allowed) for index, group in enumerate(problem.groups)}).bytes
@@ -120,7 +128,7 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
     AllocationError
         No bits fit: names the budgets and the smallest that work.
     """
-    cost = network_cost(evidence.model, evidence.network, evidence.calibration, evidence.x, target, options)
+    cost = evidence.cost(target, options)
     if _settled(options):
         nothing = {
             layer.name: dict.fromkeys(product(WEIGHT_BITS, ACTIVATION_BITS), 0.0) for layer in evidence.network.layers

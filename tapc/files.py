@@ -64,11 +64,11 @@ def reading(what: str) -> Iterator[None]:
     ------
     DataError
         The block raised something that is no error of tapc's. With TAPC_DEBUG in the environment that is raised as it
-        is, to be shown with its traceback.
+        is, to be shown with its traceback. A MemoryError always is: it says nothing about the file.
     """
     try:
         yield
-    except TapcError:
+    except (TapcError, MemoryError):
         raise
     except Exception as error:
         if os.environ.get("TAPC_DEBUG"):

@@ -9,7 +9,8 @@ from typing import Any
 from tapc.board import Board
 from tapc.data import Samples, find_data, in_order, load_samples, overlap, random_samples, shipped_note
 from tapc.data.doubts import few, uneven
-from tapc.errors import BudgetError, DataError, UsageError
+from tapc.data.load import open_data
+from tapc.errors import BudgetError, DataError
 from tapc.frontend import FloatModel, load
 from tapc.metrics import Metric, check_classes, choose
 from tapc.options import Options, Source
@@ -43,9 +44,7 @@ class Data:
 def with_units(
     model: FloatModel, pixel_scale: float | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> FloatModel:
-    """Return a model with what the user says about raw data values; UsageError for deviations that are not positive."""
-    if std is not None and min(std) <= 0:
-        raise UsageError(f"--std {','.join(map(str, std))}: deviations must be positive")
+    """Return a model with what the user says about raw data values."""
     changes = {"pixel_scale": pixel_scale, "mean": mean, "std": std}
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(model, units_given=bool(given), **given)  # type: ignore[arg-type]
@@ -91,7 +90,7 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
         The file is missing, empty or of the wrong shape, or its labels do not fit the network.
     """
     warnings: tuple[str, ...] = ()
-    source = None if isinstance(data, str) and data == "random" else data
+    source: Any = None if isinstance(data, str) and data == "random" else data
     if data is None:
         dataset = model.dataset
         source = find_data(dataset)
@@ -107,6 +106,8 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
     for file in (source, options.test_data):
         if isinstance(file, (str, os.PathLike)) and not _there(file):
             raise DataError(f"data {file}: no such file or folder")
+    # Once for both splits: what is drawn in another order each time would mix them, an iterator would be used up.
+    source = None if source is None else open_data(source, model.input_shape, options.seed)
     tested: Any = source if options.test_data is None else options.test_data
     calibration = (
         _random(model, options.calibration, options.seed)

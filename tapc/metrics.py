@@ -5,7 +5,7 @@ One choice (`choose`) and one measurement (`measure`) serve every command that r
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -111,12 +111,12 @@ def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
     outputs, last = math.prod(shape), _ending(graph)
     plain = Metric("none", outputs, None, last == "Softmax")
     if wanted == "none":
-        return _named(plain, "none", reason="not wanted (--metric none)")
+        return replace(plain, reason="not wanted (--metric none)")
     if samples.y is None:
         reason = samples.unlabelled or "the samples have no labels"
         if wanted != "auto":
             raise DataError(f"--metric {wanted} needs labels; {samples.source}: {reason}")
-        return _named(plain, "none", reason=reason)
+        return replace(plain, reason=reason)
     whole = np.issubdtype(samples.y.dtype, np.integer)
     truth = whole and set(np.unique(samples.y).tolist()) <= {0, 1}
     rebuilt = outputs > 2 and outputs == math.prod(inputs) and last != "Softmax"
@@ -126,30 +126,25 @@ def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
         name = _fitting(samples, outputs, shape, whole, truth, rebuilt)
         if name == "none":
             extents = "x".join(map(str, shape))
-            return _named(plain, "none", reason=f"the output is a map of {extents}, and labels are one per sample")
+            return replace(plain, reason=f"the output is a map of {extents}, and labels are one per sample")
     if name == "regression":
         _check_targets(samples, outputs)
-        return _named(plain, "regression")
+        return replace(plain, name="regression")
     if name == "top1":
         if outputs == 1:
             raise DataError(
                 f"--metric top1: the network has one output; {samples.source} could be binary or regression"
             )
         check_classes(samples, outputs)
-        return _named(plain, "top1")
+        return replace(plain, name="top1")
     if not truth:
         raise DataError(f"{samples.source}: --metric {name} needs labels 0 and 1; {_seen(samples)}")
     if name == "auc" and rebuilt:
-        return _named(plain, "auc")
+        return replace(plain, name="auc")
     if outputs > 2:
         raise DataError(f"--metric {name}: the network has {outputs} outputs; one or two are needed")
     check_classes(samples, 2)
-    named = _named(plain, "binary" if name == "binary" else "auc")
-    return Metric(named.name, outputs, threshold if outputs == 1 else None, named.certain)
-
-
-def _named(metric: Metric, name: MetricName, reason: str = "") -> Metric:
-    return Metric(name, metric.outputs, None, metric.certain, reason)
+    return replace(plain, name="binary" if name == "binary" else "auc", threshold=threshold if outputs == 1 else None)
 
 
 def _fitting(
@@ -363,12 +358,13 @@ def same_class(exact: Floats, found: Floats) -> float:
 
 
 def agreement(metric: Metric, exact: Floats, found: Floats) -> float | None:
-    """Return the percentage of samples on which both outputs name the same class; None where they name none."""
-    if metric.name in ("regression", "auc"):
-        return None
-    if metric.outputs > 1:
+    """Return the percentage of samples on which both outputs name the same class; None where they name none.
+
+    Without labels only a Softmax tells classes from targets or a reconstruction.
+    """
+    if metric.classes or (metric.name == "none" and metric.certain):
         return same_class(exact, found)
-    if metric.threshold is None:
+    if metric.name != "binary" or metric.threshold is None:
         return None
     above = [array.reshape(-1) > metric.threshold for array in (exact, found)]
     return 100 * float(np.mean(above[0] == above[1]))

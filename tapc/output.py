@@ -6,6 +6,7 @@ only where they are still as they were written; everything else in the folder st
 
 import errno
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -180,6 +181,12 @@ def _changed(place: Path, name: str, digest: str | None) -> bool:
     return digest is not None and _digest(path) != digest
 
 
+def _free_name(path: Path) -> Path:
+    """Return the first of X.kept, X.kept1, X.kept2 ... that nothing has: renaming would replace it without a word."""
+    names = (path.with_name(f"{path.name}.kept{number or ''}") for number in itertools.count())
+    return next(name for name in names if not os.path.lexists(name))
+
+
 def _merge(fresh: Path, place: Path, previous: Path) -> None:
     """Put new files into a folder in place of those that tapc wrote; all of them, or none where that fails."""
     try:
@@ -201,7 +208,7 @@ def _merge(fresh: Path, place: Path, previous: Path) -> None:
         for source in sorted(path for path in fresh.rglob("*") if not path.is_dir()):
             destination = place / source.relative_to(fresh)
             if os.path.lexists(destination):  # somebody put it there meanwhile
-                kept = destination.with_name(f"{destination.name}.kept")
+                kept = _free_name(destination)
                 logging.getLogger("tapc").warning("%s was not written by tapc; it is now %s", destination, kept.name)
                 move(destination, kept)
             move(source, destination)

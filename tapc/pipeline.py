@@ -15,7 +15,7 @@ from tapc.board import Board, load_board
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
 from tapc.describe import call, describe_library, facts_of
-from tapc.errors import DataError
+from tapc.errors import DataError, UsageError
 from tapc.fidelity import check_on, unmoved
 from tapc.frontend import FloatModel, load
 from tapc.inputs import check_input, load_data, with_units
@@ -126,10 +126,14 @@ def compile(
     target = load_target(silicon.core)
     if output is not None:
         check_replaceable(Path(output).absolute())
-    with stages.stage("import"):
-        loaded = isinstance(model, FloatModel)
-        network_model = model if loaded else load(model, weights=weights, input_shape=input_shape, seed=options.seed)
-        network_model = with_units(network_model, pixel_scale, mean, std)
+    if isinstance(model, FloatModel):
+        if weights is not None or input_shape is not None:
+            raise UsageError("the network is loaded already: give weights and input_shape to tapc.frontend.load")
+        network_model = model
+    else:
+        with stages.stage("import"):
+            network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed)
+    network_model = with_units(network_model, pixel_scale, mean, std)
     destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
     with replaced_folder(destination) as folder:
         with stages.stage("data"):

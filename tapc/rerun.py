@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tapc.arithmetic import Ints
 from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samples
 from tapc.device import QemuRunner
+from tapc.device.halves import run_in_halves
 from tapc.device.qemu import DeviceRun, twin_info
 from tapc.device.verify import Verification, device_inputs, verify
 from tapc.errors import DataError, MismatchError
@@ -165,7 +166,7 @@ class Build:
         expected = len(sizes), inputs.shape[1], tensors[network.program.output].bytes
         if (info.steps, info.input_bytes, info.output_bytes) != expected:
             raise DataError(f"{self.folder}: twin.elf is not that of model.onnx; compile the network again")
-        run = QemuRunner(foreign=True).run(twin, target, inputs, layers=layers, progress=progress)
+        run = run_in_halves(QemuRunner(foreign=True), twin, target, inputs, layers=layers, progress=progress)
         if any([len(output) for output in sample] != sizes for sample in run.layer_outputs):
             raise DataError(f"{self.folder}: twin.elf returns layers of other sizes than those of model.onnx")
         return run

@@ -1,5 +1,6 @@
 """A second process that holds torch: loading that takes seconds, in which this process gets on with the rest."""
 
+import contextlib
 import os
 import pickle
 import struct
@@ -13,7 +14,7 @@ from typing import IO, Any
 
 from tapc.errors import ToolError
 from tapc.progress import Advance
-from tapc.tool import end, start
+from tapc.tool import end, start_python
 
 _LENGTH = struct.Struct("<Q")
 _shared: "Worker | None" = None
@@ -29,14 +30,7 @@ class Worker:
     """
 
     def __init__(self, *modules: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self._process = start(
-            [sys.executable, "-m", "tapc.worker", *modules],
-            environment=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        self._process = start_python("tapc.worker", *modules, stdout=subprocess.PIPE)
         self._lock = threading.Lock()
         weakref.finalize(self, end, self._process)
 
@@ -70,7 +64,8 @@ def begin(*modules: str) -> None:
     """
     global _shared
     if _shared is None and "torch" not in sys.modules and sys.executable:
-        _shared = Worker(*modules)
+        with contextlib.suppress(ToolError):  # then everything is done here
+            _shared = Worker(*modules)
 
 
 def finish() -> None:
@@ -131,7 +126,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints
     for module in sys.argv[1:]:
-        import_module(module)
+        with contextlib.suppress(Exception):  # whoever needs it is told
+            import_module(module)
     while True:
         try:
             name, arguments, tells = _take(sys.stdin.buffer)
@@ -142,7 +138,10 @@ def main() -> None:
             answer = "value", _function(name)(*arguments, **told)
         except Exception as error:
             answer = "error", error
-        _put(out, answer)
+        try:
+            _put(out, answer)
+        except Exception as error:  # what cannot be sent
+            _put(out, ("error", ToolError(f"{name}: {error!r}")))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tapc.accuracy import Figure, bits_of, evidence_of, figure, parse_setting, summarize, trials
+from tapc.accuracy import Figure, Summary, bits_of, evidence_of, figure, parse_setting, summarize, trials
 from tapc.board import load_board
+from tapc.cli_accuracy import print_summary
 from tapc.data import load_samples
 from tapc.errors import DataError, UsageError
 from tapc.frontend import load
@@ -99,3 +100,15 @@ def test_mean_and_deviation() -> None:
     (summary,) = summarize([one(0, 88.0), one(1, 90.0), one(2, 86.0)])
     assert (summary.seeds, summary.top1, summary.top1_sd, summary.drop) == (3, 88.0, 2.0, 2.0)
     assert summarize([one(0, 88.0)])[0].top1_sd == 0.0
+
+
+def test_r2_is_no_percentage(capsys: pytest.CaptureFixture[str]) -> None:
+    row = Summary(
+        setting="w4a8", rounding="gptq", seeds=1, samples=9, float_top1=None, top1=None, top1_sd=None, drop=1.5,
+        drop_sd=0.0, agreement=None, weight_bytes=10, bops=10, metric="regression", float_score=91.25, score=89.75,
+        score_sd=0.0,
+    )  # fmt: skip
+    print_summary("net", (row,))
+    printed = capsys.readouterr().out
+    assert "91.25" in printed
+    assert "%" not in printed

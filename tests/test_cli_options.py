@@ -12,7 +12,7 @@ from tapc.accuracy import bits_of, evidence_of, parse_setting, trials
 from tapc.board import load_board
 from tapc.cli import main
 from tapc.data import PixelUnits
-from tapc.errors import DataError
+from tapc.errors import DataError, UsageError
 from tapc.frontend import load
 from tapc.options import Source
 from tapc.rerun import Build
@@ -88,6 +88,8 @@ def test_units_of_a_build_can_be_others(tmp_path: Path) -> None:
     assert made.samples(tmp_path / "a.npz", None, "all", 0).x.max() == 100
     assert other.samples(tmp_path / "a.npz", None, "all", 0).x.max() == 10
     assert made.with_units(Source()) is made
+    with pytest.raises(UsageError, match=r"--std -1\.0: deviations must be positive"):
+        made.with_units(Source(std=(-1.0,))).samples(tmp_path / "a.npz", None, "all", 0)
 
 
 def test_pins_and_overrides_hold_for_settings(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from graph_builder import residual
+from processes import alive
 
 from tapc import cli, tool
 from tapc.ending import explained
@@ -85,11 +86,13 @@ def test_a_signal_leaves_nothing_behind(code: str, number: signal.Signals, expec
     assert not [pid for pid in pids.read_text().split() if alive(int(pid))]
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def test_a_signal_while_a_program_is_ended_does_not_wait_for_itself() -> None:
+    with tool._lock:  # as in the middle of `end`
+        tool.end_all()
+    with pytest.raises(ToolError, match="interrupted"):
+        tool.check_going()
+    tool.begin()
+    tool.check_going()
 
 
 def test_programs_that_outlive_their_use_are_killed(tmp_path: Path) -> None:

@@ -92,4 +92,4 @@ def test_a_network_that_no_sample_moves_is_told(tmp_path: Path) -> None:
     assert unmoved(check_on(model, draw())) == ()
     still = replace(model, run=lambda x: np.zeros((len(x), 5, 6, 6), np.float32), onnx=scaled(model.onnx, 0))
     (warning,) = unmoved(check_on(still, draw()))
-    assert "same output for all 20 calibration samples" in warning
+    assert "same output for all 20 calibration samples: it does not react" in warning

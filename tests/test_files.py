@@ -7,7 +7,7 @@ import pytest
 
 from tapc import files
 from tapc.errors import DataError
-from tapc.files import read_regular, scratch_folder
+from tapc.files import read_regular, reading, scratch_folder
 
 HOLD = (
     "import sys, time\nfrom pathlib import Path\nfrom tapc.files import scratch_folder\n"
@@ -63,3 +63,15 @@ def test_folders_that_only_look_alike_are_left_alone(tmp_path: Path, monkeypatch
     with scratch_folder(tmp_path):
         pass
     assert set(os.listdir(tmp_path)) == names
+
+
+def failing(error: Exception) -> None:
+    with reading("network n"):
+        raise error
+
+
+def test_only_failures_of_a_file_are_its_damage() -> None:
+    with pytest.raises(DataError, match=r"^network n is damaged: 'x'"):
+        failing(KeyError("x"))
+    with pytest.raises(MemoryError):
+        failing(MemoryError())

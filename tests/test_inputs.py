@@ -36,6 +36,26 @@ def test_arrays_are_data(model: FloatModel) -> None:
     assert load_data(model, x, Options()).metric.reason == "only inputs were given"
 
 
+def test_a_source_is_read_once(model: FloatModel) -> None:
+    class Shuffled:
+        batch_size = 10
+        read = 0
+
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            self.read += 1
+            order = np.random.default_rng(self.read).permutation(60)
+            return iter([(x[order[i : i + 10]], order[i : i + 10] % 10) for i in range(0, 60, 10)])
+
+    x = images(60)
+    source = Shuffled()
+    found = load_data(model, source, Options())
+    assert source.read == 1
+    drawn = np.concatenate([found.calibration.x, found.test.x])
+    assert len(np.unique(drawn.reshape(60, -1), axis=0)) == 60
+    once = load_data(model, ((picture, i % 10) for i, picture in enumerate(x)), Options())
+    assert (len(once.calibration.x), len(once.test.x)) == (30, 30)
+
+
 def test_labels_that_do_not_fit_are_refused(model: FloatModel, tmp_path: Path) -> None:
     for y, message in ((np.arange(60) % 11, "10 outputs"), (np.arange(60) % 10 + 1, "subtract 1")):
         with pytest.raises(DataError, match=message):
@@ -64,7 +84,7 @@ def test_units(model: FloatModel) -> None:
     given = with_units(model, 0.5, None, (2.0,))
     assert (given.units.scale, given.units.std, given.units.given) == (0.5, (2.0,), True)
     with pytest.raises(UsageError, match="must be positive"):
-        with_units(model, None, None, (0.0,))
+        load_data(with_units(model, None, None, (0.0,)), "random", Options())
 
 
 def test_inputs_larger_than_the_memory_are_refused_before_samples_are_made(model: FloatModel) -> None:

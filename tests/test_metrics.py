@@ -145,11 +145,13 @@ def test_confidence_is_that_of_the_softmax() -> None:
     assert confidence(np.exp(logits), certain=True) == pytest.approx(60.0)
 
 
-@pytest.mark.parametrize(("y", "outputs", "shares"), [
-    ([0, 1, 2], (3,), 50.0), ([0, 1, 1], (1,), 75.0), ([0, 1, 7], (1,), None), (None, (3,), 50.0), (None, (1,), None),
+@pytest.mark.parametrize(("y", "outputs", "last", "shares"), [
+    ([0, 1, 2], (3,), "Gemm", 50.0), ([0, 1, 1], (1,), "Gemm", 75.0), ([0, 1, 7], (1,), "Gemm", None),
+    (None, (3,), "Softmax", 50.0), (None, (3,), "Gemm", None), (None, (1,), "Gemm", None),
+    (np.full((3, 3), 0.5), (3,), "Softmax", None),
 ])  # fmt: skip
-def test_the_same_class(y: Any, outputs: tuple[int, ...], shares: float | None) -> None:
-    metric = choose("auto", samples(y), network((4,), outputs))
+def test_the_same_class(y: Any, outputs: tuple[int, ...], last: str, shares: float | None) -> None:
+    metric = choose("auto", samples(y), network((4,), outputs, last))
     exact = np.array([1.0, 2.0, -1.0, -2.0])[:, None] if outputs == (1,) else np.eye(3)[[0, 1, 2, 0]]
     found = np.array([1.0, -2.0, -1.0, -2.0])[:, None] if outputs == (1,) else np.eye(3)[[0, 1, 1, 1]]
     assert agreement(metric, exact, found) == shares

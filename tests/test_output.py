@@ -186,6 +186,18 @@ def test_a_file_that_appears_during_the_work_is_kept(tmp_path: Path) -> None:
     assert contents(tmp_path / "b") == {MARKER: "new", "lib.c": "new", "lib.c.kept": "mine"}
 
 
+def test_what_was_kept_before_stays(tmp_path: Path) -> None:
+    build(tmp_path / "b", "old")
+    with replaced_folder(tmp_path / "b") as fresh:
+        (fresh / MARKER).write_text("new")
+        (fresh / "lib.c").write_text("new")
+        for name, text in (("lib.c", "third"), ("lib.c.kept", "first"), ("lib.c.kept1", "second")):
+            (tmp_path / "b" / name).write_text(text)
+    assert contents(tmp_path / "b") == {
+        MARKER: "new", "lib.c": "new", "lib.c.kept": "first", "lib.c.kept1": "second", "lib.c.kept2": "third",
+    }  # fmt: skip
+
+
 def test_checkpoints(tmp_path: Path) -> None:
     for name in ("0.pt", "1.part", "mine.pt"):
         (tmp_path / name).write_text("")

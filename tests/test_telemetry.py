@@ -30,9 +30,10 @@ def test_a_session_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
     assert not written(tmp_path)
 
 
-@pytest.mark.parametrize("value", ["1", "0"])
-def test_what_the_user_sets_stays(value: str) -> None:
+@pytest.mark.parametrize(("given", "value"), [(None, "1"), ("0", "0")])
+def test_it_is_off_unless_the_user_sets_it(given: str | None, value: str) -> None:
     code = "import os, tapc; print(os.environ['ORT_DISABLE_TELEMETRY'])"
-    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": value}
+    environment = {name: held for name, held in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == value

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import alive
 
 from tapc import frontend, worker
 from tapc.errors import DataError, ToolError, UsageError
@@ -68,6 +69,22 @@ def test_errors_and_progress_come_back(there: worker.Worker) -> None:
     assert there.call("test_worker:process_id") != os.getpid()
 
 
+def test_what_cannot_be_imported_or_sent_is_an_error_of_its_own(there: worker.Worker) -> None:
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
+        there.call("nothing_of_that_name:f")
+    with pytest.raises(ToolError, match="lock"):
+        there.call("threading:Lock")
+    assert there.call("test_worker:process_id") != os.getpid()
+
+
+def test_a_users_module_of_the_same_name_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pickle.py", "torch.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    process = worker.Worker("torch")
+    assert process.call("os:getcwd") == str(tmp_path)
+
+
 def test_its_death_is_an_error(there: worker.Worker) -> None:
     os.kill(there.call("os:getpid"), signal.SIGKILL)
     with pytest.raises(ToolError, match="has ended"):
@@ -91,7 +108,7 @@ def test_it_ends_with_the_process_that_began_it(how: str, tmp_path: Path) -> Non
             process.kill()
         process.wait()
     for _ in range(100):
-        if not Path(f"/proc/{child}").exists():
+        if not alive(child):
             return
         time.sleep(0.1)
     pytest.fail("it is still there")

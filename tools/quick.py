@@ -70,9 +70,9 @@ def changed(base: str | None) -> list[Path]:
 
 
 def module_of(path: Path) -> str:
-    """Return the module that a file of the root is: `tapc.lower.plan`, or a test helper's bare name."""
+    """Return the module that a file of the root is: `tapc.lower.plan`, or a test helper's name below tests/."""
     if path.parts[0] == "tests":
-        return path.stem
+        return ".".join(path.with_suffix("").parts[1:])
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 

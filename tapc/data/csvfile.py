@@ -14,7 +14,6 @@ from tapc.data.limits import MEMORY, check_memory, reading
 from tapc.errors import DataError
 
 _LABEL = re.compile(r"(label|class|target|y)(s|es)?[\s_.-]?\d*", re.IGNORECASE)
-_DELIMITERS = (",", ";", "\t")
 
 
 def open_csv(path: Path, shape: tuple[int, ...]) -> DataSet:
@@ -23,6 +22,9 @@ def open_csv(path: Path, shape: tuple[int, ...]) -> DataSet:
     Columns named label, class, target or y (with a number, where there are several) are labels; so is the last column
     of a file without such names where it has one column more than the network has inputs. A first column without a
     name is the index that pandas writes, and left out.
+
+    Cells are separated by tabs or semicolons where the first row has such, else by commas. Only in the former commas
+    may stand for decimal points.
 
     Parameters
     ----------
@@ -37,18 +39,15 @@ def open_csv(path: Path, shape: tuple[int, ...]) -> DataSet:
     """
     check_memory(path.stat().st_size, str(path))
     with reading(str(path), "a readable CSV file", "write one sample per row, numbers with commas between them"):
-        header, rows, x = _read(path, math.prod(shape))
-    y = None
-    if rows:
-        y = _labels(rows)
+        header, y, x = _read(path, math.prod(shape))
     return DataSet(
         str(path), {"": Part(len(x), lambda index: x[index], y)},
         unlabelled="no column is named label, class, target or y" if header else "there is no column of labels",
     )  # fmt: skip
 
 
-def _read(path: Path, inputs: int) -> tuple[list[str], list[list[str]], NDArray[Any]]:
-    """Return the header, the cells of the label columns per row, and the values."""
+def _read(path: Path, inputs: int) -> tuple[list[str], NDArray[Any] | None, NDArray[Any]]:
+    """Return the header, the labels of all rows where there are some, and the values."""
     labels: list[list[str]] = []
     values: list[NDArray[np.float64]] = []
     header: list[str] = []
@@ -57,28 +56,31 @@ def _read(path: Path, inputs: int) -> tuple[list[str], list[list[str]], NDArray[
     width = size = 0
     with path.open(encoding="utf-8-sig", newline="") as stream:
         first = stream.readline()
-        delimiter = max(_DELIMITERS, key=first.count)
+        # Counting would take "," in rows like "1,5;2,5".
+        delimiter = next((known for known in ("\t", ";") if known in first), ",")
+        decimal = delimiter != ","
         stream.seek(0)
         for number, cells in enumerate(csv.reader(stream, delimiter=delimiter), 1):
             if not any(cell.strip() for cell in cells):
                 continue
             if not width:
                 width = len(cells)
-                named = not all(_is_number(cell) for cell in cells[:-1]) or (width == 1 and not _is_number(cells[0]))
+                numbers = [_number(cell, decimal) is not None for cell in cells]
+                named = not all(numbers[:-1] if width > 1 else numbers)
                 header = [cell.strip() for cell in cells] if named else []
                 chosen, marked = _columns(path, header, width, inputs)
                 if named:
                     continue
             if len(cells) != width:
                 raise DataError(f"{path}: row {number} has {len(cells)} cells, others have {width}")
-            row = [cells[column].replace(",", ".") if delimiter == ";" else cells[column] for column in chosen]
-            try:
-                values.append(np.array(row, np.float64))
-            except ValueError:
-                column = next(i for i, cell in zip(chosen, row, strict=True) if not _is_number(cell))
+            row = [_number(cells[column], decimal) for column in chosen]
+            if None in row:
+                column = chosen[row.index(None)]
                 raise DataError(
                     f"{path}: row {number}, column {column + 1} holds {cells[column][:40]!r}, which is no number"
-                ) from None
+                    + ("; separate cells by semicolons where commas are decimal points" if "," in cells[column] else "")
+                )
+            values.append(np.array(row, np.float64))
             if marked:
                 labels.append([cells[column].strip() for column in marked])
             size += values[-1].nbytes
@@ -86,10 +88,10 @@ def _read(path: Path, inputs: int) -> tuple[list[str], list[list[str]], NDArray[
                 raise DataError(f"{path}: holds more than {MEMORY:,} bytes of values; give fewer samples")
     if not values:
         raise DataError(f"{path}: is empty; the data set needs samples")
-    x = np.stack(values)
+    x, y = np.stack(values), _labels(labels, decimal) if labels else None
     if (np.abs(x) < 2.0**31).all() and (x == np.rint(x)).all():
-        return header, labels, x.astype(np.int64)
-    return header, labels, x
+        return header, y, x.astype(np.int64)
+    return header, y, x
 
 
 def _columns(path: Path, header: list[str], width: int, inputs: int) -> tuple[list[int], list[int]]:
@@ -111,16 +113,14 @@ def _columns(path: Path, header: list[str], width: int, inputs: int) -> tuple[li
     return chosen, marked
 
 
-def _is_number(cell: str) -> bool:
+def _number(cell: str, decimal: bool) -> float | None:
+    """Return a cell's number, None where it is none; `decimal` lets commas stand for decimal points."""
     try:
-        float(cell.replace(",", "."))
+        return float(cell.replace(",", ".") if decimal else cell)
     except ValueError:
-        return False
-    return True
+        return None
 
 
-def _labels(rows: list[list[str]]) -> NDArray[Any]:
-    array = np.array(rows)
-    if all(_is_number(cell) for row in rows for cell in row):
-        return np.char.replace(array, ",", ".").astype(np.float64)
-    return array
+def _labels(rows: list[list[str]], decimal: bool) -> NDArray[Any]:
+    numbers = [[_number(cell, decimal) for cell in row] for row in rows]
+    return np.array(rows) if any(None in row for row in numbers) else np.array(numbers, np.float64)

@@ -1,5 +1,6 @@
 """What a reader may take of the machine, and the one place where its failures become errors with the file's name."""
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,14 +25,22 @@ def reading(what: str, kind: str, advice: str) -> Iterator[None]:
     kind : str
         "a readable npz archive".
     advice : str
+
+    Raises
+    ------
+    DataError
+        Everything but a MemoryError, which says nothing about the file; with TAPC_DEBUG in the environment nothing, so
+        that failures are shown with their traceback.
     """
     try:
         yield
-    except TapcError:
+    except (TapcError, MemoryError):
         raise
     except Exception as error:
+        if os.environ.get("TAPC_DEBUG"):
+            raise
         text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{what}: not {kind} ({text}); {advice}") from None
+        raise DataError(f"{what}: not {kind} ({text}); {advice}") from error
 
 
 def check_regular(path: Path) -> None:

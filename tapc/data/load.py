@@ -50,9 +50,9 @@ def load_samples(
 
     Parameters
     ----------
-    source : path or arrays
+    source : path, arrays or DataSet
         npz, npy, CSV, zip or folder; an array of inputs, (inputs, labels), a dictionary of arrays, a torch data set or
-        loader.
+        loader; or what `open_data` made of one of these, where several splits are loaded from it.
     shape : tuple of int
         The network's input shape, (1, C, H, W) or (1, F).
     pixel_scale : float or PixelUnits
@@ -70,7 +70,7 @@ def load_samples(
         Missing, corrupt or empty data, or samples of another size than the network takes.
     """
     units = pixel_scale if isinstance(pixel_scale, PixelUnits) else PixelUnits(pixel_scale)
-    data = open_data(source, shape, seed)
+    data = source if isinstance(source, DataSet) else open_data(source, shape, seed)
     if count is not None and count < 1:
         raise DataError(f"{data.name}: {count} samples asked for; give at least 1")
     parts, single = data.chosen(split)

@@ -33,7 +33,7 @@ def open_npz(path: Path) -> DataSet:
         if not wanted:
             raise DataError(f"{path}: holds {sorted(members)[:20]}; {NEEDS}")
         shapes = {}
-        for name in wanted:
+        for name in sorted(wanted):  # parts and joined samples follow this order; that of a set changes per process
             _check_member(path, members[name])
             with archive.open(members[name]) as stream:
                 shapes[name] = _header(stream, f"{path}: {name}")[0]
@@ -68,7 +68,8 @@ def _files(path: Path, files: dict[str, Path], unlabelled: str) -> DataSet:
             return _array(stream, str(files[name]))
 
     shapes = {}
-    for name in {*roles(files).values(), *(name for name in _OWN if name in files)} or files:
+    wanted = {*roles(files).values(), *(name for name in _OWN if name in files)}
+    for name in sorted(wanted or files):
         with (
             reading(str(files[name]), "a readable .npy file", "write it with numpy.save"),
             files[name].open("rb") as stream,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
+from tapc.errors import DataError, UsageError
 
 _CHUNK = 1 << 20
 """Values that are converted at a time: double precision must not take eight times the memory of bytes."""
@@ -23,12 +23,21 @@ class PixelUnits:
         One per channel, or one for all.
     given : bool
         The user said so: then floats are raw values, too. Otherwise floats are taken as the network's inputs.
+
+    Raises
+    ------
+    UsageError
+        Deviations that are not positive.
     """
 
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     given: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(value > 0 for value in self.std):
+            raise UsageError(f"--std {','.join(map(str, self.std))}: deviations must be positive")
 
     @property
     def identity(self) -> bool:

@@ -11,6 +11,7 @@ from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered
 from tapc.lower.program import Op, Program
 from tapc.lower.reference import execute
+from tapc.tool import check_going
 
 BATCH = 32
 
@@ -94,7 +95,10 @@ def _first_difference(sample: int, layer: str, expected: Ints, actual: Ints) -> 
 
 def reference_outputs(network: Lowered, codes: Ints) -> Ints:
     """Run the reference executor in batches; shape (N, H, W, C)."""
-    parts = [execute(network.reference, codes[i : i + BATCH]) for i in range(0, len(codes), BATCH)]
+    parts = []
+    for start in range(0, len(codes), BATCH):
+        check_going()
+        parts.append(execute(network.reference, codes[start : start + BATCH]))
     return np.concatenate(parts)
 
 

@@ -1,15 +1,15 @@
 """Kernels that are generated while something else goes on: a process beside this one fills the cache of kernels."""
 
-import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from tapc.errors import ToolError
 from tapc.lower.kernel_store import kernel, missing
 from tapc.lower.step import Spec
-from tapc.tool import end, start
+from tapc.tool import end, start_python
 
 
 @contextmanager
@@ -26,14 +26,11 @@ def generated_beside(specs: Iterable[Spec]) -> Iterator[None]:
     if not wanted or "tvm" in sys.modules or not sys.executable:
         yield
         return
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = start(
-        [sys.executable, "-m", "tapc.lower.ahead"],
-        environment=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    try:
+        process = start_python("tapc.lower.ahead", stdout=subprocess.DEVNULL)
+    except ToolError:
+        yield
+        return
     try:
         assert process.stdin is not None
         try:

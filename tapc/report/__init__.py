@@ -1,6 +1,7 @@
 """Reports: what was compiled, what it costs and where every number comes from."""
 
-from tapc.report.make import Compilation, Measured, make_report
+from tapc.report.compilation import Compilation, Measured
+from tapc.report.make import make_report
 from tapc.report.schema import SCHEMA, LayerReport, Report
 from tapc.report.table import print_report
 

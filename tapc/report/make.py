@@ -1,30 +1,20 @@
 """Assemble the report from what the stages returned."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tapc import cycles
-from tapc.allocate import Allocation
-from tapc.board import Board
-from tapc.cost.model import CostModel
 from tapc.data import Samples
-from tapc.device import DeviceRun
-from tapc.device.verify import Verification
-from tapc.firmware import FirmwareImages
-from tapc.frontend import FloatModel
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.pooled import PooledSpec
 from tapc.lower import Lowered
-from tapc.lower.place import Placed
 from tapc.lower.program import Conv, Op
-from tapc.metrics import Metric, confusion, measure, same_class, sqnr
-from tapc.network import Network
-from tapc.options import Options
+from tapc.metrics import agreement, confusion, measure, sqnr
 from tapc.report.advice import advice, doubts
+from tapc.report.compilation import Compilation
 from tapc.report.schema import (
     Accuracy,
     AllocationReport,
@@ -35,96 +25,7 @@ from tapc.report.schema import (
     Report,
     SampleFiles,
     TensorReport,
-    TrainingReport,
 )
-from tapc.tune import Tuning
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What running the firmware gave, beside the float and ONNX networks on the same samples.
-
-    Attributes
-    ----------
-    run : DeviceRun
-    verification : Verification
-    float_logits, onnx_logits : ndarray of float32, shape (N, ...)
-    cycles : float or None
-        Estimated, of one inference; None where no model is at hand.
-    """
-
-    run: DeviceRun
-    verification: Verification
-    float_logits: NDArray[np.float32]
-    onnx_logits: NDArray[np.float32]
-    cycles: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class Compilation:
-    """The results of all stages, from which a report is made.
-
-    Attributes
-    ----------
-    model : FloatModel
-    board : Board
-    network : Network
-    allocation : Allocation
-    rounding : dict of str to str
-        Layer -> the method that rounded its weights.
-    equalized : bool
-        Whether channels were given ranges alike first.
-    sensitivity : dict of str to float
-    lowered : Lowered
-    cost : CostModel
-    images : FirmwareImages
-    calibration : Samples
-    test : Samples
-        What the device ran.
-    metric : Metric
-        What the test samples measure.
-    labels : tuple of str or None
-        Names of the classes.
-    data : str
-        Where the samples come from.
-    options : Options
-    file : str or None
-        The samples' file or folder as it was given; None for the network's own data set, random inputs and arrays.
-    measured : Measured or None
-        None when nothing ran.
-    placed : tuple of Placed
-        Where the constants of each step are.
-    tuning : Tuning or None
-        None when schedules are the defaults.
-    training : TrainingReport or None
-    warnings : tuple of str
-    seconds : dict of str to float
-    """
-
-    model: FloatModel
-    board: Board
-    network: Network
-    allocation: Allocation
-    rounding: dict[str, str]
-    equalized: bool
-    sensitivity: dict[str, float]
-    lowered: Lowered
-    cost: CostModel
-    images: FirmwareImages
-    calibration: Samples
-    test: Samples
-    metric: Metric
-    labels: tuple[str, ...] | None
-    data: str
-    options: Options
-    file: str | None
-    measured: Measured | None
-    placed: tuple[Placed, ...]
-    tuning: Tuning | None
-    training: TrainingReport | None
-    warnings: tuple[str, ...]
-    seconds: dict[str, float]
-
 
 _CONFUSION = 100
 """Most classes that are counted by the class that is named."""
@@ -386,7 +287,7 @@ def accuracy(c: Compilation) -> Accuracy:
     codes = measured.verification.codes.transpose(0, 3, 1, 2).reshape(len(test.x), -1)
     onnx_codes = np.rint(measured.onnx_logits.reshape(codes.shape) / np.float32(y.scale)).astype(np.int64) + y.zero
     classes = y.shape[0] * y.shape[1] == 1
-    agreement = 100.0 * float(np.mean(codes.argmax(axis=1) == onnx_codes.argmax(axis=1))) if classes else None
+    same_codes = 100.0 * float(np.mean(codes.argmax(axis=1) == onnx_codes.argmax(axis=1))) if classes else None
     device = measured.verification.outputs(program)
     exact = measured.float_logits.reshape(codes.shape)
     outputs = {"float": exact, "onnx": measured.onnx_logits, "device": device}
@@ -397,7 +298,7 @@ def accuracy(c: Compilation) -> Accuracy:
         onnx=scores["onnx"].share,
         device=scores["device"].share,
         samples=len(codes),
-        onnx_agreement=agreement,
+        onnx_agreement=same_codes,
         onnx_max_step=int(np.abs(codes - onnx_codes).max()),
         metric=metric.name,
         reason=metric.reason or None,
@@ -405,7 +306,7 @@ def accuracy(c: Compilation) -> Accuracy:
         scores={name: score.values for name, score in scores.items() if score.values},
         sqnr_db=sqnr(exact, device),
         float_max_step=float(np.abs(device - exact).max() / y.scale),
-        float_agreement=same_class(exact, device) if metric.classes or metric.certain else None,
+        float_agreement=agreement(metric, exact, device),
         confusion=tuple(map(tuple, confusion(device, test.y, metric.outputs).tolist()))
         if counted and test.y is not None
         else None,

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +15,8 @@ from PIL import Image
 
 from tapc.data import PixelUnits, Samples, load_samples, random_samples
 from tapc.data.dataset import interpreted
-from tapc.errors import DataError
+from tapc.data.limits import reading
+from tapc.errors import DataError, UsageError
 
 RNG = np.random.default_rng(3)
 
@@ -65,6 +68,8 @@ def test_folders_and_files_of_npy(tmp_path: Path) -> None:
 CSV = {
     "header, label first": "label,a,b\n1,0.5,2\n0,1.5,3\n",
     "header, label last": "a;b;class\n0,5;2;1\n1,5;3;0\n",
+    "decimal commas": "0,5;2,0;1\n1,5;3,0;0\n",
+    "decimal commas, tabs": "0,5\t2,0\t1\n1,5\t3,0\t0\n",
     "no header": "0.5,2,1\n1.5,3,0\n",
     "index of pandas": ",a,b,y\n0,0.5,2,1\n1,1.5,3,0\n",
     "byte order mark": "\ufeffa\tb\ttarget\n0.5\t2\t1\n\n1.5\t3\t0\n",
@@ -98,7 +103,8 @@ def test_csv_of_names_targets_integers_and_no_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("a,b\n1,x\n", "row 2, column 2 holds 'x'"),
+    ("a,b\n1,x\n", "row 2, column 2 holds 'x', which is no number$"),
+    ('a,b\n1,"2,5"\n', "row 2, column 2 holds '2,5', which is no number; separate cells by semicolons"),
     ("1,2\n3\n", "row 2 has 1 cells"),
     ("1,2,3,4\n", r"columns of values .* the network takes 2"),
     ("", "is empty"),
@@ -346,3 +352,45 @@ def test_random_inputs_of_large_networks_are_few() -> None:
     samples = random_samples((1, 1, 4096, 4096), 1000, 0)
     assert samples.x.nbytes <= 256 << 20
     assert f"{len(samples.x)} inputs" in samples.source
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_the_order_of_parts_is_the_same_in_every_process(kind: str, tmp_path: Path) -> None:
+    arrays = {"train_x": np.zeros((1, 1)), "test_x": np.ones((1, 1)), "val_x": np.full((1, 1), 2.0)}
+    path = tmp_path / "d.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    if kind == "folder":
+        path = tmp_path / "d"
+        path.mkdir()
+        for name, array in arrays.items():
+            np.save(path / f"{name}.npy", array)
+    program = "import sys\nfrom tapc.data.load import open_data\nprint(list(open_data(sys.argv[1], (1, 1)).parts))"
+    for seed in "0123":  # strings hash differently with each
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(path)], env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == "['test', 'train', 'val']\n"
+
+
+def failing(error: Exception) -> None:
+    with reading("d.npz", "a readable archive", "write it again"):
+        raise error
+
+
+def test_failures_of_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    cause = KeyError("x")
+    with pytest.raises(DataError, match="not a readable archive") as caught:
+        failing(cause)
+    assert caught.value.__cause__ is cause
+    with pytest.raises(MemoryError):
+        failing(MemoryError())
+    monkeypatch.setenv("TAPC_DEBUG", "1")
+    with pytest.raises(KeyError):
+        failing(cause)
+
+
+@pytest.mark.parametrize("std", [(0.0,), (-1.0,), (1.0, float("nan"))])
+def test_deviations_are_positive(std: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match=r"^--std .*: deviations must be positive"):
+        PixelUnits(std=std)

@@ -1,16 +1,18 @@
 """Two simulators side by side give what one gives."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tapc.board import load_board
-from tapc.device import QemuRunner
+from tapc.device import DeviceRun, QemuRunner
 from tapc.device.halves import run_in_halves
 from tapc.errors import ToolError
 from tapc.firmware import build_firmware
-from tapc.target import load_target
+from tapc.target import Target, load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
 RUNNER = QemuRunner(timeout=60)
@@ -42,7 +44,18 @@ def test_halves_give_what_the_whole_gives(twin: Path, count: int, layers: int) -
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_a_failure_in_either_is_an_error(twin: Path) -> None:
-    x = np.zeros((4000, 16), np.int8)
-    with pytest.raises(ToolError, match="stopped after"):
-        run_in_halves(QemuRunner(timeout=0), twin, TARGET, x)
+class Failing(QemuRunner):
+    """Fails where the first sample says so."""
+
+    def run(self, twin: Path, target: Target, inputs: NDArray[np.int8], **options: Any) -> DeviceRun:
+        if inputs[0, 0] == 1:
+            raise ToolError("marked")
+        return super().run(twin, target, inputs, **options)
+
+
+@pytest.mark.parametrize("marked", [0, 20])
+def test_a_failure_in_either_is_an_error(twin: Path, marked: int) -> None:
+    x = np.zeros((40, 16), np.int8)
+    x[marked, 0] = 1
+    with pytest.raises(ToolError, match="marked"):
+        run_in_halves(Failing(timeout=60), twin, TARGET, x)

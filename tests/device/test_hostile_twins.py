@@ -1,7 +1,7 @@
 """Twin images that attack the machine that simulates them: nothing on it is read, written, removed or run.
 
-One image holds all attacks; a sample's first byte chooses. Every attack is first shown to work where nothing confines
-the simulator, so that each of these tests can fail.
+One image holds all attacks; a sample's first byte chooses. Attacks on files, and a command, are first shown to
+work where nothing confines the simulator, so that these tests can fail.
 """
 
 import os

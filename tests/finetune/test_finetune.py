@@ -185,17 +185,17 @@ def test_what_does_not_help_is_not_taken() -> None:
 def test_lower_rates_are_tried_while_training_does_not_help(tmp_path: Path) -> None:
     model = residual()
     quantized = rounded(model, 2, 8)
-    samples = Samples(draw(model, 640, 2), None, "drawn")
-    wild = Training(epochs=8, batch=32, rate=0.3, augment=False)
+    samples = Samples(draw(model, 480, 2), None, "drawn")
+    wild = Training(epochs=3, batch=32, rate=0.3, augment=False)
     found = finetune_at_some_rate(model, quantized, samples, wild, tmp_path / "wild", Stages())
     assert [rate for rate, _ in found.after] == pytest.approx([0.3, 0.12, 0.048])
     assert (found.rate, found.quantized) == (None, quantized)
     assert all(loss >= found.before for _, loss in found.after)
-    high = Training(epochs=8, batch=32, rate=0.02, augment=False)
+    high = Training(epochs=6, batch=32, rate=0.02, augment=False)
     found = finetune_at_some_rate(model, quantized, samples, high, tmp_path / "high", Stages())
     assert found.rate == found.after[-1][0] < 0.02
     assert found.after[-1][1] < found.before <= found.after[0][1]
-    tame = Training(epochs=16, batch=32, rate=0.001, augment=False)
+    tame = Training(epochs=8, batch=32, rate=0.001, augment=False)
     found = finetune_at_some_rate(model, quantized, samples, tame, tmp_path / "tame", Stages())
     assert (found.rate, len(found.after)) == (0.001, 1)
     assert found.quantized is not quantized

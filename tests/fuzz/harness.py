@@ -13,9 +13,11 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import processes
 
 CODES = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 130})  # 130: a callable that raises KeyboardInterrupt
 MOST_MEMORY = 2 << 30
@@ -121,7 +123,8 @@ def run(mutant: Mutant, place: Path, *, seconds: float = SECONDS) -> Verdict:
     status, usage, hung = _await(child, start + seconds)
     elapsed = time.monotonic() - start
     left = _end_orphans()
-    output = log.read_bytes()[-4000:].decode("utf-8", "replace") if log.exists() else ""
+    printed = log.read_bytes() if log.exists() else b""
+    output = printed[-4000:].decode("utf-8", "replace")
     code = os.waitstatus_to_exitcode(status)
     faults = []
     if hung:
@@ -130,7 +133,7 @@ def run(mutant: Mutant, place: Path, *, seconds: float = SECONDS) -> Verdict:
         faults.append(f"killed by {signal.Signals(-code).name}")
     elif code not in CODES:
         faults.append(f"exit code {code}")
-    if "Traceback" in output:
+    if b"Traceback" in printed:
         faults.append("traceback")
     memory = usage.ru_maxrss * 1024
     if memory > MOST_MEMORY:
@@ -192,18 +195,11 @@ def _await(child: int, deadline: float) -> tuple[int, resource.struct_rusage, bo
         time.sleep(_POLL)
 
 
-def _children() -> list[int]:
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text(encoding="ascii").split()]
-    return found
-
-
 def _end_orphans() -> int:
     """Kill the processes that a child left, those that ended apart; how many there were."""
     count = 0
     for _ in range(100):
-        children = _children()
+        children = processes.children()
         if not children:
             break
         for pid in children:
@@ -234,13 +230,3 @@ def _touched(before: Listing, after: Listing, outputs: tuple[str, ...]) -> list[
     new = tuple(f"case/{name}" for name in outputs)
     appeared = [name for name in after if name not in before and not name.startswith(_ALWAYS + new)]
     return sorted(appeared + [name for name, state in before.items() if after.get(name) != state])
-
-
-def run_all(mutants: Iterable[Mutant], folder: Path, tell: Callable[[Verdict], None]) -> list[Verdict]:
-    """Run mutants one after another; returns the verdicts."""
-    verdicts = []
-    for number, mutant in enumerate(mutants):
-        verdict = run(mutant, folder / str(number))
-        tell(verdict)
-        verdicts.append(verdict)
-    return verdicts

@@ -5,10 +5,11 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from fuzz import structures
+from fuzz import networks, structures
 from fuzz.harness import Mutant
 from fuzz.sources import CALLABLE, OVERRIDES, PROXY, QUICK, Sources
 from numpy.random import Generator
@@ -111,9 +112,14 @@ def compiled(model: str, *more: str, data: str = "random", board: str = "pico") 
     return ("compile", model, "--board", board, "--data", data, *QUICK, *more, "-o", "out")
 
 
+def _either(share: float, whole: bytes, odd: Callable[[Generator], bytes], rng: Generator) -> bytes:
+    """Return the whole input damaged, in so large a share of all cases, or an odd one."""
+    return damaged(whole, rng) if rng.random() < share else odd(rng)
+
+
 @kind
 def onnx(sources: Sources, rng: Generator) -> Made:
-    content = damaged(sources.onnx, rng) if rng.random() < 0.4 else structures.network(sources.onnx, rng)
+    content = _either(0.4, sources.onnx, partial(networks.network, sources.onnx), rng)
     name = str(rng.choice(["net.onnx"] * 8 + list(structures.ODD_NAMES))) if rng.random() < 0.2 else "net.onnx"
     return compiled(name), files({name: content})
 
@@ -144,29 +150,23 @@ def _with_data(sources: Sources, name: str, content: bytes, rng: Generator) -> M
 
 @kind
 def npz(sources: Sources, rng: Generator) -> Made:
-    if rng.random() < 0.4:
-        return _with_data(sources, "d.npz", damaged(sources.npz, rng), rng)
-    return _with_data(sources, "d.npz", structures.arrays(rng), rng)
+    return _with_data(sources, "d.npz", _either(0.4, sources.npz, structures.arrays, rng), rng)
 
 
 @kind
 def npy(sources: Sources, rng: Generator) -> Made:
-    if rng.random() < 0.6:
-        return _with_data(sources, "d.npy", damaged(sources.npy, rng), rng)
-    return _with_data(sources, "d.npy", structures.array_file(rng), rng)
+    return _with_data(sources, "d.npy", _either(0.6, sources.npy, structures.array_file, rng), rng)
 
 
 @kind
 def csv(sources: Sources, rng: Generator) -> Made:
-    content = damaged(sources.csv.encode(), rng) if rng.random() < 0.5 else structures.rows(sources.csv, rng)
-    return _with_data(sources, "d.csv", content, rng)
+    odd = partial(structures.rows, sources.csv)
+    return _with_data(sources, "d.csv", _either(0.5, sources.csv.encode(), odd, rng), rng)
 
 
 @kind
 def zips(sources: Sources, rng: Generator) -> Made:
-    if rng.random() < 0.4:
-        return _with_data(sources, "d.zip", damaged(sources.archive, rng), rng)
-    return _with_data(sources, "d.zip", structures.pictures_archive(rng), rng)
+    return _with_data(sources, "d.zip", _either(0.4, sources.archive, structures.pictures_archive, rng), rng)
 
 
 @kind
@@ -204,7 +204,7 @@ def pictures(sources: Sources, rng: Generator) -> Made:
 
 @kind
 def state(sources: Sources, rng: Generator) -> Made:
-    content = damaged(sources.state, rng) if rng.random() < 0.5 else structures.state_dict(rng)
+    content = _either(0.5, sources.state, structures.state_dict, rng)
     name = str(rng.choice(["w.pt", "w.pth", "w.safetensors", "w"]))
     arguments = compiled("make.py:make", "--weights", name, "--input-shape", "1,3,8,8")
     return arguments, files({"make.py": CALLABLE.encode(), name: content})
@@ -261,7 +261,7 @@ def builds(sources: Sources, rng: Generator) -> Made:
         elif name == "report.json" and how < 0.8:
             path.write_bytes(structures.report(content, rng))
         elif name.endswith(".onnx") and how < 0.5:
-            path.write_bytes(structures.network(content, rng))
+            path.write_bytes(networks.network(content, rng))
         else:
             path.write_bytes(damaged(content, rng))
 

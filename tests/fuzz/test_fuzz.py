@@ -95,3 +95,4 @@ def test_a_share_of_the_mutants() -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert f"{SHARE} mutants: 0 bad" in done.stdout

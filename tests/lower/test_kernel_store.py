@@ -1,8 +1,10 @@
 """Kernels in the cache are those that TVM prints; they are found again, and made in another process."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from tapc.kernels.window import Window
 from tapc.lower.ahead import generated_beside
 from tapc.lower.kernel_store import kernel, missing
 from tapc.lower.step import Spec
+from tapc.tool import start_python
 
 SPECS: tuple[Spec, ...] = (
     MoveSpec(Plane(2, 3, 4, 8), Plane(2, 3, 4, 8), "float"),
@@ -63,13 +66,21 @@ def test_another_process_generates_what_is_missing(monkeypatch: pytest.MonkeyPat
 
 
 def test_work_that_fails_ends_the_process_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def recorded(*command: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        started.append(start_python(*command, **options))
+        return started[-1]
+
+    monkeypatch.setattr("tapc.lower.ahead.start_python", recorded)
     monkeypatch.setattr(sys, "modules", {name: m for name, m in sys.modules.items() if name != "tvm"})
     with pytest.raises(ValueError, match="meanwhile"), generated_beside(SPECS):
         raise ValueError("meanwhile")
+    assert [process.poll() is None for process in started] == [False]
 
 
 def test_where_tvm_is_loaded_no_other_process_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     SPECS[0].kernel("k")
-    monkeypatch.setattr("tapc.lower.ahead.start", None)
+    monkeypatch.setattr("tapc.lower.ahead.start_python", None)
     with generated_beside(SPECS):
         assert len(missing(set(SPECS))) == len(SPECS)

@@ -3,9 +3,9 @@
 import os
 import socket
 import threading
-from pathlib import Path
 
 import pytest
+from processes import children
 from proxy.sandbox.corpus import CASES
 
 from tapc.proxy.columns import COLUMNS
@@ -17,14 +17,6 @@ ROW = {
     for c in COLUMNS
 }
 TABLE = [ROW | {"name": f"layer{i}", "index": i} for i in range(3)]
-
-
-def children():
-    """Return the process ids of this process's children."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found
 
 
 @pytest.fixture(scope="module")

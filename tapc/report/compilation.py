@@ -1,0 +1,108 @@
+"""What a report is made from: everything that the stages of a compilation returned."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.allocate import Allocation
+from tapc.board import Board
+from tapc.cost.model import CostModel
+from tapc.data import Samples
+from tapc.device import DeviceRun
+from tapc.device.verify import Verification
+from tapc.firmware import FirmwareImages
+from tapc.frontend import FloatModel
+from tapc.lower import Lowered
+from tapc.lower.place import Placed
+from tapc.metrics import Metric
+from tapc.network import Network
+from tapc.options import Options
+from tapc.report.schema import TrainingReport
+from tapc.tune import Tuning
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What running the firmware gave, beside the float and ONNX networks on the same samples.
+
+    Attributes
+    ----------
+    run : DeviceRun
+    verification : Verification
+    float_logits, onnx_logits : ndarray of float32, shape (N, ...)
+    cycles : float or None
+        Estimated, of one inference; None where no model is at hand.
+    """
+
+    run: DeviceRun
+    verification: Verification
+    float_logits: NDArray[np.float32]
+    onnx_logits: NDArray[np.float32]
+    cycles: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Compilation:
+    """The results of all stages, from which a report is made.
+
+    Attributes
+    ----------
+    model : FloatModel
+    board : Board
+    network : Network
+    allocation : Allocation
+    rounding : dict of str to str
+        Layer -> the method that rounded its weights.
+    equalized : bool
+        Whether channels were given ranges alike first.
+    sensitivity : dict of str to float
+    lowered : Lowered
+    cost : CostModel
+    images : FirmwareImages
+    calibration : Samples
+    test : Samples
+        What the device ran.
+    metric : Metric
+        What the test samples measure.
+    labels : tuple of str or None
+        Names of the classes.
+    data : str
+        Where the samples come from.
+    options : Options
+    file : str or None
+        The samples' file or folder as it was given; None for the network's own data set, random inputs and arrays.
+    measured : Measured or None
+        None when nothing ran.
+    placed : tuple of Placed
+        Where the constants of each step are.
+    tuning : Tuning or None
+        None when schedules are the defaults.
+    training : TrainingReport or None
+    warnings : tuple of str
+    seconds : dict of str to float
+    """
+
+    model: FloatModel
+    board: Board
+    network: Network
+    allocation: Allocation
+    rounding: dict[str, str]
+    equalized: bool
+    sensitivity: dict[str, float]
+    lowered: Lowered
+    cost: CostModel
+    images: FirmwareImages
+    calibration: Samples
+    test: Samples
+    metric: Metric
+    labels: tuple[str, ...] | None
+    data: str
+    options: Options
+    file: str | None
+    measured: Measured | None
+    placed: tuple[Placed, ...]
+    tuning: Tuning | None
+    training: TrainingReport | None
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
