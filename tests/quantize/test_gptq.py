@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,6 +224,42 @@ def test_groups_do_not_know_of_each_other() -> None:
         first = gptq(weights[own], scales[own], 4, order_of(hessians[own]))
         alone = descend(first, weights[own], scales[own], 4, hessians[own], 50)
         assert np.array_equal(together[own], alone)
+
+
+@pytest.mark.parametrize("sweeps", [1, 3, 50])
+def test_descent_in_blocks_is_descent_column_by_column(sweeps: int) -> None:
+    """Longer than a block, with outputs that end early, a column without power and groups of different size."""
+    rng = np.random.default_rng(sweeps)
+    inputs = [correlated(rng, 75) * size for size in (0.3, 4)]
+    hessians = np.stack([x.T @ x / len(x) for x in inputs])
+    hessians[1, 40, :] = hessians[1, :, 40] = 0
+    weights, scales = rng.normal(size=(2, 9, 75)), rng.uniform(0.2, 0.6, (2, 9)).astype(np.float32)
+    start = np.clip(np.rint(weights / scales[:, :, None]), -8, 7)
+    expected = start.copy()
+    for group, row in itertools.product(range(2), range(9)):
+        w, q, step, hessian = weights[group, row], expected[group, row], float(scales[group, row]), hessians[group]
+        for _ in range(sweeps):
+            for column in np.flatnonzero(np.diagonal(hessian) > 0):
+                gradient = float((w - q * step) @ hessian[:, column])
+                q[column] = np.clip(np.rint(q[column] + gradient / (hessian[column, column] * step)), -8, 7)
+    np.testing.assert_array_equal(descend(start, weights, scales, 4, hessians, sweeps), expected)
+    np.testing.assert_array_equal(start, np.clip(np.rint(weights / scales[:, :, None]), -8, 7))
+
+
+def test_only_the_best_first_scales_of_an_output_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, _ = problem((1, 1), 1)
+    rows: list[int] = []
+
+    def counted(weights: Doubles, scales: Float, *rest: Any) -> Doubles:
+        rows.append(scales.shape[1])
+        return gptq(weights, scales, *rest)
+
+    monkeypatch.setattr("tapc.quantize.gptq.gptq", counted)
+    Gptq(loadings=()).round(given.at(4))
+    outputs = len(given.weights)
+    assert rows[0] == 6 * outputs
+    assert rows[1:]
+    assert set(rows[1:]) == {2 * outputs}
 
 
 def test_constant_inputs_have_an_order() -> None:

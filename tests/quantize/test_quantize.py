@@ -370,3 +370,21 @@ def test_only_pictures_are_joined_by_copies(pictures: bool, monkeypatch: pytest.
     calibration = calibrate(model, x, seed=0, pictures=pictures)
     quantize(model, network, uniform_bits(network, 4, 8), calibration, x=x, rounding="gptq")
     assert seen == ([6] if pictures else [])
+
+
+@pytest.mark.parametrize(("w_bits", "rounding", "count"), [(8, "gptq", 256), (4, "gptq", 300), (8, "nearest", 64)])
+def test_as_many_samples_are_walked_as_rounding_needs(
+    w_bits: int, rounding: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[int] = []
+
+    def noted(graph: Any, layers: Any, bits: Any, parameters: Any, x: Float, **options: Any) -> None:
+        walked.append(len(x))
+        raise InterruptedError
+
+    monkeypatch.setattr(model_module, "quantize_layers", noted)
+    model, x = MODELS["residual"], samples(MODELS["residual"], 300)
+    network = analyse(model.onnx, "net")
+    with pytest.raises(InterruptedError):
+        quantize(model, network, uniform_bits(network, w_bits, 8), calibrate(model, x, seed=0), x=x, rounding=rounding)
+    assert walked == [count]
