@@ -7,10 +7,10 @@ from tapc.errors import DataError, UsageError
 
 CALLABLE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
 NETWORKS = (".onnx", ".tflite")
-ROUNDINGS = ("nearest", "mse", "gptq", "adaround", "block", "network")
-"""The names that the command line knows; a program may register more."""
 LEARNED = ("adaround", "block", "network")
-"""Those that learn, and so load torch into the process that compiles."""
+"""Rounding methods that learn, and so load torch into the process that compiles."""
+ROUNDINGS = ("nearest", "mse", "gptq", *LEARNED)
+"""The names that the command line knows; a program may register more."""
 
 
 def check_rounding_name(name: str) -> None:
@@ -26,20 +26,20 @@ def check_source(source: str) -> None:
     known = [entry.name for entry in zoo.models()]
     if source in known:
         return
-    found = CALLABLE.fullmatch(source)
-    path = Path(found["file"] if found else source)
-    if found is None and path.suffix.lower() not in NETWORKS:
+    if not is_file(source):
         raise UsageError(
             f"unknown model {source!r}; give a zoo name ({', '.join(known)}), a torch module as file.py:callable, "
             "a file.onnx or a file.tflite"
         )
+    found = CALLABLE.fullmatch(source)
+    path = Path(found["file"] if found else source)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
 
 
 def is_file(source: str) -> bool:
     """Whether a network is a file, or in one; the others are names of the zoo, if anything."""
-    return "." in source
+    return CALLABLE.fullmatch(source) is not None or Path(source).suffix.lower() in NETWORKS
 
 
 def check_files(**files: Path | str | None) -> None:
