@@ -129,11 +129,24 @@ def test_mlperf_tiny_networks_are_exact(board: str, network: str, bits: str, sha
     assert all(layer.exact for layer in result.report.layers)
 
 
-def test_resnet8_w8a8_figures(shared_data: Path, tmp_path: Path) -> None:
-    data = shared_data / "cifar10-original-subset.npz"
-    model = shared_data / "mlperf-tiny" / "pretrainedResnet.tflite"
-    options = tapc.Options(wbits=(8,), eval=508)
-    result = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "build", options=options)
+@pytest.fixture(scope="module")
+def resnet8(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tapc.Result:
+    """Return MLPerf Tiny's ResNet-8 at 8 bits, evaluated on all of the development images."""
+    return tapc.compile(
+        shared_data / "mlperf-tiny" / "pretrainedResnet.tflite", board="stm32h7",
+        options=tapc.Options(wbits=(8,), eval=508),
+        data=shared_data / "cifar10-original-subset.npz", output=tmp_path_factory.mktemp("resnet8") / "build",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(shared_data / "cifar10-original-subset.npz") as archive:
+        return archive["test_x"].astype(np.float32), archive["test_y"]
+
+
+def test_resnet8_w8a8_figures(resnet8: tapc.Result, images: tuple[np.ndarray, np.ndarray]) -> None:
+    result = resnet8
     memory, accuracy = result.report.memory, result.report.accuracy
     assert memory.arena.predicted == memory.arena.measured <= 50 * 1024
     assert memory.stack.measured is not None
@@ -146,34 +159,30 @@ def test_resnet8_w8a8_figures(shared_data: Path, tmp_path: Path) -> None:
     assert accuracy.device is not None
     assert accuracy.float32 is not None
     assert accuracy.device >= accuracy.float32 - 1.0
-    with np.load(data) as archive:
-        x, y = archive["test_x"].astype(np.float32), archive["test_y"]
+    x, y = images
     floats = evaluate(result.model.onnx, x, optimized=True).argmax(axis=1)
     quantized = evaluate(result.quantized.onnx, x, optimized=True).argmax(axis=1)
     assert 100 * np.mean(quantized == y) >= 100 * np.mean(floats == y) - 1.0
 
 
-def test_reference_equals_onnxruntimes_integer_kernels(shared_data: Path, tmp_path: Path) -> None:
+def test_reference_equals_onnxruntimes_integer_kernels(
+    resnet8: tapc.Result, images: tuple[np.ndarray, np.ndarray]
+) -> None:
     """Every layer of every development image, with onnxruntime's QLinear kernels as the independent source."""
     from tapc.lower.codes import input_codes
     from tapc.lower.from_onnx import program_from_onnx
     from tapc.lower.reference import execute
     from tapc.quantize.runtime import batched, session
 
-    data = shared_data / "cifar10-original-subset.npz"
-    model = shared_data / "mlperf-tiny" / "pretrainedResnet.tflite"
-    options = tapc.Options(wbits=(8,), simulate=False)
-    result = tapc.compile(model, board="stm32h7", data=data, output=tmp_path / "build", options=options)
-    program = program_from_onnx(result.quantized.onnx, "resnet8", "float", "dsp")
-    exposed = batched(result.quantized.onnx)
+    program = program_from_onnx(resnet8.quantized.onnx, "resnet8", "float", "dsp")
+    exposed = batched(resnet8.quantized.onnx)
     names = [op.output for op in program.ops]
     known = {v.name: v for v in onnx.shape_inference.infer_shapes(exposed).graph.value_info}
     exposed.graph.output.extend(known[name] for name in names)
     runner = session(exposed, optimized=True)
-    with np.load(data) as archive:
-        images = archive["test_x"].astype(np.float32)
-    for start in range(0, len(images), 127):
-        x = images[start : start + 127]
+    all_images, _ = images
+    for start in range(0, len(all_images), 127):
+        x = all_images[start : start + 127]
         theirs = dict(zip(names, runner.run(names, {exposed.graph.input[0].name: x}), strict=True))
         ours: dict[str, np.ndarray] = {}
         execute(
@@ -325,13 +334,13 @@ def test_budgets_hold_as_measured(tmp_path: Path) -> None:
             tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
         ).report
 
-    large, small = (measured(few(OPTIONS[bits]), bits) for bits in ("w8a8", "w2a8"))
+    large, small = (measured(few(OPTIONS[bits], "nrf52840dk"), bits) for bits in ("w8a8", "w2a8"))
     assert large.memory.flash.measured is not None
     assert small.memory.flash.measured is not None
     flash = (large.memory.flash.measured + small.memory.flash.measured) // 2
     latency = max(large.instructions or 0, small.instructions or 0) * 1.1
     for limit in (flash, small.memory.flash.measured + 8):
-        report = measured(tapc.Options(flash=limit, latency=latency, calibration=16, eval=4), f"b{limit}")
+        report = measured(few(tapc.Options(flash=limit, latency=latency), "nrf52840dk"), f"b{limit}")
         assert report.memory.flash.measured is not None
         assert report.instructions is not None
         assert report.memory.flash.measured <= limit

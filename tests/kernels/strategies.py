@@ -1,7 +1,5 @@
 """Hypothesis strategies for convolution programs."""
 
-from dataclasses import replace
-
 import numpy as np
 from hypothesis import strategies as st
 from kernels.programs import conv_op, program, tensor
@@ -11,15 +9,17 @@ from tapc.lower.program import Conv, Pool, Program, Tensor
 
 
 @st.composite
-def _conv(draw: st.DrawFn, x: Tensor, rng: Generator, name: str) -> tuple[Conv, Tensor]:
+def _conv(
+    draw: st.DrawFn, x: Tensor, rng: Generator, name: str, strides: int = 4, grouped: bool = True
+) -> tuple[Conv, Tensor]:
     height, width, inputs = x.shape
     kernel = (draw(st.integers(1, min(height + 1, 3))), draw(st.integers(1, min(width + 1, 3))))
-    stride = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    stride = (draw(st.integers(1, strides)), draw(st.integers(1, strides)))
     pads = []
     for size, extent in zip((*kernel, *kernel), (height, width) * 2, strict=True):
         pads.append(draw(st.integers(max(size - extent, 0), max(size - 1, 0))))
     divisors = [g for g in range(1, inputs + 1) if inputs % g == 0]
-    groups = draw(st.sampled_from(divisors))
+    groups = draw(st.sampled_from(divisors)) if grouped else 1
     outputs = groups * draw(st.integers(1, 5))
     rows = (height + pads[0] + pads[2] - kernel[0]) // stride[0] + 1
     columns = (width + pads[1] + pads[3] - kernel[1]) // stride[1] + 1
@@ -45,10 +45,10 @@ def conv_programs(draw: st.DrawFn, mode: str, isa: str, layers: int = 1) -> Prog
 @st.composite
 def pooled_programs(draw: st.DrawFn, mode: str, isa: str) -> Program:
     """Draw a convolution with a max-pooling behind it whose windows share no line."""
-    p = draw(conv_programs(mode, isa))
-    op = p.ops[0]
-    assert isinstance(op, Conv)
-    middle = p.tensors[op.output]
+    rng = default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (draw(st.integers(5, 10)), draw(st.integers(1, 8)), draw(st.sampled_from([1, 2, 3, 4, 5, 8, 12, 16])))
+    x = tensor("x", shape, draw(st.sampled_from([4, 8])), rng)
+    op, middle = draw(_conv(x, rng, "conv", strides=2, grouped=False))
     height, width, channels = middle.shape
     kernel = (draw(st.integers(1, min(height, 3))), draw(st.integers(1, min(width, 3))))
     stride = (draw(st.integers(kernel[0], 4)), draw(st.integers(1, 4)))
@@ -57,4 +57,4 @@ def pooled_programs(draw: st.DrawFn, mode: str, isa: str) -> Program:
     low = draw(st.integers(y.low, y.high))
     ratios = np.ones(1, np.float32)
     pool = Pool("pool", (middle.name,), "pooled", "max", kernel, stride, (0, 0, 0, 0), False, ratios, low, y.high)
-    return replace(p, ops=(op, pool), tensors=p.tensors | {"pooled": y}, output="pooled")
+    return program([op, pool], [x, middle, y], mode, isa)

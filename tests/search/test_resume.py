@@ -1,74 +1,74 @@
 """Kill -9 at random instants: the resumed run must end like one that was never interrupted.
 
-TAPC_KILLS sets how many instants are tried.
+TAPC_KILLS sets how often the run is killed, each time further on.
 """
 
 import json
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pytest
 from search.tiny import tiny_files
 
+from tapc.cache import Store
+from tapc.search import GeneratorOptions, Request, SearchOptions, search, stored_request
 from tapc.search.log import NAME, read_events
 
 KILLS = int(os.environ.get("TAPC_KILLS", "3"))
-DRIVER = """
-import json, sys
-from pathlib import Path
-from tapc.cache import Store
-from tapc.search import GeneratorOptions, Request, SearchOptions, search, stored_request
-
-folder, model, data, store = map(Path, sys.argv[1:5])
-options = SearchOptions(beta=0, generations=2, population=4, calibration=64, holdout=60, test=20)
-request = Request(
-    models=(str(model),), board="stm32h7", data=(str(data),), generator=GeneratorOptions(llm="offline"), options=options
-)
-resume = (folder / "events.jsonl").is_file() and (folder / "events.jsonl").stat().st_size > 0
-outcome = search(stored_request(folder) if resume else request, folder, resume=resume, jobs=1, store=Store(store))
-print(json.dumps({"digest": outcome.digest, "winner": outcome.key,
-                  "population": [c.key for c in outcome.evolution.population]}))
-"""
+# Processes that have tapc loaded, and nothing of this one's state.
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload([__name__])
 
 
-def start(folder, files, store):
-    command = [sys.executable, "-c", DRIVER, str(folder), *map(str, files), str(store)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
-    )
+def run(folder: Path, model: Path, data: Path, store: Path) -> None:
+    """Search, or go on with a search; write how it ended beside its folder."""
+    log = folder / NAME
+    options = SearchOptions(beta=0, generations=2, population=4, calibration=64, holdout=60, test=20)
+    generator = GeneratorOptions(llm="offline")
+    request = Request(models=(str(model),), board="stm32h7", data=(str(data),), generator=generator, options=options)
+    resume = log.is_file() and log.stat().st_size > 0
+    outcome = search(stored_request(folder) if resume else request, folder, resume=resume, jobs=1, store=Store(store))
+    population = [candidate.key for candidate in outcome.evolution.population]
+    end = {"digest": outcome.digest, "winner": outcome.key, "population": population}
+    folder.with_suffix(".json").write_text(json.dumps(end))
 
 
-def finish(process):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err[-2000:]
-    return json.loads(out.splitlines()[-1])
+def started(folder, files, store):
+    process = FRESH.Process(target=run, args=(folder, *files, store))
+    process.start()
+    return process
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    files = tiny_files(folder)
-    began = time.monotonic()
-    result = finish(start(folder / "run", files, folder / "store"))
-    return files, result, time.monotonic() - began
+def finished(folder, files, store):
+    process = started(folder, files, store)
+    process.join(120)
+    assert process.exitcode == 0
+    return json.loads(folder.with_suffix(".json").read_text())
 
 
-@pytest.mark.parametrize("kill", range(KILLS))
-def test_a_killed_search_ends_like_an_uninterrupted_one(uninterrupted, tmp_path, kill):
-    files, expected, seconds = uninterrupted
-    folder = tmp_path / "run"
-    process = start(folder, files, tmp_path / "store")
-    # Between the first and the last event, which come after about a third of the time.
-    instant = random.Random(kill).uniform(0.35, 1.0) * seconds
-    try:
-        process.wait(instant)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    assert finish(start(folder, files, tmp_path / "store")) == expected
+def kill_at(process, events, count, after):
+    """Kill a search `after` seconds after its log has `count` lines."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.is_alive():
+        if events.is_file() and events.read_bytes().count(b"\n") >= count:
+            time.sleep(after)
+            break
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+
+
+def test_a_killed_search_ends_like_an_uninterrupted_one(tmp_path):
+    files = tiny_files(tmp_path)
+    expected = finished(tmp_path / "whole", files, tmp_path / "store")
+    total = len(read_events(tmp_path / "whole" / NAME)[0])
+    folder, chance = tmp_path / "run", random.Random(0)
+    for count in sorted(chance.sample(range(1, total), KILLS)):
+        kill_at(started(folder, files, tmp_path / "another"), folder / NAME, count, chance.uniform(0, 0.2))
+        events, _ = read_events(folder / NAME)
+        assert count <= len(events) <= total
+    assert events[-1].kind != "end"
+    assert finished(folder, files, tmp_path / "another") == expected
     assert read_events(folder / NAME)[0][-1].kind == "end"
