@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
+# Tests start many processes: each would compile every module of tapc again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test test-cpus quick lint types unit setup tools test-tools fuzz clean

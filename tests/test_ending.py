@@ -43,7 +43,8 @@ def wait():
     with output.replaced_folder(Path("out/b")), files.scratch_folder(), ThreadPoolExecutor(2) as pool:
         list(pool.map(tool.run, 4 * [["arm-none-eabi-gcc"]]))
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a shell's background job ignores both
+signal.signal(signal.SIGINT, signal.default_int_handler)
 cli.main(["wait"])
 """
 

@@ -128,8 +128,8 @@ def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int,
     codes = random_codes(x, 4, rng)
     expected = execute(p, codes)
     np.testing.assert_array_equal(execute(fused, codes), expected)
-    np.testing.assert_array_equal(on_host(fused, codes), expected)
-    np.testing.assert_array_equal(on_host(p, codes), expected)
+    for found in together_on_host([fused, p], [codes, codes]):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])
