@@ -7,6 +7,7 @@ import io
 import logging
 import operator
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -276,8 +277,12 @@ def _silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _user_code(source: str) -> Iterator[None]:
-    """Make what the user's code raises an error of the user's; an interruption by the user stays one."""
+    """Make what the user's code raises an error of the user's; an interruption by the user stays one.
+
+    Nothing is compiled into `__pycache__` folders beside it.
+    """
     interrupted = False
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     previous = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread() and callable(previous)
 
@@ -299,6 +304,7 @@ def _user_code(source: str) -> Iterator[None]:
         text = traceback.format_exception_only(error)[-1].strip()  # whatever its __str__ does
         raise UsageError(f"{source} failed: {text}{where}") from error
     finally:
+        sys.dont_write_bytecode = writes
         if main:
             signal.signal(signal.SIGINT, previous)
 

@@ -1,5 +1,6 @@
 """torch modules: `file.py:callable`, the zoo, and their errors."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,13 @@ def test_shape_from_option_attribute_or_error(file: Path) -> None:
     assert load(f"{file}:attributed").input_shape == (1, 3, 2, 2)
     with pytest.raises(UsageError, match=r"input shape is unknown; return \(module, \(1, C, H, W\)\)"):
         load(f"{file}:bare")
+
+
+def test_nothing_is_written_beside_the_users_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    load(f"{file}:pair")
+    assert list(file.parent.iterdir()) == [file]
+    assert not sys.dont_write_bytecode
 
 
 def test_nothing_is_printed(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
