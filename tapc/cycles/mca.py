@@ -1,5 +1,6 @@
 """Cycles of basic blocks by llvm-mca's model of a core's in-order pipeline."""
 
+import functools
 import json
 import re
 import shutil
@@ -23,9 +24,12 @@ _PARSE = re.compile(r"^(?:<stdin>|[^:\n]*):(\d+):\d+: error:", re.MULTILINE)
 def version() -> int:
     """Return the major version of the newest llvm-mca on PATH, 0 where there is none."""
     name = newest(MCA)
-    if name is None:
-        return 0
-    text = run([name, "--version"]).stdout
+    return _version(shutil.which(name) or name) if name else 0
+
+
+@functools.cache
+def _version(path: str) -> int:
+    text = run([path, "--version"]).stdout
     found = re.search(r"LLVM version (\d+)", text)
     return int(found[1]) if found else 0
 

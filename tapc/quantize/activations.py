@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ _RANGES: dict[int, tuple[int, int]] = {4: (0, 15), 8: (-128, 127)}
 _COARSE, _FINE = 40, 9
 _LATTICE_TOLERANCE = 1e-2
 _BLOCK = 1 << 16
+_chosen: "WeakKeyDictionary[TensorStatistics, dict[int, ActivationParameters]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,13 @@ def tensor_parameters(statistics: TensorStatistics, bits: int) -> ActivationPara
     Zero is always a code. Tensors that are never negative have it at the lowest code. Inputs that are
     multiples of one step and fit the codes (images, sensor words) are represented without loss.
     """
+    chosen = _chosen.setdefault(statistics, {})
+    if bits not in chosen:
+        chosen[bits] = _choose(statistics, bits)
+    return chosen[bits]
+
+
+def _choose(statistics: TensorStatistics, bits: int) -> ActivationParameters:
     first = _RANGES[bits][0]
     if statistics.point.op == "Softmax":
         return ActivationParameters(bits, 1.0 / (1 << bits), first)

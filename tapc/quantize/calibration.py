@@ -23,7 +23,7 @@ class HasGraph(Protocol):
         """The canonical float ONNX."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TensorStatistics:
     """Values of one tensor over the calibration samples.
 
