@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-cpus quick lint types unit setup tools test-tools fuzz clean
+.PHONY: demo test test-cpus quick lint types unit setup tools test-tools fuzz fuzz-share clean
 
 demo: setup
 	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
@@ -68,9 +68,9 @@ test-tools:
 	@echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null || \
 		sh tools/apt-install.sh libclang-rt-$$(clang -dumpversion | cut -d. -f1)-dev
 
-# Hostile inputs of every kind (10 minutes of processor time); a share of them is in the tests.
-fuzz: setup test-tools
-	OMP_NUM_THREADS=1 $(BIN)/python tools/run_fuzz.py --count 1500
+# Hostile inputs of every kind: ten minutes of processor time, or the share of them that continuous integration runs.
+fuzz fuzz-share: setup test-tools
+	OMP_NUM_THREADS=1 $(BIN)/python tools/run_fuzz.py $(if $(filter fuzz,$@),--count 1500,--count 56 --seed 1)
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
