@@ -122,7 +122,7 @@ def main() -> None:
     import tapc as package
 
     loader = "tapc.cli.main" if (Path(package.__file__).parent / "cli").is_dir() else "tapc.cli"
-    entry = getattr(__import__(loader, fromlist=["main"]), "main")
+    entry = __import__(loader, fromlist=["main"]).main
     result["help"] = dict(helps(entry))
     print(json.dumps(result, indent=1))
 
