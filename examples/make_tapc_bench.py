@@ -16,11 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tapc.base.errors import TapcError
 from tapc.bench.configurations.generate import generate
 from tapc.bench.configurations.layers import layer_facts
 from tapc.bench.configurations.measure import Source, prepare
 from tapc.bench.configurations.table import DATA, load_table, save_table
-from tapc.errors import TapcError
 
 
 @dataclass(frozen=True)

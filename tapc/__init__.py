@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from tapc.board import load_board
-    from tapc.errors import TapcError
+    from tapc.base.errors import TapcError
+    from tapc.base.options import Options
     from tapc.finetune import Training
-    from tapc.options import Options
-    from tapc.pipeline import Result, compile
+    from tapc.flow.pipeline import Result, compile
+    from tapc.hardware.board import load_board
     from tapc.report import Report
 
 __all__ = ["Options", "Report", "Result", "TapcError", "Training", "compile", "load_board"]
 
 _HOME = {
-    "Options": "tapc.options",
+    "Options": "tapc.base.options",
     "Report": "tapc.report",
-    "Result": "tapc.pipeline",
-    "TapcError": "tapc.errors",
+    "Result": "tapc.flow.pipeline",
+    "TapcError": "tapc.base.errors",
     "Training": "tapc.finetune",
-    "compile": "tapc.pipeline",
-    "load_board": "tapc.board",
+    "compile": "tapc.flow.pipeline",
+    "load_board": "tapc.hardware.board",
 }
 
 

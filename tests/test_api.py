@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tapc
-from tapc.errors import UsageError
-from tapc.options import Options, with_settings
+from tapc.base.errors import UsageError
+from tapc.base.options import Options, with_settings
 
 
 def test_the_interface_is_listed_and_completes() -> None:

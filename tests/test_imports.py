@@ -1,6 +1,7 @@
-"""Imports point one way: a package may only import from packages of its own or a lower rank."""
+"""The layout: folders on ten floors at most, imports that point down, no circles, few loose modules, short files."""
 
 import ast
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,65 +9,101 @@ import pytest
 import tapc
 
 ROOT = Path(tapc.__file__).parent
-RANKS = (
-    ("confine", "errors"),
-    (
-        "arithmetic",
-        "board",
-        "cache",
-        "cli_types",
-        "data",
-        "metrics",
-        "ending",
-        "files",
-        "network",
-        "network_analysis",
-        "normalization",
-        "options",
-        "output",
-        "picture",
-        "progress",
-        "target",
-        "terminal",
-        "tool",
-        "worker",
-    ),
-    ("kernels", "zoo"),
-    ("precheck",),
-    ("allocate", "frontend", "proxy"),
+# From the ground up: a folder imports from its own and from lower floors, never from its neighbours.
+FLOORS = (
+    ("base",),
+    ("data", "graph", "hardware", "zoo"),
+    ("allocate", "frontend", "kernels", "proxy"),
     ("lower", "quantize"),
-    ("cost", "cycles", "device", "finetune", "firmware"),
-    ("balancing", "decide", "fidelity", "inputs", "measure"),
-    ("doctor", "search", "tune"),
-    ("bench", "build"),
-    ("report",),
-    ("accuracy", "attempt", "describe"),
-    ("pipeline", "rerun"),
-    ("evaluation", "pareto", "profile"),
-    ("cli_options",),
-    ("cli_accuracy", "cli_bench", "cli_compile", "cli_search"),
+    ("cycles", "device", "finetune", "firmware"),
+    ("cost",),
+    ("report", "tuning"),
+    ("flow",),
+    ("bench", "pareto", "search"),
     ("cli",),
-    ("__main__",),
 )
-RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+MOST_FLOORS = 10
+MOST_LOOSE = 4
+MOST_LINES = 400
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "tapc":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tapc."):
-            found.add((node.module or "").split(".")[1])
+def module_of(path: Path) -> str:
+    """Return a file's module, `tapc.lower.plan`, or its folder's where it is an `__init__.py`."""
+    return ".".join(("tapc", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(code: str, modules: Mapping[str, object] = MODULES) -> Iterator[str]:
+    """Yield the modules of tapc that code imports, inside functions and for type checkers too."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tapc":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules else node.module
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("tapc.")}
-    return found
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "tapc")
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_import_points_upwards(path: Path) -> None:
-    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    if own == "__init__":
-        return
-    upwards = {name for name in imports(path) if RANK[name] > RANK[own]}
-    assert not upwards, f"{own} must not import {sorted(upwards)}"
+def upwards(module: str, imported: set[str]) -> list[str]:
+    """Return what a module must not import."""
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    own = module.split(".")[1]
+    others = {name for name in imported if name != "tapc" and name.split(".")[1] != own}
+    return sorted(name for name in others if floor[name.split(".")[1]] >= floor[own])
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a circle, or nothing."""
+    done: set[str] = set()
+    path: list[str] = []
+
+    def visit(name: str) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        path.append(name)
+        for other in sorted(graph.get(name, ())):
+            if found := visit(other):
+                return found
+        path.pop()
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := visit(name))), [])
+
+
+GRAPH = {name: set(imports(path.read_text(encoding="utf-8"))) - {name} for name, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name not in ("tapc", "tapc.__main__")))
+def test_no_import_points_upwards(module: str) -> None:
+    assert not upwards(module, GRAPH[module])
+
+
+def test_no_circles() -> None:
+    assert not circle({name: others for name, others in GRAPH.items() if name != "tapc"})
+
+
+def test_floors_and_loose_modules() -> None:
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and list(path.glob("*.py"))}
+    assert folders == {name for names in FLOORS for name in names}
+    assert len(FLOORS) <= MOST_FLOORS
+    assert len(list(ROOT.glob("*.py"))) <= MOST_LOOSE
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_files_are_short(module: str) -> None:
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_checks_find_what_they_look_for() -> None:
+    code = "import tapc.flow.build\ndef f():\n    from tapc import cli\nif True:\n    from tapc.base import tool, x\n"
+    found = set(imports(code))
+    assert found == {"tapc.flow.build", "tapc.cli", "tapc.base.tool", "tapc.base"}
+    assert upwards("tapc.lower.plan", found) == ["tapc.cli", "tapc.flow.build"]
+    assert upwards("tapc.lower.plan", {"tapc.quantize.walk"}) == ["tapc.quantize.walk"]
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []

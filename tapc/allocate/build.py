@@ -16,8 +16,8 @@ from tapc.allocate.problem import (
     LayerChoices,
     RamModel,
 )
-from tapc.errors import DataError, UsageError
-from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Layer, Network
+from tapc.base.errors import DataError, UsageError
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Layer, Network
 
 PINNED_BITS = 8
 

@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from tapc.allocate.problem import HIGH_BITS, AllocationProblem, Choice, LayerChoices
 from tapc.allocate.ram import Groups, RamOracle
-from tapc.errors import ToolError, UsageError
+from tapc.base.errors import ToolError, UsageError
 
 Floats = NDArray[np.float64]
 

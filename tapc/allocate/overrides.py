@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import Field, StrictInt
 
-from tapc.board import Schema, read_schema
-from tapc.errors import UsageError
-from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Network
+from tapc.base.errors import UsageError
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
+from tapc.hardware.board import Schema, read_schema
 
 
 class Overrides(Schema):

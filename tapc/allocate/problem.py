@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tapc.errors import BudgetError
-from tapc.network import Bits
+from tapc.base.errors import BudgetError
+from tapc.graph.network import Bits
 
 Constraint = Literal["flash", "ram", "latency", "bops", "target_bits"]
 CONSTRAINTS: tuple[Constraint, ...] = ("flash", "ram", "target_bits", "latency", "bops")

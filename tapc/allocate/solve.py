@@ -7,7 +7,7 @@ from tapc.allocate.diagnose import diagnose
 from tapc.allocate.engine import Engine, Limits, Solution, TimeLimitError
 from tapc.allocate.listing import best_listed
 from tapc.allocate.problem import CONSTRAINTS, HIGH_BITS, LOW_BITS, Allocation, AllocationProblem, Use
-from tapc.network import Bits
+from tapc.graph.network import Bits
 
 
 def solve(problem: AllocationProblem, *, time_limit: float = 60.0) -> Allocation:

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from tapc import cycles
+from tapc.base.progress import Advance
 from tapc.bench.layers import LAYERS, SOURCE, Layer, Peer
-from tapc.board import Board
 from tapc.device import DeviceRun
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target
 from tapc.kernels.conv import ConvSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.lower.program import Add, Conv, Op, Program, Tensor
 from tapc.lower.steps import steps_of
-from tapc.measure import simulate
-from tapc.progress import Advance
-from tapc.target import Target
+from tapc.tuning.measure import simulate
 
 __all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "Peer", "bench_kernels"]
 

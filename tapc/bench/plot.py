@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tapc.base.errors import UsageError
+from tapc.base.picture import save_picture, start_drawing
 from tapc.bench import LAYERS, SOURCE, KernelFigure
-from tapc.errors import UsageError
-from tapc.picture import save_picture, start_drawing
 
 _COLOURS = {8: "#30638e", 4: "#edae49", 2: "#d1495b"}
 

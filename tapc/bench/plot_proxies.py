@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tapc.base.picture import save_picture, start_drawing
 from tapc.bench.proxies import Interval, ProxyFigure
-from tapc.picture import save_picture, start_drawing
 
 _FIGURES = (
     ("spearman", "Spearman, all sizes", "#30638e", "o"),

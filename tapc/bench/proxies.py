@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata, spearmanr
 
+from tapc.base.errors import DataError, UsageError
+from tapc.base.progress import Advance
 from tapc.bench.configurations.table import BenchTable, LayerFacts, Row
-from tapc.errors import DataError, UsageError
-from tapc.progress import Advance
 from tapc.proxy import get_proxy
 
 Doubles = NDArray[np.float64]

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from tapc.base.progress import Advance
 from tapc.bench.configurations import BenchTable, load_table, table_names
 from tapc.bench.proxies import ProxyFigure, builtin_scores, evaluate_proxies, program_scores
-from tapc.progress import Advance
 
 
 def transfer(

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from tapc.allocate import RamUse
 from tapc.cost.model import CostModel
+from tapc.graph.network import Bits, Layer, Network
 from tapc.lower.fuse import fuse
 from tapc.lower.plan import plan
 from tapc.lower.program import Conv, Program
 from tapc.lower.prune import prune
 from tapc.lower.rebits import with_bits
 from tapc.lower.steps import Step, steps_of
-from tapc.network import Bits, Layer, Network
 
 
 class NetworkCost:

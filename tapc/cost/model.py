@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tapc.base.errors import DataError
 from tapc.cost.features import Features, code_features, instruction_features
-from tapc.errors import DataError
 from tapc.lower.steps import Spec, Step
 
 
 class Coefficients(BaseModel):
-    """Fitted numbers of a core, as `tapc.cost.fit` writes them to targets/CORE/cost.toml.
+    """Fitted numbers of a core, as `tapc.tuning.fit` writes them to targets/CORE/cost.toml.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Coefficients(BaseModel):
     code_error: float
 
 
-_REFIT = "fit it with: python -m tapc.cost.fit CORE --board BOARD"
+_REFIT = "fit it with: python -m tapc.tuning.fit CORE --board BOARD"
 
 
 def load_coefficients(path: Path) -> Coefficients:

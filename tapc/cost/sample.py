@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from tapc.arithmetic import Mode, softmax_table
+from tapc.base.arithmetic import Mode, softmax_table
+from tapc.hardware.target import Isa
 from tapc.lower.program import (
     Add,
     Attention,
@@ -24,7 +25,6 @@ from tapc.lower.program import (
     Softmax,
     Tensor,
 )
-from tapc.target import Isa
 
 
 class _Sampler:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import ToolError
-from tapc.tool import locked, run
+from tapc.base.errors import ToolError
+from tapc.base.tool import locked, run
 
 _MOST_SECONDS = 300
 OBJDUMP = "arm-none-eabi-objdump"

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from tapc.base.errors import ToolError
+from tapc.base.tool import locked, newest, run
 from tapc.cycles.blocks import Block, Instruction, is_branch
-from tapc.errors import ToolError
-from tapc.tool import locked, newest, run
 
 MCA = "llvm-mca"
 INSTALL = "apt-get install llvm-19"

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from tapc.board import Board
 from tapc.cycles.estimate import Estimate
+from tapc.hardware.board import Board
 from tapc.lower import Lowered
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.errors import DataError
 from tapc.data.dataset import SPLIT_NAMES, DataSet, Part, PartName
 from tapc.data.limits import MEMORY, reading
 from tapc.data.units import PixelUnits
-from tapc.errors import DataError
 
 INPUTS = ("x", "images", "image", "data", "inputs", "input", "features", "samples")
 LABELS = ("y", "labels", "label", "targets", "target", "classes", "class")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.errors import DataError
 from tapc.data.dataset import DataSet, Part
 from tapc.data.limits import MEMORY, check_memory, reading
-from tapc.errors import DataError
 
 _LABEL = re.compile(r"(label|class|target|y)(s|es)?[\s_.-]?\d*", re.IGNORECASE)
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.errors import DataError
 from tapc.data.samples import Split
 from tapc.data.units import PixelUnits
-from tapc.errors import DataError
 
 PartName = Literal["train", "val", "test", ""]
 SPLIT_NAMES: dict[str, PartName] = {

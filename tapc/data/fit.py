@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 
 Shape = tuple[int, ...]
 

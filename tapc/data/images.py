@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.errors import DataError
 from tapc.data.dataset import DataSet, Part, PartName, part_of
 from tapc.data.limits import check_memory, read_bytes, reading
-from tapc.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
 FORMATS = ("PNG", "JPEG", "BMP", "PPM")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tapc.errors import DataError, TapcError
+from tapc.base.errors import DataError, TapcError
 
 MEMORY = 1 << 30
 """Most bytes of raw values, and most bytes of samples, that one data set may hold in memory."""

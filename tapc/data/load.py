@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.errors import DataError
 from tapc.data import images
 from tapc.data.arrays import from_python
 from tapc.data.csvfile import open_csv
@@ -16,7 +17,6 @@ from tapc.data.limits import MEMORY, check_regular
 from tapc.data.npz import open_npy, open_npy_folder, open_npz
 from tapc.data.samples import Samples, Split
 from tapc.data.units import PixelUnits
-from tapc.errors import DataError
 
 CALIBRATION_LIMIT = 512
 """Most samples that an archive without a training set gives to calibration."""

@@ -8,10 +8,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.errors import DataError
 from tapc.data.arrays import NEEDS, named_arrays, roles
 from tapc.data.dataset import DataSet
 from tapc.data.limits import check_memory, read_bytes, reading
-from tapc.errors import DataError
 
 _KINDS = "biufcUS"
 _OWN = ("scale", "zero_point")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 
 _CHUNK = 1 << 20
 """Values that are converted at a time: double precision must not take eight times the memory of bytes."""

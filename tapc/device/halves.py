@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tapc.device.plugin import summed
 from tapc.device.qemu import DeviceRun, Progress, QemuRunner
-from tapc.target import Target
+from tapc.hardware.target import Target
 
 _FEW = 32
 """Samples, below which starting a second simulator costs more than it saves."""

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tapc.cache import cache_folder, warn_once
-from tapc.errors import OutputError, ToolError
-from tapc.files import scratch_folder
-from tapc.tool import run
+from tapc.base.cache import cache_folder, warn_once
+from tapc.base.errors import OutputError, ToolError
+from tapc.base.files import scratch_folder
+from tapc.base.tool import run
 
 _SOURCE = Path(__file__).resolve().parent / "counters.c"
 _keep = contextlib.ExitStack()

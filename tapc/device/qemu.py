@@ -18,12 +18,12 @@ import numpy.typing as npt
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from tapc import confine
+from tapc.base import confine
+from tapc.base.errors import BudgetError, DataError, ToolError
+from tapc.base.files import read_regular, scratch_folder
+from tapc.base.tool import end, locked, start
 from tapc.device.plugin import counters_plugin, read_counts
-from tapc.errors import BudgetError, DataError, ToolError
-from tapc.files import read_regular, scratch_folder
-from tapc.target import Target
-from tapc.tool import end, locked, start
+from tapc.hardware.target import Target
 
 INSTALL = "apt-get install qemu-system-arm"
 _MAGIC = b"TAPI"

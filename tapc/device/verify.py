@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.arithmetic import Ints
+from tapc.base.arithmetic import Ints
+from tapc.base.tool import check_going
 from tapc.device.qemu import DeviceRun
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered
 from tapc.lower.program import Op, Program
 from tapc.lower.reference import execute
-from tapc.tool import check_going
 
 BATCH = 32
 

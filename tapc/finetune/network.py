@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tapc.network_analysis import WEIGHTED, Graph, quantization_points
+from tapc.graph.analysis import WEIGHTED, Graph, quantization_points
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.learn import Rounded, fake_quantize
 from tapc.quantize.model import QuantizedModel

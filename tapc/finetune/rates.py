@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tapc.base.progress import Stages
 from tapc.data import Samples
 from tapc.finetune.train import Training, finetune
-from tapc.progress import Stages
 from tapc.quantize import QuantizedModel
 from tapc.quantize.calibration import HasGraph
 

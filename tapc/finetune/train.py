@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tapc.base.errors import DataError
 from tapc.data import Samples
-from tapc.errors import DataError
+from tapc.data.metrics import check_classes
 from tapc.finetune.network import QuantizedGraph
-from tapc.metrics import check_classes
-from tapc.network_analysis import Graph
+from tapc.graph.analysis import Graph
 from tapc.quantize.augment import augmented
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.export import export_qdq

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tapc.errors import ToolError
+from tapc.base.errors import ToolError
 from tapc.firmware.toolchain import Unit, compile_units, run_tool
 
 BOOT_BYTES = 256

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tapc.board import Board
-from tapc.errors import OutputError, ToolError
+from tapc.base.errors import OutputError, ToolError
 from tapc.firmware.boot import rp2040_boot_source
 from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
 from tapc.firmware.memory import MemoryUse, memory_of
 from tapc.firmware.toolchain import RegionOverflowError, Unit, compile_units, run_tool
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target
 from tapc.lower.names import Names, names_in
-from tapc.target import Target
 
 _HERE = Path(__file__).resolve().parent
 _ALIAS = "tapc_network.h"

@@ -7,9 +7,9 @@ from typing import Literal
 
 import jinja2
 
-from tapc.board import Board, Region
-from tapc.errors import UsageError
-from tapc.target import Target
+from tapc.base.errors import UsageError
+from tapc.hardware.board import Board, Region
+from tapc.hardware.target import Target
 
 HARNESS_OBJECT = "twin_main.o"
 # The twin's own main stands at the end of QEMU's memory blocks, outside the board's regions.

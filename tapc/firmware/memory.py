@@ -8,7 +8,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Section, Symbol, SymbolTableSection
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 
 _CONSTANTS = {"w": "weights", "b": "biases", "s": "scales"}
 _ARENA = ".tapc_arena"

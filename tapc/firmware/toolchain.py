@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapc.errors import BudgetError, ToolError
-from tapc.tool import run
+from tapc.base.errors import BudgetError, ToolError
+from tapc.base.tool import run
 
 INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 PREFIX = "arm-none-eabi-"

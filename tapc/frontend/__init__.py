@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from numpy.typing import NDArray
 
-from tapc import worker, zoo
-from tapc.errors import UnsupportedError, UsageError
+from tapc import zoo
+from tapc.base import worker
+from tapc.base.errors import UnsupportedError, UsageError
+from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import source_error
-from tapc.precheck import CALLABLE, NETWORKS, check_source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,7 +119,7 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
     path = Path(source)
     if weights is not None and path.suffix.lower() in NETWORKS:
         raise UsageError(f"{source} carries its own weights; --weights is for zoo models and torch modules")
-    check_source(source)
+    check_source(source, zoo.names())
     if CALLABLE.fullmatch(source):
         from tapc.frontend.torch_source import read_callable
 
@@ -137,7 +138,7 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
 
 
 def _read_zoo(entry: zoo.ZooEntry, weights: Path | None) -> Imported:
-    """Read a zoo network where torch is; see `tapc.worker`."""
+    """Read a zoo network where torch is; see `tapc.base.worker`."""
     there = worker.current()
     if there is None:
         from tapc.frontend.torch_source import read_zoo

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tapc import files
-from tapc.errors import DataError, TapcError
+from tapc.base import files
+from tapc.base.errors import DataError, TapcError
 
 MOST_BYTES = 1 << 29
 """Largest network file, and largest constant in one."""

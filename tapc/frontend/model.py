@@ -70,12 +70,12 @@ class FloatModel:
     run : callable or None
         The source in its own runtime, for a comparison on further inputs.
     reference : Reference or None
-        What the source gives for samples that every transformation is checked on; see `tapc.fidelity`.
+        What the source gives for samples that every transformation is checked on; see `tapc.flow.fidelity`.
     units_given : bool
         The user gave the three: floats in data are raw values, too.
     equalized_for : int or None
         Weight bits for which channels were multiplied by factors that the network's function does not depend on; see
-        `tapc.balancing`. None where they were not.
+        `tapc.flow.balancing`. None where they were not.
     """
 
     name: str

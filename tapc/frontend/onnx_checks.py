@@ -5,7 +5,7 @@ import math
 import onnx
 from onnx import TensorProto
 
-from tapc.errors import DataError, UnsupportedError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.boundary import MOST_BYTES, MOST_NODES
 
 OLDEST_OPSET = 7

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, checker
 
-from tapc.errors import DataError, UnsupportedError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.boundary import check_elements, check_file, first_line, printable
 from tapc.frontend.model import Imported
 from tapc.frontend.onnx_checks import check_kind, check_sizes

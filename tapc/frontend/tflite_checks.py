@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tapc.errors import UnsupportedError
+from tapc.base.errors import UnsupportedError
 
 _STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _RECURRENT = (

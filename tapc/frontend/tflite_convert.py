@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, UnsupportedError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.tflite_layout import OnnxBuilder, Order, Value, canonical_shape, natural_order, ordered
 from tapc.frontend.tflite_names import layer_name
 from tapc.frontend.tflite_reader import Operator, Tensor, TfliteGraph

@@ -9,7 +9,7 @@ import numpy as np
 import tflite
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, TapcError, UnsupportedError
+from tapc.base.errors import DataError, TapcError, UnsupportedError
 from tapc.frontend.boundary import MOST_ELEMENTS, MOST_NODES
 from tapc.frontend.tflite_checks import check_kind, invalid_scales
 

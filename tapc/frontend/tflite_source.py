@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, TapcError
+from tapc.base.errors import DataError, TapcError
 from tapc.frontend.boundary import check_file, first_line, printable
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import convert

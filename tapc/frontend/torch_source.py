@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, UnsupportedError, UsageError
+from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.frontend.boundary import check_elements
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.zoo.official import official_weights

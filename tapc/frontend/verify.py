@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.frontend.boundary import first_line
 from tapc.frontend.model import Runner, one_by_one
 

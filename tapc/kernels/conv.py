@@ -1,6 +1,5 @@
 """Convolution and dense layers: what a kernel instance is. Each instruction set computes it in its own form."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -8,15 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.arithmetic import Mode
+from tapc.base.arithmetic import Mode
+from tapc.hardware.target import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.dsp.conv import DspConv
-from tapc.kernels.layout import SCALAR_RANGE, Plane, SumForm, add_parameters, multiplier_parameter
-from tapc.kernels.mve.conv import MveConv
-from tapc.kernels.scalar.conv import ScalarConv
+from tapc.kernels.forms import form_of
+from tapc.kernels.layout import SCALAR_RANGE, Plane, SumForm, add_codes, add_parameters, multiplier_parameter
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
-from tapc.target import Isa
 
 
 class ConvForm(Protocol):
@@ -50,9 +47,6 @@ class ConvForm(Protocol):
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
-
-
-_FORMS: dict[Isa, Callable[["ConvSpec"], ConvForm]] = {"dsp": DspConv, "mve": MveConv, "scalar": ScalarConv}
 
 
 @dataclass(frozen=True)
@@ -140,7 +134,8 @@ class ConvSpec:
     @cached_property
     def form(self) -> ConvForm:
         """How the instruction set computes it."""
-        return _FORMS[self.isa](self)
+        form: ConvForm = form_of("conv", self.isa)(self)
+        return form
 
     @property
     def scratch_bytes(self) -> int:
@@ -180,3 +175,12 @@ class ConvSpec:
         if self.lines:
             parameters += (Parameter("first", "int32"),)
         return build(name, parameters, self.form.emit)
+
+
+def add_residual(spec: ConvSpec, b: Body, code: Any, index: int, pixel: Any, channel: Any) -> None:
+    """Add the residual's code at a pixel and channel to `code[index]`."""
+    residual = Plane(spec.y.height, spec.y.width, spec.y.channels, spec.residual_bits)
+    other = residual.load(b, b["r"], pixel, channel)
+    operands = (other, code[index]) if spec.residual_first else (code[index], other)
+    bits = 0 if spec.sum_clamped else spec.y.bits
+    b.store(code, index, add_codes(b, spec.sum_form, *operands, bits))

@@ -1,6 +1,5 @@
 """Depthwise convolution: every output channel reads one input channel."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -8,14 +7,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.arithmetic import Mode
+from tapc.base.arithmetic import Mode
+from tapc.hardware.target import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.dsp.depthwise import DspDepthwise
+from tapc.kernels.forms import form_of
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
-from tapc.kernels.mve.depthwise import MveDepthwise
-from tapc.kernels.scalar.depthwise import ScalarDepthwise
 from tapc.kernels.window import Window
-from tapc.target import Isa
 
 
 class DepthwiseForm(Protocol):
@@ -38,13 +35,6 @@ class DepthwiseForm(Protocol):
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
-
-
-_FORMS: dict[Isa, Callable[["DepthwiseSpec"], DepthwiseForm]] = {
-    "dsp": DspDepthwise,
-    "mve": MveDepthwise,
-    "scalar": ScalarDepthwise,
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,8 @@ class DepthwiseSpec:
     @cached_property
     def form(self) -> DepthwiseForm:
         """How the instruction set computes it."""
-        return _FORMS[self.isa](self)
+        form: DepthwiseForm = form_of("depthwise", self.isa)(self)
+        return form
 
     @property
     def scratch_bytes(self) -> int:

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from tapc.arithmetic import Mode
+from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Parameter
 from tapc.kernels.packing import row_bytes
-
-if TYPE_CHECKING:
-    from tapc.kernels.conv import ConvSpec
 
 
 @dataclass(frozen=True)
@@ -131,12 +128,3 @@ def add_codes(b: Body, form: SumForm, a: Any, other: Any, bits: int = 0) -> Any:
         return b.call("t_add_linear", a, other, *scalars, b["add_low"], b["add_high"])
     names = ["a", "b", "offset", *(["shift", "zero"] if form == "fixed" else []), "low", "high"]
     return b.call(f"t_add_{form}", a, other, *(b[f"add_{name}"] for name in names))
-
-
-def add_residual(spec: "ConvSpec", b: Body, code: Any, index: int, pixel: Any, channel: Any) -> None:
-    """Add the residual's code at a pixel and channel to `code[index]`."""
-    residual = Plane(spec.y.height, spec.y.width, spec.y.channels, spec.residual_bits)
-    other = residual.load(b, b["r"], pixel, channel)
-    operands = (other, code[index]) if spec.residual_first else (code[index], other)
-    bits = 0 if spec.sum_clamped else spec.y.bits
-    b.store(code, index, add_codes(b, spec.sum_form, *operands, bits))

@@ -1,4 +1,4 @@
-"""The intrinsics of layer normalization; their meaning is `tapc.normalization`."""
+"""The intrinsics of layer normalization; their meaning is `tapc.base.normalization`."""
 
 from tapc.kernels.intrinsic import Intrinsic
 

@@ -31,3 +31,24 @@ def largest_divisor(count: int, limit: int) -> int:
 def least_padding(count: int, sizes: Iterable[int]) -> int:
     """Return the tile size that pads `count` least; the first wins ties."""
     return min(sizes, key=lambda size: -count % size)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning found.
+
+    Attributes
+    ----------
+    schedules : dict of str to Schedule
+        Layer -> schedule, for layers where another one than the default needs fewer instructions.
+    measured, cached : int
+        Variants that were simulated, and that the cache knew.
+    before, after : int
+        Instructions of all convolutions of one inference, with the default and with the chosen schedules.
+    """
+
+    schedules: dict[str, Schedule]
+    measured: int
+    cached: int
+    before: int
+    after: int

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from tapc.arithmetic import Mode
+from tapc.base.arithmetic import Mode
+from tapc.hardware.target import Isa
 from tapc.kernels.schedule import Schedule
 from tapc.lower.facts import Facts
 from tapc.lower.from_onnx import program_from_onnx
@@ -16,7 +17,6 @@ from tapc.lower.plan import Plan, plan
 from tapc.lower.program import Program
 from tapc.lower.prune import prune
 from tapc.lower.steps import Spec, Step, steps_of
-from tapc.target import Isa
 
 
 @dataclass(frozen=True, eq=False)

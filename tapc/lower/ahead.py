@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from tapc.errors import ToolError
+from tapc.base.errors import ToolError
+from tapc.base.tool import end, start_python
 from tapc.lower.kernel_store import kernel, missing
 from tapc.lower.step import Spec
-from tapc.tool import end, start_python
 
 
 @contextmanager

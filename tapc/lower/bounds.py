@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc import arithmetic
-from tapc.arithmetic import Ints
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints
 from tapc.lower.program import Attention, Conv, LayerNorm, Lookup, Op, Program, Softmax
 from tapc.lower.reference import accumulate, run_op
 

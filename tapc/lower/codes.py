@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.arithmetic import Ints
+from tapc.base.arithmetic import Ints
 from tapc.lower.program import Program, Tensor
 
 

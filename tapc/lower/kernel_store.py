@@ -6,13 +6,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import tapc.kernels
-from tapc.cache import Store, cache_folder, digest, tree_digest
+from tapc.base.cache import Store, cache_folder, digest, tree_digest
 from tapc.kernels.builder import Kernel, Parameter
 from tapc.lower.step import Spec
 
 _NAME = "tapc0kernel"
 """What kernels are called in the cache; no other name in C holds it."""
-_ALSO = ("arithmetic.py", "normalization.py")
+_ALSO = ("base/arithmetic.py", "base/normalization.py")
 
 
 def kernel(spec: Spec, name: str) -> Kernel:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 
 _LONGEST = 40
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapc.board import Board, Region
-from tapc.errors import BudgetError
+from tapc.base.errors import BudgetError
+from tapc.hardware.board import Board, Region
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.pooled import PooledSpec
 from tapc.lower.steps import Step

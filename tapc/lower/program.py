@@ -6,9 +6,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.arithmetic import Mode
+from tapc.base.arithmetic import Mode
+from tapc.hardware.target import Isa
 from tapc.kernels.packing import row_bytes
-from tapc.target import Isa
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class AddConstant(Op):
 
 @dataclass(frozen=True, eq=False)
 class LayerNorm(Op):
-    """Normalization of each pixel over its channels, see `tapc.normalization`.
+    """Normalization of each pixel over its channels, see `tapc.base.normalization`.
 
     Attributes
     ----------

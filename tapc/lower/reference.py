@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc import arithmetic
-from tapc.arithmetic import Ints
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints
+from tapc.base.normalization import norm_factors, normalize
 from tapc.lower.program import (
     Add,
     AddConstant,
@@ -30,7 +31,6 @@ from tapc.lower.program import (
     Reshape,
     Softmax,
 )
-from tapc.normalization import norm_factors, normalize
 
 Values = dict[str, Ints]
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc import arithmetic
-from tapc.arithmetic import Mode
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Mode
+from tapc.base.normalization import norm_factors
 from tapc.kernels.attention import AttentionSpec, LayerNormSpec, LookupSpec
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
@@ -43,7 +44,6 @@ from tapc.lower.program import (
 )
 from tapc.lower.step import Constant, Spec, Step
 from tapc.lower.widths import packed_run, top_run
-from tapc.normalization import norm_factors
 
 __all__ = ["Constant", "Spec", "Step", "plane", "steps_of"]
 

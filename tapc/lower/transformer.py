@@ -1,21 +1,18 @@
 """QDQ ONNX -> integer operators of transformers: normalization, Gelu, attention, sums with constants."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc import arithmetic
-from tapc.errors import UnsupportedError
+from tapc.base import arithmetic
+from tapc.base.errors import UnsupportedError
+from tapc.lower.lowering import Lowering
 from tapc.lower.program import AddConstant, Attention, LayerNorm, Lookup, Op, Scores, Tensor
 
-if TYPE_CHECKING:
-    from tapc.lower.from_onnx import _Lowering as Lowering
 
-
-def layer_norm(lowering: "Lowering", node: onnx.NodeProto) -> None:
+def layer_norm(lowering: Lowering, node: onnx.NodeProto) -> None:
     """Lower a LayerNormalization over channels."""
     source = lowering.graph.quantized(node.input[0])
     gain, offset = (lowering.graph.constant(name).astype(np.float32) for name in node.input[1:3])
@@ -28,7 +25,7 @@ def layer_norm(lowering: "Lowering", node: onnx.NodeProto) -> None:
     lowering.add(node, make)
 
 
-def gelu(lowering: "Lowering", node: onnx.NodeProto) -> None:
+def gelu(lowering: Lowering, node: onnx.NodeProto) -> None:
     """Lower a Gelu to a table."""
     x, source = lowering.source(node), lowering.graph.quantized(node.input[0])
     approximate = next((a.s for a in node.attribute if a.name == "approximate"), b"none") == b"tanh"
@@ -50,7 +47,7 @@ def _gelu(x: NDArray[np.float64], approximate: bool) -> NDArray[np.float64]:
     return result
 
 
-def product(lowering: "Lowering", node: onnx.NodeProto) -> None:
+def product(lowering: Lowering, node: onnx.NodeProto) -> None:
     """Lower the two products of attention: the first is remembered until the second is met."""
     left, right = (lowering.graph.quantized(name) for name in node.input)
     weighted = lowering.weighted.get(right)
@@ -72,7 +69,7 @@ def product(lowering: "Lowering", node: onnx.NodeProto) -> None:
     lowering.add(node, make)
 
 
-def attention_softmax(lowering: "Lowering", node: onnx.NodeProto) -> bool:
+def attention_softmax(lowering: Lowering, node: onnx.NodeProto) -> bool:
     """Remember a softmax over scores for the product that reads it; False for any other softmax."""
     scores = lowering.scores.get(lowering.graph.quantized(node.input[0]))
     if scores is None:
@@ -84,7 +81,7 @@ def attention_softmax(lowering: "Lowering", node: onnx.NodeProto) -> bool:
     return True
 
 
-def add_constant(lowering: "Lowering", node: onnx.NodeProto) -> bool:
+def add_constant(lowering: Lowering, node: onnx.NodeProto) -> bool:
     """Lower the addition of a constant map; False where both operands are activations."""
     graph = lowering.graph
     constants = [name for name in node.input if graph.producer[name].input[0] in graph.constants]

@@ -9,10 +9,10 @@ from typing import Any
 
 import jinja2
 
-from tapc.metrics import axis_title
-from tapc.output import MARKER
+from tapc.base.output import MARKER
+from tapc.base.picture import start_drawing
+from tapc.data.metrics import axis_title
 from tapc.pareto.run import Front, Point
-from tapc.picture import start_drawing
 
 _MIXED, _UNIFORM = "#30638e", "#d1495b"
 

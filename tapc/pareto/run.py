@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tapc.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
-from tapc.board import Board
-from tapc.build import build
+from tapc.base.errors import BudgetError, MismatchError
+from tapc.base.files import scratch_folder
+from tapc.base.options import Options
+from tapc.base.progress import Stages
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
-from tapc.errors import BudgetError, MismatchError
-from tapc.files import scratch_folder
+from tapc.flow.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
+from tapc.flow.build import build
 from tapc.frontend import FloatModel
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target, load_target
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
-from tapc.options import Options
-from tapc.progress import Stages
 from tapc.quantize import QuantizedModel
-from tapc.target import Target, load_target
 
 SETTINGS = ("w2a8", "m2.5a8", "m3a8", "m3.5a8", "w4a8", "m4a8", "m5a8", "m6a8", "w8a8")
 _RUN = 2
@@ -118,7 +118,7 @@ def pareto(
     board : Board
     settings : sequence of Setting
     seeds, first, calibration, equalize, tested, test_data
-        As for `tapc.accuracy.trials`.
+        As for `tapc.flow.accuracy.trials`.
     pin : {"none", "first", "last", "both"}
         Layers that stay at 8 bits.
     overrides : Path, optional

@@ -1,7 +1,8 @@
 """Proxies: which error does each layer cause when it alone is quantized? Built in, or programs from files."""
 
 from tapc.proxy import builtin
-from tapc.proxy.base import FunctionProxy, Proxy, ProxyContext, get_proxy, normalize, proxy_names, register_proxy
+from tapc.proxy.base import FunctionProxy, Proxy, ProxyContext, normalize, proxy_names, register_proxy
+from tapc.proxy.find import get_proxy
 from tapc.proxy.program import Origin, Program, ProgramProxy, load_program, save_program
 
 __all__ = [

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, UsageError
-from tapc.network import Network
+from tapc.base.errors import DataError
+from tapc.graph.network import Network
 from tapc.proxy.columns import Table
 from tapc.proxy.derivatives import Derivatives
 
@@ -65,7 +64,7 @@ class Proxy(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that `get_proxy` knows it by."""
+        """The name that `tapc.proxy.get_proxy` knows it by."""
 
     @property
     def summary(self) -> str:
@@ -113,28 +112,9 @@ def register_proxy(
     return register
 
 
-def get_proxy(name: str) -> Proxy:
-    """Return a registered proxy, or one from a file.
-
-    Parameters
-    ----------
-    name : str
-        A registered name, or the path of a ``.toml`` or ``.py`` file; see `tapc.proxy.program`.
-
-    Raises
-    ------
-    UsageError
-        No proxy of that name.
-    DataError
-        The file is missing or not a proxy.
-    """
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    if Path(name).suffix in (".toml", ".py"):
-        from tapc.proxy.program import ProgramProxy, load_program
-
-        return ProgramProxy(load_program(Path(name)))
-    raise UsageError(f"unknown proxy {name!r}; known: {', '.join(proxy_names())}, or give a .toml or .py file")
+def registered() -> Mapping[str, Proxy]:
+    """Return all registered proxies by name."""
+    return _REGISTRY
 
 
 def proxy_names() -> tuple[str, ...]:

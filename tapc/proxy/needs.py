@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.proxy.derivatives import Derivatives
 
 if TYPE_CHECKING:

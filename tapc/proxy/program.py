@@ -12,9 +12,9 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tapc.board import read_toml
-from tapc.errors import DataError
-from tapc.files import read_regular, reading
+from tapc.base.errors import DataError
+from tapc.base.files import read_regular, reading
+from tapc.hardware.board import read_toml
 from tapc.proxy.base import ProxyContext, Scores, normalize
 from tapc.proxy.columns import Mode, Row
 from tapc.proxy.contract import ContractError, Target, allocated, scored

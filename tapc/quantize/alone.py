@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tapc.network import Network
-from tapc.network_analysis import WEIGHTED, Graph
-from tapc.precheck import LEARNED
+from tapc.base.precheck import LEARNED
+from tapc.graph.analysis import WEIGHTED, Graph
+from tapc.graph.network import Network
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.gptq import Gptq
 from tapc.quantize.problem import LayerProblem

@@ -8,8 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from tapc.errors import DataError
-from tapc.network_analysis import Graph, Point, quantization_points
+from tapc.base.errors import DataError
+from tapc.graph.analysis import Graph, Point, quantization_points
 from tapc.quantize.runtime import Float, batched, batches, session
 
 SAMPLES_PER_TENSOR = 1 << 16

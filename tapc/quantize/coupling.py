@@ -14,8 +14,8 @@ from collections.abc import Collection
 import numpy as np
 import torch
 
-from tapc.network_analysis import Graph
-from tapc.progress import Advance
+from tapc.base.progress import Advance
+from tapc.graph.analysis import Graph
 from tapc.quantize.curvature import prediction
 from tapc.quantize.problem import Doubles
 from tapc.quantize.torch_graph import TorchGraph

@@ -33,9 +33,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tapc.errors import DataError
-from tapc.network_analysis import Graph, attribute
-from tapc.progress import Advance
+from tapc.base.errors import DataError
+from tapc.base.progress import Advance
+from tapc.graph.analysis import Graph, attribute
 from tapc.quantize.torch_graph import TorchGraph
 
 EXACT_ROWS = 1024

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
-from tapc.network_analysis import Graph
-from tapc.progress import Advance
+from tapc.base.errors import DataError
+from tapc.base.progress import Advance
+from tapc.graph.analysis import Graph
 from tapc.quantize.runtime import Float
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 import numpy as np
 import onnx
 
-from tapc.errors import DataError
-from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Network
-from tapc.network_analysis import WEIGHTED, Graph
+from tapc.base.errors import DataError
+from tapc.graph.analysis import WEIGHTED, Graph
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.quantize.activations import activation_parameters, fake_quantize
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.runtime import Float, NodeRunner

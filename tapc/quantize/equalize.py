@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tapc.network_analysis import Graph, attribute, quantization_points
+from tapc.graph.analysis import Graph, attribute, quantization_points
 from tapc.quantize.burden import Reader, Tensor, least_error
 from tapc.quantize.reach import Reach, reaches
 from tapc.quantize.runtime import Float, batched, batches, session

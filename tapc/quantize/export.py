@@ -6,9 +6,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tapc.arithmetic import FAR
-from tapc.errors import UnsupportedError
-from tapc.network_analysis import WEIGHTED, Graph
+from tapc.base.arithmetic import FAR
+from tapc.base.errors import UnsupportedError
+from tapc.graph.analysis import WEIGHTED, Graph
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
 from tapc.quantize.weights import QuantizedLayer

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tapc.network_analysis import Graph
-from tapc.progress import Advance
+from tapc.base.progress import Advance
+from tapc.graph.analysis import Graph
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.augment import augmented
 from tapc.quantize.learn import Learner, split

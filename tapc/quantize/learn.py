@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tapc.network_analysis import WEIGHTED, Graph
+from tapc.graph.analysis import WEIGHTED, Graph
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.problem import Doubles
 from tapc.quantize.runtime import Float

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from tapc import worker
-from tapc.errors import DataError, UsageError
-from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
-from tapc.network_analysis import Graph, attribute
-from tapc.precheck import LEARNED
-from tapc.progress import Advance, portion
+from tapc.base import worker
+from tapc.base.errors import DataError, UsageError
+from tapc.base.precheck import LEARNED
+from tapc.base.progress import Advance, portion
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq, far_sums
@@ -108,7 +108,7 @@ def quantize(
     model : FloatModel
         Canonical float ONNX in `model.onnx`.
     network : Network
-        From `tapc.network_analysis.analyse`.
+        From `tapc.graph.analysis.analyse`.
     bits : Bits
         Weight bits of every layer and activation bits of every group.
     calibration : Calibration

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.network import Layer
+from tapc.graph.network import Layer
 from tapc.quantize.weights import Float, QuantizedWeights, per_channel, weight_scales
 
 Doubles = NDArray[np.float64]

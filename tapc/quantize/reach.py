@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.network_analysis import Graph, attribute
+from tapc.graph.analysis import Graph, attribute
 
 Doubles = NDArray[np.float64]
 _OPEN = (-np.inf, np.inf)

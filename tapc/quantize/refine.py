@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from tapc.network_analysis import Graph
-from tapc.progress import Advance
+from tapc.base.progress import Advance
+from tapc.graph.analysis import Graph
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.incremental import Effort, NetworkLearner
 from tapc.quantize.learn import Learner, Learning, with_scales

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from tapc.errors import UsageError
-from tapc.precheck import LEARNED
+from tapc.base.errors import UsageError
+from tapc.base.precheck import LEARNED
 from tapc.quantize.gptq import Gptq, Mse
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.weights import QuantizedWeights, round_weights

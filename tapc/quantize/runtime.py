@@ -8,8 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.data import Samples
-from tapc.errors import DataError, UnsupportedError
 
 THREADS = 2
 BATCH_BYTES = 256 << 20

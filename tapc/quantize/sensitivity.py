@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tapc.errors import UnsupportedError
-from tapc.network import Network
-from tapc.network_analysis import Graph
+from tapc.base.errors import UnsupportedError
+from tapc.graph.analysis import Graph
+from tapc.graph.network import Network
 from tapc.proxy import ProxyContext
 from tapc.proxy.columns import Table
 from tapc.quantize.calibration import Calibration, HasGraph

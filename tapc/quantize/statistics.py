@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.network import Layer, Network
-from tapc.network_analysis import WEIGHTED, Graph, attribute, layer_output
+from tapc.graph.analysis import WEIGHTED, Graph, attribute, layer_output
+from tapc.graph.network import Layer, Network
 from tapc.proxy.builtin.tap import activation_entropy
 from tapc.proxy.columns import SAMPLES, Cell, Row, Table
 from tapc.quantize.activations import activation_parameters, fake_quantize

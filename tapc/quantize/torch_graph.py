@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tapc.errors import DataError, UnsupportedError
-from tapc.network_analysis import WEIGHTED, Graph, attribute
+from tapc.base.errors import DataError, UnsupportedError
+from tapc.graph.analysis import WEIGHTED, Graph, attribute
 
 Weights = Mapping[str, Tensor]
 _Step = Callable[[list[Tensor]], Tensor]
@@ -279,4 +279,4 @@ _OPERATORS: dict[str, Callable[[TorchGraph, onnx.NodeProto], _Step]] = {
     "GlobalAveragePool": lambda module, node: lambda operands: operands[0].mean((2, 3), keepdim=True),
     "Softmax": _softmax,
 }
-"""One maker per operator of `tapc.network_analysis.SUPPORTED`: node -> function of its activations, weights last."""
+"""One maker per operator of `tapc.graph.analysis.SUPPORTED`: node -> function of its activations, weights last."""

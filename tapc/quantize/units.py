@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from tapc.network_analysis import WEIGHTED, Graph
+from tapc.graph.analysis import WEIGHTED, Graph
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.network import Bits, Layer
-from tapc.network_analysis import WEIGHTED, Graph, attribute
-from tapc.progress import Advance
+from tapc.base.progress import Advance
+from tapc.graph.analysis import WEIGHTED, Graph, attribute
+from tapc.graph.network import Bits, Layer
 from tapc.quantize.activations import ActivationParameters, fake_quantize
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import Rounding

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.network import WEIGHT_BITS
+from tapc.graph.network import WEIGHT_BITS
 
 Float = NDArray[np.float32]
 _RANGES: dict[int, tuple[int, int]] = {2: (-2, 1), 4: (-8, 7), 8: (-127, 127)}

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.board import Board
+from tapc.base.options import Options
 from tapc.data import Samples
-from tapc.metrics import LEAST_SQNR, Metric, confidence, measure
-from tapc.options import Options
+from tapc.data.metrics import LEAST_SQNR, Metric, confidence, measure
+from tapc.hardware.board import Board
 from tapc.report.schema import Accuracy
 
 LOSS = 5.0  # percentage points

@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.allocate import Allocation
-from tapc.board import Board
+from tapc.base.options import Options
 from tapc.cost.model import CostModel
 from tapc.data import Samples
+from tapc.data.metrics import Metric
 from tapc.device import DeviceRun
 from tapc.device.verify import Verification
 from tapc.firmware import FirmwareImages
 from tapc.frontend import FloatModel
+from tapc.graph.network import Network
+from tapc.hardware.board import Board
+from tapc.kernels.schedule import Tuning
 from tapc.lower import Lowered
 from tapc.lower.place import Placed
-from tapc.metrics import Metric
-from tapc.network import Network
-from tapc.options import Options
 from tapc.report.schema import TrainingReport
-from tapc.tune import Tuning
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,12 @@ import numpy as np
 
 from tapc import cycles
 from tapc.data import Samples
+from tapc.data.metrics import agreement, confusion, measure, sqnr
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.pooled import PooledSpec
 from tapc.lower import Lowered
 from tapc.lower.program import Conv, Op
-from tapc.metrics import agreement, confusion, measure, sqnr
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
 from tapc.report.schema import (

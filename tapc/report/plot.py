@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from tapc.base.picture import save_picture, start_drawing
+from tapc.base.terminal import visible
 from tapc.lower import Lowered
-from tapc.picture import save_picture, start_drawing
-from tapc.terminal import visible
 
 _COLOURS = {2: "#d1495b", 4: "#edae49", 8: "#30638e", None: "#9aa5b1"}
 _SCRATCH = "#d9dee3"

@@ -117,7 +117,7 @@ class Accuracy(_Frozen):
     threshold : float or None
         Of a single output, above which it names class 1.
     scores : dict
-        `float`, `onnx` and `device` -> the metric's figures by name; see `tapc.metrics.Score`.
+        `float`, `onnx` and `device` -> the metric's figures by name; see `tapc.data.metrics.Score`.
     sqnr_db : float or None
         Signal to noise of the device's outputs against the float network's, in decibels; None where they are equal or
         nothing ran.

@@ -1,8 +1,8 @@
 """The report for a terminal."""
 
-from tapc.metrics import outcome, shown
+from tapc.base.terminal import Column, Table, columns, print_table, say
+from tapc.data.metrics import outcome, shown
 from tapc.report.schema import Accuracy, Quantity, Report, TrainingReport
-from tapc.terminal import Column, Table, columns, print_table, say
 
 
 def _number(value: float | None) -> str:

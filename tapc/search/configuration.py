@@ -6,16 +6,16 @@ from typing import Any
 
 import tapc
 from tapc import cycles
-from tapc.cache import digest, tree_digest
+from tapc.base.cache import digest, tree_digest
+from tapc.base.errors import MismatchError
+from tapc.base.files import scratch_folder
 from tapc.device import QemuRunner
 from tapc.device.verify import device_inputs, verify
-from tapc.errors import MismatchError
-from tapc.files import scratch_folder
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
+from tapc.graph.network import Bits
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
-from tapc.network import Bits
 from tapc.quantize import evaluate, quantize, top1
 from tapc.search.networks import Subject
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from tapc.errors import UsageError
+from tapc.base.errors import UsageError
 
 Operator = Literal["initialization", "mutation", "crossover"]
 OPERATORS: tuple[Operator, ...] = ("initialization", "mutation", "crossover")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tapc.errors import BudgetError
+from tapc.base.errors import BudgetError
 from tapc.proxy import Origin, Program
 from tapc.proxy.contract import ContractError, Target, allocated, scored
 from tapc.proxy.sandbox import Sandbox

@@ -11,9 +11,9 @@ from scipy.stats import spearmanr
 
 from tapc.allocate import Allocation, AllocationError, solve
 from tapc.allocate.problem import AllocationProblem
-from tapc.decide import with_scores
-from tapc.errors import BudgetError
-from tapc.network import WEIGHT_BITS, Bits
+from tapc.base.errors import BudgetError
+from tapc.flow.decide import with_scores
+from tapc.graph.network import WEIGHT_BITS, Bits
 from tapc.proxy.base import normalize
 from tapc.quantize import uniform_bits
 from tapc.search.configuration import ConfigurationFigures, bops

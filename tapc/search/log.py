@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from tapc.errors import DataError, OutputError, UsageError
+from tapc.base.errors import DataError, OutputError, UsageError
 
 NAME = "events.jsonl"
 

@@ -4,8 +4,8 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-from tapc.cache import Store
-from tapc.network import Bits
+from tapc.base.cache import Store
+from tapc.graph.network import Bits
 from tapc.search.configuration import ConfigurationFigures, code_digest, configuration_key, measure_configuration
 from tapc.search.networks import Subject
 from tapc.search.workers import Workers, lost

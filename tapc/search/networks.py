@@ -11,16 +11,17 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.allocate import AllocationProblem
-from tapc.board import Board
-from tapc.cache import digest
+from tapc.base.cache import digest
+from tapc.base.errors import DataError
+from tapc.base.options import Options
 from tapc.data import Samples
-from tapc.decide import Distortion, bit_problem, network_cost
-from tapc.errors import DataError
+from tapc.data.metrics import choose
+from tapc.flow.decide import Distortion, bit_problem, network_cost
 from tapc.frontend import FloatModel
-from tapc.metrics import choose
-from tapc.network import Network
-from tapc.network_analysis import analyse
-from tapc.options import Options
+from tapc.graph.analysis import analyse
+from tapc.graph.network import Network
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target
 from tapc.proxy import ProxyContext
 from tapc.proxy.columns import Table
 from tapc.quantize import Calibration, calibrate, layer_distortion
@@ -28,7 +29,6 @@ from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
 from tapc.quantize.statistics import statistics
 from tapc.search.options import SearchOptions
-from tapc.target import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class SearchNetwork:
     errors : dict of str to float
         Layer -> relative squared error of the logits when it alone has the lowest bits: what scores should rank.
     problem : AllocationProblem
-        For scores of 1, see `tapc.decide.with_scores`.
+        For scores of 1, see `tapc.flow.decide.with_scores`.
     context : ProxyContext
         For the built-in proxies.
     """

@@ -14,15 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tapc import zoo
 from tapc.allocate import solve
-from tapc.board import Board, load_board
-from tapc.cache import Store, cache_folder, digest
+from tapc.base.cache import Store, cache_folder, digest
+from tapc.base.errors import BudgetError, DataError, OutputError, TapcError, UsageError
+from tapc.base.options import Source
+from tapc.base.progress import Stages
 from tapc.data import Samples, Split, find_data, load_samples, shipped_note
-from tapc.errors import BudgetError, DataError, OutputError, TapcError, UsageError
+from tapc.flow.inputs import open_model
 from tapc.frontend import FloatModel
-from tapc.inputs import open_model
-from tapc.network import Bits
-from tapc.options import Source
-from tapc.progress import Stages
+from tapc.graph.network import Bits
+from tapc.hardware.board import Board, load_board
+from tapc.hardware.target import load_target
 from tapc.proxy import Origin, Program, get_proxy, proxy_names, save_program
 from tapc.proxy.columns import VERSION
 from tapc.proxy.sandbox import Sandbox
@@ -39,7 +40,6 @@ from tapc.search.report import NAME as REPORT
 from tapc.search.report import write_report
 from tapc.search.report.summary import ORACLE
 from tapc.search.workers import DaskWorkers, ProcessWorkers, Workers
-from tapc.target import load_target
 
 BEST = "proxy.toml"
 
@@ -57,7 +57,7 @@ class Request(BaseModel):
     weights : tuple of str
         One state dict per model; empty where models have their own.
     input_shape, pixel_scale, mean, std
-        As for `tapc.options.Source`, of all networks.
+        As for `tapc.base.options.Source`, of all networks.
     generator : GeneratorOptions
     options : SearchOptions
     """

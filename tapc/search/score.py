@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tapc.base.options import Source
+from tapc.base.progress import Stages
 from tapc.data import load_samples
-from tapc.inputs import open_model
-from tapc.network_analysis import analyse
-from tapc.options import Source
-from tapc.progress import Stages
+from tapc.flow.inputs import open_model
+from tapc.graph.analysis import analyse
 from tapc.proxy import get_proxy
 from tapc.quantize import calibrate, layer_distortion
 from tapc.quantize.sensitivity import proxy_context

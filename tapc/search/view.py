@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from tapc.progress import Advance, Stages
+from tapc.base.progress import Advance, Stages
+from tapc.base.terminal import QUIET, Lines, say, visible
 from tapc.search.log import Event
-from tapc.terminal import QUIET, Lines, say, visible
 
 _SHOWN = 8
 

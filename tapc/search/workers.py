@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from tapc.errors import ToolError
-from tapc.files import scratch_folder
+from tapc.base.errors import ToolError
+from tapc.base.files import scratch_folder
 
 T = TypeVar("T")
 RESTARTS = 3

@@ -4,9 +4,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tapc.cache import cache_folder
-from tapc.errors import DataError
-from tapc.progress import Advance
+from tapc.base.cache import cache_folder
+from tapc.base.errors import DataError
+from tapc.base.progress import Advance
 from tapc.zoo.registry import Variant, ZooEntry, check_digest
 
 _CHUNK = 1 << 20

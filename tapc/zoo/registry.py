@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.zoo.storage import unpack
 
 if TYPE_CHECKING:
@@ -261,9 +261,14 @@ def models() -> tuple[ZooEntry, ...]:
     return tuple(ZooEntry(name=name, **fields) for name, fields in table.items())
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of the zoo's networks."""
+    return tuple(entry.name for entry in models())
+
+
 def get(name: str) -> ZooEntry:
     """Return a network by name; UsageError with the known names where there is none."""
     for entry in models():
         if entry.name == name:
             return entry
-    raise UsageError(f"no zoo model {name!r}; there is: {', '.join(entry.name for entry in models())}")
+    raise UsageError(f"no zoo model {name!r}; there is: {', '.join(names())}")

@@ -15,7 +15,7 @@ from tapc.allocate import (
     RamUse,
     solve,
 )
-from tapc.errors import BudgetError, UsageError
+from tapc.base.errors import BudgetError, UsageError
 
 SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -3,8 +3,8 @@ from itertools import pairwise
 import pytest
 
 from tapc.allocate import AllocationOptions, Overrides, RamUse, build_problem, load_overrides, solve
-from tapc.errors import BudgetError, DataError, UsageError
-from tapc.network import Group, Layer, Network
+from tapc.base.errors import BudgetError, DataError, UsageError
+from tapc.graph.network import Group, Layer, Network
 
 NAMES = ("stem.conv", "layer1.conv1", "layer1.conv2", "head.fc")
 

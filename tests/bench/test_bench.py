@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from tapc.base.errors import UsageError
 from tapc.bench import LAYERS, _program, bench_kernels
 from tapc.bench.plot import plot_kernels
-from tapc.board import load_board
 from tapc.cli import main
-from tapc.errors import UsageError
+from tapc.hardware.board import load_board
+from tapc.hardware.target import load_target
 from tapc.lower.program import Conv
-from tapc.target import load_target
 
 SMALL = "conv 1x1, 16->32, 24x24"
 MACS = 24 * 24 * 16 * 32

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tapc.base.errors import UsageError
 from tapc.bench.configurations.draw import STRATA, Configuration, draw_configurations, stratum_of
 from tapc.bench.configurations.generate import _append, _open
 from tapc.bench.configurations.measure import cross_entropy, right
-from tapc.errors import UsageError
-from tapc.network import Group, Layer, Network
+from tapc.graph.network import Group, Layer, Network
 
 
 def network(parameters: tuple[int, ...] = (27, 90, 500, 1000, 40, 300)) -> Network:

@@ -10,6 +10,7 @@ from bench.tables import LAYERS, row, table
 from click.testing import CliRunner
 from scipy.stats import kendalltau, spearmanr
 
+from tapc.base.errors import DataError, UsageError
 from tapc.bench.configurations import BenchTable, load_table, save_table
 from tapc.bench.plot_proxies import plot_proxies
 from tapc.bench.proxies import (
@@ -23,7 +24,6 @@ from tapc.bench.proxies import (
     top_rows,
 )
 from tapc.cli import main
-from tapc.errors import DataError, UsageError
 
 WEIGHTS = ("88", "84", "82", "48", "44", "42", "28", "24", "22")
 

@@ -10,12 +10,13 @@ from graph_builder import dead, residual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tapc.base.errors import DataError
 from tapc.cost.features import code_features, inside_taps, instruction_features
-from tapc.cost.fit import measure, solve
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.cost.sample import random_program
-from tapc.errors import DataError
+from tapc.graph.analysis import analyse
+from tapc.hardware.target import Isa, load_target, target_names
 from tapc.kernels.conv import Window
 from tapc.kernels.layout import Plane
 from tapc.lower import lower
@@ -23,9 +24,8 @@ from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
 from tapc.lower.plan import plan
 from tapc.lower.steps import Step, steps_of
-from tapc.network_analysis import analyse
 from tapc.quantize import calibrate, quantize, uniform_bits
-from tapc.target import Isa, load_target, target_names
+from tapc.tuning.fit import measure, solve
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from cycles.assembly import assemble
 
-from tapc.board import load_board
+from tapc.base.errors import ToolError
 from tapc.cycles import estimate
 from tapc.cycles.blocks import Block, Instruction, disassemble, executed_blocks
 from tapc.device import DeviceRun, QemuRunner
-from tapc.errors import ToolError
 from tapc.firmware import build_firmware
-from tapc.target import load_target
+from tapc.hardware.board import load_board
+from tapc.hardware.target import load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
 SAMPLES = 3

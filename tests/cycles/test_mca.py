@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from cycles.assembly import block
 
+from tapc.base.errors import ToolError
 from tapc.cycles import available, mca
-from tapc.errors import ToolError
 
 M7 = "cortex-m7"
 needs_mca = pytest.mark.skipif(

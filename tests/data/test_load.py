@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tapc.base.errors import DataError
 from tapc.data import (
     CALIBRATION_LIMIT,
     SHIPPED,
@@ -21,7 +22,6 @@ from tapc.data import (
     shipped_note,
 )
 from tapc.data.load import _choose
-from tapc.errors import DataError
 
 SHAPE = (1, 3, 8, 6)
 
@@ -240,9 +240,9 @@ def test_the_sample_set_that_is_shipped(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_samples_that_are_shipped_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tapc.base.options import Options
+    from tapc.flow.inputs import load_data
     from tapc.frontend import load
-    from tapc.inputs import load_data
-    from tapc.options import Options
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TAPC_DATA", raising=False)

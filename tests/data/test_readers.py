@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tapc.base.errors import DataError, UsageError
 from tapc.data import PixelUnits, Samples, load_samples, random_samples
 from tapc.data.dataset import interpreted
 from tapc.data.limits import reading
-from tapc.errors import DataError, UsageError
 
 RNG = np.random.default_rng(3)
 

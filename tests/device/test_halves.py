@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tapc.board import load_board
+from tapc.base.errors import ToolError
 from tapc.device import DeviceRun, QemuRunner
 from tapc.device.halves import run_in_halves
-from tapc.errors import ToolError
 from tapc.firmware import build_firmware
-from tapc.target import Target, load_target
+from tapc.hardware.board import load_board
+from tapc.hardware.target import Target, load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
 RUNNER = QemuRunner(timeout=60)

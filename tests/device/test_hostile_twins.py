@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tapc import confine
-from tapc.board import load_board
+from tapc.base import confine
+from tapc.base.errors import DataError, ToolError
 from tapc.device import QemuRunner, qemu
-from tapc.errors import DataError, ToolError
 from tapc.firmware import build_firmware
-from tapc.target import load_target
+from tapc.hardware.board import load_board
+from tapc.hardware.target import load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
 BOARD = "nrf52840dk"

@@ -5,13 +5,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tapc.board import load_board
+from tapc.base.errors import BudgetError, DataError, ToolError
 from tapc.device import QemuRunner
 from tapc.device.plugin import counters_plugin, read_counts
 from tapc.device.qemu import twin_info
-from tapc.errors import BudgetError, DataError, ToolError
 from tapc.firmware import build_firmware
-from tapc.target import Target, load_target
+from tapc.hardware.board import load_board
+from tapc.hardware.target import Target, load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
 BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547")

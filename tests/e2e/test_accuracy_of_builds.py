@@ -8,11 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tapc
+from tapc.base.errors import DataError
+from tapc.base.progress import Stages
 from tapc.data import load_samples
-from tapc.errors import DataError
-from tapc.evaluation import evaluate_build
-from tapc.progress import Stages
-from tapc.rerun import rerun
+from tapc.flow.evaluation import evaluate_build
+from tapc.flow.rerun import rerun
 
 WEIGHTS = np.random.default_rng(0).normal(0, 1, (8, 1)).astype(np.float32)
 

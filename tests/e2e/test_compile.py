@@ -13,8 +13,8 @@ from graph_builder import dead, everything, pooled, residual
 from kernels.programs import WARNINGS
 
 import tapc
+from tapc.flow.rerun import describe, open_build, rerun
 from tapc.quantize import evaluate
-from tapc.rerun import describe, open_build, rerun
 
 BOARDS = ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547"]
 OPTIONS = {
@@ -87,7 +87,7 @@ def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None
     layers = {layer.name: layer for layer in report.layers}
     assert layers["side"].live_macs < layers["side"].macs == 14 * 14 * 9 * 6 * 6
     assert layers["side"].bops == layers["side"].macs * (layers["side"].w_bits or 0) * layers["side"].a_bits
-    again = rerun(tmp_path / "b", data=None, samples=3, seed=1, all_layers=True, stages=tapc.progress.Stages())
+    again = rerun(tmp_path / "b", data=None, samples=3, seed=1, all_layers=True, stages=tapc.base.progress.Stages())
     assert all(layer.exact for layer in again.layers)
 
 
@@ -235,7 +235,7 @@ def test_report_has_the_stable_keys(build: Path) -> None:
 
 
 def test_run_again_and_show(build: Path) -> None:
-    again = rerun(build, data=None, samples=3, seed=5, all_layers=True, stages=tapc.progress.Stages())
+    again = rerun(build, data=None, samples=3, seed=5, all_layers=True, stages=tapc.base.progress.Stages())
     first = json.loads((build / "report.json").read_text())
     assert again.samples == 3
     assert again.instructions == pytest.approx(first["instructions"], rel=0.05)
@@ -245,9 +245,9 @@ def test_run_again_and_show(build: Path) -> None:
 
 
 def test_random_data_and_damaged_builds(build: Path, tmp_path: Path) -> None:
-    from tapc.errors import DataError
+    from tapc.base.errors import DataError
 
-    stages = tapc.progress.Stages()
+    stages = tapc.base.progress.Stages()
     chosen, default = (
         rerun(build, data=data, samples=2, seed=5, all_layers=False, stages=stages) for data in ("random", None)
     )
@@ -268,7 +268,7 @@ def test_random_data_and_damaged_builds(build: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_weight_is_found_and_named(build: Path, tmp_path: Path) -> None:
     """Change one weight of the exported model: the unchanged firmware must no longer pass."""
-    from tapc.errors import MismatchError
+    from tapc.base.errors import MismatchError
 
     broken = tmp_path / "broken"
     shutil.copytree(build, broken)
@@ -280,7 +280,7 @@ def test_a_wrong_weight_is_found_and_named(build: Path, tmp_path: Path) -> None:
     bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
     onnx.save(model, broken / "model.onnx")
     with pytest.raises(MismatchError, match=rf"layer '{last}', element .* the reference gives -?\d+, the device -?\d+"):
-        rerun(broken, data=None, samples=2, seed=0, all_layers=False, stages=tapc.progress.Stages())
+        rerun(broken, data=None, samples=2, seed=0, all_layers=False, stages=tapc.base.progress.Stages())
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])

@@ -11,12 +11,12 @@ from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, tensor
 from kernels.strategies import conv_programs
 
-from tapc.board import load_board
 from tapc.device import QemuRunner
 from tapc.firmware import build_firmware
+from tapc.hardware.board import load_board
+from tapc.hardware.target import load_target
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower.program import Conv, Program
-from tapc.target import load_target
 
 
 @pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "pico", "mps3-an547"])

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import tapc
-from tapc.errors import BudgetError
-from tapc.progress import Stages
-from tapc.rerun import rerun
+from tapc.base.errors import BudgetError
+from tapc.base.progress import Stages
+from tapc.flow.rerun import rerun
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from tapc.board import load_board
 from tapc.device import QemuRunner
 from tapc.firmware import build_firmware
 from tapc.frontend.canonical import canonicalize
 from tapc.frontend.torch_source import import_module
+from tapc.graph.analysis import analyse
+from tapc.graph.network import Bits
+from tapc.hardware.board import load_board
+from tapc.hardware.target import load_target
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
 from tapc.lower.reference import execute
-from tapc.network import Bits
-from tapc.network_analysis import analyse
 from tapc.quantize.calibration import calibrate
 from tapc.quantize.model import QuantizedModel, quantize
 from tapc.quantize.runtime import evaluate
-from tapc.target import load_target
 from tapc.zoo.vit import VisionTransformer
 
 

@@ -10,11 +10,11 @@ from graph_builder import pooled
 from kernels.programs import conv_op, lowered, program, tensor
 
 import tapc
-from tapc.cache import Store
+from tapc.base.cache import Store
+from tapc.hardware.target import load_target
 from tapc.kernels.conv import ConvSpec
 from tapc.lower import Lowered
-from tapc.target import load_target
-from tapc.tune import tune
+from tapc.tuning.tune import tune
 
 
 def network(isa: str, mode: str) -> Lowered:
@@ -70,7 +70,7 @@ def test_the_second_tuned_build_simulates_nothing_and_gives_the_same_image(
         ).report
 
     first = compiled("a")
-    monkeypatch.setattr("tapc.tune.simulate", lambda *a, **k: pytest.fail("a schedule was simulated"))
+    monkeypatch.setattr("tapc.tuning.tune.simulate", lambda *a, **k: pytest.fail("a schedule was simulated"))
     second = compiled("b")
     assert first.exact
     assert second.exact

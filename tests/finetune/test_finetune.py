@@ -8,21 +8,21 @@ import pytest
 import torch
 from graph_builder import Model, everything, residual
 
+from tapc.base.errors import DataError
+from tapc.base.options import Options
+from tapc.base.progress import Stages
 from tapc.data import Samples, overlap
-from tapc.errors import DataError
+from tapc.data.metrics import Metric
 from tapc.finetune import Training, finetune, finetune_at_some_rate
 from tapc.finetune.network import QuantizedGraph
 from tapc.finetune.train import _Objective
+from tapc.flow.inputs import load_data
+from tapc.flow.pipeline import calibration_source, training_samples
 from tapc.frontend import load
-from tapc.inputs import load_data
+from tapc.graph.analysis import Graph, analyse
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
 from tapc.lower.reference import execute
-from tapc.metrics import Metric
-from tapc.network_analysis import Graph, analyse
-from tapc.options import Options
-from tapc.pipeline import calibration_source, training_samples
-from tapc.progress import Stages
 from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
 from tapc.quantize.model import uniform_bits
 from tapc.quantize.runtime import Float

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from tapc.firmware.boot import crc32_mpeg2, rp2040_boot_source
-from tapc.target import load_target
+from tapc.hardware.target import load_target
 
 
 def test_crc_check_value() -> None:

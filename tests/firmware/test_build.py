@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from tapc.board import Board, load_board
-from tapc.errors import BudgetError, DataError, OutputError, ToolError
+from tapc.base.errors import BudgetError, DataError, OutputError, ToolError
 from tapc.firmware import FirmwareImages, RegionOverflowError, build_firmware, memory_of
 from tapc.firmware.boot import crc32_mpeg2
 from tapc.firmware.build import alias_header
+from tapc.hardware.board import Board, load_board
+from tapc.hardware.target import load_target
 from tapc.lower.names import names_in
-from tapc.target import load_target
 
 SAMPLE = Path(__file__).parent / "sample_library"
 BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547")

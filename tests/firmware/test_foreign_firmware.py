@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from kernels.programs import conv_op, lowered, program, tensor
 
-from tapc.board import load_board
 from tapc.device import QemuRunner
 from tapc.firmware import build_firmware
+from tapc.hardware.board import load_board
+from tapc.hardware.target import load_target
 from tapc.lower import Lowered
-from tapc.target import load_target
 
 CPU = ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16")
 # As STM32CubeIDE writes it, shortened.

@@ -2,10 +2,10 @@ from itertools import pairwise
 
 import pytest
 
-from tapc.board import Board, load_board
-from tapc.errors import UsageError
+from tapc.base.errors import UsageError
 from tapc.firmware.layout import board_layout, linker_script, twin_layout
-from tapc.target import load_target
+from tapc.hardware.board import Board, load_board
+from tapc.hardware.target import load_target
 
 
 def board_with(ram: int, flash: int) -> Board:

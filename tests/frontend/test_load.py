@@ -3,7 +3,7 @@ import pytest
 from frontend.canonical_form import build, save
 from onnx import helper
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.frontend import load
 from tapc.frontend.verify import source_error
 

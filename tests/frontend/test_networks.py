@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tapc.errors import TapcError
+from tapc.base.errors import TapcError
 from tapc.frontend import load
 
 QUANTIZED = "the network is quantized"

@@ -9,7 +9,7 @@ import pytest
 from frontend.canonical_form import build, save
 from onnx import TensorProto, helper
 
-from tapc.errors import DataError, TapcError, UnsupportedError
+from tapc.base.errors import DataError, TapcError, UnsupportedError
 from tapc.frontend import load
 
 IMAGE = (1, 3, 9, 8)

@@ -11,7 +11,7 @@ from frontend.tflite_builder import TfliteBuilder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tapc.errors import DataError, TapcError, UnsupportedError
+from tapc.base.errors import DataError, TapcError, UnsupportedError
 from tapc.frontend import load
 
 IMAGE = (1, 7, 5, 3)

@@ -10,7 +10,7 @@ from frontend.canonical_form import assert_canonical, operators, run
 from safetensors.torch import save_file
 from torch import nn
 
-from tapc.errors import DataError, UnsupportedError, UsageError
+from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.frontend import load
 from tapc.frontend.torch_source import import_module
 from tapc.zoo.resnet8 import ResNet8

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
-from tapc.errors import UnsupportedError
+from tapc.base.errors import UnsupportedError
 from tapc.frontend.canonical import canonicalize
 from tapc.zoo.vit import VisionTransformer
 

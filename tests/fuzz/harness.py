@@ -84,13 +84,13 @@ def warm() -> None:
     import torch
 
     import tapc.cli
-    import tapc.evaluation
     import tapc.finetune
+    import tapc.flow.evaluation
+    import tapc.flow.pipeline
+    import tapc.flow.profile
     import tapc.frontend.tflite_source
     import tapc.frontend.torch_source
     import tapc.pareto
-    import tapc.pipeline
-    import tapc.profile
     import tapc.report.plot
     import tapc.search  # noqa: F401
     from tapc.kernels import builder

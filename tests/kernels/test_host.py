@@ -15,6 +15,7 @@ from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, run_on_host, run_together_on_host, tensor
 from kernels.strategies import conv_programs, pooled_programs
 
+from tapc.hardware.target import Isa
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.elementwise import AddSpec
 from tapc.kernels.schedule import Schedule
@@ -22,7 +23,6 @@ from tapc.lower.fuse import fuse
 from tapc.lower.program import Add, Concat, Conv, Pad, Pool, Program, Requantize, Reshape, Softmax, Tensor
 from tapc.lower.reference import execute
 from tapc.lower.steps import steps_of
-from tapc.target import Isa
 
 COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
 TOGETHER = 5
@@ -243,7 +243,7 @@ def test_moves(mode: str) -> None:
 
 @pytest.mark.parametrize("classes", [2, 10, 257])
 def test_softmax_is_within_one_step_of_the_real_one(classes: int) -> None:
-    from tapc.arithmetic import softmax_table
+    from tapc.base.arithmetic import softmax_table
 
     rng = np.random.default_rng(classes)
     x = tensor("x", (1, 1, classes), 8, rng)

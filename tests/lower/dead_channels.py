@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kernels.programs import conv_op, tensor
 from numpy.random import Generator, default_rng
 
-from tapc.arithmetic import softmax_table
+from tapc.base.arithmetic import softmax_table
 from tapc.lower.program import Add, Concat, Conv, Op, Pad, Pool, Program, Requantize, Reshape, Softmax, Tensor
 
 KINDS = ("pointwise", "pointwise", "depthwise", "depthwise", "conv", "grouped", "add", "pool", "requantize", "pad",

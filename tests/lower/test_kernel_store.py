@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tapc.base.tool import start_python
 from tapc.kernels.builder import Kernel
 from tapc.kernels.elementwise import MoveSpec
 from tapc.kernels.layout import Plane
@@ -16,7 +17,6 @@ from tapc.kernels.window import Window
 from tapc.lower.ahead import generated_beside
 from tapc.lower.kernel_store import kernel, missing
 from tapc.lower.step import Spec
-from tapc.tool import start_python
 
 SPECS: tuple[Spec, ...] = (
     MoveSpec(Plane(2, 3, 4, 8), Plane(2, 3, 4, 8), "float"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.lower.ctext import c_comment, c_float, c_string
 from tapc.lower.names import Names, check_prefix, default_prefix, identifier, names_in
 

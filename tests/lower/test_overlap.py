@@ -11,7 +11,8 @@ import pytest
 from kernels.overlapped import Host, allowed
 from kernels.programs import conv_op, program, tensor
 
-from tapc.arithmetic import softmax_table
+from tapc.base.arithmetic import softmax_table
+from tapc.hardware.target import Isa
 from tapc.kernels.schedule import Schedule
 from tapc.lower.program import (
     Add,
@@ -30,7 +31,6 @@ from tapc.lower.program import (
     Tensor,
 )
 from tapc.lower.steps import Step, steps_of
-from tapc.target import Isa
 
 BATCH = 10  # programs that are compiled together
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapc.board import Board, load_board
-from tapc.errors import BudgetError
+from tapc.base.errors import BudgetError
+from tapc.hardware.board import Board, load_board
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.elementwise import SoftmaxSpec
 from tapc.kernels.layout import Plane

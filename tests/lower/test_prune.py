@@ -218,9 +218,9 @@ def test_groups_stay_of_one_size() -> None:
 def test_visual_wake_words_needs_half_of_its_macs(shared_data: Path) -> None:
     """The reference network has 971 pointwise outputs whose weights are all zero."""
     from tapc.frontend import load
+    from tapc.graph.analysis import analyse
     from tapc.lower.codes import input_codes
     from tapc.lower.from_onnx import program_from_onnx
-    from tapc.network_analysis import analyse
     from tapc.quantize import calibrate, quantize, uniform_bits
 
     model = load(str(shared_data / "mlperf-tiny" / "vww_96_float.tflite"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from lower.sums import qdq_sum
 
-from tapc.errors import UnsupportedError
+from tapc.base.errors import UnsupportedError
 from tapc.lower import lower
 from tapc.lower.reference import execute
 from tapc.quantize.export import far_sums

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from tapc.accuracy import Summary
 from tapc.cli import main
+from tapc.flow.accuracy import Summary
 from tapc.pareto.run import Point, _with_best
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.proxy import Origin, Program, ProgramProxy, get_proxy, load_program, save_program
 from tapc.proxy.columns import COLUMNS, check_table, columns, view
 from tapc.proxy.contract import ContractError, Target, allocated, scored, visible

@@ -7,8 +7,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapc.errors import DataError, UsageError
-from tapc.network import Group, Layer, Network
+from tapc.base.errors import DataError, UsageError
+from tapc.graph.network import Group, Layer, Network
 from tapc.proxy import FunctionProxy, ProxyContext, get_proxy, normalize, proxy_names, register_proxy
 from tapc.proxy.builtin.tap import activation_entropy
 

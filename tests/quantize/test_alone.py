@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from graph_builder import residual
 
-from tapc.network import Bits
-from tapc.network_analysis import Graph, analyse
+from tapc.graph.analysis import Graph, analyse
+from tapc.graph.network import Bits
 from tapc.quantize import calibrate, evaluate, quantize
 from tapc.quantize.alone import measured_losses
 from tapc.quantize.model import uniform_bits

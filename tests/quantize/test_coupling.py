@@ -8,7 +8,7 @@ import pytest
 from graph_builder import Builder, everything, residual
 from numpy.typing import NDArray
 
-from tapc.network_analysis import Graph, analyse
+from tapc.graph.analysis import Graph, analyse
 from tapc.quantize import calibrate, evaluate, quantize
 from tapc.quantize import model as quantize_model
 from tapc.quantize.coupled import coupled, descend_coupled

@@ -10,8 +10,8 @@ import torch
 from graph_builder import Builder, Model, everything
 from torch.nn import functional
 
-from tapc.errors import DataError
-from tapc.network_analysis import Graph
+from tapc.base.errors import DataError
+from tapc.graph.analysis import Graph
 from tapc.quantize.curvature import Curvature, prediction
 from tapc.quantize.derivatives import NetworkDerivatives
 from tapc.quantize.torch_graph import TorchGraph

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from graph_builder import Builder, Model, everything, residual
 
-from tapc.network_analysis import Graph
+from tapc.graph.analysis import Graph
 from tapc.quantize import evaluate
 from tapc.quantize.equalize import channel_ranges, equalize
 from tapc.quantize.runtime import Float

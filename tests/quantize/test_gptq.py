@@ -9,8 +9,8 @@ import pytest
 from graph_builder import residual
 from numpy.typing import NDArray
 
-from tapc.network import Layer
-from tapc.network_analysis import Graph, analyse
+from tapc.graph.analysis import Graph, analyse
+from tapc.graph.network import Layer
 from tapc.quantize import calibrate, evaluate, quantize
 from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
 from tapc.quantize.gptq import Gptq, compensated

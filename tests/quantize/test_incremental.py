@@ -5,7 +5,7 @@ import pytest
 import torch
 from graph_builder import Builder, residual
 
-from tapc.network_analysis import Graph
+from tapc.graph.analysis import Graph
 from tapc.quantize.incremental import Effort, _sampler, _Shares, _takes_any_size
 from tapc.quantize.learn import Learner
 from tapc.quantize.units import whole

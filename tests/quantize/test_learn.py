@@ -8,7 +8,7 @@ import pytest
 from graph_builder import Model, everything, residual
 from onnx import TensorProto, helper, numpy_helper
 
-from tapc.network_analysis import Graph, analyse
+from tapc.graph.analysis import Graph, analyse
 from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
 from tapc.quantize.activations import fake_quantize as fake_quantize_array
 from tapc.quantize.incremental import Effort

@@ -9,12 +9,12 @@ import pytest
 from graph_builder import Builder, Model, everything, residual
 from onnx import TensorProto, helper, numpy_helper
 
-from tapc.errors import DataError, UnsupportedError, UsageError
+from tapc.base.errors import DataError, UnsupportedError, UsageError
+from tapc.graph.analysis import Graph, analyse, quantization_points
+from tapc.graph.network import Bits
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
 from tapc.lower.reference import execute
-from tapc.network import Bits
-from tapc.network_analysis import Graph, analyse, quantization_points
 from tapc.quantize import calibrate, evaluate, layer_distortion, quantize, quantize_array, quantize_weights, top1
 from tapc.quantize import model as model_module
 from tapc.quantize import rounding as rounding_module

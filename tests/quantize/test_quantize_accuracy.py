@@ -7,7 +7,7 @@ import pytest
 
 from tapc.data import Samples, load_samples
 from tapc.frontend import FloatModel, load
-from tapc.network_analysis import analyse
+from tapc.graph.analysis import analyse
 from tapc.quantize import calibrate, evaluate, quantize, top1, uniform_bits
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from tapc.network_analysis import Point
+from tapc.graph.analysis import Point
 from tapc.quantize import ActivationParameters, TensorStatistics, dequantize_array, fake_quantize, quantize_array
 from tapc.quantize.activations import _errors, tensor_parameters
 from tapc.quantize.runtime import session

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tapc.errors import UsageError
+from tapc.base.errors import UsageError
 from tapc.quantize import quantize_weights, register_rounding, rounding_method, weight_distortion
 from tapc.quantize.rounding import Nearest
 from tapc.quantize.runtime import session

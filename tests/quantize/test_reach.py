@@ -5,7 +5,7 @@ import onnx
 import pytest
 from graph_builder import Builder, everything, residual
 
-from tapc.network_analysis import Graph
+from tapc.graph.analysis import Graph
 from tapc.quantize.reach import reaches
 from tapc.quantize.runtime import session
 

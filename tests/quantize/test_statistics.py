@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 from graph_builder import everything, residual
 
-from tapc.network_analysis import analyse
+from tapc.graph.analysis import analyse
 from tapc.proxy.columns import COLUMNS, check_table
 from tapc.quantize import calibrate, layer_distortion
 from tapc.quantize.runtime import evaluate

@@ -9,9 +9,9 @@ import torch
 from graph_builder import Builder, Model, dead, everything, pooled, residual
 from onnx import numpy_helper
 
-from tapc.errors import DataError, UnsupportedError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend import load
-from tapc.network_analysis import SUPPORTED, Graph
+from tapc.graph.analysis import SUPPORTED, Graph
 from tapc.quantize.runtime import batched, evaluate, session
 from tapc.quantize.torch_graph import _OPERATORS, TorchGraph
 

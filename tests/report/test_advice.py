@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tapc.board import load_board
+from tapc.base.options import Options
 from tapc.data import PixelUnits, Samples
-from tapc.metrics import Metric
-from tapc.options import Options
+from tapc.data.metrics import Metric
+from tapc.hardware.board import load_board
 from tapc.report.advice import advice, doubts
 from tapc.report.schema import Accuracy
 

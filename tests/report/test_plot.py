@@ -9,8 +9,8 @@ import pytest
 from graph_builder import residual
 
 import tapc
-from tapc.errors import UsageError
-from tapc.rerun import draw
+from tapc.base.errors import UsageError
+from tapc.flow.rerun import draw
 
 
 def test_plot_names_layers_and_is_reproducible(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tapc.board import load_board
+from tapc.base.options import Options
 from tapc.data import Samples
 from tapc.finetune import Trained, Training
-from tapc.options import Options
+from tapc.hardware.board import load_board
 from tapc.report.advice import advice
 from tapc.report.schema import Accuracy
 from tapc.report.table import training_lines

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tapc.data import Samples
-from tapc.metrics import Metric
+from tapc.data.metrics import Metric
 from tapc.report.make import accuracy, far_from_onnx, mpu_note
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapc.errors import UsageError
+from tapc.base.errors import UsageError
 from tapc.search.controllers import CONTROLLERS, FLOOR, OPERATORS, Controller, Dpo, Tap, Ucb, controller, floored
 
 INIT, MUT, CROSS = OPERATORS

@@ -6,7 +6,7 @@ import pytest
 from search.inline import InlineWorkers
 from search.tiny import tiny_network
 
-from tapc.cache import Store
+from tapc.base.cache import Store
 from tapc.proxy import Origin
 from tapc.proxy.sandbox import Sandbox
 from tapc.search.candidate import Draft, syntax_key

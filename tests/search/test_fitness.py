@@ -5,8 +5,8 @@ from scipy.stats import spearmanr
 from search.inline import InlineWorkers
 from search.tiny import tiny_network
 
-from tapc.cache import Store
-from tapc.errors import BudgetError
+from tapc.base.cache import Store
+from tapc.base.errors import BudgetError
 from tapc.quantize import uniform_bits
 from tapc.search.configuration import ConfigurationFigures, bops, measure_configuration
 from tapc.search.fitness import Fitness, Judge, rho

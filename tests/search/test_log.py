@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.search.log import NAME, EventLog, read_events
 
 

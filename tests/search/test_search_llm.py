@@ -7,9 +7,9 @@ from click.testing import CliRunner
 from search.llm.server import ChatServer
 from search.tiny import tiny_files
 
-from tapc.cache import Store
+from tapc.base.cache import Store
+from tapc.base.errors import OutputError
 from tapc.cli import main
-from tapc.errors import OutputError
 from tapc.search import GeneratorOptions, LLMOptions, Request, SearchOptions, search, stored_request
 from tapc.search.llm import LLMError
 from tapc.search.log import NAME, read_events

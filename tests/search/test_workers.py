@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from search.tiny import tiny_network
 
-from tapc.cache import Store
-from tapc.errors import ToolError
+from tapc.base.cache import Store
+from tapc.base.errors import ToolError
 from tapc.quantize import uniform_bits
 from tapc.search.measurements import Measurements
 from tapc.search.options import SearchOptions

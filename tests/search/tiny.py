@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 from graph_builder import residual
 
-from tapc.board import load_board
 from tapc.data import Samples
 from tapc.frontend import load
+from tapc.hardware.board import load_board
+from tapc.hardware.target import load_target
 from tapc.quantize import evaluate
 from tapc.search.networks import SearchNetwork, prepare
 from tapc.search.options import SearchOptions
-from tapc.target import load_target
 
 
 def tiny_samples(model: onnx.ModelProto, count: int, seed: int) -> Samples:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tapc import zoo
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.frontend.torch_source import read_zoo
 from tapc.zoo.official import official_path, official_weights
 

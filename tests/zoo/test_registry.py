@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from tapc import zoo
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.zoo.storage import pack
 
 VARIANTS = [

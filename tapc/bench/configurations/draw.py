@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import UsageError
-from tapc.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
+from tapc.base.errors import UsageError
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
 
 Kind = Literal["uniform", "one-low", "one-high", "ends", "activation", "random"]
 

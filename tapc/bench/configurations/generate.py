@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tapc.base.cache import digest
+from tapc.base.errors import OutputError, UsageError
+from tapc.base.progress import Advance
 from tapc.bench.configurations.draw import Configuration, draw_configurations
 from tapc.bench.configurations.layers import layer_facts
 from tapc.bench.configurations.measure import (
@@ -22,10 +25,7 @@ from tapc.bench.configurations.measure import (
     right,
 )
 from tapc.bench.configurations.table import BenchTable, Provenance, Row
-from tapc.cache import digest
-from tapc.errors import OutputError, UsageError
 from tapc.firmware.toolchain import compiler_version
-from tapc.progress import Advance
 from tapc.quantize import evaluate
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -4,7 +4,7 @@ from typing import Any
 
 from tapc.bench.configurations.measure import Setup
 from tapc.bench.configurations.table import BenchTable, LayerFacts
-from tapc.network import ACTIVATION_BITS, WEIGHT_BITS
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS
 from tapc.proxy import get_proxy, proxy_names
 from tapc.quantize import layer_distortion
 from tapc.quantize.sensitivity import proxy_context

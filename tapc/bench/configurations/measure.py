@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from tapc import zoo
+from tapc.base.errors import DataError
+from tapc.base.files import scratch_folder
 from tapc.bench.configurations.draw import Configuration
-from tapc.board import Board, load_board
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import load_samples
+from tapc.data.metrics import check_classes
 from tapc.device import QemuRunner
-from tapc.errors import DataError
-from tapc.files import scratch_folder
 from tapc.firmware import build_firmware
 from tapc.frontend import FloatModel, load
+from tapc.graph.analysis import analyse
+from tapc.graph.network import Network
+from tapc.hardware.board import Board, load_board
+from tapc.hardware.target import Target, load_target
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.program import Op, Softmax
 from tapc.lower.reference import execute
-from tapc.metrics import check_classes
-from tapc.network import Network
-from tapc.network_analysis import analyse
 from tapc.quantize import Calibration, calibrate, evaluate, quantize, uniform_bits
-from tapc.target import Target, load_target
 
 Array = NDArray[np.float32]
 

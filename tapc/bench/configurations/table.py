@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tapc.base.errors import DataError, OutputError, UsageError
 from tapc.bench.configurations.draw import Kind
-from tapc.errors import DataError, OutputError, UsageError
 
 DATA = Path(__file__).parents[1] / "data"
 SCHEMA = 1

@@ -4,7 +4,7 @@ import onnx
 import onnx_ir as ir
 from onnx import checker, inliner, shape_inference
 
-from tapc.errors import DataError, UnsupportedError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.boundary import check_elements, first_line
 from tapc.frontend.canonical.affine import fold_affine
 from tapc.frontend.canonical.constants import check_finite, fold_constants

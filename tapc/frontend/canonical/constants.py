@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.frontend.boundary import check_elements, first_line
 from tapc.frontend.canonical.edit import constant, content, replace, unsupported
 

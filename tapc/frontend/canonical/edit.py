@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from tapc.errors import UnsupportedError
+from tapc.base.errors import UnsupportedError
 
 AttributeValue = int | float | str | Sequence[int]
 

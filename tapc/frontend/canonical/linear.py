@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.frontend.canonical.edit import (
     AttributeValue,
     attribute,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.frontend.canonical.edit import (
     attribute,
     constant,

@@ -9,31 +9,31 @@ such an accumulator overflows, it is shifted back and added up after each run of
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
+from tapc.kernels.conv import ConvSpec, add_residual
 from tapc.kernels.dsp.columns import Columns, top_fields
 from tapc.kernels.dsp.pairs import load2
-from tapc.kernels.layout import add_residual, requantize
+from tapc.kernels.forms import register
+from tapc.kernels.layout import requantize
 from tapc.kernels.packing import pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
-
-if TYPE_CHECKING:
-    from tapc.kernels.conv import ConvSpec
 
 TAPS = {8: 48, 4: 64, 2: 64}  # weight bits -> taps that a loop's body spells out, at most
 LONGEST = 96  # the same, for tuning
 SHORT = 16  # with no more taps, unpacking narrow weights costs more instructions than it saves
 
 
+@register("conv", "dsp")
 @dataclass(frozen=True)
 class DspConv:
     """How a convolution is computed on a core with the DSP extension."""
 
-    spec: "ConvSpec"
+    spec: ConvSpec
 
     buffered = True
 

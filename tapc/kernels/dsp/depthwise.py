@@ -6,29 +6,29 @@ replace the input in place.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
+from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.dsp.pairs import REACH, load2
 from tapc.kernels.expanded import Expanded
+from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
-
-if TYPE_CHECKING:
-    from tapc.kernels.depthwise import DepthwiseSpec
 
 # SMLAxy: x names the half of the weights, y that of the pixels.
 _HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
 
 
+@register("depthwise", "dsp")
 @dataclass(frozen=True)
 class DspDepthwise:
     """How a depthwise convolution is computed on a core with the DSP extension."""
 
-    spec: "DepthwiseSpec"
+    spec: DepthwiseSpec
 
     in_place = True
 
@@ -56,7 +56,7 @@ class DspDepthwise:
         _emit(self, b)
 
 
-def unpacked_weight(spec: "DepthwiseSpec", b: Body, index: Any) -> Any:
+def unpacked_weight(spec: DepthwiseSpec, b: Body, index: Any) -> Any:
     """Return a weight of the linear packing as an expression."""
     bits, per_word = spec.w_bits, weights_per_word(spec.w_bits)
     T = b.T

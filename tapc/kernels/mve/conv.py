@@ -6,29 +6,29 @@ weights are shifted out for all pixels of the tile. Four channels that follow ea
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.layout import Plane, add_residual, requantize
+from tapc.kernels.conv import ConvSpec, add_residual
+from tapc.kernels.forms import register
+from tapc.kernels.layout import Plane, requantize
 from tapc.kernels.mve.columns import Columns
 from tapc.kernels.mve.intrinsics import CHUNK
 from tapc.kernels.schedule import Schedule, largest_divisor
-
-if TYPE_CHECKING:
-    from tapc.kernels.conv import ConvSpec
 
 CHUNKS = 4  # vectors of a channel that a loop's body spells out, at most
 LANES = 4
 
 
+@register("conv", "mve")
 @dataclass(frozen=True)
 class MveConv:
     """How a convolution is computed on a core with Helium."""
 
-    spec: "ConvSpec"
+    spec: ConvSpec
 
     shift = 0
 

@@ -8,20 +8,19 @@ channel's bytes are touched, the output may replace the input in place.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
+from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.dsp.depthwise import unpacked_weight
 from tapc.kernels.expanded import Expanded
+from tapc.kernels.forms import register
 from tapc.kernels.layout import Plane, requantize
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.window import Window
-
-if TYPE_CHECKING:
-    from tapc.kernels.depthwise import DepthwiseSpec
 
 LANES = 4
 LINES = 5  # of eight vector registers
@@ -37,11 +36,12 @@ def _turned(plane: Plane) -> Plane:
     return replace(plane, height=plane.width, width=plane.height)
 
 
+@register("depthwise", "mve")
 @dataclass(frozen=True)
 class MveDepthwise:
     """How a depthwise convolution is computed on a core with Helium."""
 
-    spec: "DepthwiseSpec"
+    spec: DepthwiseSpec
 
     in_place = True
 

@@ -5,19 +5,18 @@ x0 + 65536 x1: one MULS multiplies both by a weight, and the run's two sums are 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.layout import add_residual, requantize
+from tapc.kernels.conv import ConvSpec, add_residual
+from tapc.kernels.forms import register
+from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.scalar.columns import Columns
 from tapc.kernels.schedule import Schedule, largest_divisor
-
-if TYPE_CHECKING:
-    from tapc.kernels.conv import ConvSpec
 
 # Weight bits -> taps multiplied between two tests of the loop counter, at most: with more, 8-bit kernels grow by a
 # third and gain 4 %.
@@ -25,11 +24,12 @@ TAPS = {8: 8, 4: 16, 2: 16}
 LONGEST = 32  # the same, for tuning
 
 
+@register("conv", "scalar")
 @dataclass(frozen=True)
 class ScalarConv:
     """How a convolution is computed on a core without SIMD."""
 
-    spec: "ConvSpec"
+    spec: ConvSpec
 
     buffered = True
     shift = 0

@@ -1,25 +1,25 @@
 """Depthwise convolution without SIMD: a channel is expanded once to words, with its border; its weights too."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
+from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.expanded import Expanded
+from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
 
-if TYPE_CHECKING:
-    from tapc.kernels.depthwise import DepthwiseSpec
 
-
+@register("depthwise", "scalar")
 @dataclass(frozen=True)
 class ScalarDepthwise:
     """How a depthwise convolution is computed on a core without SIMD."""
 
-    spec: "DepthwiseSpec"
+    spec: DepthwiseSpec
 
     in_place = True
 

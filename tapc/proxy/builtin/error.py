@@ -2,7 +2,7 @@
 
 import math
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.proxy.base import ProxyContext, Scores, register_proxy
 
 

@@ -1,6 +1,6 @@
 """Signal to quantization noise of the layer's own output."""
 
-from tapc.errors import UsageError
+from tapc.base.errors import UsageError
 from tapc.proxy.base import ProxyContext, Scores, register_proxy
 
 ACTIVATION_BITS = 8

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.proxy.base import ProxyContext, Scores, register_proxy
 
 SAMPLES = 16

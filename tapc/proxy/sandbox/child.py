@@ -15,9 +15,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tapc import confine
+    from tapc.base import confine
 else:  # by its place: with the package on the path, proxies could find all of it
-    _place = os.path.join(os.path.dirname(__file__), "..", "..", "confine.py")
+    _place = os.path.join(os.path.dirname(__file__), "..", "..", "base", "confine.py")
     _spec = importlib.util.spec_from_file_location("confine", _place)
     confine = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(confine)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tapc.errors import ToolError
+from tapc.base.errors import ToolError
 from tapc.proxy.sandbox.outcome import KINDS, SandboxError
 
 _CHILD = Path(__file__).with_name("child.py")

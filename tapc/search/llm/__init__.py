@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tapc.cache import Store, cache_folder
-from tapc.errors import UsageError
+from tapc.base.cache import Store, cache_folder
+from tapc.base.errors import UsageError
 from tapc.search.llm.client import Client, NoAnswerError
 from tapc.search.llm.parse import Draft, Drafted, ParseError, ask, parse
 from tapc.search.llm.prompts import Prompts

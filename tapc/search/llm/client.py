@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tapc.errors import UsageError
+from tapc.base.errors import UsageError
 from tapc.search.llm.types import LLMError, LLMOptions, Reply, Request
 
 FIRST_WAIT = 1.0  # seconds; doubled with every retry

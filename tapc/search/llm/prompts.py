@@ -9,8 +9,8 @@ from typing import Any
 
 import jinja2
 
-from tapc.board import shipped
-from tapc.errors import DataError
+from tapc.base.errors import DataError
+from tapc.hardware.board import shipped
 from tapc.search.llm.types import Message
 
 NAMES = ("system", "initialization", "mutation", "crossover")

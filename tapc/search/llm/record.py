@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tapc.cache import Store, digest
-from tapc.errors import DataError, OutputError
+from tapc.base.cache import Store, digest
+from tapc.base.errors import DataError, OutputError
 from tapc.search.llm.types import LanguageModel, LLMError, Reply, Request
 
 

@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tapc.cache import digest
-from tapc.errors import TapcError
+from tapc.base.cache import digest
+from tapc.base.errors import TapcError
 
 
 class LLMError(TapcError):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from tapc.errors import OutputError
+from tapc.base.errors import OutputError
 from tapc.search.report import pictures
 from tapc.search.report.summary import Summary, summarize
 

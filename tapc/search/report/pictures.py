@@ -4,7 +4,7 @@ import base64
 import io
 from typing import Any
 
-from tapc.picture import start_drawing
+from tapc.base.picture import start_drawing
 from tapc.search.controllers import OPERATORS
 from tapc.search.report.summary import Line, Summary
 

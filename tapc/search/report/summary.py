@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.search.log import NAME, Event, read_events
 
 ORACLE = "error"

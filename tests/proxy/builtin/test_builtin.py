@@ -11,9 +11,9 @@ from graph_builder import Builder, Model, residual
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from tapc.errors import DataError, UsageError
-from tapc.network import Group, Layer, Network
-from tapc.network_analysis import Graph, analyse
+from tapc.base.errors import DataError, UsageError
+from tapc.graph.analysis import Graph, analyse
+from tapc.graph.network import Group, Layer, Network
 from tapc.proxy import ProxyContext, get_proxy
 from tapc.proxy.builtin.fisher import fisher
 from tapc.proxy.builtin.ompq import orthogonality

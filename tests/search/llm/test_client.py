@@ -1,8 +1,8 @@
 import pytest
 from search.llm.server import ChatServer
 
-from tapc.cache import Store
-from tapc.errors import UsageError
+from tapc.base.cache import Store
+from tapc.base.errors import UsageError
 from tapc.search.llm import LLMError, LLMOptions, Message, NoAnswerError, Request, total
 from tapc.search.llm.client import Client
 from tapc.search.llm.record import Cached

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from tapc.errors import DataError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.search.llm import LLMError, LLMOptions, Message, Prompts, Reply, Request, language_model
 from tapc.search.llm.prompts import NAMES
 from tapc.search.llm.record import Files, Recorder, Replay

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tapc.errors import DataError
+from tapc.base.errors import DataError
 from tapc.search.log import NAME, EventLog, read_events
 from tapc.search.report import summarize, write_report
 

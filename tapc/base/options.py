@@ -1,0 +1,213 @@
+"""What a compilation may be told."""
+
+import difflib
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tapc.base.errors import UsageError
+
+METRICS = ("auto", "top1", "binary", "regression", "auc", "none")
+"""What accuracy may be; see `tapc.data.metrics`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a network and its inputs are to be read, where they do not say themselves.
+
+    Attributes
+    ----------
+    weights : Path or None
+        State dict of a zoo or torch model.
+    input_shape : tuple of int or None
+        With batch.
+    pixel_scale : float or None
+    mean, std : tuple of float or None
+        Inputs are (raw * pixel_scale - mean) / std.
+    """
+
+    weights: Path | None = None
+    input_shape: tuple[int, ...] | None = None
+    pixel_scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation may be told; every field has the command line's default.
+
+    Raises
+    ------
+    UsageError
+        A value that its option does not take.
+
+    Attributes
+    ----------
+    wbits, abits : tuple of int
+        Weight and activation bits on offer; one value each means uniform.
+    proxy : str
+        What scores the layers: a registered name or a proxy file.
+    allocator : {"ilp", "proxy"}
+        Who chooses the weight bits: the mixed-integer program from the scores, or the proxy's own ``allocate``.
+    flash, ram : int or None
+        Budgets in bytes; the board's regions where None.
+    latency : float or None
+        Budget in instructions per inference.
+    bops : int or None
+        Budget of MACs x weight bits x activation bits.
+    target_bits : float or None
+        Average weight bits.
+    pin_first, pin_last : bool
+        Keep the first or last layer at 8 bits.
+    overrides : Path or None
+        TOML file of manual choices.
+    rounding : str
+        Rounding method of the weights.
+    equalize : bool
+        Multiply channels by factors first that ease quantization and leave what the network computes as it is.
+    calibration : int
+        Calibration samples.
+    metric : str
+        What accuracy is; "auto" follows from labels and outputs, see `tapc.data.metrics`.
+    eval : int
+        Samples that run on the device.
+    test_data : Path or None
+        Evaluation samples, all of this file in its order; a disjoint part of the calibration data where None.
+    tune : int
+        Schedules per kernel that are measured in the simulator; 0 keeps the defaults.
+    no_external : bool
+        Keep weights out of external flash and activations out of external RAM.
+    seed : int
+    prefix : str or None
+        What the C library's names begin with; made of the network's name where None.
+    simulate : bool
+        Run the firmware; without it nothing is proved or measured.
+    """
+
+    wbits: tuple[int, ...] = (2, 4, 8)
+    abits: tuple[int, ...] = (8,)
+    proxy: str = "error"
+    allocator: Literal["ilp", "proxy"] = "ilp"
+    flash: int | None = None
+    ram: int | None = None
+    latency: float | None = None
+    bops: int | None = None
+    target_bits: float | None = None
+    pin_first: bool = False
+    pin_last: bool = False
+    overrides: Path | None = None
+    rounding: str = "gptq"
+    equalize: bool = True
+    calibration: int = 1024
+    eval: int = 100
+    metric: str = "auto"
+    test_data: Path | None = None
+    tune: int = 0
+    no_external: bool = False
+    seed: int = 0
+    prefix: str | None = None
+    simulate: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (convert, expected) in _VALUES.items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, convert(value))
+            except (TypeError, ValueError):
+                raise UsageError(f"option {name}: {value!r} is not {expected}") from None
+
+
+def with_settings(options: Options | None, settings: dict[str, Any]) -> Options:
+    """Return options with some of them changed; UsageError for a name that is none."""
+    known = [field.name for field in fields(Options)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"options: {', '.join(known)}"
+            raise UsageError(f"there is no option {name}; {hint}")
+    return replace(options or Options(), **settings)
+
+
+def _bits(*allowed: int) -> Callable[[Any], tuple[int, ...]]:
+    def convert(value: Any) -> tuple[int, ...]:
+        widths = (value,) if isinstance(value, int) else tuple(value)
+        found = tuple(sorted({operator.index(width) for width in widths}))
+        if not found or not set(found) <= set(allowed) or isinstance(value, str):
+            raise ValueError
+        return found
+
+    return convert
+
+
+def _whole(least: int) -> Callable[[Any], int]:
+    def convert(value: Any) -> int:
+        if isinstance(value, bool) or operator.index(value) < least:
+            raise ValueError
+        return operator.index(value)
+
+    return convert
+
+
+def _number(least: float, most: float = math.inf) -> Callable[[Any], float]:
+    def convert(value: Any) -> float:
+        if isinstance(value, str) or not (math.isfinite(value) and least <= value <= most):
+            raise ValueError
+        return float(value)
+
+    return convert
+
+
+def _flag(value: Any) -> bool:
+    if value not in (True, False):
+        raise ValueError
+    return bool(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise TypeError
+    return str(value)
+
+
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        if value not in names:
+            raise ValueError
+        return str(value)
+
+    return convert
+
+
+def _maybe(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else convert(value)
+
+
+_SMALLEST = 5e-324
+_VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "wbits": (_bits(2, 4, 8), "some of 2, 4 and 8, such as (4,) or (2, 4, 8)"),
+    "abits": (_bits(4, 8), "some of 4 and 8, such as (8,) or (4, 8)"),
+    "proxy": (_text, "a proxy's name or file"),
+    "allocator": (_one_of("ilp", "proxy"), "'ilp' or 'proxy'"),
+    "flash": (_maybe(_whole(1)), "a number of bytes, or None"),
+    "ram": (_maybe(_whole(1)), "a number of bytes, or None"),
+    "latency": (_maybe(_number(_SMALLEST)), "a number of instructions, or None"),
+    "bops": (_maybe(_whole(1)), "a whole number above zero, or None"),
+    "target_bits": (_maybe(_number(2, 8)), "a number from 2 to 8, or None"),
+    "pin_first": (_flag, "True or False"),
+    "pin_last": (_flag, "True or False"),
+    "overrides": (_maybe(Path), "a file, or None"),
+    "rounding": (_text, "a rounding method's name"),
+    "equalize": (_flag, "True or False"),
+    "calibration": (_whole(1), "a number of samples, at least 1"),
+    "eval": (_whole(1), "a number of samples, at least 1"),
+    "metric": (_one_of(*METRICS), f"one of {', '.join(METRICS)}"),
+    "tune": (_whole(0), "a number of schedules, at least 0"),
+    "no_external": (_flag, "True or False"),
+    "seed": (_whole(0), "a whole number, at least 0"),
+    "simulate": (_flag, "True or False"),
+}
+"""What converts and checks a field's value, and what it should have been."""

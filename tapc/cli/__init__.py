@@ -1,0 +1,297 @@
+"""The command line. Exit codes: 0 success, 1 internal error, and those of `tapc.base.errors` (2 to 8)."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tapc.base.ending import Stopped, explained, stopped_by_signals
+from tapc.base.errors import DataError, TapcError
+from tapc.base.options import Source
+from tapc.base.terminal import Table, columns, print_json, print_table, progress, say, visible
+from tapc.cli.accuracy import register as register_accuracy
+from tapc.cli.bench import register
+from tapc.cli.compile import EXIT_CODES
+from tapc.cli.compile import register as register_compile
+from tapc.cli.options import JSON, SEED, Board, Command, data_option, unit_options
+from tapc.cli.search import register as register_search
+from tapc.cli.types import metric_option
+
+
+class _Group(click.Group):
+    """Prints errors, click's own as well, without a traceback and leaves with their exit code."""
+
+    command_class = Command
+    group_class = type
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TapcError as error:
+            _print_error(str(error))
+            sys.exit(error.exit_code)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        standalone = extra.pop("standalone_mode", True)
+        run: Callable[..., Any] = super().main
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # what the terminal's encoding lacks is shown as its code
+                stream.reconfigure(errors="backslashreplace")
+        if not standalone:
+            return run(*args, standalone_mode=False, **extra)
+        try:
+            with _shown_warnings(), stopped_by_signals():
+                code = run(*args, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            text, context = error.format_message(), getattr(error, "ctx", None)
+            hint = "" if context is None else f"\n{context.get_usage()}; `{context.command_path} -h` explains"
+            _print_error(text[:1].lower() + text[1:] + hint)
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _print_error("stopped")
+            sys.exit(130)
+        except Stopped as error:
+            _print_error(str(error))
+            sys.exit(error.exit_code)
+        except Exception as error:
+            text, exit_code = explained(error)
+            _print_error(text)
+            sys.exit(exit_code)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), "yellow", label="warning: ", err=True)
+
+
+@contextmanager
+def _shown_warnings() -> Iterator[None]:
+    logger, handler = logging.getLogger("tapc"), _Warnings(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _print_error(text: str) -> None:
+    say(text, "red", label="error: ", err=True)
+
+
+@click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tapc")
+def main() -> None:
+    """Compile trained networks into proved firmware for microcontrollers.
+
+    \b
+    Example:
+      tapc compile resnet8 --board stm32h7
+    """
+
+
+@main.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@data_option("Samples; random input codes by default, or by `random`.")
+@unit_options
+@click.option("--samples", type=click.IntRange(min=1), default=10, show_default=True)
+@SEED
+@click.option("--layers", is_flag=True, help="Compare every layer of every sample, not only of the first four.")
+@metric_option
+@JSON
+def run(
+    build: Path, data: str | None, source: Source, samples: int, seed: int, layers: bool, metric: str, as_json: bool
+) -> None:
+    """Run a compiled network again in the simulator and prove it.
+
+    \b
+    Example:
+      tapc run build/resnet8-stm32h7 --samples 20
+    """
+    from tapc.data.metrics import TITLES, shown
+    from tapc.flow.rerun import rerun
+
+    result = rerun(
+        build, data=data, source=source, samples=samples, seed=seed, all_layers=layers, wanted=metric, stages=progress()
+    )
+    if as_json:
+        print_json(dataclasses.asdict(result))
+        return
+    title = f"{result.model} on {result.board} in QEMU"
+    table = Table(title, columns("layer", "instructions", "device", right=("instructions",)))
+    for step in result.layers:
+        table.add(step.name, f"{step.instructions:,}", "exact" if step.exact else "differs")
+    print_table(table)
+    say(f"instructions: {result.instructions:,}; stack {result.stack} B; {result.samples} samples bit-exact")
+    if result.scores:
+        above = "" if result.threshold is None else f" (threshold {result.threshold:g})"
+        name = "regression" if result.metric == "regression" else TITLES[result.metric]
+        say(f"{name} on the device{above}: {shown(result.scores)}")
+    elif data not in (None, "random"):
+        say(f"accuracy: none, {result.reason}")
+
+
+@main.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--stage", type=click.Choice(["integer", "plan", "steps", "c"]), default="integer", show_default=True)
+def show(build: Path, stage: str) -> None:
+    """Print what a compilation made at a stage.
+
+    \b
+    Example:
+      tapc show build/resnet8-stm32h7 --stage integer
+    """
+    from tapc.flow.rerun import describe
+
+    click.echo(visible(describe(build, stage)))
+
+
+@main.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=None, help="SVG, PNG or PDF; default BUILD/plot.svg."
+)
+def plot(build: Path, output: Path | None) -> None:
+    """Draw a compilation: instructions per layer, and who lives where in the arena.
+
+    \b
+    Example:
+      tapc plot build/resnet8-stm32h7 -o resnet8.svg
+    """
+    from tapc.flow.rerun import draw
+
+    click.echo(visible(str(draw(build, output or build / "plot.svg"))))
+
+
+@main.group(invoke_without_command=True)
+@JSON
+@click.pass_context
+def boards(context: click.Context, as_json: bool) -> None:
+    """List boards.
+
+    \b
+    Examples:
+      tapc boards
+      tapc boards show stm32h7
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tapc.hardware.board import board_names, load_board
+
+    found = [load_board(name) for name in board_names()]
+    if as_json:
+        print_json([board.model_dump(mode="json") for board in found])
+        return
+    numbers = ("clock", "flash", "arena RAM")
+    table = Table("boards", columns("name", "core", *numbers, "description", right=numbers, prose=("description",)))
+    for b in found:
+        table.add(b.name, b.core, f"{b.clocks.cpu_hz / 1e6:g} MHz", f"{b.flash.size >> 10} KiB",
+                  f"{b.arena_region.size >> 10} KiB", b.description)  # fmt: skip
+    print_table(table)
+
+
+@boards.command(name="show")
+@click.argument("name", type=Board())
+@JSON
+def show_board(name: str, as_json: bool) -> None:
+    """Show a board's memory and its cost model.
+
+    \b
+    Example:
+      tapc boards show stm32h7
+    """
+    from tapc.cost.model import CostModel, load_coefficients
+    from tapc.hardware.board import load_board
+    from tapc.hardware.target import load_target
+
+    board = load_board(name)
+    target = load_target(board.core)
+    cost = CostModel(load_coefficients(target.cost)) if target.cost.is_file() else None
+    if as_json:
+        extra = {"cost": cost.coefficients.model_dump(mode="json") if cost else None, "arch": target.arch}
+        print_json(board.model_dump(mode="json") | extra)
+        return
+    title = f"{board.name}: {board.description} ({target.arch}, requantization: {target.requantize})"
+    numbers = ("bytes", "bytes/cycle")
+    table = Table(title, columns("region", "kind", "origin", *numbers, "holds", right=numbers))
+    for r in board.memory:
+        table.add(r.name, r.kind, f"0x{r.origin:08x}", f"{r.size:,}", f"{r.bandwidth.at(board.clocks.cpu_hz):.2f}",
+                  ", ".join(r.holds))  # fmt: skip
+    print_table(table)
+    say(f"simulators: {', '.join(board.simulators)}")
+    say(
+        f"cost {cost.provenance}"
+        if cost
+        else f"no cost model yet; fit one: python -m tapc.tuning.fit {board.core} --board {board.name}"
+    )
+
+
+@main.command()
+@JSON
+def models(as_json: bool) -> None:
+    """List the networks of the zoo.
+
+    \b
+    Example:
+      tapc models --json
+    """
+    from tapc import zoo
+
+    entries = zoo.models()
+    if as_json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    numbers = ("parameters", "top-1")
+    names = columns("name", "weights", "input", *numbers, "description", right=numbers, prose=("description",))
+    table = Table("models", names)
+    for entry in entries:
+        for v in entry.variants():
+            table.add(
+                entry.name, "official" if v is entry.official else "bundled", "x".join(map(str, v.input_shape[1:])),
+                f"{v.parameters:,}", f"{v.accuracy:.1f} %", entry.description,
+            )  # fmt: skip
+    print_table(table)
+    say("data, sha256 and training command: --json")
+    say("official weights: --weights imagenet fetches them, --weights FILE takes a copy")
+
+
+@main.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Check the tools and packages that tapc uses; exit code 6 when a needed one is missing.
+
+    \b
+    Example:
+      tapc doctor
+    """
+    from tapc.cli.doctor import checks
+
+    found = checks()
+    if as_json:
+        print_json([dataclasses.asdict(check) for check in found])
+    else:
+        table = Table("doctor", columns("tool", "version", "for", prose=("version", "for")))
+        for check in found:
+            absent = "MISSING" if check.needed else "missing (optional)"
+            table.add(check.name, check.version or absent, check.purpose, style="" if check.version else "yellow")
+        print_table(table)
+        for check in found:
+            if check.version is None:
+                say(f"{check.name}: {check.install}", label="install ")
+    if any(check.needed and check.version is None for check in found):
+        sys.exit(6)
+
+
+for _add in (register_compile, register, register_search, register_accuracy):
+    _add(main)
+
+__all__ = ["DataError", "main"]

@@ -1,0 +1,108 @@
+"""What this machine has of what tapc needs, and the command that installs the rest."""
+
+import importlib.util
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from tapc.base.tool import newest
+
+
+@dataclass(frozen=True)
+class Check:
+    """One tool or package.
+
+    Attributes
+    ----------
+    name : str
+    purpose : str
+    needed : bool
+        Whether `tapc compile` fails without it.
+    version : str or None
+        None where it is missing.
+    install : str
+        Command that installs it.
+    """
+
+    name: str
+    purpose: str
+    needed: bool
+    version: str | None
+    install: str
+
+
+_APT = "apt-get install"
+_TOOLS = (
+    ("arm-none-eabi-gcc", "builds firmware", True, f"{_APT} gcc-arm-none-eabi libnewlib-arm-none-eabi"),
+    ("qemu-system-arm", "runs and proves firmware", True, f"{_APT} qemu-system-arm"),
+    ("cc", "builds the instruction counter for QEMU, once", True, f"{_APT} gcc libc6-dev"),
+    ("llvm-mca", "estimates cycles of Cortex-M7 and M55; M4 and M0+ have tables", False, f"{_APT} llvm-19"),
+    ("clang", "checks that the C library builds with a second compiler", False, f"{_APT} clang"),
+    ("cmake", "builds the C library folder as a project", False, f"{_APT} cmake"),
+)
+_PACKAGES = (
+    ("torch", "torch models and the zoo", True, "pip install torch==2.13.0"),
+    ("onnx", "model files", True, "pip install onnx"),
+    ("onnxruntime", "float and ONNX accuracy", True, "pip install onnxruntime"),
+    ("onnxscript", "torch export", True, "pip install onnxscript"),
+    ("apache-tvm", "C code generation", True, "pip install 'apache-tvm>=0.27,<0.28'"),
+    ("scipy", "bit allocation (HiGHS)", True, "pip install scipy"),
+    ("ai-edge-litert", "checks TFLite imports against their runtime", False, "pip install ai-edge-litert"),
+    ("litellm", "proxy search", False, "pip install 'tapc[search]'"),
+)
+
+
+def _tool_version(name: str) -> str | None:
+    path = newest(name)
+    if path is None:
+        return None
+    try:
+        result = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = (result.stdout or result.stderr).splitlines()
+    # Some LLVM tools print their project's address first.
+    return next((line.strip() for line in lines if re.search(r"\d", line)), lines[0].strip() if lines else "present")
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "present" if importlib.util.find_spec(name.replace("-", "_")) else None
+
+
+def checks() -> tuple[Check, ...]:
+    """Look for every tool and package."""
+    found = [Check("python", "runs tapc", True, platform.python_version(), "python 3.11 or newer")]
+    found += [Check(n, p, needed, _tool_version(n), install) for n, p, needed, install in _TOOLS]
+    found += [Check(n, p, needed, _package_version(n), install) for n, p, needed, install in _PACKAGES]
+    return (*found, _sandbox(), _simulator())
+
+
+def _simulator() -> Check:
+    """Look for what keeps a simulated program from this machine's files."""
+    from tapc.base.confine import landlock_version
+
+    version = landlock_version()
+    remedy = "Linux 5.13 or newer with Landlock; without it only images of the same run are simulated"
+    return Check("simulator", "runs builds of others safely", False, f"Landlock {version}" if version else None, remedy)
+
+
+def _sandbox() -> Check:
+    """Try to lock a process in, as for a proxy program."""
+    from tapc.base.errors import ToolError
+    from tapc.proxy.sandbox import Sandbox
+
+    protection = None
+    try:
+        with Sandbox() as sandbox:
+            given = sandbox.protection()
+            landlock = f"Landlock {given['landlock']}" if given["landlock"] else "no Landlock"
+            protection = f"seccomp, {landlock}, {'own' if given['namespaces'] else 'no own'} namespaces"
+    except ToolError:
+        pass
+    remedy = "Linux on x86-64 or arm64; in a container allow seccomp"
+    return Check("sandbox", "runs proxy programs", False, protection, remedy)

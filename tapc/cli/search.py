@@ -1,0 +1,343 @@
+"""Commands about proxies: `tapc search` and `tapc proxies`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tapc.base.errors import DataError, UsageError
+from tapc.base.options import Source
+from tapc.base.terminal import Table, columns, print_json, print_table, progress, say, visible
+from tapc.cli.bench import print_proxies
+from tapc.cli.options import JSON, Board, Model, Proxy, data_option, source_options, unit_options
+from tapc.cli.types import BitList, Bytes, Shape
+
+if TYPE_CHECKING:
+    from tapc.bench.configurations import BenchTable
+    from tapc.bench.proxies import ProxyFigure
+    from tapc.search.run import Outcome, Request
+
+_NO_RUN = "give networks, --board and --llm to start a search, or --resume RUN to go on with one"
+
+
+def register(main: click.Group) -> None:
+    """Add the commands."""
+
+    @main.command()
+    @click.argument("networks", type=Model(), nargs=-1)
+    @click.option(
+        "--board", type=Board(), default=None, help="Board whose measurements enter the fitness; see `tapc boards`."
+    )
+    @click.option(
+        "--llm",
+        default=None,
+        help="Who writes proxies: a litellm model (openai/NAME), files:DIR, or offline (a grammar, not TAP).",
+    )
+    @click.option("--data", multiple=True, help="Labelled samples, once per network; zoo networks find theirs.")
+    @click.option("--weights", multiple=True, help="State dicts of zoo or torch models, once per network.")
+    @click.option("--input-shape", type=Shape(), default=None, metavar="1,3,32,32", help="For models that do not say.")
+    @unit_options
+    @click.option(
+        "-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder of the run, default build/search."
+    )
+    @click.option("--resume", type=click.Path(path_type=Path), default=None, help="Go on with the run in this folder.")
+    @click.option("--report", type=click.Path(path_type=Path), default=None, help="Only write this run's report.html.")
+    @click.option("--generations", type=click.IntRange(min=0), default=5, show_default=True)
+    @click.option("--population", type=click.IntRange(min=1), default=8, show_default=True)
+    @click.option("--alpha", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Weight of rho (Eq. 6).")
+    @click.option(
+        "--beta", type=click.FloatRange(min=0), default=0.05, show_default=True, help="Weight of the measured cost."
+    )
+    @click.option(
+        "--cost",
+        type=click.Choice(["instructions", "cycles", "flash", "ram", "bops"]),
+        default="instructions",
+        show_default=True,
+        help="What beta weighs, relative to its budget or to the most bits on offer.",
+    )
+    @click.option("--controller", type=click.Choice(["tap", "dpo", "ucb", "uniform"]), default="tap", show_default=True)
+    @click.option("--allocator", type=click.Choice(["ilp", "proxy"]), default="ilp", show_default=True)
+    @click.option(
+        "--inputs",
+        type=click.Choice(["statistics", "metadata"]),
+        default="statistics",
+        show_default=True,
+        help="What proxies see.",
+    )
+    @click.option("--wbits", type=BitList((2, 4, 8)), default="2,4,8", show_default=True)
+    @click.option("--abits", type=BitList((4, 8)), default="8", show_default=True)
+    @click.option(
+        "--target-bits", type=click.FloatRange(2, 8), default=3, show_default=True, help="Average weight bits."
+    )
+    @click.option("--flash", type=Bytes(), default=None, help="Budget, e.g. 64K.")
+    @click.option("--ram", type=Bytes(), default=None, help="Budget, e.g. 64K.")
+    @click.option("--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions.")
+    @click.option("--bops", type=click.IntRange(min=1), default=None)
+    @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
+    @click.option(
+        "--holdout", type=click.IntRange(min=1), default=1000, show_default=True, help="Training samples for accuracy."
+    )
+    @click.option("--test", type=click.IntRange(min=1), default=500, show_default=True, help="Test samples at the end.")
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @click.option("--jobs", type=click.IntRange(min=1), default=None, help="Processes; default: the cores.")
+    @click.option("--scheduler", default=None, metavar="tcp://HOST:PORT", help="A dask scheduler in their place.")
+    @click.option("--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts of your own.")
+    @click.option("--api-base", default=None, metavar="URL", help="A local server that speaks the provider's protocol.")
+    @click.option("--temperature", type=click.FloatRange(0, 2), default=0.8, show_default=True)
+    @click.option("--max-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Of an answer.")
+    @click.option(
+        "--timeout", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True, help="Seconds."
+    )
+    @click.option("--retries", type=click.IntRange(min=0), default=4, show_default=True)
+    @click.option("--fallback", multiple=True, help="Model that is asked where the one before does not answer.")
+    @click.option(
+        "--max-failures",
+        type=click.IntRange(min=1),
+        default=3,
+        show_default=True,
+        help="Unanswered in a row, then stop.",
+    )
+    @click.option(
+        "--max-cost", type=click.FloatRange(min=0), default=None, help="US dollars for the whole search [default: 5]."
+    )
+    @click.option("--allow-unknown-price", is_flag=True, help="Ask models whose price is unknown.")
+    @click.option("--record", type=click.Path(path_type=Path), default=None, help="Write questions and answers here.")
+    @click.option("--replay", type=click.Path(path_type=Path), default=None, help="Answer from a record, no requests.")
+    @click.option("--no-cache", is_flag=True, help="Ask again what an earlier search asked.")
+    @click.option("--files-timeout", type=float, default=None, help="Seconds to wait for an answer's file.")
+    @JSON
+    def search(
+        networks: tuple[str, ...],
+        board: str | None,
+        llm: str | None,
+        output: Path | None,
+        resume: Path | None,
+        report: Path | None,
+        jobs: int | None,
+        scheduler: str | None,
+        as_json: bool,
+        source: Source,
+        **rest: Any,
+    ) -> None:
+        """Search for a proxy: a program that scores layers, judged on NETWORKS.
+
+        A language model writes proxies, evolution improves them, and what the bits that they lead to cost on the
+        simulated device enters their fitness (TAP, arXiv 2512.07419).
+
+        \b
+        Examples:
+          tapc search resnet8 --board stm32h7 --llm openai/gpt-5 --max-cost 2
+          tapc search resnet8 --board pico --llm openai/local --api-base http://localhost:8000/v1 --allow-unknown-price
+          tapc search resnet8 --board stm32h7 --llm offline --generations 5 --population 8
+          tapc search --resume build/search
+        """
+        from tapc.search import search as run
+        from tapc.search import stored_request
+        from tapc.search.view import SearchView
+
+        if report is not None:
+            from tapc.search.report import write_report
+
+            click.echo(visible(str(write_report(report))))
+            return
+        if resume is not None:
+            if networks or board or llm or output:
+                raise UsageError(
+                    "--resume goes on with a run as it was started; leave out networks, --board, --llm, -o"
+                )
+            request, folder = _with_cost(stored_request(resume), rest["max_cost"]), resume
+        else:
+            if not networks or board is None or llm is None:
+                raise UsageError(_NO_RUN)
+            request, folder = _request(networks, board, llm, source, rest), output or Path("build/search")
+        options = request.options
+        with SearchView((options.generations + 1) * options.population) as view:
+            try:
+                outcome = run(
+                    request, folder, resume=resume is not None, jobs=jobs, scheduler=scheduler, stages=view,
+                    observe=view.observe, tell=view.tell,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                raise click.exceptions.Exit(_stopped(folder)) from None
+        figures, tables = _transferred(outcome, request.models, as_json)
+        if as_json:
+            print_json(summary(outcome) | {"transfer": [asdict(figure) for figure in figures]})
+            return
+        print_outcome(outcome)
+        if figures:
+            click.echo("\non networks of tapc-bench that were not searched:")
+            print_proxies(figures, tables)
+
+    @main.group(invoke_without_command=True)
+    @JSON
+    @click.pass_context
+    def proxies(context: click.Context, as_json: bool) -> None:
+        """List the proxies that score layers.
+
+        \b
+        Examples:
+          tapc proxies
+          tapc proxies score hawq_v2 --model resnet8
+        """
+        if context.invoked_subcommand is not None:
+            return
+        from tapc.proxy import get_proxy, proxy_names
+
+        rows = [(name, get_proxy(name).summary) for name in proxy_names()]
+        if as_json:
+            print_json([{"name": name, "summary": text} for name, text in rows])
+            return
+        meaning = "what it takes the error to be"
+        table = Table("proxies", columns("name", meaning, prose=(meaning,)))
+        for name, text in rows:
+            table.add(name, text)
+        print_table(table)
+
+    @proxies.command()
+    @click.argument("name", type=Proxy())
+    @click.option("--model", type=Model(), required=True, help="Zoo name or model file.")
+    @data_option("Samples: folder, zip, npz, npy or CSV; zoo networks find theirs.")
+    @source_options
+    @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
+    @click.option(
+        "--low-bits", type=click.Choice(["2", "4"]), default="2", show_default=True, help="Lowest weight bits."
+    )
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @JSON
+    def score(
+        name: str,
+        model: str,
+        data: str | None,
+        source: Source,
+        calibration: int,
+        low_bits: str,
+        seed: int,
+        as_json: bool,
+    ) -> None:
+        """Score a network's layers with a proxy, beside the error that each causes alone.
+
+        NAME is one of `tapc proxies`, or a proxy file.
+
+        \b
+        Examples:
+          tapc proxies score tap --model resnet8
+          tapc proxies score build/search/proxy.toml --model resnet8 --json
+        """
+        from tapc.search.score import score_model
+
+        result = score_model(
+            name, model, data=data, source=source, calibration=calibration, low_bits=int(low_bits), seed=seed,
+            stages=progress(),
+        )  # fmt: skip
+        if as_json:
+            print_json(result.to_dict())
+            return
+        numbers = ("score", "measured error", "rank of score", "rank of error")
+        table = Table(f"{name} on {result.model}", columns("layer", *numbers, right=numbers))
+        for row in result.layers:
+            table.add(row.name, f"{row.score:.4g}", f"{row.error:.4g}", row.score_rank, row.error_rank)
+        print_table(table)
+        say(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s")
+
+
+def _transferred(
+    outcome: "Outcome", models: tuple[str, ...], quiet: bool
+) -> "tuple[list[ProxyFigure], list[BenchTable]]":
+    """Compare the winner on other networks; a proxy that fails there is still a result."""
+    from tapc.bench.transfer import transfer
+    from tapc.search.run import BEST
+
+    try:
+        return transfer(outcome.folder / BEST, models)
+    except DataError as error:
+        if not quiet:
+            say(f"not compared on tapc-bench: {error}", err=True)
+        return [], []
+
+
+def _stopped(folder: Path) -> int:
+    say(f"stopped; nothing is lost: tapc search --resume {folder}", err=True)
+    return 130
+
+
+def _with_cost(request: "Request", most: float | None) -> "Request":
+    """Return the request with another cap on what language models may cost."""
+    if most is None:
+        return request
+    llm = request.generator.options.model_copy(update={"max_cost": most})
+    return request.model_copy(update={"generator": request.generator.model_copy(update={"options": llm})})
+
+
+def _request(networks: tuple[str, ...], board: str, llm: str, units: Source, rest: dict[str, Any]) -> "Request":
+    from tapc.search import GeneratorOptions, LLMOptions, Request, SearchOptions
+
+    rest |= {"cache": not rest["no_cache"]}
+    rest |= {name: None if rest[name] is None else str(rest[name]) for name in ("record", "replay")}
+
+    def chosen(model: Any) -> dict[str, Any]:
+        return {name: rest[name] for name in model.model_fields if rest.get(name) is not None}
+
+    prompts = rest["prompts"]
+    generator = GeneratorOptions(
+        llm=llm, prompts=None if prompts is None else str(prompts), options=LLMOptions(**chosen(LLMOptions))
+    )
+    return Request(
+        models=networks, board=board, data=rest["data"], weights=rest["weights"], input_shape=rest["input_shape"],
+        pixel_scale=units.pixel_scale, mean=units.mean, std=units.std, generator=generator,
+        options=SearchOptions(**chosen(SearchOptions)),
+    )  # fmt: skip
+
+
+def summary(outcome: "Outcome") -> dict[str, Any]:
+    """Return a search's outcome as JSON values."""
+    return {
+        "run": str(outcome.folder),
+        "winner": outcome.key,
+        "proxy": outcome.program.model_dump(mode="json"),
+        "fitness": outcome.fitness.to_dict(),
+        "baselines": {name: None if f is None else f.to_dict() for name, f in outcome.baselines.items()},
+        "beats_every_built_in": outcome.beaten,
+        "test": outcome.test,
+        "population": [c.key for c in outcome.evolution.population],
+        "candidates": len(outcome.evolution.candidates),
+        "measured": outcome.measured,
+        "cached": outcome.cached,
+        "digest": outcome.digest,
+    }
+
+
+def print_outcome(outcome: "Outcome") -> None:
+    """Print a search's outcome: the winner, and every built-in beside it."""
+    from tapc.search.report.summary import ORACLE
+
+    program, fitness = outcome.program, outcome.fitness
+    numbers = ("fitness", "rho", "top-1", "cost")
+    table = Table("on the search networks", columns("proxy", *numbers, right=numbers))
+    rows = [(f"{outcome.key} {program.name}", fitness), *outcome.baselines.items()]
+    for name, f in sorted(rows, key=lambda row: -(row[1].phi if row[1] else float("-inf"))):
+        label = f"{name} (the measurement itself)" if name == ORACLE else name
+        cells = ("-",) * 4 if f is None else (f"{f.phi:.4f}", f"{f.rho:.3f}", f"{f.accuracy:.1%}", f"{f.cost:.3f}")
+        table.add(label, *cells, style="bold" if f is fitness else "")
+    print_table(table)
+    say(f"\n{outcome.key}, by {program.origin.generator}: {program.reasoning.strip()}\n")
+    click.echo(visible(program.code.strip()))
+    tests = ", ".join(f"{name} {value:.1%}" for name, value in outcome.test.items())
+    say(
+        f"\nfitness {fitness.phi:.4f}, {verdict(outcome)}; test set, looked at once: {tests}\n"
+        f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
+        f"report: {outcome.folder / 'report.html'}\n"
+        f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}"
+    )
+
+
+def verdict(outcome: "Outcome") -> str:
+    """Say in words how the winner stands beside the built-in proxies."""
+    from tapc.search.report.summary import ORACLE
+
+    better = [(f.phi, name) for name, f in outcome.baselines.items()
+              if f is not None and name != ORACLE and f.phi >= outcome.fitness.phi]  # fmt: skip
+    if not better:
+        return "above every built-in proxy's"
+    phi, name = max(better)
+    return f"not above the built-in {name}'s ({phi:.4f}): use that one (--proxy {name}), or search longer"

@@ -1,0 +1,332 @@
+"""One pass from a calibrated network to proved firmware: bits, integers, C and measurements; and when to do another."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tapc import cycles
+from tapc.allocate import AllocationError
+from tapc.allocate.diagnose import revised
+from tapc.base.arithmetic import Ints
+from tapc.base.errors import BudgetError, MismatchError
+from tapc.base.options import Options
+from tapc.base.progress import Stages
+from tapc.cost.model import load_coefficients
+from tapc.data import Samples
+from tapc.device import QemuRunner
+from tapc.device.halves import run_in_halves
+from tapc.device.verify import device_inputs, reference_outputs, verify
+from tapc.firmware import FirmwareImages
+from tapc.flow.balancing import suited
+from tapc.flow.build import build_tuned
+from tapc.flow.decide import Decision, Evidence, decide
+from tapc.flow.fidelity import affordable, check_same, source_outputs
+from tapc.flow.inputs import Data
+from tapc.frontend import FloatModel, Reference
+from tapc.graph.network import Network
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target
+from tapc.kernels.schedule import Tuning
+from tapc.lower import Lowered, lower
+from tapc.lower.ahead import generated_beside
+from tapc.lower.codes import input_codes
+from tapc.lower.place import Placed
+from tapc.quantize import Calibration, QuantizedModel, evaluate, quantize
+from tapc.quantize.runtime import Float
+from tapc.report import Measured
+
+if TYPE_CHECKING:
+    from tapc.finetune import Trained, Training
+
+ATTEMPTS = 4
+EXACT_SAMPLES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One pass from bits to measurements; the model is equalized for the bits."""
+
+    model: FloatModel
+    decision: Decision
+    quantized: QuantizedModel
+    lowered: Lowered
+    images: FirmwareImages
+    measured: Measured | None
+    tuning: Tuning | None
+    placed: tuple[Placed, ...]
+
+
+def in_some_ram(
+    model: FloatModel,
+    network: Network,
+    calibration: Calibration,
+    samples: Data,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> tuple[Board, Attempt]:
+    """Compile with the activations in internal RAM; where they do not fit, in external RAM if there is some.
+
+    Raises
+    ------
+    BudgetError
+        As `within_budgets`; that of internal RAM, with a word on external RAM where that was not allowed.
+    """
+    evidence = Evidence(model, network, calibration, samples.calibration.x, options)
+    outside = board.external_ram if options.ram is None else None
+    try:
+        return board, within_budgets(model, evidence, samples, board, target, folder, options, stages)
+    except AllocationError as error:
+        if outside is None or all(violation.constraint != "ram" for violation in error.violations):
+            raise
+        if options.no_external:
+            raise AllocationError(
+                f"{error}\nor let {outside.name} ({outside.size} bytes) hold the activations (without --no-external)",
+                error.violations, error.alternatives, error.problem,
+            ) from error  # fmt: skip
+    moved = board.with_arena(outside)
+    return moved, within_budgets(model, evidence, samples, moved, target, folder, options, stages)
+
+
+def within_budgets(
+    model: FloatModel,
+    evidence: Evidence,
+    samples: Data,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> Attempt:
+    """Decide, build and measure; where the measurement misses a budget that the prediction met, decide again.
+
+    Raises
+    ------
+    BudgetError
+        The predictions fit but no built image does: names the smallest measured one.
+    """
+    tightened = options
+    refused: AllocationError | None = None
+    ram, ram_limit = 0, options.ram or board.working_ram
+    for _ in range(ATTEMPTS):
+        try:
+            with stages.stage("allocate"):
+                decision = decide(evidence, board, target, tightened)
+        except AllocationError as error:
+            first = error.violations[0]
+            if first.constraint == "ram" and ram > ram_limit:
+                raise revised(error, "ram", ram_limit, max(ram, first.smallest)) from error
+            if refused is not None or first.constraint not in ("flash", "latency"):
+                raise refused or error from error
+            # The smallest by prediction may still fit as measured; if not, the message names what was measured.
+            refused = error
+            if first.constraint == "flash":
+                tightened = replace(options, flash=int(first.smallest))
+            else:
+                tightened = replace(options, latency=first.smallest)
+            continue
+        bits = decision.allocation.bits
+        with stages.stage("quantize") as advance, generated_beside(decision.specs):
+            suitable, calibration = suited(model, evidence.calibration, evidence.x, bits, options.seed)
+            quantized = quantize(
+                suitable, evidence.network, bits, calibration,
+                x=evidence.x, rounding=options.rounding, seed=options.seed, advance=advance,
+            )  # fmt: skip
+        attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
+        use = use_of(attempt, target)
+        ram, over = use.ram, beyond(use, board, options)
+        if not over:
+            return attempt
+        if refused is not None:
+            first = refused.violations[0]
+            measurement = use.flash if first.constraint == "flash" else use.instructions
+            limit = (options.flash if first.constraint == "flash" else options.latency) or first.limit
+            raise revised(refused, first.constraint, limit, max(measurement, first.smallest))
+        # The next choice must be predicted that much smaller than this one.
+        used = decision.allocation.used
+        if "flash" in over:
+            tightened = replace(tightened, flash=max(1, int(used["flash"].used) - int(over["flash"])))
+        if "ram" in over:
+            tightened = replace(tightened, ram=max(1, int(used["ram"].used) - int(over["ram"])))
+        if "latency" in over:
+            tightened = replace(tightened, latency=max(1.0, used["latency"].used - over["latency"]))
+    raise BudgetError(
+        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {_list(over)} too many in the last; raise "
+        "the budgets by as much"
+    )
+
+
+def realize(
+    decision: Decision,
+    model: FloatModel,
+    quantized: QuantizedModel,
+    test: Samples,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> Attempt:
+    """Lower a quantized network, build its firmware and, unless told not to, run and prove it."""
+    with stages.stage("lower"):
+        lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
+                        prefix=options.prefix or "")  # fmt: skip
+    with ThreadPoolExecutor(1) as beside:
+        # Compilers take one core for most of the time.
+        expected = beside.submit(expect, model, quantized, lowered, test) if options.simulate else None
+        lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
+        measured = None
+        if expected is not None:
+            measured = measure(model, expected, lowered, images, board, target, test, stages, placed)
+    return Attempt(model, decision, quantized, lowered, images, measured, tuning, placed)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What an image takes: bytes of flash and RAM, and instructions (0 where it was not run)."""
+
+    flash: int
+    ram: int
+    instructions: int
+
+
+def use_of(attempt: Attempt, target: Target) -> Use:
+    """Return what an attempt's image takes; the stack as the cost model has it where nothing was run."""
+    measured, memory = attempt.measured, attempt.images.memory
+    stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
+    return Use(memory.flash, memory.static_ram + stack, measured.run.instructions if measured else 0)
+
+
+def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
+    """Return by how much an image exceeds its budgets; those that it keeps are left out.
+
+    Quantized, a network may have a few channels more alive than predicted.
+    """
+    limits = {
+        "flash": options.flash or board.flash_bytes(not options.no_external),
+        "ram": options.ram or board.working_ram,
+        "latency": options.latency or float("inf"),
+    }
+    taken = {"flash": use.flash, "ram": use.ram, "latency": use.instructions}
+    return {name: taken[name] - limit for name, limit in limits.items() if taken[name] > limit}
+
+
+def _list(over: Mapping[str, float]) -> str:
+    units = {"flash": "bytes of flash", "ram": "bytes of RAM", "latency": "instructions"}
+    return ", ".join(f"{amount:.0f} {units[name]}" for name, amount in over.items())
+
+
+def retrained(
+    attempt: Attempt,
+    model: FloatModel,
+    samples: Samples,
+    training: "Training",
+    test: Samples,
+    board: Board,
+    target: Target,
+    folder: Path,
+    checkpoints: Path,
+    options: Options,
+    stages: Stages,
+) -> "tuple[Attempt, str | None, Trained]":
+    """Train what was compiled, with the bits that it has, and compile it again.
+
+    Returns
+    -------
+    Attempt
+        The argument where training did not make it better.
+    str or None
+        What to tell the user about that.
+    Trained
+        What training did.
+
+    Raises
+    ------
+    BudgetError
+        Trained, the image exceeds a budget: weights that were zero may no longer be.
+    """
+    from tapc.finetune import finetune_at_some_rate  # loads torch
+
+    found = finetune_at_some_rate(model, attempt.quantized, samples, training, checkpoints, stages)
+    if found.rate is None:
+        losses = ", ".join(f"{loss:.4g} at rate {rate:g}" for rate, loss in found.after)
+        what = f"loss {found.before:.4g} before, {losses} after"
+        return attempt, f"training did not help: {what}; try more --epochs or a lower --rate", found
+    trained = realize(attempt.decision, model, found.quantized, test, board, target, folder, options, stages)
+    over = beyond(use_of(trained, target), board, options)
+    if over:
+        raise BudgetError(
+            f"after training the image takes {_list(over)} more than the budget; lower the budget by as much, so that "
+            "fewer bits are chosen"
+        )
+    if found.rate != training.rate:
+        return trained, f"trained at rate {found.rate:g}: {training.rate:g} did not help", found
+    return trained, None, found
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What the device should give for the evaluation samples, and what others give.
+
+    Attributes
+    ----------
+    outputs : ndarray of int64, shape (N, H, W, C)
+        Output codes of the reference executor.
+    float_logits, onnx_logits : float32 (N, ...)
+        Outputs of the source network in its own runtime, and of model.onnx in onnxruntime.
+    """
+
+    outputs: Ints
+    float_logits: Float
+    onnx_logits: Float
+
+
+def expect(model: FloatModel, quantized: QuantizedModel, lowered: Lowered, test: Samples) -> Expected:
+    """Run the evaluation samples everywhere but on the device."""
+    outputs = reference_outputs(lowered, input_codes(lowered.program, test.x))
+    float_logits = source_outputs(model, test.x)
+    return Expected(outputs, float_logits, evaluate(quantized.onnx, test, optimized=quantized.optimizable))
+
+
+def measure(
+    model: FloatModel,
+    expected: Future[Expected],
+    lowered: Lowered,
+    images: FirmwareImages,
+    board: Board,
+    target: Target,
+    test: Samples,
+    stages: Stages,
+    placed: tuple[Placed, ...] = (),
+) -> Measured:
+    """Run the twin on all evaluation samples and compare it with the reference executor and onnxruntime.
+
+    Raises
+    ------
+    MismatchError
+        The device differs from the reference: names layer, element and both values.
+    """
+    codes = input_codes(lowered.program, test.x)
+    inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
+    with stages.stage("simulate") as advance:
+        run = run_in_halves(QemuRunner(), images.twin, target, inputs, layers=layers, progress=advance)
+        known = expected.result()
+    with stages.stage("prove"):
+        verification = verify(lowered, run, codes, expected=known.outputs)
+        if verification.mismatch is not None:
+            raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
+        if model.run is not None:
+            some = affordable(model, len(test.x))
+            check_same(model, Reference(test.x[some], known.float_logits[some]), "compilation")
+    estimated = None
+    if cycles.available(target.name):
+        with stages.stage("estimate cycles"):
+            model_of_core = cycles.estimate(images.twin, run.blocks, target.name)
+            outside = {i: placed[i].stalls for i in lowered.regions}
+            counts = run.instructions_per_step
+            estimated = sum(cycles.step_cycles(model_of_core, lowered, counts, board, outside))
+    return Measured(run, verification, known.float_logits, known.onnx_logits, estimated)

@@ -1,0 +1,312 @@
+"""Which bits: scores from a proxy, measured distortions, the core's costs, the board's budgets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+
+from tapc.allocate import (
+    Allocation,
+    AllocationOptions,
+    AllocationProblem,
+    Overrides,
+    build_problem,
+    load_overrides,
+    solve,
+)
+from tapc.base.errors import DataError, UsageError
+from tapc.base.options import Options
+from tapc.cost.layers import NetworkCost
+from tapc.cost.model import CostModel, load_coefficients
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target
+from tapc.lower.from_onnx import program_from_onnx
+from tapc.lower.step import Spec
+from tapc.proxy import ProgramProxy, ProxyContext, get_proxy
+from tapc.proxy.columns import Table
+from tapc.proxy.contract import Target as BitsTarget
+from tapc.quantize import Calibration, HasGraph, layer_distortion, quantize, uniform_bits
+from tapc.quantize.alone import Losses, measured_losses
+from tapc.quantize.runtime import Float
+from tapc.quantize.sensitivity import proxy_context
+
+MEASURED = "error"
+"""The proxy that is a measurement: its losses are measured at every width, with the rounding that will be used."""
+Distortion = Mapping[str, Mapping[tuple[int, int], float]]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The chosen bits and the scores that led to them.
+
+    Attributes
+    ----------
+    sensitivity : dict of str to float
+        Empty where there was nothing to choose.
+    allocation : Allocation
+    specs : frozenset of Spec
+        Kernels that the network is predicted to have; rounded, it may have a few others.
+    """
+
+    sensitivity: dict[str, float]
+    allocation: Allocation
+    specs: frozenset[Spec] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What bits are chosen by; measured when first asked for, once for all budgets and boards.
+
+    Attributes
+    ----------
+    model : FloatModel
+    network : Network
+    calibration : Calibration
+    x : float32 (N, *input_shape[1:])
+        Calibration samples.
+    options : Options
+        Proxy, widths on offer, rounding and seed; its budgets play no part.
+    """
+
+    model: HasGraph
+    network: Network
+    calibration: Calibration
+    x: Float
+    options: Options
+    _costs: dict[tuple[str, int, int], NetworkCost] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def distortion(self) -> Distortion:
+        """Each layer's own error at each pair of bits."""
+        return layer_distortion(self.model, self.network, self.calibration, self.x)
+
+    @cached_property
+    def context(self) -> ProxyContext:
+        """What the proxy sees."""
+        lowest, seed = min(self.options.wbits), self.options.seed
+        return proxy_context(self.model, self.network, self.calibration, self.x, self.distortion, lowest, seed)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """The proxy's score of every layer."""
+        return get_proxy(self.options.proxy).score(self.context)
+
+    @cached_property
+    def losses(self) -> Losses:
+        """Measured loss of every layer alone at every width on offer."""
+        return measured_losses(self.model, self.network, self.x, self.options.wbits, self.options.rounding)
+
+    def cost(self, target: Target, options: Options) -> NetworkCost:
+        """Return what the network costs on a core with any bits; options say which are on offer."""
+        key = target.name, max(options.wbits), max(options.abits)
+        if key not in self._costs:
+            self._costs[key] = network_cost(self.model, self.network, self.calibration, self.x, target, options)
+        return self._costs[key]
+
+    def least_ram(self, board: Board, target: Target, options: Options) -> int:
+        """Peak RAM in bytes when every activation that may has the fewest bits on offer."""
+        cost = self.cost(target, options)
+        problem = bit_problem(self.network, self.distortion, cost, board, options)
+        assert problem.ram is not None
+        return problem.ram({index: min(group.allowed) for index, group in enumerate(problem.groups)}).bytes
+
+
+def decide(evidence: Evidence, board: Board, target: Target, options: Options) -> Decision:
+    """Choose the bits under the board's and the user's budgets.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    board : Board
+    target : Target
+    options : Options
+        Those of the evidence, but for budgets and activation bits.
+
+    Raises
+    ------
+    AllocationError
+        No bits fit: names the budgets and the smallest that work.
+    """
+    cost = evidence.cost(target, options)
+    if _settled(options):
+        nothing = {
+            layer.name: dict.fromkeys(product(WEIGHT_BITS, ACTIVATION_BITS), 0.0) for layer in evidence.network.layers
+        }
+        allocation = solve(bit_problem(evidence.network, nothing, cost, board, options))
+        _, steps = cost.steps(allocation.bits)
+        return Decision({}, allocation, frozenset(step.spec for step in steps))
+    scores, overrides = evidence.scores, None
+    if options.allocator == "proxy":
+        proxy, statistics = get_proxy(options.proxy), evidence.context.statistics
+        if not isinstance(proxy, ProgramProxy) or statistics is None:
+            raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
+        overrides = own_bits(proxy, scores, statistics(), options)
+    problem = bit_problem(evidence.network, evidence.distortion, cost, board, options, overrides)
+    allocation = solve(with_scores(problem, scores))
+    if options.proxy == MEASURED and options.allocator == "ilp" and not _widest(problem, allocation):
+        allocation = solve(with_losses(problem, evidence.losses))
+    _, steps = cost.steps(allocation.bits)
+    return Decision(scores, allocation, frozenset(step.spec for step in steps))
+
+
+def _settled(options: Options) -> bool:
+    """Whether one width is on offer for all weights and one for all activations, so that nothing needs to be ranked."""
+    return len(options.wbits) == 1 == len(options.abits) and options.proxy == MEASURED and options.allocator == "ilp"
+
+
+def _widest(problem: AllocationProblem, allocation: Allocation) -> bool:
+    """Whether everything has the most bits that it may have, so that no measurement could choose better ones."""
+    bits = allocation.bits
+    return all(
+        bits.weights[layer.name] == max(choice.w_bits for choice in layer.choices) for layer in problem.layers
+    ) and all(bits.activations[index] == max(group.allowed) for index, group in enumerate(problem.groups))
+
+
+def own_bits(proxy: ProgramProxy, scores: Mapping[str, float], table: Table, options: Options) -> Overrides:
+    """Return the weight bits of a program's own ``allocate`` as overrides.
+
+    Raises
+    ------
+    UsageError
+        No average is given that it could aim at.
+    DataError
+        The program breaks the contract.
+    """
+    if options.target_bits is None:
+        raise UsageError("--allocator proxy needs --target-bits: the average that the proxy's allocate aims at")
+    names = [str(row["name"]) for row in table]
+    target = BitsTarget(options.target_bits, tuple(sorted(options.wbits)))
+    bits = proxy.allocate([scores[name] for name in names], table, target)
+    return Overrides(weights=dict(zip(names, bits, strict=True)))
+
+
+def network_cost(
+    model: HasGraph, network: Network, calibration: Calibration, x: Float, target: Target, options: Options
+) -> NetworkCost:
+    """Return what the network costs on a core with any bits; arguments as for `Evidence` and `decide`."""
+    # Only its shapes, scales and dead channels matter: it is re-labelled with the bits in question. More bits leave
+    # more channels alive, so the most on offer predict enough.
+    widest = uniform_bits(network, max(options.wbits), max(options.abits))
+    template = quantize(model, network, widest, calibration, x=x[:1], bias_correction=False)
+    program = program_from_onnx(template.onnx, network.name, target.requantize, target.isa)
+    return NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
+
+
+def bit_problem(
+    network: Network,
+    distortion: Distortion,
+    cost: NetworkCost,
+    board: Board,
+    options: Options,
+    overrides: Overrides | None = None,
+) -> AllocationProblem:
+    """State the allocation problem for a proxy that scores every layer 1; see `with_scores`.
+
+    A layer's loss at given bits is its score times its distortion relative to that at the lowest weight bits and
+    8-bit activations, so that the score is the loss there.
+
+    Parameters
+    ----------
+    network : Network
+    distortion : mapping
+        From `layer_distortion`.
+    cost : NetworkCost
+    board, options
+        As for `decide`.
+    overrides : Overrides, optional
+        In place of those that the options name.
+    """
+    fixed_flash, fixed_latency = cost.fixed()
+    capacity = board.flash_bytes(not options.no_external)
+    if overrides is None:
+        overrides = Overrides() if options.overrides is None else load_overrides(options.overrides)
+    return build_problem(
+        network,
+        {layer.name: 1.0 for layer in network.layers},
+        relative_distortion(distortion, min(options.wbits)),
+        cost,
+        AllocationOptions(
+            wbits=options.wbits,
+            abits=options.abits,
+            flash=capacity if options.flash is None else min(options.flash, capacity),
+            ram=board.working_ram if options.ram is None else min(options.ram, board.working_ram),
+            latency=options.latency,
+            bops=options.bops,
+            target_bits=options.target_bits,
+            pin_first=options.pin_first,
+            pin_last=options.pin_last,
+            overrides=overrides,
+        ),
+        ram=cost.ram,
+        fixed_flash=fixed_flash,
+        fixed_latency=fixed_latency,
+        regions={"flash": flash_regions(board, options), "ram": board.arena_region.name},
+    )
+
+
+def flash_regions(board: Board, options: Options) -> str:
+    """Say in which regions flash is counted."""
+    outside = board.external_flash
+    if outside is None:
+        return board.flash.name
+    return (
+        f"{board.flash.name} without {outside.name}" if options.no_external else f"{board.flash.name}, {outside.name}"
+    )
+
+
+def relative_distortion(distortion: Distortion, low_bits: int) -> dict[str, dict[tuple[int, int], float]]:
+    """Return each layer's distortions over the one at the lowest weight bits and 8-bit activations.
+
+    A layer that the lowest bits do not distort has zeros: nothing can be learned of it from its score.
+    """
+    result: dict[str, dict[tuple[int, int], float]] = {}
+    for layer, pairs in distortion.items():
+        lowest = pairs[low_bits, 8]
+        result[layer] = {pair: value / lowest if lowest > 0 else 0.0 for pair, value in pairs.items()}
+    return result
+
+
+def with_losses(problem: AllocationProblem, losses: Mapping[str, Mapping[int, float]]) -> AllocationProblem:
+    """Return a problem whose losses are measured ones.
+
+    What 4-bit activations add is known relative to the loss at the lowest weight bits only, and is added in proportion.
+
+    Parameters
+    ----------
+    problem : AllocationProblem
+        Its losses are relative to those at the lowest weight bits and 8-bit activations.
+    losses : mapping of str to mapping of int to float
+        Layer -> weight bits -> loss with 8-bit activations. A width without one is a layer's only choice (an override
+        or a pin), whose loss decides nothing.
+    """
+    layers = []
+    for layer in problem.layers:
+        own = losses[layer.name]
+        lowest = own[min(own)]
+        plain = {choice.w_bits: choice.loss for choice in layer.choices if choice.a_bits == 8}
+        choices = []
+        for choice in layer.choices:
+            wide = plain.get(choice.w_bits, 0.0)
+            extra = max(0.0, choice.loss - wide) * lowest if choice.a_bits < 8 else 0.0
+            choices.append(replace(choice, loss=own.get(choice.w_bits, 0.0) + extra))
+        layers.append(replace(layer, choices=tuple(choices)))
+    return replace(problem, layers=tuple(layers))
+
+
+def with_scores(problem: AllocationProblem, scores: Mapping[str, float]) -> AllocationProblem:
+    """Return a problem whose losses are multiplied with the scores of their layers.
+
+    Raises
+    ------
+    DataError
+        A layer without a score.
+    """
+    missing = [layer.name for layer in problem.layers if layer.name not in scores]
+    if missing:
+        raise DataError(f"layer {missing[0]!r} has no score")
+    layers = (
+        replace(layer, choices=tuple(replace(c, loss=c.loss * scores[layer.name]) for c in layer.choices))
+        for layer in problem.layers
+    )
+    return replace(problem, layers=tuple(layers))

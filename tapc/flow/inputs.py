@@ -1,0 +1,147 @@
+"""A compilation's samples: found, loaded, brought to the network's input units, and how they measure the network."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tapc.base.errors import BudgetError, DataError
+from tapc.base.options import Options, Source
+from tapc.data import Samples, find_data, in_order, load_samples, overlap, random_samples, shipped_note
+from tapc.data.doubts import few, uneven
+from tapc.data.load import open_data
+from tapc.data.metrics import Metric, check_classes, choose
+from tapc.frontend import FloatModel, load
+from tapc.hardware.board import Board
+
+KINDS = "folder, zip, npz, npy or CSV"
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Calibration and evaluation samples, and what to tell the user about them.
+
+    Attributes
+    ----------
+    calibration, test : Samples
+    warnings : tuple of str
+    metric : Metric
+        What the test samples measure.
+    """
+
+    calibration: Samples
+    test: Samples
+    warnings: tuple[str, ...]
+    metric: Metric
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes, where the data has them."""
+        return self.test.labels or self.calibration.labels
+
+
+def with_units(
+    model: FloatModel, pixel_scale: float | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> FloatModel:
+    """Return a model with what the user says about raw data values."""
+    changes = {"pixel_scale": pixel_scale, "mean": mean, "std": std}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(model, units_given=bool(given), **given)  # type: ignore[arg-type]
+
+
+def open_model(name: str, source: Source, seed: int = 0) -> FloatModel:
+    """Load a network as the user says that it and its inputs are to be read."""
+    model = load(name, weights=source.weights, input_shape=source.input_shape, seed=seed)
+    return with_units(model, source.pixel_scale, source.mean, source.std)
+
+
+def check_input(model: FloatModel, board: Board, options: Options) -> None:
+    """Refuse a network whose input alone is larger than the board's memory, before samples of it are made.
+
+    Raises
+    ------
+    BudgetError
+    """
+    size = math.prod(model.input_shape)
+    outside = None if options.no_external or options.ram is not None else board.external_ram
+    room = max(board.arena_region.size, 0 if outside is None else outside.size)
+    if size > room:
+        extents = "x".join(map(str, model.input_shape[1:]))
+        raise BudgetError(
+            f"{model.name}: the input, {extents} values of 8 bits, takes {size:,} bytes; {board.name} has {room:,} for "
+            "activations: take a board with more memory, or a network with a smaller input"
+        )
+
+
+def load_data(model: FloatModel, data: Any, options: Options) -> Data:
+    """Find and load calibration and evaluation samples, and choose what they measure.
+
+    Parameters
+    ----------
+    model : FloatModel
+    data : str, Path, arrays or None
+        See `tapc.data.load_samples`; "random" for random inputs. None: the network's own data set.
+    options : Options
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty or of the wrong shape, or its labels do not fit the network.
+    """
+    warnings: tuple[str, ...] = ()
+    source: Any = None if isinstance(data, str) and data == "random" else data
+    if data is None:
+        dataset = model.dataset
+        source = find_data(dataset)
+        if source is not None:
+            warnings = shipped_note(source)
+        else:
+            what = f"data set {dataset!r} was not found" if dataset else "no data was given"
+            folder = ", or put its file into ./data or a folder of TAPC_DATA" if dataset else ""
+            warnings = (
+                f"{what}: calibrated on random inputs, so accuracy is unknown and probably poor; "
+                f"give samples with --data PATH ({KINDS}){folder}",
+            )
+    for file in (source, options.test_data):
+        if isinstance(file, (str, os.PathLike)) and not _there(file):
+            raise DataError(f"data {file}: no such file or folder")
+    # Once for both splits: what is drawn in another order each time would mix them, an iterator would be used up.
+    source = None if source is None else open_data(source, model.input_shape, options.seed)
+    tested: Any = source if options.test_data is None else options.test_data
+    calibration = (
+        _random(model, options.calibration, options.seed)
+        if source is None
+        else load_samples(source, model.input_shape, pixel_scale=model.units, count=options.calibration,
+                          split="calibration", seed=options.seed)
+    )  # fmt: skip
+    test = (
+        _random(model, options.eval, options.seed + 1)
+        if tested is None
+        else load_samples(tested, model.input_shape, pixel_scale=model.units, count=options.eval,
+                          split="test" if options.test_data is None else "all", seed=options.seed)
+    )  # fmt: skip
+    calibration, test = (in_order(samples, model.labels) for samples in (calibration, test))
+    metric = choose(options.metric, test, model.onnx)
+    if metric.classes:
+        check_classes(calibration, metric.outputs)
+    if source is not None:
+        warnings += tuple(dict.fromkeys((*calibration.warnings, *test.warnings)))
+        warnings += (*few(calibration), *uneven(calibration), *overlap(calibration, test))
+    elif tested is not None:
+        warnings += test.warnings
+    return Data(calibration, test, warnings, metric)
+
+
+def _there(file: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(file).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _random(model: FloatModel, count: int, seed: int) -> Samples:
+    units = model.units
+    high = 1.0 if units.scale == 1.0 else 255.0
+    samples = random_samples(model.input_shape, count, seed, 0.0, high)
+    return replace(samples, x=units.apply(samples.x), units=units)

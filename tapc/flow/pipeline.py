@@ -1,0 +1,283 @@
+"""The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from tapc.allocate import Allocation
+from tapc.base.errors import DataError, UsageError
+from tapc.base.options import Options, with_settings
+from tapc.base.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
+from tapc.base.progress import Stages
+from tapc.cost.model import CostModel, load_coefficients
+from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
+from tapc.data.metrics import Metric, check_classes, measure
+from tapc.flow.attempt import Attempt, in_some_ram, retrained
+from tapc.flow.balancing import balance
+from tapc.flow.describe import call, describe_library, facts_of
+from tapc.flow.fidelity import check_on, unmoved
+from tapc.flow.inputs import check_input, load_data, with_units
+from tapc.frontend import FloatModel, load
+from tapc.graph.analysis import analyse
+from tapc.hardware.board import Board, load_board
+from tapc.hardware.target import load_target
+from tapc.lower import Lowered
+from tapc.lower.names import check_prefix
+from tapc.quantize import QuantizedModel, calibrate, check_rounding
+from tapc.report import Compilation, Report, make_report
+
+if TYPE_CHECKING:
+    from tapc.finetune import Training
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything that a compilation made.
+
+    Attributes
+    ----------
+    report : Report
+    output : Path
+        Folder with model.onnx, lib/, firmware.elf/.bin/.hex, twin.elf and report.json.
+    model : FloatModel
+    quantized : QuantizedModel
+    allocation : Allocation
+    lowered : Lowered
+    """
+
+    report: Report
+    output: Path
+    model: FloatModel
+    quantized: QuantizedModel
+    allocation: Allocation
+    lowered: Lowered
+
+    def __repr__(self) -> str:
+        return f"{self.report!r}\n{self.output}: firmware, lib, model.onnx, report.json; figures: .report"
+
+
+def compile(
+    model: Any,
+    *,
+    board: str | Board,
+    data: Any = None,
+    weights: Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    pixel_scale: float | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    output: Path | None = None,
+    options: Options | None = None,
+    train: tuple[Path, ...] = (),
+    training: "Training | None" = None,
+    stages: Stages | None = None,
+    command: str | None = None,
+    **settings: Any,
+) -> Result:
+    """Compile a network for a board and prove the firmware in the simulator.
+
+    Parameters
+    ----------
+    model : str, Path, torch.nn.Module or FloatModel
+        Zoo name, ``file.py:callable``, ONNX or TFLite file, a module (then `input_shape` is needed), or what
+        `tapc.frontend.load` returned.
+    board : str or Board
+        Board name, path of a board file, or a loaded board.
+    data : str, Path or arrays, optional
+        Folder, zip, npz, npy or CSV of samples; an array of inputs, (inputs, labels), a dictionary of arrays, a torch
+        data set or loader; ``random`` for random inputs. Zoo models find their data set by themselves;
+        others take the first of `train`.
+    weights : Path, optional
+        State dict for a torch model.
+    input_shape : tuple of int, optional
+        With batch, for torch models that do not say.
+    pixel_scale : float, optional
+        Factor from raw data values to the network's input units; the model's own where None.
+    mean, std : tuple of float, optional
+        Inputs are (raw * pixel_scale - mean) / std, one value or one per channel; the model's own where None.
+    output : Path, optional
+        Output folder, default build/NAME-BOARD. It replaces an earlier build only when everything succeeded.
+    options : Options, optional
+    train : tuple of Path
+        Samples to train the quantized network with; none leave it as post-training quantization made it.
+    training : Training, optional
+        How; the defaults where None.
+    stages : Stages, optional
+        Shows progress.
+    command : str, optional
+        What the C library says that made it; by default this call.
+    **settings
+        Fields of `Options` by their names, such as ``target_bits=3``; they win over `options`.
+
+    Raises
+    ------
+    TapcError
+        See `tapc.base.errors`; the previous output folder survives.
+    """
+    options, stages = with_settings(options, settings), stages or Stages()
+    check_rounding(options.rounding)
+    if options.prefix is not None:
+        check_prefix(options.prefix)
+    silicon = board if isinstance(board, Board) else load_board(str(board))
+    target = load_target(silicon.core)
+    if output is not None:
+        check_replaceable(Path(output).absolute())
+    if isinstance(model, FloatModel):
+        if weights is not None or input_shape is not None:
+            raise UsageError("the network is loaded already: give weights and input_shape to tapc.frontend.load")
+        network_model = model
+    else:
+        with stages.stage("import"):
+            network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed)
+    network_model = with_units(network_model, pixel_scale, mean, std)
+    destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
+    with replaced_folder(destination) as folder:
+        with stages.stage("data"):
+            check_input(network_model, silicon, options)
+            source = calibration_source(network_model, data, train)
+            samples = load_data(network_model, source, options)
+            warnings, training_set = samples.warnings, None
+            if train:
+                training_set, limits = training_samples(network_model, train, source, options, samples.metric)
+                warnings = (*warnings, *limits, *overlap(training_set, samples.test, "trained"))
+            network_model = check_on(network_model, samples.calibration.x)
+            warnings = (*warnings, *unmoved(network_model))
+        if options.equalize:
+            with stages.stage("equalize"):
+                network_model = balance(network_model, samples.calibration.x, options.wbits)
+        with stages.stage("calibrate"):
+            network = analyse(network_model.onnx, network_model.name)
+            calibration = calibrate(
+                network_model, samples.calibration.x, seed=options.seed, pictures=samples.calibration.pictures
+            )
+        silicon, attempt = in_some_ram(
+            network_model, network, calibration, samples, silicon, target, folder, options, stages
+        )
+        network_model = attempt.model
+        whole = destination.absolute()  # "." has no name
+        checkpoints = whole.with_name(f"{whole.name}.finetune")
+        trained = None
+        if training_set is not None:
+            from tapc.finetune import Training  # loads torch
+            from tapc.report.training import training_report
+
+            how, untrained = training or Training(), attempt
+            attempt, warning, made = retrained(
+                attempt, network_model, training_set, how, samples.test, silicon, target, folder, checkpoints, options,
+                stages,
+            )  # fmt: skip
+            scores = [device_scores(one, samples.metric, samples.test) for one in (untrained, attempt)]
+            trained = training_report(training_set, how, made, *scores)
+            warnings = warnings if warning is None else (*warnings, warning)
+        onnx.save(network_model.onnx, folder / "float.onnx")
+        report = make_report(
+            Compilation(
+                model=network_model,
+                board=silicon,
+                network=network,
+                allocation=attempt.decision.allocation,
+                rounding=attempt.quantized.rounding,
+                equalized=network_model.equalized_for is not None,
+                sensitivity=attempt.decision.sensitivity,
+                lowered=attempt.lowered,
+                cost=CostModel(load_coefficients(target.cost)),
+                images=attempt.images,
+                calibration=samples.calibration,
+                test=samples.test,
+                metric=samples.metric,
+                labels=samples.labels or network_model.labels,
+                data=f"calibration: {samples.calibration.source}; evaluation: {samples.test.source}",
+                options=options,
+                file=str(source) if isinstance(source, str | os.PathLike) else None,
+                measured=attempt.measured,
+                tuning=attempt.tuning,
+                training=trained,
+                placed=attempt.placed,
+                warnings=warnings,
+                seconds=stages.seconds,
+            )
+        )
+        command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)
+        facts = facts_of(network_model, samples.calibration, target, report, folder / "model.onnx", command)
+        describe_library(folder / "lib", attempt.lowered, facts)
+        (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
+    if train:
+        remove_checkpoints(checkpoints)
+    allocation = attempt.decision.allocation
+    return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
+
+
+def device_scores(attempt: Attempt, metric: Metric, test: Samples) -> dict[str, float]:
+    """Return what the device scores; nothing where it did not run."""
+    if attempt.measured is None:
+        return {}
+    return dict(measure(metric, attempt.measured.verification.outputs(attempt.lowered.program), test).values)
+
+
+def calibration_source(model: FloatModel, data: Any, train: tuple[Path, ...]) -> Any:
+    """Return what calibrates and tests: the data that were given, those of the zoo, or else the first to train with."""
+    if data is None and train and find_data(model.dataset, shipped=False) is None:
+        return train[0]
+    return data
+
+
+def training_samples(
+    model: FloatModel, paths: tuple[Path, ...], evaluated: Any, options: Options, metric: Metric | None = None
+) -> tuple[Samples, tuple[str, ...]]:
+    """Load and join the training sets; labels are kept where all have them and they are classes.
+
+    Parameters
+    ----------
+    model : FloatModel
+    paths : tuple of Path
+    evaluated : path, arrays or None
+        What calibrates and, without test data of their own, tests: such a set trains with its calibration part only.
+    options : Options
+    metric : Metric, optional
+        Where outputs are no classes, the float network alone teaches.
+
+    Returns
+    -------
+    Samples
+    tuple of str
+        Warnings.
+
+    Raises
+    ------
+    DataError
+        Labels that do not fit the network, or classes of other names.
+    """
+    sets: list[Samples] = []
+    warnings: list[str] = []
+    source = find_data(model.dataset) if evaluated is None else None
+    if isinstance(evaluated, (str, os.PathLike)):
+        source = Path(evaluated)
+    for path in paths:
+        tests = options.test_data is None and source is not None and path.resolve() == source.resolve()
+        samples = load_samples(path, model.input_shape, pixel_scale=model.units, count=None,
+                               split="calibration" if tests else "train", seed=options.seed)  # fmt: skip
+        if tests and len(samples.x) == CALIBRATION_LIMIT:
+            warnings.append(
+                f"{path.name}: trained with {len(samples.x)} of its samples, the others are kept for tests; to train "
+                "with all of them, test with others (--test-data)"
+            )
+        sets.append(samples)
+        warnings.extend(samples.warnings)
+    labels = [samples.y for samples in sets]
+    y = np.concatenate([y for y in labels if y is not None]) if all(y is not None for y in labels) else None
+    names = {samples.labels for samples in sets if samples.labels is not None}
+    if metric is not None and not metric.classes:
+        y = None
+    if y is not None and len(names) > 1:
+        raise DataError(f"{', '.join(samples.source for samples in sets)}: the classes have different names")
+    joined = Samples(
+        np.concatenate([samples.x for samples in sets]), y, ", ".join(samples.source for samples in sets),
+        next(iter(names), None), pictures=all(samples.pictures for samples in sets),
+    )  # fmt: skip
+    if metric is not None and metric.classes:
+        check_classes(joined, metric.outputs)
+    return joined, tuple(warnings)

@@ -1,0 +1,390 @@
+"""Finished builds: run them again, or print what they were made of."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from pydantic import BaseModel, Field, ValidationError
+
+from tapc.base.arithmetic import Ints
+from tapc.base.errors import DataError, MismatchError
+from tapc.base.files import read_regular, reading
+from tapc.base.options import Source
+from tapc.base.output import MARKER
+from tapc.base.picture import check_picture
+from tapc.base.progress import Stages
+from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samples
+from tapc.data.metrics import Score, choose, measure
+from tapc.device import QemuRunner
+from tapc.device.halves import run_in_halves
+from tapc.device.qemu import DeviceRun, twin_info
+from tapc.device.verify import Verification, device_inputs, verify
+from tapc.hardware.target import load_target
+from tapc.kernels.schedule import Schedule
+from tapc.lower import Lowered, lower
+from tapc.lower.codes import input_codes
+from tapc.lower.names import names_in
+
+_MOST_REPORT, _MOST_NETWORK = 64 << 20, 2 << 30
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """A layer's exact instructions and whether it equals the reference."""
+
+    name: str
+    instructions: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Measurements of one run.
+
+    Attributes
+    ----------
+    model, board : str
+    samples : int
+    layers : tuple of StepRun
+    instructions : int
+        Of one inference.
+    stack : int
+        Bytes.
+    accuracy : float or None
+        Right answers in percent, where they are right or wrong.
+    metric : str
+    reason : str
+        Why there is none.
+    scores : dict
+        See `tapc.data.metrics.Score`.
+    threshold : float or None
+    """
+
+    model: str
+    board: str
+    samples: int
+    layers: tuple[StepRun, ...]
+    instructions: int
+    stack: int
+    accuracy: float | None
+    metric: str = "none"
+    reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build folder, read back."""
+
+    folder: Path
+    report: dict[str, Any]
+    model: onnx.ModelProto
+
+    @property
+    def name(self) -> str:
+        """Network name."""
+        return str(self.report["model"])
+
+    @property
+    def board(self) -> str:
+        """Board name."""
+        return str(self.report["board"])
+
+    def lowered(self) -> Lowered:
+        """Lower model.onnx again; the same seed gives the same addresses."""
+        with reading(f"build {self.folder}"):
+            return self._lowered()
+
+    def _lowered(self) -> Lowered:
+        target = load_target(str(self.report["core"]))
+        schedules = {layer: Schedule(**values) for layer, values in self.report.get("schedules", {}).items()}
+        prefix = library_prefix(self.folder)
+        return lower(
+            self.model, self.name, target.requantize, target.isa, seed=self.seed, schedules=schedules, prefix=prefix
+        )
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was compiled with."""
+        return int(str(self.report["seed"]))
+
+    def with_units(self, source: Source) -> "Build":
+        """Return the build with other units of raw values, where they are given."""
+        given = {name: value for name in ("pixel_scale", "mean", "std") if (value := getattr(source, name)) is not None}
+        return replace(self, report=self.report | given | {"units_given": True}) if given else self
+
+    def default_data(self) -> tuple[Path, bool]:
+        """Return what the build was tested with, and whether all of that file are test samples.
+
+        Raises
+        ------
+        DataError
+            It was tested with random inputs or arrays, or the file is not where it was.
+        """
+        known = self.report.get("samples") or {}
+        whole, name, dataset = known.get("test_data"), known.get("data"), known.get("dataset")
+        path = Path(str(whole or name)) if whole or name else find_data(str(dataset)) if dataset else None
+        if path is None or not path.exists():
+            what = "was tested with no file" if path is None else f"was tested with {path}, which is not there"
+            raise DataError(f"{self.folder} {what}; give samples with --data PATH")
+        return path, bool(whole)
+
+    def samples(self, data: Path, count: int | None, split: Split, seed: int) -> Samples:
+        """Load samples in the network's input units."""
+        shape = tuple(d.dim_value for d in self.model.graph.input[0].type.tensor_type.shape.dim)
+        r = self.report
+        units = PixelUnits(
+            float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))),
+            bool(r.get("units_given", False)),
+        )  # fmt: skip
+        samples = load_samples(data, shape, pixel_scale=units, count=count, split=split, seed=seed)
+        return in_order(samples, tuple(r["labels"]) if r.get("labels") else None)
+
+    def float_model(self) -> onnx.ModelProto:
+        """Return the float network; DataError where it is missing or damaged."""
+        return read_network(self.folder, "float.onnx")
+
+    def run_twin(
+        self, network: Lowered, codes: Ints, layers: int = 0, progress: Callable[[int, int], None] | None = None
+    ) -> DeviceRun:
+        """Run the twin on input codes; what it returns is of the network's sizes.
+
+        Raises
+        ------
+        DataError
+            The twin is not the network's.
+        """
+        tensors, target = network.program.tensors, load_target(str(self.report["core"]))
+        twin = part(self.folder, "twin.elf")
+        info, inputs = twin_info(twin), device_inputs(network, codes)
+        sizes = [tensors[step.output].bytes for step in network.steps]
+        expected = len(sizes), inputs.shape[1], tensors[network.program.output].bytes
+        if (info.steps, info.input_bytes, info.output_bytes) != expected:
+            raise DataError(f"{self.folder}: twin.elf is not that of model.onnx; compile the network again")
+        run = run_in_halves(QemuRunner(foreign=True), twin, target, inputs, layers=layers, progress=progress)
+        if any([len(output) for output in sample] != sizes for sample in run.layer_outputs):
+            raise DataError(f"{self.folder}: twin.elf returns layers of other sizes than those of model.onnx")
+        return run
+
+    def prove(self, network: Lowered, codes: Ints, layers: int, stages: Stages) -> tuple[DeviceRun, Verification]:
+        """Run the twin on input codes and compare it with the reference executor.
+
+        Raises
+        ------
+        MismatchError
+            The device differs.
+        """
+        with stages.stage("simulate") as advance:
+            run = self.run_twin(network, codes, layers, advance)
+        with stages.stage("prove"):
+            result = verify(network, run, codes)
+        if result.mismatch is not None:
+            raise MismatchError(f"the firmware in {self.folder} is wrong: {result.mismatch}")
+        return run, result
+
+
+class _Facts(BaseModel):
+    """What is read from a report; the rest is only shown."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    model: str
+    board: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    core: str
+    seed: int = Field(ge=0, lt=1 << 63)
+    pixel_scale: float = Field(gt=0, allow_inf_nan=False)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
+    samples: dict[str, str | None] = Field(default_factory=dict)
+
+
+def open_build(folder: Path) -> Build:
+    """Read a build folder.
+
+    Raises
+    ------
+    DataError
+        It holds no finished build.
+    """
+    try:
+        if not (folder / MARKER).exists():
+            raise FileNotFoundError(f"no {MARKER}")
+        text = read_regular(part(folder, MARKER), _MOST_REPORT, "report")
+        report = json.loads(text)
+        schema = report["schema"]
+        if schema != 1:
+            raise DataError(f"{folder}: report schema {str(schema)[:20]} is not 1; compile the network again")
+        _Facts.model_validate(report)
+        return Build(folder, report, read_network(folder, "model.onnx"))
+    except DataError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise DataError(f"{folder / MARKER} is damaged: {key}: {first['msg']}; compile the network again") from error
+    except Exception as error:
+        raise DataError(f"{folder} holds no tapc build ({error}); make one with `tapc compile`") from error
+
+
+def read_network(folder: Path, name: str) -> onnx.ModelProto:
+    """Read a network of a build; all of it is in its file.
+
+    Raises
+    ------
+    DataError
+        The file is missing or damaged, or points at other files.
+    """
+    path = part(folder, name)
+    with reading(f"network {path}"):
+        model = onnx.load_model_from_string(read_regular(path, _MOST_NETWORK, "network"))
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+        raise DataError(f"{path} points at other files for its data, as no network of tapc's does")
+    return model
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for tensor in graph.sparse_initializer:
+        yield from (tensor.values, tensor.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def library_prefix(folder: Path) -> str:
+    """Return the prefix of a build's C library; empty where the library is gone, which only `show` reads."""
+    try:
+        return names_in(folder / "lib").prefix
+    except DataError:
+        return ""
+
+
+def part(folder: Path, name: str) -> Path:
+    """Return the path of a file of a build.
+
+    Raises
+    ------
+    DataError
+        The file is missing, or a link: a build's files are its own.
+    """
+    path = folder / name
+    try:
+        missing = path.is_symlink() or not path.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} cannot be read: {error}") from error
+    if missing:
+        raise DataError(f"{folder}: the build is damaged, {name} is missing or no file; compile the network again")
+    return path
+
+
+def rerun(
+    folder: Path,
+    *,
+    data: str | None,
+    samples: int,
+    seed: int,
+    all_layers: bool,
+    stages: Stages,
+    wanted: str = "auto",
+    source: Source | None = None,
+) -> Rerun:
+    """Run a build's twin again and prove it against the reference executor.
+
+    Parameters
+    ----------
+    folder : Path
+    data : str or None
+        Samples; random input codes where None or "random".
+    samples : int
+    seed : int
+    all_layers : bool
+        Compare every layer of all samples.
+    stages : Stages
+    wanted : str
+        The metric; see `tapc.data.metrics.choose`.
+    source : Source, optional
+        Units of these data, where they are not the build's.
+
+    Raises
+    ------
+    MismatchError
+        The device differs.
+    """
+    build = open_build(folder).with_units(source or Source())
+    with stages.stage("lower"):
+        network = build.lowered()
+        x = network.program.tensors[network.program.input]
+        tested, metric = None, None
+        if data in (None, "random"):
+            generator = np.random.default_rng(seed)
+            codes = generator.integers(x.low, x.high + 1, (samples, *x.shape)).astype(np.int64)
+        else:
+            loaded = build.samples(Path(str(data)), samples, "test", seed)
+            tested, codes = loaded, input_codes(network.program, loaded.x)
+            metric = choose(wanted, loaded, build.float_model())
+    run, result = build.prove(network, codes, len(codes) if all_layers else min(4, len(codes)), stages)
+    per_layer: dict[str, int] = {}
+    for step, instructions in zip(network.steps, run.instructions_per_step, strict=True):
+        per_layer[step.op.name] = per_layer.get(step.op.name, 0) + instructions
+    score, reason = Score(), "random codes have no labels"
+    if tested is not None and metric is not None:
+        score, reason = measure(metric, result.outputs(network.program), tested), metric.reason
+    return Rerun(
+        build.name,
+        build.board,
+        len(codes),
+        tuple(StepRun(name, n, result.layers[name]) for name, n in per_layer.items()),
+        run.instructions,
+        run.stack_high_water,
+        score.share,
+        "none" if metric is None else metric.name,
+        reason,
+        score.values,
+        None if metric is None else metric.threshold,
+    )
+
+
+def describe(folder: Path, stage: str) -> str:
+    """Return a stage of a build as text: integer program, arena plan, kernel steps, or generated C."""
+    build = open_build(folder)
+    if stage == "c":
+        kernels = names_in(folder / "lib").file("kernels.c")
+        return part(folder, f"lib/{kernels}").read_text(encoding="utf-8", errors="replace")
+    network = build.lowered()
+    if stage == "integer":
+        return str(network.program)
+    if stage == "steps":
+        lines = [f"{i:3} {s.op.name}: {s.spec}" for i, s in enumerate(network.steps)]
+        return "\n".join(lines)
+    plan = network.plan
+    lines = [f"arena {plan.size} bytes", f"{'offset':>8} {'bytes':>8}  steps      buffer"]
+    for b in sorted(plan.buffers, key=lambda b: (b.first, plan.offsets[b.name])):
+        lines.append(f"{plan.offsets[b.name]:8} {b.size:8}  {b.first:3}..{b.last:<3}   {b.name}")
+    return "\n".join(lines)
+
+
+def draw(folder: Path, output: Path) -> Path:
+    """Draw a build and return the picture's path.
+
+    Raises
+    ------
+    UsageError
+        The suffix is none of .svg, .png, .pdf.
+    OutputError
+        The file cannot be written.
+    """
+    from tapc.report.plot import plot_build
+
+    build = open_build(folder)
+    check_picture(output)
+    network = build.lowered()
+    with reading(f"build {folder}"):
+        plot_build(build.report, network, output)
+    return output

@@ -1,0 +1,1 @@
+"""Networks as graphs: layers, groups of tensors that share bits, quantization points."""

@@ -1,0 +1,290 @@
+"""From the canonical float ONNX to the quantization points, layers and activation groups of a network."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper, shape_inference
+
+from tapc.base.errors import DataError, UnsupportedError
+from tapc.graph.network import Group, Layer, LayerOp, Network
+
+WEIGHTED = ("Conv", "Gemm")
+ACTIVATIONS = ("Relu", "Clip")
+PASS_THROUGH = ("MaxPool", "Flatten", "Reshape", "Pad")
+COUPLING = ("Add", "Concat")
+ATTENTION = ("LayerNormalization", "Gelu", "MatMul", "Softmax")
+"""Operators that only have 8-bit kernels."""
+SUPPORTED = (
+    *WEIGHTED,
+    *ACTIVATIONS,
+    *PASS_THROUGH,
+    *COUPLING,
+    *ATTENTION,
+    "AveragePool",
+    "GlobalAveragePool",
+    "Transpose",
+)
+FUSES_ACTIVATION = ("Conv", "Gemm", "Add")
+"""Operators that take a following Relu or Clip into their own output clamp."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A tensor of the canonical float ONNX that is quantized.
+
+    Attributes
+    ----------
+    tensor : str
+        Name in the float graph.
+    op : str
+        Operator that computes it before a fused Relu or Clip; "Input" for the network input.
+    like : str or None
+        Tensor whose scale and zero point it repeats (MaxPool, Flatten, Reshape, Pad outputs).
+    low, high : float or None
+        Bounds that a Relu or Clip imposes on it.
+    """
+
+    tensor: str
+    op: str
+    like: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Graph:
+    """Read access to a canonical float ONNX: constants, consumers, attributes and static shapes.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Batch 1, static shapes, initializers for every weight.
+
+    Raises
+    ------
+    UnsupportedError
+        An operator outside `SUPPORTED`, or more than one input or output.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self.constants: dict[str, NDArray[Any]] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        for node in self.nodes:
+            if node.op_type not in SUPPORTED:
+                raise UnsupportedError(
+                    f"node {node.name!r}: operator {node.op_type} is not supported; supported: {', '.join(SUPPORTED)}"
+                )
+        inputs = [value.name for value in model.graph.input if value.name not in self.constants]
+        outputs = [value.name for value in model.graph.output]
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise UnsupportedError(
+                f"the network has inputs {inputs} and outputs {outputs}; tapc compiles one input to one output"
+            )
+        self.input, self.output = inputs[0], outputs[0]
+
+    @cached_property
+    def producer(self) -> dict[str, onnx.NodeProto]:
+        """Node that computes each tensor."""
+        return {node.output[0]: node for node in self.nodes}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[onnx.NodeProto]]:
+        """Nodes that read each tensor, once per use."""
+        uses: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                uses[name].append(node)
+        return uses
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Static shape of every activation tensor."""
+        inferred = shape_inference.infer_shapes(self.model, data_prop=True)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+            dims = value.type.tensor_type.shape.dim
+            if all(dim.HasField("dim_value") for dim in dims):
+                shapes[value.name] = tuple(dim.dim_value for dim in dims)
+        return shapes
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Return a tensor's static shape; UnsupportedError where it has none."""
+        if tensor not in self.shapes:
+            raise UnsupportedError(f"tensor {tensor!r} has no static shape; export the model with fixed shapes")
+        return self.shapes[tensor]
+
+    def activations(self, node: onnx.NodeProto) -> list[str]:
+        """Return the node's inputs that are not constants, in order."""
+        return [name for name in node.input if name and name not in self.constants]
+
+    def before(self, node: onnx.NodeProto) -> list[str]:
+        """Return the tensors that a node reads, each in front of the Reshape and Transpose nodes of attention."""
+        names = []
+        for name in self.activations(node):
+            while (step := self.producer.get(name)) is not None and self.arranges(step):
+                name = step.input[0]
+            names.append(name)
+        return names
+
+    def arranges(self, node: onnx.NodeProto) -> bool:
+        """Whether a node only orders elements for a normalization or a product: its result is never stored."""
+        users = [user.op_type for user in self.consumers[node.output[0]]]
+        if node.op_type == "Transpose":
+            return not self.restores(node)
+        return node.op_type == "Reshape" and bool(users) and set(users) <= {"MatMul", "Transpose"}
+
+    def restores(self, node: onnx.NodeProto) -> bool:
+        """Whether a node brings the result of a normalization or a product back into a map."""
+        producer = self.producer.get(node.input[0])
+        inner = {"Transpose": "LayerNormalization", "Reshape": "MatMul"}.get(node.op_type)
+        return producer is not None and producer.op_type == inner
+
+    def bounds(self, node: onnx.NodeProto) -> tuple[float | None, float | None]:
+        """Return the clamp of a Relu or Clip; None where it is open."""
+        if node.op_type == "Relu":
+            return 0.0, None
+        limits = [float(self.constants[name].item()) if name else None for name in list(node.input)[1:3]]
+        limits += [None] * (2 - len(limits))
+        return limits[0], limits[1]
+
+    def fused_activation(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """Return the Relu or Clip that clamps this node's output and is its only use, or None."""
+        tensor = node.output[0]
+        uses = self.consumers[tensor]
+        if node.op_type not in FUSES_ACTIVATION or tensor == self.output or len(uses) != 1:
+            return None
+        return uses[0] if uses[0].op_type in ACTIVATIONS else None
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Return a node's attribute value, or `default` where it is absent."""
+    for item in node.attribute:
+        if item.name == name:
+            return onnx.helper.get_attribute_value(item)
+    return default
+
+
+def quantization_points(graph: Graph) -> tuple[Point, ...]:
+    """Return the tensors that are quantized, in execution order, the network input first."""
+    points: dict[str, Point] = {graph.input: Point(graph.input, "Input")}
+    for node in graph.nodes:
+        tensor = node.output[0]
+        if graph.fused_activation(node) is not None or graph.arranges(node) or _restored(graph, node):
+            continue
+        if graph.restores(node):
+            points[tensor] = Point(tensor, graph.producer[node.input[0]].op_type)
+        elif node.op_type in PASS_THROUGH:
+            source = points[graph.activations(node)[0]]
+            points[tensor] = Point(tensor, node.op_type, source.like or source.tensor, source.low, source.high)
+        elif node.op_type in ACTIVATIONS:
+            before = graph.producer.get(node.input[0])
+            fused = before is not None and graph.fused_activation(before) is node
+            op = before.op_type if before is not None and fused else node.op_type
+            points[tensor] = Point(tensor, op, None, *graph.bounds(node))
+        else:
+            points[tensor] = Point(tensor, node.op_type)
+    return tuple(points.values())
+
+
+def _restored(graph: Graph, node: onnx.NodeProto) -> bool:
+    return any(graph.restores(user) for user in graph.consumers[node.output[0]])
+
+
+def layer_output(graph: Graph, node: onnx.NodeProto) -> str:
+    """Return the quantized tensor that a node ends in: its own output, or that of its fused Relu or Clip."""
+    activation = graph.fused_activation(node)
+    return str((activation or node).output[0])
+
+
+def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
+    parent = {point.tensor: point.tensor for point in points}
+
+    def find(tensor: str) -> str:
+        while parent[tensor] != tensor:
+            tensor = parent[tensor]
+        return tensor
+
+    fixed = {graph.input, graph.output}
+    for node in graph.nodes:
+        if node.op_type in ATTENTION and len(graph.shape(node.output[0])) == 4:
+            fixed |= {node.output[0], *graph.before(node)}
+        elif graph.restores(node):
+            fixed.add(node.output[0])
+        elif (node.op_type in PASS_THROUGH or node.op_type in COUPLING) and not graph.arranges(node):
+            output = layer_output(graph, node)
+            for operand in graph.activations(node):
+                parent[find(operand)] = find(output)
+    members: dict[str, list[str]] = defaultdict(list)
+    for point in points:
+        members[find(point.tensor)].append(point.tensor)
+    return tuple(Group(tuple(tensors), not fixed.isdisjoint(tensors)) for tensors in members.values())
+
+
+def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, int]) -> Layer:
+    weights = graph.constants.get(node.input[1])
+    if weights is None:
+        raise UnsupportedError(f"layer {node.name!r}: its weights {node.input[1]!r} are not constant")
+    for name in list(node.input)[1:]:
+        if name and not np.isfinite(graph.constants[name]).all():
+            raise DataError(f"layer {node.name!r}: {name!r} holds NaN or infinite values; retrain or repair the model")
+    op: LayerOp = "dense"
+    if node.op_type == "Conv":
+        groups = int(attribute(node, "group", 1))
+        op = "depthwise" if groups > 1 and weights.shape[1] == 1 and weights.shape[0] == groups else "conv"
+    outputs = math.prod(graph.shape(node.output[0]))
+    return Layer(
+        name=node.name,
+        op=op,
+        weight_shape=tuple(weights.shape),
+        macs=outputs * math.prod(weights.shape[1:]),
+        input_group=group_of[node.input[0]],
+        output_group=group_of[layer_output(graph, node)],
+        depth=depth,
+    )
+
+
+def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
+    """Find the layers with weights and the activation tensors that must share a bit width.
+
+    Add and Concat couple their operands and result; MaxPool, Flatten, Reshape and Pad couple input and
+    output. A group that holds the network's input or output, or what an operator of `ATTENTION` reads or writes, is
+    an interface group and stays at 8 bits.
+    A convolution is `depthwise` where it has one input and one output channel per group.
+
+    Parameters
+    ----------
+    onnx_model : onnx.ModelProto
+        Canonical float ONNX: batch 1, static shapes, BatchNorm folded.
+    name : str
+        The network's name.
+
+    Returns
+    -------
+    Network
+        Layers in execution order; groups ordered by their first tensor, the input's group first.
+
+    Raises
+    ------
+    UnsupportedError
+        Operator outside the canonical set, dynamic shape, weights that are not constant, duplicate node name.
+    DataError
+        Weights or biases that are NaN or infinite.
+    """
+    graph = Graph(onnx_model)
+    points = quantization_points(graph)
+    groups = _groups(graph, points)
+    group_of = {tensor: index for index, group in enumerate(groups) for tensor in group.tensors}
+    weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
+    layers = tuple(_layer(graph, node, depth, group_of) for depth, node in enumerate(weighted))
+    names = [layer.name for layer in layers]
+    if len(set(names)) != len(names) or "" in names:
+        raise UnsupportedError(f"layers need unique, non-empty names; found {names}")
+    return Network(name=name, layers=layers, groups=groups)

@@ -1,0 +1,1 @@
+"""Boards and cores: their files and what they say."""
