@@ -1,0 +1,1 @@
+"""What a choice of bits will cost: flash, instructions and RAM, predicted."""

@@ -1,1 +1,1 @@
-"""Schedules of kernels, measured on the device."""
+"""What measuring on the device decides: schedules of kernels, and the coefficients of the cost model."""
