@@ -85,7 +85,7 @@ def test_features_cover_every_kernel(isa: Isa) -> None:
 
 def test_damaged_cost_file(tmp_path: Path) -> None:
     (tmp_path / "cost.toml").write_text('core = "x"\n')
-    with pytest.raises(DataError, match=r"tapc\.cost\.fit"):
+    with pytest.raises(DataError, match=r"tapc\.tuning\.fit"):
         load_coefficients(tmp_path / "cost.toml")
 
 
