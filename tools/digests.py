@@ -119,10 +119,8 @@ def main() -> None:
             done = tapc(f"{arguments} --json", folder)
             result["json"][arguments] = keys(json.loads(done.stdout)) if done.returncode == 0 else done.returncode
     sys.path.insert(0, str(ROOT))
-    import tapc as package
+    from tapc.cli import main as entry
 
-    loader = "tapc.cli.main" if (Path(package.__file__).parent / "cli").is_dir() else "tapc.cli"
-    entry = __import__(loader, fromlist=["main"]).main
     result["help"] = dict(helps(entry))
     print(json.dumps(result, indent=1))
 
