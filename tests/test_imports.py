@@ -1,4 +1,4 @@
-"""The layout: folders on ten floors at most, imports that point down, no circles, few loose modules, short files."""
+"""The layout: folders on few floors, imports that point down, no circles, few loose modules, short files."""
 
 import ast
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,9 @@ Writes docs/architecture.svg. A folder stands one floor above the highest that i
 are imported and that no other arrow leads to on a detour.
 """
 
-import ast
 from pathlib import Path
+
+from quick import imports
 
 from tapc.base.picture import save_picture, start_drawing
 
@@ -20,15 +21,7 @@ def folders() -> dict[str, set[str]]:
     for path in sorted(PACKAGE.glob("*/**/*.py")):
         own = path.relative_to(PACKAGE).parts[0]
         graph.setdefault(own, set())
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names: list[str] = []
-            if isinstance(node, ast.ImportFrom) and node.module == "tapc":
-                names = [f"tapc.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            graph[own] |= {name.split(".")[1] for name in names if name.startswith("tapc.")} - {own}
+        graph[own] |= {name.split(".")[1] for name in imports(path) if name.startswith("tapc.")} - {own}
     return graph
 
 
