@@ -35,7 +35,8 @@ class Stopped(BaseException):
 def stopped_by_signals() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP end the block from within, so that everything that it made is cleaned up.
 
-    Programs that it started are killed at once; later signals are ignored until the block has ended.
+    Programs that it started are killed at once, and none is started until the next block begins: a thread that the
+    block's end does not wait for would go on with the next. Later signals are ignored until the block has ended.
 
     Raises
     ------
@@ -54,6 +55,7 @@ def stopped_by_signals() -> Iterator[None]:
         tool.end_all()
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
+    tool.begin()
     # What is ignored already stays so: nohup, or a shell's background jobs.
     before = {asked: signal.getsignal(asked) for asked in _ASKED}
     for asked, handler in before.items():
@@ -65,7 +67,6 @@ def stopped_by_signals() -> Iterator[None]:
         for asked, handler in before.items():
             with contextlib.suppress(TypeError):  # None: set by something that is not Python
                 signal.signal(asked, handler)
-        tool.begin()
 
 
 def explained(error: Exception) -> tuple[str, int]:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import check_grad
+from scipy.special import logsumexp, softmax
 
-from tapc.quantize.burden import Doubles, Reader, Tensor, _value, least_error
+from tapc.quantize.burden import Doubles, Error, Reader, Tensor, least_error, smooth_maximum
 
 
 def problem(seed: int, bits: int, depthwise: bool = False) -> tuple[list[Tensor], list[Reader]]:
@@ -19,18 +22,28 @@ def problem(seed: int, bits: int, depthwise: bool = False) -> tuple[list[Tensor]
 
 
 def error(logs: Doubles, bits: int, depthwise: bool = False) -> float:
-    return _value(logs, *problem(0, bits, depthwise))[0]
+    return Error(*problem(0, bits, depthwise))(logs)[0]
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_the_gradient_is_that_of_the_error(bits: int) -> None:
-    tensors, readers = problem(1, bits)
+    error = Error(*problem(1, bits))
     logs = np.random.default_rng(2).normal(0, 0.5, 7)
-    value, gradient = _value(logs, tensors, readers)
-    difference = check_grad(
-        lambda z: _value(z, tensors, readers)[0] / value, lambda z: _value(z, tensors, readers)[1] / value, logs
-    )
+    value, gradient = error(logs)
+    difference = check_grad(lambda z: error(z)[0] / value, lambda z: error(z)[1] / value, logs)
     assert difference < 1e-4 * np.linalg.norm(gradient / value)
+
+
+@given(st.data())
+def test_the_smooth_maximum_is_scipys(data: st.DataObject) -> None:
+    shape = data.draw(st.sampled_from([(1,), (2,), (9,), (200,), (1, 1), (5, 8), (3, 129), (64, 40)]))
+    scale = data.draw(st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1000.0]))
+    rows = np.random.default_rng(data.draw(st.integers(0, 99))).normal(0, scale, shape)
+    if data.draw(st.booleans()):
+        rows = np.round(rows)  # several greatest
+    greatest, shares = smooth_maximum(rows)
+    np.testing.assert_array_equal(greatest, logsumexp(rows, axis=-1))
+    np.testing.assert_array_equal(shares, softmax(rows, axis=-1))
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
