@@ -17,7 +17,9 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 demo: setup
 	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
 
-test: setup test-tools lint types unit
+# Types are checked beside the tests: they take one processor, and the tests wait for others now and then.
+test: setup test-tools lint
+	@$(MAKE) --no-print-directory -j2 types unit
 
 lint: setup
 	$(BIN)/ruff check .

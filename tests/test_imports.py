@@ -12,8 +12,9 @@ ROOT = Path(tapc.__file__).parent
 # From the ground up: a folder imports from its own and from lower floors, never from its neighbours.
 FLOORS = (
     ("base",),
-    ("data", "graph", "hardware", "zoo"),
-    ("allocate", "frontend", "kernels", "proxy"),
+    ("data", "graph", "hardware", "kernels", "zoo"),
+    ("allocate", "frontend", "ir", "proxy"),
+    ("operators",),
     ("lower", "quantize"),
     ("cost", "cycles", "device", "finetune", "firmware"),
     ("report", "tuning"),

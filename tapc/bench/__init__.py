@@ -12,11 +12,13 @@ from tapc.bench.layers import LAYERS, SOURCE, Layer, Peer
 from tapc.device import DeviceRun
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
+from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.conv import ConvSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
-from tapc.lower.program import Add, Conv, Op, Program, Tensor
 from tapc.lower.steps import steps_of
+from tapc.operators.add import Add
+from tapc.operators.weighted import Conv
 from tapc.tuning.measure import simulate
 
 __all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "Peer", "bench_kernels"]

@@ -22,7 +22,7 @@ from tapc.kernels.pool import PoolSpec
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.scalar.depthwise import ScalarDepthwise
-from tapc.lower.steps import Spec
+from tapc.kernels.spec import KernelSpec
 
 __all__ = ["Features", "code_features", "instruction_features"]
 
@@ -37,12 +37,12 @@ _FORMS: dict[type, tuple[Callable[[Any], Features], Callable[[Any], Features]]] 
 }
 
 
-def instruction_features(spec: Spec) -> Features:
+def instruction_features(spec: KernelSpec) -> Features:
     """Return how often each part of a kernel runs.
 
     Parameters
     ----------
-    spec : Spec
+    spec : KernelSpec
 
     Returns
     -------
@@ -107,7 +107,7 @@ def _parts(spec: PooledSpec) -> tuple[ConvSpec, PoolSpec]:
     return conv, replace(spec.pool, x=conv.y, y=spec.y, window=window)
 
 
-def code_features(spec: Spec) -> Features:
+def code_features(spec: KernelSpec) -> Features:
     """Return the parts of a kernel's machine code: 1 for each part that it has."""
     if isinstance(spec, ConvSpec | DepthwiseSpec):
         return _FORMS[type(spec.form)][1](spec.form)

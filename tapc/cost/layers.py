@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from tapc.allocate import RamUse
 from tapc.cost.model import CostModel
 from tapc.graph.network import Bits, Layer, Network
+from tapc.ir.program import Program, Step
 from tapc.lower.fuse import fuse
 from tapc.lower.plan import plan
-from tapc.lower.program import Conv, Program
 from tapc.lower.prune import prune
 from tapc.lower.rebits import with_bits
-from tapc.lower.steps import Step, steps_of
+from tapc.lower.steps import steps_of
 
 
 class NetworkCost:
@@ -44,7 +44,7 @@ class NetworkCost:
         if node.output_group != node.input_group:
             activations |= {name: out_bits for name in self._tensors[node.output_group]}
         program = with_bits(self._program, {layer: w_bits}, activations)
-        op = next(op for op in program.ops if isinstance(op, Conv) and op.name == layer)
+        op = next(op for op in program.ops if op.weight_bits is not None and op.name == layer)
         return steps_of(program.with_ops((op,)))[0]
 
     def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> int:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tapc.base.errors import DataError
 from tapc.cost.features import Features, code_features, instruction_features
-from tapc.lower.steps import Spec, Step
+from tapc.ir.program import Step
+from tapc.kernels.spec import KernelSpec
 
 
 class Coefficients(BaseModel):
@@ -98,11 +99,11 @@ class CostModel:
 
     coefficients: Coefficients
 
-    def instructions(self, spec: Spec) -> int:
+    def instructions(self, spec: KernelSpec) -> int:
         """Predict the instructions of one call."""
         return round(_weigh(instruction_features(spec), self.coefficients.instructions))
 
-    def code_bytes(self, spec: Spec) -> int:
+    def code_bytes(self, spec: KernelSpec) -> int:
         """Predict the machine code of a kernel."""
         return round(_weigh(code_features(spec), self.coefficients.code))
 

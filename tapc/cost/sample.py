@@ -6,25 +6,19 @@ from typing import Literal
 import numpy as np
 
 from tapc.base.arithmetic import Mode, softmax_table
-from tapc.hardware.target import Isa
-from tapc.lower.program import (
-    Add,
-    Attention,
-    Concat,
-    Conv,
-    LayerNorm,
-    Lookup,
-    Op,
-    Pad,
-    Pool,
-    Program,
-    Requantize,
-    Reshape,
-    Residual,
-    Scores,
-    Softmax,
-    Tensor,
-)
+from tapc.base.isa import Isa
+from tapc.ir.program import Op, Program, Tensor
+from tapc.operators.add import Add
+from tapc.operators.attention import Attention, Scores
+from tapc.operators.concat import Concat
+from tapc.operators.layer_norm import LayerNorm
+from tapc.operators.lookup import Lookup
+from tapc.operators.pad import Pad
+from tapc.operators.pool import Pool
+from tapc.operators.requantize import Requantize
+from tapc.operators.reshape import Reshape
+from tapc.operators.softmax import Softmax
+from tapc.operators.weighted import Conv, Residual
 
 
 class _Sampler:

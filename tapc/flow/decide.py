@@ -21,8 +21,8 @@ from tapc.cost.model import CostModel, load_coefficients
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
+from tapc.kernels.spec import KernelSpec
 from tapc.lower.from_onnx import program_from_onnx
-from tapc.lower.step import Spec
 from tapc.proxy import ProgramProxy, ProxyContext, get_proxy
 from tapc.proxy.columns import Table
 from tapc.proxy.contract import Target as BitsTarget
@@ -45,13 +45,13 @@ class Decision:
     sensitivity : dict of str to float
         Empty where there was nothing to choose.
     allocation : Allocation
-    specs : frozenset of Spec
+    specs : frozenset of KernelSpec
         Kernels that the network is predicted to have; rounded, it may have a few others.
     """
 
     sensitivity: dict[str, float]
     allocation: Allocation
-    specs: frozenset[Spec] = frozenset()
+    specs: frozenset[KernelSpec] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

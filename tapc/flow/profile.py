@@ -106,7 +106,7 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
     counts = run.instructions_per_step
     estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network, counts, board)
     rows = [
-        (step.op.name, functions[step.spec], network.program.macs(step.op), count, own)
+        (step.op.name, functions[step.spec], step.op.macs(network.program), count, own)
         for step, count, own in zip(network.steps, counts, estimated, strict=True)
     ]
     weights = [count if own is None else own for *_, count, own in rows]

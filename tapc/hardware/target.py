@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from tapc.base.errors import DataError, UsageError
+from tapc.base.isa import Isa
 from tapc.hardware.board import Address, ByteCount, Schema, read_schema, search_path, shipped
 
-Isa = Literal["dsp", "mve", "scalar"]
 Feature = Literal["dsp", "fpu", "fpu-double", "mve"]
 
 

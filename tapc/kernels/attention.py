@@ -7,10 +7,11 @@ from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
 from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.spec import KernelSpec
 
 
 @dataclass(frozen=True)
-class LayerNormSpec:
+class LayerNormSpec(KernelSpec):
     """Normalization of each pixel over its channels, 8-bit codes.
 
     Attributes
@@ -23,8 +24,10 @@ class LayerNormSpec:
     y: Plane
     mode: Mode
 
-    scratch_bytes = 0
-    kind = "layernorm"
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return "layernorm"
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -65,7 +68,7 @@ def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
 
 
 @dataclass(frozen=True)
-class LookupSpec:
+class LookupSpec(KernelSpec):
     """A table from 8-bit code to 8-bit code.
 
     Attributes
@@ -76,8 +79,10 @@ class LookupSpec:
     x: Plane
     y: Plane
 
-    scratch_bytes = 0
-    kind = "lookup"
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return "lookup"
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -95,7 +100,7 @@ class LookupSpec:
 
 
 @dataclass(frozen=True)
-class AttentionSpec:
+class AttentionSpec(KernelSpec):
     """Softmax(q k^T) v per head, one query at a time: scores and their softmax stay in a row of scratch memory.
 
     Attributes
@@ -113,7 +118,10 @@ class AttentionSpec:
     levels: int
     mode: Mode
 
-    kind = "attention"
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return "attention"
 
     @property
     def width(self) -> int:

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Mode
-from tapc.hardware.target import Isa
+from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
 from tapc.kernels.layout import SCALAR_RANGE, Plane, SumForm, add_codes, add_parameters, multiplier_parameter
 from tapc.kernels.schedule import Schedule
+from tapc.kernels.spec import KernelSpec
 from tapc.kernels.window import Window
 
 
@@ -50,7 +51,7 @@ class ConvForm(Protocol):
 
 
 @dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(KernelSpec):
     """A convolution kernel instance; everything that changes the generated code and nothing else.
 
     Attributes
@@ -105,6 +106,11 @@ class ConvSpec:
     def pixels(self) -> int:
         """Output pixels of a call."""
         return self.lines * self.y.width or self.y.pixels
+
+    @property
+    def passes(self) -> int:
+        """All weights are read for every tile of output pixels."""
+        return -(-self.pixels // self.form.schedule.pixels)
 
     def output_pixel(self, b: Body, pixel: Any) -> Any:
         """Return where in y the call's pixel lies."""

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Mode
-from tapc.hardware.target import Isa
+from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.spec import KernelSpec
 from tapc.kernels.window import Window
 
 
@@ -38,7 +39,7 @@ class DepthwiseForm(Protocol):
 
 
 @dataclass(frozen=True)
-class DepthwiseSpec:
+class DepthwiseSpec(KernelSpec):
     """A depthwise kernel instance; attributes as in `ConvSpec`."""
 
     x: Plane

@@ -16,10 +16,11 @@ from tapc.kernels.layout import (
     requantize,
 )
 from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.spec import KernelSpec
 
 
 @dataclass(frozen=True)
-class AddSpec:
+class AddSpec(KernelSpec):
     """Addition of two tensors of one shape.
 
     Attributes
@@ -35,8 +36,6 @@ class AddSpec:
     y: Plane
     form: SumForm
     clamped: bool = True
-
-    scratch_bytes = 0
 
     @property
     def kind(self) -> str:
@@ -75,7 +74,7 @@ class AddSpec:
 
 
 @dataclass(frozen=True)
-class MoveSpec:
+class MoveSpec(KernelSpec):
     """Requantizing copy of a tensor into (part of) another.
 
     Attributes
@@ -98,8 +97,6 @@ class MoveSpec:
     column: int = 0
     channel: int = 0
     fill: bool = False
-
-    scratch_bytes = 0
 
     @property
     def kind(self) -> str:
@@ -139,7 +136,7 @@ def _emit_move(spec: MoveSpec, b: Body) -> None:
 
 
 @dataclass(frozen=True)
-class SoftmaxSpec:
+class SoftmaxSpec(KernelSpec):
     """Softmax over the channels of each pixel, by table and integer division.
 
     Attributes
@@ -155,8 +152,6 @@ class SoftmaxSpec:
     y: Plane
     span: int
     levels: int
-
-    scratch_bytes = 0
 
     @property
     def kind(self) -> str:

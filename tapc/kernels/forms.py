@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
-from tapc.hardware.target import Isa
+from tapc.base.isa import Isa
 
 FormT = TypeVar("FormT", bound=Callable[[Any], Any])
 _known: dict[tuple[str, Isa], Callable[[Any], Any]] = {}

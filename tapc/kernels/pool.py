@@ -6,11 +6,12 @@ from typing import Any, Literal
 from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+from tapc.kernels.spec import KernelSpec
 from tapc.kernels.window import Window, clip_window
 
 
 @dataclass(frozen=True)
-class PoolSpec:
+class PoolSpec(KernelSpec):
     """A pooling kernel instance.
 
     Attributes
@@ -29,8 +30,6 @@ class PoolSpec:
     op: Literal["max", "average"]
     include_pad: bool
     mode: Mode
-
-    scratch_bytes = 0
 
     @property
     def kind(self) -> str:

@@ -12,13 +12,14 @@ from tapc.kernels.conv import ConvForm, ConvSpec
 from tapc.kernels.layout import Plane
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
+from tapc.kernels.spec import KernelSpec
 from tapc.kernels.window import Window
 
 _POOL_RANGE = {"low": "pool_low", "high": "pool_high"}  # the convolution has its own
 
 
 @dataclass(frozen=True)
-class PooledSpec:
+class PooledSpec(KernelSpec):
     """A kernel instance.
 
     Attributes
@@ -51,6 +52,11 @@ class PooledSpec:
     def with_schedule(self, schedule: Schedule) -> "PooledSpec":
         """Return the same with another schedule of the convolution."""
         return replace(self, conv=self.conv.with_schedule(schedule))
+
+    @property
+    def passes(self) -> int:
+        """All weights are read for every tile of output pixels of every row of windows."""
+        return self.y.height * self.conv.passes
 
     @property
     def x(self) -> Plane:

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field, replace
 import onnx
 
 from tapc.base.arithmetic import Mode
-from tapc.hardware.target import Isa
+from tapc.base.isa import Isa
+from tapc.ir.program import Program, Step
 from tapc.kernels.schedule import Schedule
+from tapc.kernels.spec import KernelSpec
 from tapc.lower.facts import Facts
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
 from tapc.lower.library import Library, function_names, generate, names_of, shown_files
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan, plan
-from tapc.lower.program import Program
 from tapc.lower.prune import prune
-from tapc.lower.steps import Spec, Step, steps_of
+from tapc.lower.steps import steps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Lowered:
         return names_of(self.program)
 
     @property
-    def functions(self) -> dict[Spec, str]:
+    def functions(self) -> dict[KernelSpec, str]:
         """Kernel specification -> C function."""
         return function_names(self.steps, self.names)
 

@@ -8,19 +8,19 @@ from contextlib import contextmanager
 
 from tapc.base.errors import ToolError
 from tapc.base.tool import end, start_python
+from tapc.kernels.spec import KernelSpec
 from tapc.lower.kernel_store import kernel, missing
-from tapc.lower.step import Spec
 
 
 @contextmanager
-def generated_beside(specs: Iterable[Spec]) -> Iterator[None]:
+def generated_beside(specs: Iterable[KernelSpec]) -> Iterator[None]:
     """Generate kernels that are not in the cache yet in another process, unless TVM is loaded here already.
 
     Whatever keeps that process from its work costs time only: what is missing then is generated when it is needed.
 
     Parameters
     ----------
-    specs : iterable of Spec
+    specs : iterable of KernelSpec
     """
     wanted = missing(set(specs))
     if not wanted or "tvm" in sys.modules or not sys.executable:
@@ -46,7 +46,7 @@ def generated_beside(specs: Iterable[Spec]) -> Iterator[None]:
 
 def main() -> None:
     """Generate the kernels whose specifications come, pickled, from the process that started this one."""
-    specs: list[Spec] = pickle.load(sys.stdin.buffer)
+    specs: list[KernelSpec] = pickle.load(sys.stdin.buffer)
     for spec in specs:
         kernel(spec, "k")
 

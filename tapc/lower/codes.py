@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
-from tapc.lower.program import Program, Tensor
+from tapc.ir.program import Program, Tensor
 
 
 def input_codes(program: Program, x: NDArray[np.float32]) -> Ints:

@@ -1,80 +1,10 @@
-"""Rewrites of the integer program that do not change a single output bit."""
+"""Rewrites of the integer program that do not change a single output bit: those of its operators."""
 
-from dataclasses import replace
-
-import numpy as np
-
-from tapc.lower.program import Add, Conv, MaxPool, Op, Pool, Program, Reshape, Residual
+import tapc.operators  # noqa: F401 - they bring their rewrites
+from tapc.ir.program import Program
+from tapc.ir.rewriting import rewritten
 
 
 def fuse(program: Program) -> Program:
     """Apply all rewrites."""
-    return fuse_pool(fuse_residual(absorb_flatten(program)))
-
-
-def _users(program: Program) -> dict[str, list[Op]]:
-    users: dict[str, list[Op]] = {}
-    for op in program.ops:
-        for name in op.inputs:
-            users.setdefault(name, []).append(op)
-    return users
-
-
-def fuse_residual(program: Program) -> Program:
-    """Let the later of an addition's two producers, if a convolution, add before it stores."""
-    ops, users = list(program.ops), _users(program)
-    for add in [op for op in program.ops if isinstance(op, Add)]:
-        producers = [next((op for op in ops if op.output == name), None) for name in add.inputs]
-        candidates = [
-            op
-            for op in producers
-            if isinstance(op, Conv)
-            and op.residual is None
-            and op.output != program.output
-            and len(users[op.output]) == 1
-            and not op.depthwise(program.tensors[op.inputs[0]].shape[2])
-        ]
-        if not candidates or add.inputs[0] == add.inputs[1]:
-            continue
-        conv = max(candidates, key=ops.index)
-        swapped = add.inputs[1] == conv.output
-        other = add.inputs[0] if swapped else add.inputs[1]
-        residual = Residual(add.name, program.tensors[conv.output], add.low, add.high, swapped)
-        ops[ops.index(add)] = replace(conv, inputs=(conv.inputs[0], other), output=add.output, residual=residual)
-        ops.remove(conv)
-    return program.with_ops(tuple(ops))
-
-
-def fuse_pool(program: Program) -> Program:
-    """Let a convolution's result go through memory by a few lines at a time, where a max-pooling alone reads it."""
-    ops, users = list(program.ops), _users(program)
-    for pool in [op for op in program.ops if isinstance(op, Pool) and op.op == "max" and not any(op.pads)]:
-        conv = next((op for op in ops if op.output == pool.inputs[0]), None)
-        if not isinstance(conv, Conv) or conv.residual is not None or conv.groups != 1:
-            continue
-        middle, y = program.tensors[conv.output], program.tensors[pool.output]
-        lines = pool.kernel[0] * middle.bytes // middle.shape[0]
-        if len(users[conv.output]) > 1 or pool.kernel[0] > pool.stride[0] or y.bytes + lines >= middle.bytes:
-            continue
-        fused = MaxPool(pool.name, middle, pool.kernel, pool.stride, pool.low, pool.high)
-        ops[ops.index(conv)] = replace(conv, output=pool.output, pool=fused)
-        ops.remove(pool)
-    return program.with_ops(tuple(ops))
-
-
-def absorb_flatten(program: Program) -> Program:
-    """Turn a dense layer behind a flattening into a convolution with a kernel of the map's size."""
-    ops, users = list(program.ops), _users(program)
-    for flatten in [op for op in program.ops if isinstance(op, Reshape) and op.order == "to_nchw"]:
-        source = program.tensors[flatten.inputs[0]]
-        height, width, channels = source.shape
-        dense = users.get(flatten.output, [])
-        if flatten.output == program.output or not dense or not all(isinstance(op, Conv) for op in dense):
-            continue
-        for op in dense:
-            assert isinstance(op, Conv)
-            weights = op.weights.reshape(len(op.bias), channels, height, width).transpose(0, 2, 3, 1)
-            weights = np.ascontiguousarray(weights)
-            ops[ops.index(op)] = replace(op, weights=weights, inputs=(flatten.inputs[0],))
-        ops.remove(flatten)
-    return program.with_ops(tuple(ops))
+    return rewritten(program)

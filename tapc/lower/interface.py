@@ -9,12 +9,12 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from tapc.ir.program import Program
 from tapc.lower.codes import quantized
 from tapc.lower.ctext import c_comment, c_float, c_string, plain
 from tapc.lower.facts import Facts
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan
-from tapc.lower.program import Program
 
 OPTIMIZATION = (
     "-O2",

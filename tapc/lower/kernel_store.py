@@ -8,19 +8,19 @@ from pathlib import Path
 import tapc.kernels
 from tapc.base.cache import Store, cache_folder, digest, tree_digest
 from tapc.kernels.builder import Kernel, Parameter
-from tapc.lower.step import Spec
+from tapc.kernels.spec import KernelSpec
 
 _NAME = "tapc0kernel"
 """What kernels are called in the cache; no other name in C holds it."""
 _ALSO = ("base/arithmetic.py", "base/normalization.py")
 
 
-def kernel(spec: Spec, name: str) -> Kernel:
+def kernel(spec: KernelSpec, name: str) -> Kernel:
     """Return the C function of a specification, from the cache where it is there.
 
     Parameters
     ----------
-    spec : Spec
+    spec : KernelSpec
     name : str
         C identifier.
     """
@@ -34,7 +34,7 @@ def kernel(spec: Spec, name: str) -> Kernel:
     return Kernel(name, parameters, str(known["source"]).replace(_NAME, name))
 
 
-def missing(specs: set[Spec]) -> list[Spec]:
+def missing(specs: set[KernelSpec]) -> list[KernelSpec]:
     """Return the specifications whose kernels are not in the cache, in a fixed order."""
     store = _store()
     return sorted((spec for spec in specs if store.get(_key(spec)) is None), key=repr)
@@ -44,7 +44,7 @@ def _store() -> Store:
     return Store(cache_folder() / "kernels")
 
 
-def _key(spec: Spec) -> str:
+def _key(spec: KernelSpec) -> str:
     return digest(_generator(), type(spec).__name__, repr(spec))
 
 

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from tapc.ir.program import Constant, Program, Step
 from tapc.kernels.builder import C_TYPES
+from tapc.kernels.spec import KernelSpec
 from tapc.lower.ctext import c_float
 from tapc.lower.facts import Facts
 from tapc.lower.interface import environment, interface_files
 from tapc.lower.kernel_store import kernel
 from tapc.lower.names import Names, default_prefix
 from tapc.lower.plan import Plan
-from tapc.lower.program import Program
 from tapc.lower.sources import kernel_files, steps_header, weights_header, weights_source
-from tapc.lower.steps import Constant, Spec, Step
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def names_of(program: Program) -> Names:
     return Names(program.prefix or default_prefix(program.name))
 
 
-def function_names(steps: Sequence[Step], names: Names) -> dict[Spec, str]:
+def function_names(steps: Sequence[Step], names: Names) -> dict[KernelSpec, str]:
     """Name one C function per distinct kernel specification."""
     return {spec: names.kernel(n, spec.kind) for n, spec in enumerate(dict.fromkeys(step.spec for step in steps))}
 

@@ -7,9 +7,7 @@ import numpy as np
 
 from tapc.base.errors import BudgetError
 from tapc.hardware.board import Board, Region
-from tapc.kernels.conv import ConvSpec
-from tapc.kernels.pooled import PooledSpec
-from tapc.lower.steps import Step
+from tapc.ir.program import Step
 
 _NAMED = 3
 
@@ -52,15 +50,7 @@ def fetched_bytes(step: Step, cache: int) -> int:
         Bytes of the data cache, 0 for none.
     """
     size = constant_bytes(step)
-    spec = step.spec
-    if isinstance(spec, PooledSpec):
-        calls, spec = spec.y.height, spec.conv
-    else:
-        calls = 1
-    if not isinstance(spec, ConvSpec) or 2 * size <= cache:
-        return size
-    passes = calls * -(-spec.pixels // spec.form.schedule.pixels)
-    return size * passes
+    return size if 2 * size <= cache else size * step.spec.passes
 
 
 def place(steps: Sequence[Step], board: Board, room: int, cache: int, *, external: bool) -> tuple[Placed, ...]:

@@ -8,9 +8,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tapc.lower.overlap import Overlap
-from tapc.lower.program import Program, Reshape
-from tapc.lower.steps import Step
+from tapc.ir.overlap import Overlap
+from tapc.ir.program import Program, Step
 
 ALIGNMENT = 4
 
@@ -63,7 +62,7 @@ def lifetimes(program: Program, steps: Sequence[Step]) -> tuple[list[Buffer], Di
     """Derive buffers, permitted overlaps (output, input) -> distance, and aliases of reshaped tensors."""
     alias: dict[str, str] = {}
     for op in program.ops:
-        if isinstance(op, Reshape) and not op.moves:
+        if op.in_place:
             alias[op.output] = alias.get(op.inputs[0], op.inputs[0])
 
     def root(name: str) -> str:

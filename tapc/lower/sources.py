@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tapc.ir.program import Constant, Program, Step
 from tapc.kernels.builder import Kernel
 from tapc.kernels.intrinsics import INTRINSICS, header
 from tapc.lower.ctext import c_float
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan
-from tapc.lower.program import Program
-from tapc.lower.steps import Constant, Step
 
 _CONST = "|".join(entry.name for entry in INTRINSICS if entry.result == "const void *")
 

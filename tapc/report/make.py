@@ -8,11 +8,6 @@ import numpy as np
 from tapc import cycles
 from tapc.data import Samples
 from tapc.data.metrics import agreement, confusion, measure, sqnr
-from tapc.kernels.conv import ConvSpec
-from tapc.kernels.depthwise import DepthwiseSpec
-from tapc.kernels.pooled import PooledSpec
-from tapc.lower import Lowered
-from tapc.lower.program import Conv, Op
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
 from tapc.report.schema import (
@@ -158,18 +153,6 @@ def provenance(c: Compilation) -> dict[str, str]:
     return origins
 
 
-def _kind(op: Op, lowered: Lowered) -> str:
-    if not isinstance(op, Conv):
-        return type(op).__name__.lower()
-    spec = next(step.spec for step in lowered.steps if step.op is op)
-    if isinstance(spec, PooledSpec):
-        return "conv+maxpool"
-    if isinstance(spec, DepthwiseSpec):
-        return "depthwise"
-    assert isinstance(spec, ConvSpec)
-    return ("dense" if spec.y.pixels == 1 else "conv") + ("+add" if op.residual is not None else "")
-
-
 def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
     """Report every operator that runs, in order."""
     lowered, cost, measured = c.lowered, c.cost, c.measured
@@ -181,16 +164,16 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
             continue
         x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
         macs = nominal.get(op.name, 0)
-        w_bits = op.w_bits if isinstance(op, Conv) else None
+        w_bits = op.weight_bits
         reports.append(
             LayerReport(
                 name=op.name,
-                op=_kind(op, lowered),
+                op=op.kind(lowered.steps[own[0]].spec),
                 w_bits=w_bits,
                 a_bits=x.bits,
                 out_bits=y.bits,
                 macs=macs,
-                live_macs=program.macs(op),
+                live_macs=op.macs(program),
                 bops=macs * (w_bits or 0) * x.bits,
                 flash_bytes=sum(cost.constant_bytes(lowered.steps[i]) for i in own),
                 arena_bytes=y.bytes + max(lowered.steps[i].spec.scratch_bytes for i in own),

@@ -24,9 +24,10 @@ from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.hardware.board import load_board
 from tapc.hardware.target import Target, load_target
+from tapc.kernels.spec import KernelSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
-from tapc.lower.steps import Spec, steps_of
+from tapc.lower.steps import steps_of
 
 BATCH = 60
 SMALL_BATCHES = (6, 12, 20, 30)
@@ -38,7 +39,7 @@ MEMSET = 162
 class Measurement:
     """A kernel's measured instructions per call and bytes of code."""
 
-    spec: Spec
+    spec: KernelSpec
     instructions: int
     code: int
 
@@ -71,7 +72,7 @@ def measure(target: Target, board_name: str, count: int, seed: int, *, transform
     symbols = images.memory.symbols
     names = {kind_name: kind for kind_name, kind in library.functions.items()}
     by_spec = dict(zip({s.spec: None for s in steps}, names, strict=True))
-    measured: dict[Spec, Measurement] = {}
+    measured: dict[KernelSpec, Measurement] = {}
     for step, instructions in zip(steps, run.instructions_per_step, strict=True):
         measured[step.spec] = Measurement(step.spec, instructions, symbols[by_spec[step.spec]])
     kernel_bytes = sum(symbols[name] for name in names)

@@ -15,12 +15,12 @@ from tapc.base.errors import UsageError
 from tapc.base.progress import Advance
 from tapc.firmware.toolchain import compiler_version
 from tapc.hardware.target import Target
+from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule, Tuning
 from tapc.lower import Library, Lowered
 from tapc.lower.plan import plan
-from tapc.lower.program import Conv, Program, Tensor
 from tapc.lower.steps import steps_of
 from tapc.tuning.measure import simulate
 
@@ -34,7 +34,7 @@ BATCH_BYTES = 1 << 20  # of their weights
 class _Variant:
     """A convolution with a schedule in place of its own."""
 
-    op: Conv
+    op: Op
     spec: Tunable
 
 
@@ -73,9 +73,9 @@ def tune(
     if target.qemu is None:
         raise UsageError(f"--tune measures in QEMU, and target {target.name} names no QEMU machine")
     store = store or Store(cache_folder() / "kernels")
-    layers: dict[Tunable, list[Conv]] = {}
+    layers: dict[Tunable, list[Op]] = {}
     for step in lowered.steps:
-        if isinstance(step.spec, ConvSpec | PooledSpec) and isinstance(step.op, Conv):
+        if isinstance(step.spec, ConvSpec | PooledSpec):
             layers.setdefault(step.spec, []).append(step.op)
     variants = [_Variant(ops[0], spec) for default, ops in layers.items() for spec in _specs(default, limit)]
     base = digest(
@@ -138,7 +138,7 @@ def _batches(variants: Iterable[_Variant]) -> Iterable[list[_Variant]]:
 def _library(program: Program, batch: Sequence[_Variant]) -> tuple[Library, int]:
     """Generate one library that runs every variant once."""
     tensors: dict[str, Tensor] = {}
-    ops: list[Conv] = []
+    ops: list[Op] = []
     for i, v in enumerate(batch):
         output = replace(program.tensors[v.op.output], name=f"variant{i}")
         tensors |= {name: program.tensors[name] for name in v.op.inputs} | {output.name: output}

@@ -15,7 +15,7 @@ from tapc.bench.plot import plot_kernels
 from tapc.cli import main
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
-from tapc.lower.program import Conv
+from tapc.operators.weighted import Conv
 
 SMALL = "conv 1x1, 16->32, 24x24"
 MACS = 24 * 24 * 16 * 32

@@ -11,19 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapc.base.errors import DataError
+from tapc.base.isa import Isa
 from tapc.cost.features import code_features, inside_taps, instruction_features
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.cost.sample import random_program
 from tapc.graph.analysis import analyse
-from tapc.hardware.target import Isa, load_target, target_names
+from tapc.hardware.target import load_target, target_names
+from tapc.ir.program import Step
 from tapc.kernels.conv import Window
 from tapc.kernels.layout import Plane
 from tapc.lower import lower
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
 from tapc.lower.plan import plan
-from tapc.lower.steps import Step, steps_of
+from tapc.lower.steps import steps_of
 from tapc.quantize import calibrate, quantize, uniform_bits
 from tapc.tuning.fit import measure, solve
 

@@ -15,8 +15,9 @@ from tapc.device import QemuRunner
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
+from tapc.ir.program import Program
 from tapc.kernels.packing import pack_activations, unpack_activations
-from tapc.lower.program import Conv, Program
+from tapc.operators.weighted import Conv
 
 
 @pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "pico", "mps3-an547"])

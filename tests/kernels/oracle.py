@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tapc.lower.program import Conv, Program
+from tapc.ir.program import Program
+from tapc.operators.weighted import Conv
 
 
 def nearest_even(value: Fraction) -> int:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.ir.program import Program, Step, Tensor
 from tapc.kernels.builder import Kernel, Parameter
 from tapc.kernels.intrinsics import header
 from tapc.kernels.packing import pack_activations, unpack_activations
-from tapc.lower.program import Program, Tensor
-from tapc.lower.steps import Step
 
 MARGIN = 64  # bytes on either side of the tensors
 SOME = 24  # distances tried where there are more

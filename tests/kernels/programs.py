@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, scheduled
-from tapc.lower.program import Conv, Op, Program, Tensor
+from tapc.operators.weighted import Conv
 
 CHECKS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wcast-qual", "-Werror")
 WARNINGS = ("-std=c11", *CHECKS)

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from kernels.programs import conv_op, program, tensor
 from numpy.random import Generator, default_rng
 
-from tapc.lower.program import Conv, Pool, Program, Tensor
+from tapc.ir.program import Program, Tensor
+from tapc.operators.pool import Pool
+from tapc.operators.weighted import Conv
 
 
 @st.composite

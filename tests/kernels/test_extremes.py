@@ -9,9 +9,10 @@ import pytest
 from kernels.programs import conv_op, program, tensor
 
 from tapc.hardware.target import load_target
+from tapc.ir.program import Program
 from tapc.kernels.intrinsics import header
-from tapc.lower.program import Pool, Program
 from tapc.lower.steps import steps_of
+from tapc.operators.pool import Pool
 
 pytestmark = pytest.mark.skipif(
     shutil.which("arm-none-eabi-gcc") is None, reason="needs the cross compiler arm-none-eabi-gcc"

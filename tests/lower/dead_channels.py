@@ -8,7 +8,15 @@ from kernels.programs import conv_op, tensor
 from numpy.random import Generator, default_rng
 
 from tapc.base.arithmetic import softmax_table
-from tapc.lower.program import Add, Concat, Conv, Op, Pad, Pool, Program, Requantize, Reshape, Softmax, Tensor
+from tapc.ir.program import Op, Program, Tensor
+from tapc.operators.add import Add
+from tapc.operators.concat import Concat
+from tapc.operators.pad import Pad
+from tapc.operators.pool import Pool
+from tapc.operators.requantize import Requantize
+from tapc.operators.reshape import Reshape
+from tapc.operators.softmax import Softmax
+from tapc.operators.weighted import Conv
 
 KINDS = ("pointwise", "pointwise", "depthwise", "depthwise", "conv", "grouped", "add", "pool", "requantize", "pad",
          "concat")  # fmt: skip

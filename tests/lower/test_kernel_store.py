@@ -13,12 +13,12 @@ from tapc.kernels.builder import Kernel
 from tapc.kernels.elementwise import MoveSpec
 from tapc.kernels.layout import Plane
 from tapc.kernels.pool import PoolSpec
+from tapc.kernels.spec import KernelSpec
 from tapc.kernels.window import Window
 from tapc.lower.ahead import generated_beside
 from tapc.lower.kernel_store import kernel, missing
-from tapc.lower.step import Spec
 
-SPECS: tuple[Spec, ...] = (
+SPECS: tuple[KernelSpec, ...] = (
     MoveSpec(Plane(2, 3, 4, 8), Plane(2, 3, 4, 8), "float"),
     PoolSpec(Plane(4, 4, 2, 8), Plane(2, 2, 2, 8), Window(2, 2, 2, 2, 0, 0), "max", False, "fixed"),
 )
@@ -38,7 +38,9 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
-def test_a_kernel_is_generated_once_and_has_the_name_asked_for(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_generated_once_and_has_the_name_asked_for(
+    spec: KernelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = spec.kernel("first")
     assert kernel(spec, "first") == expected
     other = spec.kernel("second_name")

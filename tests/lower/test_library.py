@@ -16,8 +16,8 @@ from tapc.lower import Lowered
 from tapc.lower.codes import input_codes
 from tapc.lower.ctext import c_string
 from tapc.lower.facts import Facts
-from tapc.lower.program import Add
 from tapc.lower.reference import execute
+from tapc.operators.add import Add
 
 UNITS = PixelUnits(1 / 255, (0.5, 0.25, 0.125), (0.25, 0.5, 0.3))
 HOSTILE = 'my "net"\\\n#error x\n*/ ??/ %s $(id) ${X} \u202e\u00e9.onnx'

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from tapc.base.errors import BudgetError
 from tapc.hardware.board import Board, load_board
+from tapc.ir.program import Constant, Op, Step
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.elementwise import SoftmaxSpec
 from tapc.kernels.layout import Plane
 from tapc.kernels.window import Window
 from tapc.lower.place import fetched_bytes, outside_steps, place
-from tapc.lower.program import Op
-from tapc.lower.steps import Constant, Step
 
 BOARD = load_board("stm32h7")
 CACHE = 16 << 10

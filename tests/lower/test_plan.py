@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tapc.ir.overlap import Overlap, window_distance
 from tapc.kernels.conv import Window
 from tapc.kernels.layout import Plane
-from tapc.lower.overlap import Overlap, window_distance
 from tapc.lower.plan import Buffer, conflict, place
 
 

@@ -25,7 +25,7 @@ FRESH.set_forkserver_preload([__name__])
 def run(folder: Path, model: Path, data: Path, store: Path) -> None:
     """Search, or go on with a search; write how it ended beside its folder."""
     log = folder / NAME
-    options = SearchOptions(beta=0, generations=2, population=4, calibration=64, holdout=60, test=20)
+    options = SearchOptions(beta=0, generations=2, population=3, calibration=64, holdout=60, test=20)
     generator = GeneratorOptions(llm="offline")
     request = Request(models=(str(model),), board="stm32h7", data=(str(data),), generator=generator, options=options)
     resume = log.is_file() and log.stat().st_size > 0

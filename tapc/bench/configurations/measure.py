@@ -24,11 +24,12 @@ from tapc.graph.analysis import analyse
 from tapc.graph.network import Network
 from tapc.hardware.board import Board, load_board
 from tapc.hardware.target import Target, load_target
+from tapc.ir.program import Op
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes
 from tapc.lower.from_onnx import program_from_onnx
-from tapc.lower.program import Op, Softmax
 from tapc.lower.reference import execute
+from tapc.operators.softmax import Softmax
 from tapc.quantize import Calibration, calibrate, evaluate, quantize, uniform_bits
 
 Array = NDArray[np.float32]

@@ -12,25 +12,17 @@ from kernels.overlapped import Host, allowed
 from kernels.programs import conv_op, program, tensor
 
 from tapc.base.arithmetic import softmax_table
-from tapc.hardware.target import Isa
+from tapc.base.isa import Isa
+from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.kernels.schedule import Schedule
-from tapc.lower.program import (
-    Add,
-    AddConstant,
-    Attention,
-    Conv,
-    LayerNorm,
-    Lookup,
-    MaxPool,
-    Op,
-    Pool,
-    Program,
-    Requantize,
-    Residual,
-    Scores,
-    Tensor,
-)
-from tapc.lower.steps import Step, steps_of
+from tapc.lower.steps import steps_of
+from tapc.operators.add import Add, AddConstant
+from tapc.operators.attention import Attention, Scores
+from tapc.operators.layer_norm import LayerNorm
+from tapc.operators.lookup import Lookup
+from tapc.operators.pool import Pool
+from tapc.operators.requantize import Requantize
+from tapc.operators.weighted import Conv, MaxPool, Residual
 
 BATCH = 10  # programs that are compiled together
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from kernels.programs import conv_op, tensor
 from numpy.random import default_rng
 
-from tapc.lower.program import Conv, Tensor
-from tapc.lower.widths import fits_shifted, packed_run, top_run
+from tapc.ir.program import Tensor
+from tapc.operators.weighted import Conv
+from tapc.operators.weighted.widths import fits_shifted, packed_run, top_run
 
 
 def dense(seed: int, taps: int, w_bits: int, a_bits: int) -> tuple[Conv, Tensor]:

@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.lower.program import Conv, Tensor
+from tapc.ir.program import Tensor
+from tapc.operators.weighted.layer import Weighted
 
 
-def fits_shifted(op: Conv, x: Tensor, shift: int) -> bool:
+def fits_shifted(op: Weighted, x: Tensor, shift: int) -> bool:
     """Whether 2^shift times every accumulator stays within 32 bits."""
     weights = op.weights.reshape(len(op.bias), -1).astype(np.int64)
     ends = np.stack([weights * (x.low - x.zero), weights * (x.high - x.zero)])
@@ -16,12 +17,12 @@ def fits_shifted(op: Conv, x: Tensor, shift: int) -> bool:
     return fits and float(op.ratios.min()) >= 2.0 ** (shift - 31)
 
 
-def top_run(op: Conv, x: Tensor, per_word: int, shift: int, order: NDArray[np.int64]) -> int:
+def top_run(op: Weighted, x: Tensor, per_word: int, shift: int, order: NDArray[np.int64]) -> int:
     """Return how many weight words may be summed up at the top of an accumulator, 2^shift times their sum; 0 for all.
 
     Parameters
     ----------
-    op : Conv
+    op : Weighted
     x : Tensor
         Its input.
     per_word : int
@@ -37,12 +38,12 @@ def top_run(op: Conv, x: Tensor, per_word: int, shift: int, order: NDArray[np.in
     return _longest_run(packed, x, per_word, max(len(order) // per_word, 1), 32 - shift)
 
 
-def packed_run(op: Conv, x: Tensor, per_word: int) -> int:
+def packed_run(op: Weighted, x: Tensor, per_word: int) -> int:
     """Return the largest number of weight words, a divisor of a channel's, that sum up within 16 bits; 0 for none.
 
     Parameters
     ----------
-    op : Conv
+    op : Weighted
     x : Tensor
         Its input; products are those of its codes, zero point included.
     per_word : int

@@ -1,6 +1,6 @@
 """Walking a QDQ graph: what its tensors hold, and the tensors and operators of the program that it becomes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from tapc.base.arithmetic import Mode
 from tapc.base.errors import UnsupportedError
-from tapc.lower.program import Op, Requantize, Tensor
+from tapc.ir.program import Op, Tensor
 
 _BITS = {
     onnx.TensorProto.INT8: 8,
@@ -149,10 +149,21 @@ class Lowering:
         self.tensors[key] = tensor
         self.ops.append(make(tensor, key, low, high))
 
-    def rescale(self, source: str, name: str, quantize: onnx.NodeProto, bounds: tuple[float, float]) -> None:
-        """Add a change of scale, bits or range."""
-        y = self.tensor(quantize)
-        key = quantize.output[0]
-        self.tensors[key] = y
-        ratio = np.float32(self.tensors[source].scale) / np.float32(y.scale)
-        self.ops.append(Requantize(name, (source,), key, ratio, *self.codes(y, bounds)))
+
+Handler = Callable[[Lowering, onnx.NodeProto], None]
+_handlers: dict[str, Handler] = {}
+
+
+def lowers(*types: str) -> Callable[[Handler], Handler]:
+    """Return a decorator for what brings nodes of these ONNX operators into the program."""
+
+    def add(handler: Handler) -> Handler:
+        _handlers.update(dict.fromkeys(types, handler))
+        return handler
+
+    return add
+
+
+def handlers() -> Mapping[str, Handler]:
+    """Return ONNX operator -> what lowers its nodes, of all operators that were imported."""
+    return _handlers

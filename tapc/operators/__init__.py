@@ -1,0 +1,8 @@
+"""The operators: one file each, found by being here."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+import_module(f"{__name__}.weighted.fusion")

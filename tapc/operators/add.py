@@ -1,0 +1,110 @@
+"""Addition of two tensors of one shape, or of a constant map."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints, Mode
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.overlap import Overlap, elementwise_distance
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.kernels.elementwise import AddSpec
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import as_words, keep_alike, monotone, sums
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Op):
+    """Addition of two tensors of one shape; `low` and `high` clamp the sum."""
+
+    low: int
+    high: int
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        a, b, y = (tensors[name].quantization for name in (*self.inputs, self.output))
+        arithmetic.add_factors(a, b, y, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
+        f = arithmetic.add_factors(a.quantization, b.quantization, y.quantization, program.mode)
+        return arithmetic.add(x[0], x[1], f, y.zero, self.low, self.high)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def keep(self, kept: Kept) -> None:
+        keep_alike(self, kept)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
+        form, scalars = sums(program, a, b, y, self.low, self.high)
+        spec = AddSpec(a.plane, b.plane, y.plane, form, self.low > y.low or self.high < y.high)
+        distances = {name: elementwise_distance(program.tensors[name].plane, spec.y) for name in self.inputs}
+        distance = {name: Overlap(d) for name, d in distances.items() if d is not None}
+        tensors = {"x": self.inputs[0], "r": self.inputs[1], "y": self.output}
+        return [Step(self, spec, tensors, {}, scalars, distance)]
+
+
+@dataclass(frozen=True, eq=False)
+class AddConstant(Op):
+    """Addition of a constant map.
+
+    Attributes
+    ----------
+    codes : ndarray of int8, shape (H, W, C)
+        With zero point 0.
+    scale : float
+    low, high : int
+        Clamp bounds of the sum.
+    """
+
+    codes: NDArray[np.int8]
+    scale: float
+    low: int
+    high: int
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        x, y = (tensors[name].quantization for name in (*self.inputs, self.output))
+        arithmetic.add_factors(x, (self.scale, 0), y, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        a, y = (program.tensors[name] for name in (*self.inputs, self.output))
+        f = arithmetic.add_factors(a.quantization, (self.scale, 0), y.quantization, program.mode)
+        return arithmetic.add(x[0], self.codes.astype(np.int64), f, y.zero, self.low, self.high)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        other = Tensor("", x.shape, 8, self.scale, 0)
+        form, scalars = sums(program, x, other, y, self.low, self.high)
+        spec = AddSpec(x.plane, other.plane, y.plane, form, self.low > y.low or self.high < y.high)
+        distance = elementwise_distance(spec.a, spec.y)
+        overlap = {} if distance is None else {self.inputs[0]: Overlap(distance)}
+        constants = {"r": Constant("m", -(-self.codes.size // 4), lambda: as_words(self.codes))}
+        return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, overlap)]
+
+
+@lowers("Add")
+def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
+    graph = lowering.graph
+    constants = [name for name in node.input if graph.producer[name].input[0] in graph.constants]
+    if not constants:
+        a, b = (graph.quantized(name) for name in node.input)
+        lowering.add(node, lambda y, key, low, high: Add(node.name, (a, b), key, low, high))
+        return
+    other = next(name for name in node.input if name not in constants)
+    codes, scales, _ = graph.dequantized_constant(constants[0])
+    source, scale = graph.quantized(other), float(scales[0])
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        values = codes[0].transpose(1, 2, 0).astype(np.int8)
+        return AddConstant(node.name, (source,), key, values, scale, low, high)
+
+    lowering.add(node, make)

@@ -1,0 +1,128 @@
+"""Attention: softmax(q k^T) v, from the two products and the softmax between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints, Mode
+from tapc.base.errors import UnsupportedError
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.overlap import Overlap
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.kernels.attention import AttentionSpec
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import Scalars, check_ratios, clamp, factors
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What attention holds for a moment: the products of queries and keys, and their softmax.
+
+    Attributes
+    ----------
+    score, weight : Tensor
+        Quantization before and after the softmax.
+    ratios : ndarray of float32, shape (2,)
+        Accumulator to score, and to result.
+    table : ndarray of uint32
+        Exponentials of score differences.
+    levels : int
+        1 / scale of `weight`.
+    """
+
+    score: Tensor
+    weight: Tensor
+    ratios: NDArray[np.float32]
+    table: NDArray[np.uint32]
+    levels: int
+
+    def __str__(self) -> str:
+        return f"[{self.score} then {self.weight}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Op):
+    """Softmax(q k^T) v; inputs are queries, keys and values, (H, W, heads * channels of a head)."""
+
+    heads: int
+    scores: Scores
+
+    def macs(self, program: Program) -> int:
+        height, width, channels = program.tensors[self.output].shape
+        return 2 * (height * width) ** 2 * channels
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.scores.ratios, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        y, scores = program.tensors[self.output], self.scores
+        n, height, width, channels = x[0].shape
+        split = (n, height * width, self.heads, channels // self.heads)
+        q, k, v = (
+            (codes - program.tensors[name].zero).reshape(split).astype(np.float64)
+            for codes, name in zip(x, self.inputs, strict=True)
+        )
+        m = arithmetic.multipliers(scores.ratios, program.mode)
+        first, second = (arithmetic.Multipliers(m.mode, m.factor[i : i + 1], m.shift[i : i + 1]) for i in (0, 1))
+        acc = np.rint(np.einsum("nqhc,nkhc->nhqk", q, k, optimize=True)).astype(np.int64)
+        codes = arithmetic.requantize(acc, first, scores.score.zero, scores.score.low, scores.score.high)
+        weight = scores.weight
+        weights = arithmetic.softmax(codes, scores.table, scores.levels, weight.zero, weight.low, weight.high)
+        sums = np.einsum("nhqk,nkhc->nqhc", (weights - weight.zero).astype(np.float64), v, optimize=True)
+        acc = np.rint(sums).astype(np.int64).reshape(x[0].shape)
+        return arithmetic.requantize(acc, second, y.zero, y.low, y.high)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        q, k, v, y = (program.tensors[name] for name in (*self.inputs, self.output))
+        scores = self.scores
+        spec = AttentionSpec(q.plane, self.heads, scores.levels, program.mode)
+        constants = {
+            "s": factors(scores.ratios, program.mode),
+            "table": Constant("t", len(scores.table), lambda: scores.table),
+        }
+        zeros = {"x_zero": q.zero, "k_zero": k.zero, "v_zero": v.zero, "score_zero": scores.score.zero}
+        scalars: Scalars = {**zeros, "weight_zero": scores.weight.zero, **clamp(y, y.low, y.high)}
+        tensors = dict(zip(("x", "k", "v", "y"), (*self.inputs, self.output), strict=True))
+        # A query's own bytes are read before its result is written, head by head, so that whole queries must lie
+        # between them; keys and values are needed to the end.
+        distance = {self.inputs[0]: Overlap(0, spec.x.row)} if self.inputs[0] not in self.inputs[1:] else {}
+        return [Step(self, spec, tensors, constants, scalars, distance)]
+
+
+@lowers("MatMul")
+def _product(lowering: Lowering, node: onnx.NodeProto) -> None:
+    """Lower the two products: the first is remembered until the second is met."""
+    left, right = (lowering.graph.quantized(name) for name in node.input)
+    weighted = lowering.weighted.get(right)
+    if weighted is None:
+        tensor, key, _, _ = lowering.result(node)
+        heads = lowering.graph.shapes[node.output[0]][1]
+        lowering.scores[key] = (left, right, heads, tensor)
+        return
+    (queries, keys, heads, score), weight = weighted
+    q, k, v = (lowering.tensors[name] for name in (queries, keys, left))
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        f32 = np.float32
+        ratios = f32(q.scale) * f32(k.scale) / f32(score.scale), f32(weight.scale) * f32(v.scale) / f32(y.scale)
+        table = arithmetic.softmax_table(score.scale, v.shape[0] * v.shape[1])
+        scores = Scores(score, weight, np.array(ratios, f32), table, round(1 / weight.scale))
+        return Attention(node.name, (queries, keys, left), key, heads, scores)
+
+    lowering.add(node, make)
+
+
+def softmax_of_scores(lowering: Lowering, node: onnx.NodeProto) -> bool:
+    """Remember a softmax over scores for the product that reads it; False for any other softmax."""
+    scores = lowering.scores.get(lowering.graph.quantized(node.input[0]))
+    if scores is None:
+        return False
+    tensor, key, _, _ = lowering.result(node)
+    if round(1 / tensor.scale) != 1 / tensor.scale or tensor.scale < 1 / 256 or tensor.bits != 8:
+        raise UnsupportedError(f"node {node.name!r}: the scale of a Softmax output must be 1/n, n <= 256")
+    lowering.weighted[key] = (scores, tensor)
+    return True

@@ -1,0 +1,116 @@
+"""What several operators share: constants of requantization and sums, windows, moves."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints, Mode
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.overlap import Overlap
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.kernels.elementwise import MoveSpec
+from tapc.kernels.layout import SumForm
+
+Scalars = dict[str, int | float]
+
+
+def factors(ratios: NDArray[np.float32], mode: Mode) -> Constant:
+    """Return a kernel's requantization factors for these ratios."""
+
+    def make() -> NDArray[Any]:
+        m = arithmetic.multipliers(ratios, mode)
+        if mode == "float":
+            return m.factor
+        return np.stack([m.factor, m.shift], axis=1).astype(np.int32).ravel()
+
+    return Constant("s", ratios.size * (1 if mode == "float" else 2), make)
+
+
+def clamp(y: Tensor, low: int, high: int) -> Scalars:
+    """Return a kernel's scalars for the zero point and the bounds of its result."""
+    return {"zero": y.zero, "low": low, "high": high}
+
+
+def sums(program: Program, a: Tensor, b: Tensor, y: Tensor, low: int, high: int) -> tuple[SumForm, Scalars]:
+    """Return the form of an addition and its scalars: three integer operations where they are exact."""
+    f = arithmetic.add_factors(a.quantization, b.quantization, y.quantization, program.mode)
+    limits: Scalars = {"add_low": low, "add_high": high}
+    linear = arithmetic.linear_add(f, (a.low, a.high), (b.low, b.high), y.zero, low, high)
+    if linear is not None:
+        scalars = {"add_a": linear.factor_a, "add_b": linear.factor_b, "add_offset": linear.offset}
+        return "linear", {**scalars, "add_shift": linear.shift, **limits}
+    fixed: Scalars = {"add_shift": f.shift, "add_zero": y.zero} if f.mode == "fixed" else {}
+    return f.mode, {"add_a": f.a, "add_b": f.b, "add_offset": f.offset, **fixed, **limits}
+
+
+def as_words(codes: NDArray[np.int8]) -> NDArray[np.uint32]:
+    """Return bytes as words, padded with zeros."""
+    flat = codes.ravel()
+    return np.pad(flat, (0, -len(flat) % 4)).view(np.uint32)
+
+
+def check_ratios(ratios: Any, mode: Mode) -> None:
+    """Raise ValueError where a mode cannot express a ratio."""
+    arithmetic.multipliers(np.atleast_1d(np.asarray(ratios, np.float32)), mode)
+
+
+def monotone(op: Op, program: Program, x: list[Bounds]) -> Bounds:
+    """Bound an operator that never reverses an order: its reference, run on the smallest and on the largest codes."""
+    low, high = (op.reference(program, ends)[0] for ends in ([b.low[None] for b in x], [b.high[None] for b in x]))
+    return Bounds(low, high)
+
+
+def keep_alike(op: Op, kept: Kept) -> None:
+    """Keep the same channels of everything that an operator reads and writes."""
+    kept.couple(*(kept.masks[name] for name in (*op.inputs, op.output)))
+
+
+def windows(x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, ...], fill: int) -> Any:
+    """View all windows of NHWC data as (N, OH, OW, C, KH, KW); outside the image lies `fill`."""
+    top, left, bottom, right = pads
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+    view = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
+    return view[:, :: stride[0], :: stride[1]]
+
+
+def highest(
+    x: Ints, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, ...], low: int, high: int
+) -> Ints:
+    """Return the clamped maximum of every window."""
+    found: Ints = np.clip(windows(x, kernel, stride, pads, -(2**31)).max(axis=(-2, -1)), low, high)
+    return found
+
+
+def rescaled(program: Program, codes: Ints, source: str, target: str, ratio: np.float32, low: int, high: int) -> Ints:
+    """Return codes of one tensor at the scale and zero point of another."""
+    m = arithmetic.multipliers(np.array([ratio], np.float32), program.mode)
+    return arithmetic.requantize(codes - program.tensors[source].zero, m, program.tensors[target].zero, low, high)
+
+
+def move(
+    program: Program, op: Op, source: str, ratio: np.float32, ends: tuple[int, int], distance: int | None, **where: Any
+) -> Step:
+    """Return the call that brings codes to another place, scale or range.
+
+    Parameters
+    ----------
+    program : Program
+    op : Op
+    source : str
+        The tensor of `op` that is read.
+    ratio : float32
+        Its scale over that of the output.
+    ends : (int, int)
+        Clamp bounds.
+    distance : int or None
+        By how much the output must lie below the input that it overwrites; None: it must not.
+    where
+        As for `MoveSpec`.
+    """
+    x, y = program.tensors[source], program.tensors[op.output]
+    spec = MoveSpec(x.plane, y.plane, program.mode, **where)
+    constants = {"s": factors(np.array([ratio], np.float32), program.mode)}
+    overlap = {} if distance is None else {source: Overlap(distance)}
+    return Step(op, spec, {"x": source, "y": op.output}, constants, {"pad": x.zero, **clamp(y, *ends)}, overlap)

@@ -1,0 +1,61 @@
+"""Concatenation along channels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from tapc.base.arithmetic import Ints, Mode
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import check_ratios, monotone, move, rescaled
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Op):
+    """Concatenation along channels; one ratio per input."""
+
+    ratios: tuple[np.float32, ...]
+    low: int
+    high: int
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratios, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        parts = [
+            rescaled(program, codes, name, self.output, ratio, self.low, self.high)
+            for codes, name, ratio in zip(x, self.inputs, self.ratios, strict=True)
+        ]
+        return np.concatenate(parts, axis=-1)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def keep(self, kept: Kept) -> None:
+        start = 0
+        for name in self.inputs:
+            mask = kept.masks[name]
+            kept.couple(mask, kept.masks[self.output][start : start + len(mask)])
+            start += len(mask)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        steps, channel = [], 0
+        for name, ratio in zip(self.inputs, self.ratios, strict=True):
+            steps.append(move(program, self, name, ratio, (self.low, self.high), None, channel=channel))
+            channel += program.tensors[name].shape[2]
+        return steps
+
+
+@lowers("Concat")
+def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
+    inputs = tuple(lowering.graph.quantized(name) for name in node.input)
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        ratios = tuple(np.float32(lowering.tensors[n].scale) / np.float32(y.scale) for n in inputs)
+        return Concat(node.name, inputs, key, ratios, low, high)
+
+    lowering.add(node, make)

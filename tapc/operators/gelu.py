@@ -1,0 +1,26 @@
+"""Gelu: x times the normal distribution's cumulative at x, or its approximation by tanh."""
+
+import math
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.ir.lowering import Lowering, attributes, lowers
+from tapc.operators.lookup import lower_function
+
+
+@lowers("Gelu")
+def _gelu(lowering: Lowering, node: onnx.NodeProto) -> None:
+    approximate = attributes(node).get("approximate", b"none") == b"tanh"
+    lower_function(lowering, node, _by_tanh if approximate else _exact)
+
+
+def _exact(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = x / 2 * (1 + np.array([math.erf(v / math.sqrt(2)) for v in x]))
+    return result
+
+
+def _by_tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return result

@@ -1,0 +1,67 @@
+"""Normalization of each pixel over its channels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base.arithmetic import Ints, Mode
+from tapc.base.normalization import norm_factors, normalize
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.overlap import Overlap
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.kernels.attention import LayerNormSpec
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import clamp
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Op):
+    """Normalization of each pixel over its channels, see `tapc.base.normalization`.
+
+    Attributes
+    ----------
+    gain, offset : ndarray of float32, shape (C,)
+        Scale and shift over the output's scale.
+    epsilon : float
+        What is added to the variance.
+    """
+
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    epsilon: float
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        norm_factors(self.gain, self.offset, self.epsilon, tensors[self.inputs[0]].scale, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        y, scale = program.tensors[self.output], program.tensors[self.inputs[0]].scale
+        f = norm_factors(self.gain, self.offset, self.epsilon, scale, program.mode)
+        return normalize(x[0], f, y.zero, y.low, y.high)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        spec = LayerNormSpec(x.plane, y.plane, program.mode)
+        f = norm_factors(self.gain, self.offset, self.epsilon, x.scale, program.mode)
+        constants = {
+            "s": Constant("s", len(f.gain), lambda: f.gain),
+            "bias": Constant("b", len(f.offset), lambda: f.offset),
+        }
+        scalars = {"epsilon": f.epsilon, "shift": f.shift, **clamp(y, y.low, y.high)}
+        distance = {self.inputs[0]: Overlap(0)}
+        return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, distance)]
+
+
+@lowers("LayerNormalization")
+def _layer_norm(lowering: Lowering, node: onnx.NodeProto) -> None:
+    source = lowering.graph.quantized(node.input[0])
+    gain, offset = (lowering.graph.constant(name).astype(np.float32) for name in node.input[1:3])
+    epsilon = next((float(a.f) for a in node.attribute if a.name == "epsilon"), 1e-5)
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        scale = np.float32(y.scale)
+        return LayerNorm(node.name, (source,), key, gain / scale, offset / scale, epsilon)
+
+    lowering.add(node, make)

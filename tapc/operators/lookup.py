@@ -1,0 +1,54 @@
+"""Any function of one 8-bit code: a table."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base.arithmetic import Ints
+from tapc.ir.lowering import Lowering
+from tapc.ir.overlap import Overlap
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.kernels.attention import LookupSpec
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import as_words
+
+Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup(Op):
+    """Any function of one 8-bit code: `table[code + 128]`."""
+
+    table: NDArray[np.int8]
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        return self.table.astype(np.int64)[x[0] + 128]
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        spec = LookupSpec(program.tensors[self.inputs[0]].plane, program.tensors[self.output].plane)
+        constants = {"table": Constant("t", 64, lambda: as_words(self.table))}
+        return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, {}, {self.inputs[0]: Overlap(0)})]
+
+
+def lower_function(lowering: Lowering, node: onnx.NodeProto, function: Function) -> None:
+    """Lower a node that applies a function to every element.
+
+    Parameters
+    ----------
+    lowering : Lowering
+    node : NodeProto
+        Of one activation.
+    function : callable
+        From float64 (256,), the values of all codes, to float64 (256,).
+    """
+    x, source = lowering.source(node), lowering.graph.quantized(node.input[0])
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        values = (np.arange(-128, 128) - x.zero) * np.float64(np.float32(x.scale))
+        codes = np.rint(function(values) / np.float64(np.float32(y.scale))) + y.zero
+        return Lookup(node.name, (source,), key, np.clip(codes, y.low, y.high).astype(np.int8))
+
+    lowering.add(node, make)

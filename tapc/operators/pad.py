@@ -1,0 +1,54 @@
+"""Spatial padding with zeros."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from tapc.base.arithmetic import Ints, Mode
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled
+
+
+@dataclass(frozen=True, eq=False)
+class Pad(Op):
+    """Spatial zero padding (top, left, bottom, right)."""
+
+    pads: tuple[int, int, int, int]
+    ratio: np.float32
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratio, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        y = program.tensors[self.output]
+        top, left, bottom, right = self.pads
+        codes = rescaled(program, x[0], self.inputs[0], self.output, self.ratio, y.low, y.high)
+        return np.pad(codes, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=y.zero)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def keep(self, kept: Kept) -> None:
+        keep_alike(self, kept)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        y = program.tensors[self.output]
+        where = {"row": self.pads[0], "column": self.pads[1], "fill": True}
+        return [move(program, self, self.inputs[0], self.ratio, (y.low, y.high), None, **where)]
+
+
+@lowers("Pad")
+def _pad(lowering: Lowering, node: onnx.NodeProto) -> None:
+    x, pads = lowering.source(node), lowering.graph.constant(node.input[1]).tolist()
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        ratio = np.float32(x.scale) / np.float32(y.scale)
+        spatial = (pads[2], pads[3], pads[6], pads[7])
+        return Pad(node.name, (lowering.graph.quantized(node.input[0]),), key, spatial, ratio)
+
+    lowering.add(node, make)

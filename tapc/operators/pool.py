@@ -1,0 +1,85 @@
+"""Max and average pooling."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints, Mode
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering, attributes, lowers
+from tapc.ir.overlap import Overlap, window_distance
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.kernels.pool import PoolSpec
+from tapc.kernels.schedule import Schedule
+from tapc.kernels.window import Window
+from tapc.operators.common import check_ratios, clamp, factors, highest, keep_alike, monotone, windows
+
+
+@dataclass(frozen=True, eq=False)
+class Pool(Op):
+    """Max or average pooling; `ratios[n - 1]` scales a sum over n taps."""
+
+    op: Literal["max", "average"]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    include_pad: bool
+    ratios: NDArray[np.float32]
+    low: int
+    high: int
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratios, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        if self.op == "max":
+            return highest(x[0], self.kernel, self.stride, self.pads, self.low, self.high)
+        acc = windows(x[0] - source.zero, self.kernel, self.stride, self.pads, 0).sum(axis=(-2, -1))
+        inside, border = np.ones((1, *source.shape[:2], 1), np.int64), 1 if self.include_pad else 0
+        counts = windows(inside, self.kernel, self.stride, self.pads, border).sum(axis=(-2, -1))
+        m = arithmetic.multipliers(self.ratios, program.mode)
+        chosen = arithmetic.Multipliers(m.mode, m.factor[counts - 1], m.shift[counts - 1])
+        return arithmetic.requantize(acc, chosen, y.zero, self.low, self.high)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def keep(self, kept: Kept) -> None:
+        keep_alike(self, kept)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        window = Window(*self.kernel, *self.stride, *self.pads[:2])
+        spec = PoolSpec(x.plane, y.plane, window, self.op, self.include_pad, program.mode)
+        constants = {}
+        if self.op == "average":
+            constants["s"] = factors(self.ratios[-spec.counts :], program.mode)
+        distance = {self.inputs[0]: Overlap(window_distance(spec.x, spec.y, window, 1, buffered=False))}
+        scalars = {"pad": x.zero, **clamp(y, self.low, self.high)}
+        return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, distance)]
+
+
+@lowers("MaxPool", "AveragePool", "GlobalAveragePool")
+def _pool(lowering: Lowering, node: onnx.NodeProto) -> None:
+    x, a = lowering.source(node), attributes(node)
+    kind = node.op_type
+    if kind == "GlobalAveragePool":
+        a = {"kernel_shape": x.shape[:2]}
+    kernel = tuple(a["kernel_shape"])
+    counts = np.arange(1, kernel[0] * kernel[1] + 1, dtype=np.float32)
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        return Pool(
+            node.name, (lowering.graph.quantized(node.input[0]),), key,
+            "max" if kind == "MaxPool" else "average", kernel, tuple(a.get("strides", (1, 1))),
+            tuple(a.get("pads", (0, 0, 0, 0))), bool(a.get("count_include_pad", 0)),
+            np.float32(x.scale) / (np.float32(y.scale) * counts), low, high,
+        )  # fmt: skip
+
+    lowering.add(node, make)

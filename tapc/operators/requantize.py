@@ -1,0 +1,76 @@
+"""Change of scale, bits or range: a QuantizeLinear of what is quantized already, a Relu or Clip on its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from tapc.base.arithmetic import Ints, Mode
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.overlap import elementwise_distance
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled
+
+
+@dataclass(frozen=True, eq=False)
+class Requantize(Op):
+    """Change of scale, bits or range.
+
+    Attributes
+    ----------
+    ratio : float32
+        Scale of the input over that of the output.
+    low, high : int
+        Clamp bounds.
+    """
+
+    ratio: np.float32
+    low: int
+    high: int
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratio, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        return rescaled(program, x[0], self.inputs[0], self.output, self.ratio, self.low, self.high)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def keep(self, kept: Kept) -> None:
+        keep_alike(self, kept)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        ends = (self.low, self.high)
+        return [move(program, self, self.inputs[0], self.ratio, ends, elementwise_distance(x.plane, y.plane))]
+
+
+def _rescale(lowering: Lowering, source: str, name: str, quantize: onnx.NodeProto, bounds: tuple[float, float]) -> None:
+    y, key = lowering.tensor(quantize), quantize.output[0]
+    lowering.tensors[key] = y
+    ratio = np.float32(lowering.tensors[source].scale) / np.float32(y.scale)
+    lowering.ops.append(Requantize(name, (source,), key, ratio, *lowering.codes(y, bounds)))
+
+
+@lowers("QuantizeLinear")
+def _quantize(lowering: Lowering, node: onnx.NodeProto) -> None:
+    """Lower the network's input or a change of scale; the end of another operator is its own."""
+    producer = lowering.graph.producer.get(node.input[0])
+    if producer is None:
+        lowering.tensors[node.output[0]] = lowering.tensor(node)
+    elif producer.op_type == "DequantizeLinear":
+        _rescale(lowering, producer.input[0], node.name, node, (-np.inf, np.inf))
+
+
+@lowers("Relu", "Clip")
+def _clip(lowering: Lowering, node: onnx.NodeProto) -> None:
+    """Lower a Relu or Clip that does not follow another operator directly."""
+    if node.name in lowering.skip:
+        return
+    quantize = lowering.graph.consumers[node.output[0]][0]
+    source = lowering.graph.quantized(node.input[0])
+    _rescale(lowering, source, node.name, quantize, lowering.bounds(node, (-np.inf, np.inf)))

@@ -1,0 +1,79 @@
+"""Flattening and its inverse, in NCHW order; Transpose and Reshape that only arrange what attention reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from tapc.base.arithmetic import Ints
+from tapc.base.errors import UnsupportedError
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import monotone, move
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Op):
+    """Reshape in NCHW order; `moves` tells whether the NHWC bytes change places."""
+
+    order: Literal["to_nchw", "from_nchw"]
+    moves: bool
+
+    @property
+    def in_place(self) -> bool:
+        return not self.moves
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        height, width, channels = program.tensors[self.output].shape
+        if self.order == "to_nchw":
+            return x[0].transpose(0, 3, 1, 2).reshape(len(x[0]), height, width, channels)
+        return x[0].reshape(len(x[0]), channels, height, width).transpose(0, 2, 3, 1)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def keep(self, kept: Kept) -> None:
+        x, y = kept.masks[self.inputs[0]], kept.masks[self.output]
+        # In NCHW order the codes of one channel lie side by side.
+        few, many = (x, y.reshape(len(x), -1)) if len(x) <= len(y) else (y, x.reshape(len(y), -1))
+        union = few | many.any(axis=1)
+        few |= union
+        many |= union[:, None]
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        if not self.moves:
+            return []
+        y = program.tensors[self.output]
+        return [move(program, self, self.inputs[0], np.float32(1), (y.low, y.high), None, order=self.order)]
+
+
+@lowers("Transpose")
+def _transpose(lowering: Lowering, node: onnx.NodeProto) -> None:
+    """Take no step: a Transpose only arranges what a normalization or a product reads or gives."""
+
+
+@lowers("Flatten", "Reshape")
+def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:
+    users = lowering.graph.consumers[node.output[0]]
+    if lowering.graph.producer[node.input[0]].op_type != "DequantizeLinear" or users[0].op_type != "QuantizeLinear":
+        return
+    x = lowering.source(node)
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        if x.quantization != y.quantization or x.bits != y.bits:
+            raise UnsupportedError(f"node {node.name!r} must not change the quantization of its input")
+        flat = y.shape[0] * y.shape[1] == 1
+        wide = x if flat else y
+        plain = wide.shape[0] * wide.shape[1] == 1 or (wide.shape[2] == 1 and x.bits == 8)
+        order: Literal["to_nchw", "from_nchw"] = "to_nchw" if flat else "from_nchw"
+        if not flat and x.shape[0] * x.shape[1] != 1 and x.shape != y.shape:
+            raise UnsupportedError(f"node {node.name!r} reshapes a map to a map; only flattening and its inverse")
+        return Reshape(
+            node.name, (lowering.graph.quantized(node.input[0]),), key, order, not (plain or x.shape == y.shape)
+        )
+
+    lowering.add(node, make)

@@ -1,0 +1,52 @@
+"""Softmax over channels; that of attention belongs to `tapc.operators.attention`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints
+from tapc.base.errors import UnsupportedError
+from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.kernels.elementwise import SoftmaxSpec
+from tapc.kernels.schedule import Schedule
+from tapc.operators.attention import softmax_of_scores
+from tapc.operators.common import clamp
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Op):
+    """Softmax over channels with output scale 1 / levels; a class falls where another rises."""
+
+    table: NDArray[np.uint32]
+    levels: int
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        y = program.tensors[self.output]
+        return arithmetic.softmax(x[0], self.table, self.levels, y.zero, y.low, y.high)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        spec = SoftmaxSpec(x.plane, y.plane, len(self.table), self.levels)
+        constants = {"table": Constant("t", len(self.table), lambda: self.table)}
+        return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, clamp(y, y.low, y.high))]
+
+
+@lowers("Softmax")
+def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
+    if softmax_of_scores(lowering, node):
+        return
+    x = lowering.source(node)
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        levels = round(1 / y.scale)
+        if levels != 1 / y.scale or levels > 256:
+            raise UnsupportedError(f"node {node.name!r}: the scale of a Softmax output must be 1/n, n <= 256")
+        table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1)
+        return Softmax(node.name, (lowering.graph.quantized(node.input[0]),), key, table, levels)
+
+    lowering.add(node, make)

@@ -1,0 +1,123 @@
+"""Convolutions and dense layers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base.arithmetic import Ints, Mode
+from tapc.base.errors import UnsupportedError
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering, attributes, lowers
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.kernels.conv import ConvSpec
+from tapc.kernels.depthwise import DepthwiseSpec
+from tapc.kernels.pooled import PooledSpec
+from tapc.kernels.schedule import Schedule
+from tapc.kernels.spec import KernelSpec
+from tapc.operators.common import check_ratios
+from tapc.operators.weighted import pruning, rebits, steps, sums
+from tapc.operators.weighted.layer import MaxPool, Residual, Weighted
+
+__all__ = ["Conv", "MaxPool", "Residual"]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Weighted):
+    """Convolution or dense layer with int32 accumulator."""
+
+    @property
+    def weight_bits(self) -> int:
+        return self.w_bits
+
+    def kind(self, spec: KernelSpec) -> str:
+        if isinstance(spec, PooledSpec):
+            return "conv+maxpool"
+        if isinstance(spec, DepthwiseSpec):
+            return "depthwise"
+        assert isinstance(spec, ConvSpec)
+        return ("dense" if spec.y.pixels == 1 else "conv") + ("+add" if self.residual is not None else "")
+
+    def macs(self, program: Program) -> int:
+        height, width, _ = (program.tensors[self.output] if self.pool is None else self.pool.middle).shape
+        return height * width * int(self.weights.size)
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratios, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        return sums.run(self, program, x)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return sums.bounds(self, program, x[0])
+
+    def cleared(self, program: Program, known: Mapping[str, Bounds]) -> Self:
+        return pruning.cleared(self, program, known)
+
+    def keep(self, kept: Kept) -> None:
+        pruning.keep(self, self._reads(kept), kept)
+
+    def sliced(self, kept: Kept) -> Self:
+        return pruning.sliced(self, self._reads(kept), kept.masks)
+
+    def with_bits(self, program: Program, weights: Mapping[str, int], changed: Callable[[Tensor], Tensor]) -> Self:
+        return rebits.with_bits(self, program, weights, changed)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        if self.depthwise(program.tensors[self.inputs[0]].shape[2]):
+            return [steps.depthwise(self, program)]
+        return [steps.dense(self, program, schedules.get(self.name))]
+
+    def _reads(self, kept: Kept) -> pruning.Reads:
+        source = self.inputs[0]
+        return kept.once(self.output, lambda: pruning.reads(self, kept.zeros[source], kept.known[source]))
+
+
+@lowers("Conv")
+def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
+    x, a = lowering.source(node), attributes(node)
+    codes, scales, bits = lowering.graph.dequantized_constant(node.input[1])
+    pads = tuple(a.get("pads", (0, 0, 0, 0)))
+    stride, groups = tuple(a.get("strides", (1, 1))), int(a.get("group", 1))
+    _weighted(lowering, node, x, codes.transpose(0, 2, 3, 1), scales, bits, stride, pads, groups)
+
+
+@lowers("Gemm")
+def _gemm(lowering: Lowering, node: onnx.NodeProto) -> None:
+    x = lowering.source(node)
+    codes, scales, bits = lowering.graph.dequantized_constant(node.input[1])
+    _weighted(lowering, node, x, codes[:, None, None, :], scales, bits, (1, 1), (0, 0, 0, 0), 1)
+
+
+def _weighted(
+    lowering: Lowering,
+    node: onnx.NodeProto,
+    x: Tensor,
+    weights: NDArray[np.int64],
+    scales: NDArray[np.float32],
+    bits: int,
+    stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    groups: int,
+) -> None:
+    bias = lowering.graph.dequantized_constant(node.input[2])[0]
+    bound = np.abs(bias) + np.abs(weights).reshape(len(bias), -1).sum(axis=1) * 255
+    if bound.max() >= 2**31:
+        channel = int(bound.argmax())
+        raise UnsupportedError(
+            f"node {node.name!r}, channel {channel}: the accumulator may reach {int(bound.max())}, beyond int32"
+        )
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        ratios = np.float32(x.scale) * scales / np.float32(y.scale)
+        ratios = np.broadcast_to(ratios, bias.shape).astype(np.float32)
+        inputs = (lowering.graph.quantized(node.input[0]),)
+        return Conv(
+            node.name, inputs, key, weights.astype(np.int8), bits, bias.astype(np.int32), ratios,
+            stride, pads, groups, low, high,
+        )  # fmt: skip
+
+    lowering.add(node, make)

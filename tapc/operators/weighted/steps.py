@@ -1,0 +1,128 @@
+"""The kernel calls of a layer: its specification, constants, and where its output may lie."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.ir.overlap import Overlap, window_distance
+from tapc.ir.program import Constant, Program, Step
+from tapc.kernels.conv import ConvSpec
+from tapc.kernels.depthwise import DepthwiseSpec
+from tapc.kernels.dsp.conv import SHORT, DspConv
+from tapc.kernels.packing import weights_per_word
+from tapc.kernels.pooled import PooledSpec
+from tapc.kernels.scalar.conv import ScalarConv
+from tapc.kernels.schedule import Schedule
+from tapc.kernels.window import Window
+from tapc.operators.common import clamp, factors, sums
+from tapc.operators.weighted.layer import MaxPool, Weighted
+from tapc.operators.weighted.widths import packed_run, top_run
+
+
+def _constants(op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, shift: int = 0) -> dict[str, Constant]:
+    """Return weights, biases and factors for accumulators that are 2^shift times too large."""
+    zero = program.tensors[op.inputs[0]].zero
+
+    def bias() -> NDArray[Any]:
+        sums = op.weights.reshape(len(op.bias), -1).astype(np.int64).sum(axis=1)
+        # Only the final sum must fit 32 bits: the accumulator may wrap around on its way there.
+        folded: NDArray[Any] = (op.bias - zero * sums) << shift
+        return folded.astype(np.int32)
+
+    return {
+        "w": Constant("w", spec.weight_words, lambda: spec.pack(op.weights)),
+        "bias": Constant("b", len(op.bias), bias),
+        "s": factors(op.ratios / np.float32(1 << shift), program.mode),
+    }
+
+
+def _window(op: Weighted) -> Window:
+    _, height, width, _ = op.weights.shape
+    return Window(height, width, *op.stride, *op.pads[:2])
+
+
+def depthwise(op: Weighted, program: Program) -> Step:
+    """Return the call of a layer whose outputs read one channel each."""
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    window = _window(op)
+    clamped = op.low > y.low or op.high < y.high
+    spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped)
+    distance = {}
+    if spec.form.in_place and spec.x.row == spec.y.row and spec.multiplier == 1:
+        distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes
+    scalars = {"pad": x.zero, **clamp(y, op.low, op.high)}
+    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, _constants(op, program, spec), scalars, distance)
+
+
+def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
+    """Convolution over all channels of a group, with the addition that is fused into it."""
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    if op.pool is not None:
+        y = op.pool.middle
+    middle = y if op.residual is None else op.residual.middle
+    bits = 8 if program.isa == "dsp" and op.weights[0].size <= SHORT else op.w_bits
+    spec = ConvSpec(
+        x.plane,
+        y.plane,
+        _window(op),
+        op.groups,
+        bits,
+        program.mode,
+        program.isa,
+        clamped=op.low > middle.low or op.high < middle.high,
+        tuned=schedule,
+        lines=0 if op.pool is None else op.pool.kernel[0],
+    )
+    if isinstance(spec.form, DspConv):
+        order = spec.form.columns.order()
+        spec = replace(spec, run=top_run(op, x, weights_per_word(bits), spec.form.top, order))
+    elif isinstance(spec.form, ScalarConv) and spec.pixels > 1:
+        spec = replace(spec, run=packed_run(op, x, weights_per_word(bits)))
+    if op.pool is not None:
+        return _pooled(op, op.pool, program, spec)
+    distance: dict[str, Overlap] = {}
+    if op.groups == 1:
+        pixels, buffered = spec.form.schedule.pixels, spec.form.buffered
+        least = window_distance(spec.x, spec.y, spec.window, pixels, buffered=buffered)
+        distance[op.inputs[0]] = Overlap(least)
+    tensors = {"x": op.inputs[0], "y": op.output}
+    scalars = {"pad": x.zero, **clamp(middle, op.low, op.high)}
+    if op.residual is not None:
+        other, residual = program.tensors[op.inputs[1]], op.residual
+        tensors["r"] = op.inputs[1]
+        operands = (other, middle) if residual.swapped else (middle, other)
+        form, summands = sums(program, *operands, y, residual.low, residual.high)
+        swapped = residual.swapped
+        if swapped and form == "linear":  # integers add in any order
+            swapped = False
+            summands |= {"add_a": summands["add_b"], "add_b": summands["add_a"]}
+        scalars |= summands
+        spec = replace(
+            spec,
+            residual_bits=other.bits,
+            residual_first=swapped,
+            sum_form=form,
+            sum_clamped=residual.low > y.low or residual.high < y.high,
+        )
+        # Pixels of a tile advance together, some channels at a time: where the result does not keep step with the
+        # residual byte for byte, a tile's last pixel must stay behind what its first still has to read.
+        if other.bits == y.bits and op.groups == 1:
+            least = distance[op.inputs[1]].least if op.inputs[1] in distance else 0
+            ahead = (spec.form.schedule.pixels - 1) * spec.y.row
+            distance[op.inputs[1]] = Overlap(max(0, least), apart=ahead)
+        else:
+            distance.pop(op.inputs[1], None)
+    return Step(op, spec, tensors, _constants(op, program, spec, spec.form.shift), scalars, distance)
+
+
+def _pooled(op: Weighted, pool: MaxPool, program: Program, conv: ConvSpec) -> Step:
+    """Convolution with the max-pooling behind it."""
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    spec = PooledSpec(conv, y.plane, *pool.kernel, *pool.stride)
+    # All that a line of the output needs is read before the line is written.
+    least = window_distance(spec.x, spec.y, spec.window, spec.y.width, buffered=True)
+    scalars = {"pad": x.zero, **clamp(pool.middle, op.low, op.high), "pool_low": pool.low, "pool_high": pool.high}
+    constants = _constants(op, program, conv, conv.form.shift)
+    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, {op.inputs[0]: Overlap(least)})
