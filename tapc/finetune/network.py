@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tapc.graph.analysis import WEIGHTED, Graph, quantization_points
+from tapc.graph.analysis import Graph, quantization_points
+from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.learn import Rounded, fake_quantize
 from tapc.quantize.model import QuantizedModel
@@ -36,9 +37,9 @@ class QuantizedGraph(nn.Module):
         points = {point.tensor: point for point in quantization_points(graph)}
         self.owners = {name: point.like or name for name, point in points.items()}
         self.given = dict(quantized.activations)
-        # The network's input is exact, and a Softmax has the scale that its kernel divides by.
+        # The network's input is exact, and a fixed range is what a kernel counts on.
         owned = dict.fromkeys(self.owners.values())
-        self.learned = [name for name in owned if points[name].op not in ("Input", "Softmax")]
+        self.learned = [name for name in owned if points[name].op != "Input" and points[name].fixed is None]
         self.names = list(self.module.layers)
         self.starts = [quantized.layers[name].weights for name in self.names]
         self.latents = nn.ParameterList()
@@ -75,7 +76,7 @@ class QuantizedGraph(nn.Module):
                 uses[name] -= 1
                 if not uses[name] and name != output:
                     del values[name]
-            if node.op_type in WEIGHTED:
+            if rule(node).weighted:
                 operands += [self.weight(index), self.biases[index]]
                 index += 1
             values[target] = self._stored(target, self.module.step(target)(operands), scales)
@@ -95,7 +96,7 @@ class QuantizedGraph(nn.Module):
         parameters = {
             name: replace(given, scale=scales.get(self.owners[name], given.scale)) for name, given in self.given.items()
         }
-        sources = {str(node.name): str(node.input[0]) for node in self.graph.nodes if node.op_type in WEIGHTED}
+        sources = {str(node.name): str(node.input[0]) for node in self.graph.nodes if rule(node).weighted}
         result = {}
         for index, (name, start) in enumerate(zip(self.names, self.starts, strict=True)):
             low, high = code_range(start.bits)

@@ -17,6 +17,7 @@ from tapc.data import Samples
 from tapc.data.metrics import check_classes
 from tapc.finetune.network import QuantizedGraph
 from tapc.graph.analysis import Graph
+from tapc.graph.rules import rule
 from tapc.quantize.augment import augmented
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.export import export_qdq
@@ -182,11 +183,11 @@ class _Objective:
 
     def __init__(self, graph: Graph, training: Training) -> None:
         last = graph.producer[graph.output]
-        self.tensor = str(last.input[0]) if last.op_type == "Softmax" else graph.output
+        self.tensor = str(last.input[0]) if rule(last).distribution else graph.output
         extents = graph.shape(self.tensor)
         self.outputs = extents[1] if len(extents) == 2 else 1
         self.classes = self.outputs > 1
-        self.certain = last.op_type == "Softmax"
+        self.certain = rule(last).distribution
         self.temperature = training.temperature
 
     def labels(self, samples: Samples) -> Tensor | None:

@@ -13,25 +13,7 @@ from onnx import numpy_helper, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.graph.network import Group, Layer, LayerOp, Network
-
-WEIGHTED = ("Conv", "Gemm")
-ACTIVATIONS = ("Relu", "Clip")
-PASS_THROUGH = ("MaxPool", "Flatten", "Reshape", "Pad")
-COUPLING = ("Add", "Concat")
-ATTENTION = ("LayerNormalization", "Gelu", "MatMul", "Softmax")
-"""Operators that only have 8-bit kernels."""
-SUPPORTED = (
-    *WEIGHTED,
-    *ACTIVATIONS,
-    *PASS_THROUGH,
-    *COUPLING,
-    *ATTENTION,
-    "AveragePool",
-    "GlobalAveragePool",
-    "Transpose",
-)
-FUSES_ACTIVATION = ("Conv", "Gemm", "Add")
-"""Operators that take a following Relu or Clip into their own output clamp."""
+from tapc.graph.rules import rule, rules
 
 
 @dataclass(frozen=True)
@@ -45,9 +27,11 @@ class Point:
     op : str
         Operator that computes it before a fused Relu or Clip; "Input" for the network input.
     like : str or None
-        Tensor whose scale and zero point it repeats (MaxPool, Flatten, Reshape, Pad outputs).
+        Tensor whose scale and zero point it repeats (`Rule.repeats`).
     low, high : float or None
         Bounds that a Relu or Clip imposes on it.
+    fixed : (float, float) or None
+        Its range where that is the operator's own.
     """
 
     tensor: str
@@ -55,6 +39,7 @@ class Point:
     like: str | None = None
     low: float | None = None
     high: float | None = None
+    fixed: tuple[float, float] | None = None
 
 
 class Graph:
@@ -68,7 +53,7 @@ class Graph:
     Raises
     ------
     UnsupportedError
-        An operator outside `SUPPORTED`, or more than one input or output.
+        An operator without a rule, or more than one input or output.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -78,9 +63,9 @@ class Graph:
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
         for node in self.nodes:
-            if node.op_type not in SUPPORTED:
+            if node.op_type not in rules():
                 raise UnsupportedError(
-                    f"node {node.name!r}: operator {node.op_type} is not supported; supported: {', '.join(SUPPORTED)}"
+                    f"node {node.name!r}: operator {node.op_type} is not supported; supported: {', '.join(rules())}"
                 )
         inputs = [value.name for value in model.graph.input if value.name not in self.constants]
         outputs = [value.name for value in model.graph.output]
@@ -159,9 +144,9 @@ class Graph:
         """Return the Relu or Clip that clamps this node's output and is its only use, or None."""
         tensor = node.output[0]
         uses = self.consumers[tensor]
-        if node.op_type not in FUSES_ACTIVATION or tensor == self.output or len(uses) != 1:
+        if not rule(node).clamped or tensor == self.output or len(uses) != 1:
             return None
-        return uses[0] if uses[0].op_type in ACTIVATIONS else None
+        return uses[0] if rule(uses[0]).activation else None
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -181,16 +166,16 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
             continue
         if graph.restores(node):
             points[tensor] = Point(tensor, graph.producer[node.input[0]].op_type)
-        elif node.op_type in PASS_THROUGH:
+        elif rule(node).repeats:
             source = points[graph.activations(node)[0]]
             points[tensor] = Point(tensor, node.op_type, source.like or source.tensor, source.low, source.high)
-        elif node.op_type in ACTIVATIONS:
+        elif rule(node).activation:
             before = graph.producer.get(node.input[0])
             fused = before is not None and graph.fused_activation(before) is node
             op = before.op_type if before is not None and fused else node.op_type
             points[tensor] = Point(tensor, op, None, *graph.bounds(node))
         else:
-            points[tensor] = Point(tensor, node.op_type)
+            points[tensor] = Point(tensor, node.op_type, fixed=rule(node).output)
     return tuple(points.values())
 
 
@@ -214,11 +199,11 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
 
     fixed = {graph.input, graph.output}
     for node in graph.nodes:
-        if node.op_type in ATTENTION and len(graph.shape(node.output[0])) == 4:
+        if rule(node).only_8_bits and len(graph.shape(node.output[0])) == 4:
             fixed |= {node.output[0], *graph.before(node)}
         elif graph.restores(node):
             fixed.add(node.output[0])
-        elif (node.op_type in PASS_THROUGH or node.op_type in COUPLING) and not graph.arranges(node):
+        elif (rule(node).repeats or rule(node).joins) and not graph.arranges(node):
             output = layer_output(graph, node)
             for operand in graph.activations(node):
                 parent[find(operand)] = find(output)
@@ -254,9 +239,9 @@ def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, i
 def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
     """Find the layers with weights and the activation tensors that must share a bit width.
 
-    Add and Concat couple their operands and result; MaxPool, Flatten, Reshape and Pad couple input and
-    output. A group that holds the network's input or output, or what an operator of `ATTENTION` reads or writes, is
-    an interface group and stays at 8 bits.
+    Operators that join (Add, Concat) couple their operands and result; those that repeat a scale (MaxPool, Flatten,
+    Reshape, Pad) couple input and output. A group that holds the network's input or output, or what an operator with
+    8-bit kernels alone reads or writes, is an interface group and stays at 8 bits.
     A convolution is `depthwise` where it has one input and one output channel per group.
 
     Parameters
@@ -282,7 +267,7 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
     points = quantization_points(graph)
     groups = _groups(graph, points)
     group_of = {tensor: index for index, group in enumerate(groups) for tensor in group.tensors}
-    weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
+    weighted = [node for node in graph.nodes if rule(node).weighted]
     layers = tuple(_layer(graph, node, depth, group_of) for depth, node in enumerate(weighted))
     names = [layer.name for layer in layers]
     if len(set(names)) != len(names) or "" in names:

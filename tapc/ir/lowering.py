@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from tapc.base.arithmetic import Mode
 from tapc.base.errors import UnsupportedError
+from tapc.graph.rules import rule, rules
 from tapc.ir.program import Op, Tensor
 
 _BITS = {
@@ -19,7 +20,9 @@ _BITS = {
     onnx.TensorProto.INT2: 2,
 }
 
-_ARRANGE = ("Reshape", "Transpose")
+
+def _arranges(node: onnx.NodeProto) -> bool:
+    return node.op_type in rules() and rule(node).arranges
 
 
 class QdqGraph:
@@ -49,7 +52,7 @@ class QdqGraph:
     def quantized(self, name: str) -> str:
         """Name of the codes behind a dequantized activation, also where it is rearranged for its reader."""
         node = self.producer.get(name)
-        while node is not None and node.op_type in _ARRANGE:
+        while node is not None and _arranges(node):
             node = self.producer.get(node.input[0])
         if node is None or node.op_type != "DequantizeLinear":
             raise UnsupportedError(f"tensor {name!r} is not quantized: every activation needs a Q/DQ pair")
@@ -113,10 +116,10 @@ class Lowering:
             user = users[0]
             if user.op_type == "QuantizeLinear":
                 break
-            if user.op_type in _ARRANGE:
+            if _arranges(user):
                 name = user.output[0]
                 continue
-            if user.op_type not in ("Relu", "Clip"):
+            if user.op_type not in rules() or not rule(user).activation:
                 raise UnsupportedError(f"output {name!r} of node {node.name!r} is not quantized before {user.op_type}")
             bounds = self.bounds(user, bounds)
             self.skip.add(user.name)
@@ -155,7 +158,7 @@ _handlers: dict[str, Handler] = {}
 
 
 def lowers(*types: str) -> Callable[[Handler], Handler]:
-    """Return a decorator for what brings nodes of these ONNX operators into the program."""
+    """Return a decorator for what brings nodes into the program that no float graph has; others have a rule."""
 
     def add(handler: Handler) -> Handler:
         _handlers.update(dict.fromkeys(types, handler))
@@ -165,5 +168,5 @@ def lowers(*types: str) -> Callable[[Handler], Handler]:
 
 
 def handlers() -> Mapping[str, Handler]:
-    """Return ONNX operator -> what lowers its nodes, of all operators that were imported."""
-    return _handlers
+    """Return ONNX operator -> what lowers its nodes."""
+    return _handlers | {name: known.lower for name, known in rules().items()}

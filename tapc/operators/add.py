@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,8 +10,11 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
+from tapc.graph.analysis import Graph
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
-from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.kernels.elementwise import AddSpec
@@ -91,7 +95,6 @@ class AddConstant(Op):
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, overlap)]
 
 
-@lowers("Add")
 def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
     graph = lowering.graph
     constants = [name for name in node.input if graph.producer[name].input[0] in graph.constants]
@@ -108,3 +111,21 @@ def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
         return AddConstant(node.name, (source,), key, values, scale, low, high)
 
     lowering.add(node, make)
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    a, b = operands
+    return Reach(a.low + b.low, a.high + b.high)
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    import torch
+
+    constants = [graph.constants[name] for name in node.input if name in graph.constants]
+    if not constants:
+        return lambda operands: operands[0] + operands[-1]
+    other = torch.tensor(constants[0], dtype=dtype)
+    return lambda operands: operands[0] + other
+
+
+register(Rule(_add, _torch, _reach, clamped=True, joins=True, adds=True, scales=True, any_size=True), "Add")

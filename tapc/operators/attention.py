@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.errors import UnsupportedError
-from tapc.ir.lowering import Lowering, lowers
+from tapc.graph.analysis import Graph
+from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.kernels.attention import AttentionSpec
@@ -93,7 +96,6 @@ class Attention(Op):
         return [Step(self, spec, tensors, constants, scalars, distance)]
 
 
-@lowers("MatMul")
 def _product(lowering: Lowering, node: onnx.NodeProto) -> None:
     """Lower the two products: the first is remembered until the second is met."""
     left, right = (lowering.graph.quantized(name) for name in node.input)
@@ -126,3 +128,10 @@ def softmax_of_scores(lowering: Lowering, node: onnx.NodeProto) -> bool:
         raise UnsupportedError(f"node {node.name!r}: the scale of a Softmax output must be 1/n, n <= 256")
     lowering.weighted[key] = (scores, tensor)
     return True
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    return lambda operands: operands[0] @ operands[-1]
+
+
+register(Rule(_product, _torch, only_8_bits=True), "MatMul")

@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
+from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
@@ -114,3 +116,9 @@ def move(
     constants = {"s": factors(np.array([ratio], np.float32), program.mode)}
     overlap = {} if distance is None else {source: Overlap(distance)}
     return Step(op, spec, {"x": source, "y": op.output}, constants, {"pad": x.zero, **clamp(y, *ends)}, overlap)
+
+
+def torch_pads(node: onnx.NodeProto) -> tuple[int, int, int, int]:
+    """Return a window operator's pads in torch's order: left, right, top, bottom."""
+    top, left, bottom, right = attribute(node, "pads", (0, 0, 0, 0))
+    return left, right, top, bottom

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 
 from tapc.base.arithmetic import Ints, Mode
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
-from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, monotone, move, rescaled
@@ -50,7 +54,6 @@ class Concat(Op):
         return steps
 
 
-@lowers("Concat")
 def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
     inputs = tuple(lowering.graph.quantized(name) for name in node.input)
 
@@ -59,3 +62,17 @@ def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
         return Concat(node.name, inputs, key, ratios, low, high)
 
     lowering.add(node, make)
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    return Reach(*(np.concatenate(ends) for ends in ([p.low for p in operands], [p.high for p in operands])))
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    import torch
+
+    axis = int(attribute(node, "axis", 1))
+    return lambda operands: torch.cat(operands, axis)
+
+
+register(Rule(_concat, _torch, _reach, joins=True, any_size=True), "Concat")

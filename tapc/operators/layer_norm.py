@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.normalization import norm_factors, normalize
-from tapc.ir.lowering import Lowering, lowers
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.kernels.attention import LayerNormSpec
@@ -54,7 +57,6 @@ class LayerNorm(Op):
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, distance)]
 
 
-@lowers("LayerNormalization")
 def _layer_norm(lowering: Lowering, node: onnx.NodeProto) -> None:
     source = lowering.graph.quantized(node.input[0])
     gain, offset = (lowering.graph.constant(name).astype(np.float32) for name in node.input[1:3])
@@ -65,3 +67,15 @@ def _layer_norm(lowering: Lowering, node: onnx.NodeProto) -> None:
         return LayerNorm(node.name, (source,), key, gain / scale, offset / scale, epsilon)
 
     lowering.add(node, make)
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    import torch
+    from torch.nn import functional
+
+    weight, bias = (torch.tensor(graph.constants[name], dtype=dtype) for name in node.input[1:3])
+    epsilon = float(attribute(node, "epsilon", 1e-5))
+    return lambda operands: functional.layer_norm(operands[0], weight.shape, weight, bias, epsilon)
+
+
+register(Rule(_layer_norm, _torch, only_8_bits=True), "LayerNormalization")

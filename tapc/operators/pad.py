@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 
 from tapc.base.arithmetic import Ints, Mode
+from tapc.base.errors import UnsupportedError
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
-from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled
@@ -42,7 +47,6 @@ class Pad(Op):
         return [move(program, self, self.inputs[0], self.ratio, (y.low, y.high), None, **where)]
 
 
-@lowers("Pad")
 def _pad(lowering: Lowering, node: onnx.NodeProto) -> None:
     x, pads = lowering.source(node), lowering.graph.constant(node.input[1]).tolist()
 
@@ -52,3 +56,24 @@ def _pad(lowering: Lowering, node: onnx.NodeProto) -> None:
         return Pad(node.name, (lowering.graph.quantized(node.input[0]),), key, spatial, ratio)
 
     lowering.add(node, make)
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    return operands[0].with_zero()
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    from torch.nn import functional
+
+    mode = attribute(node, "mode", b"constant")
+    if mode not in (b"constant", "constant") or (len(node.input) > 3 and node.input[3]):
+        raise UnsupportedError(f"node {node.name!r}: a canonical Pad is constant and names no axes")
+    pads = graph.constants[node.input[1]].tolist()
+    value = float(graph.constants[node.input[2]].item()) if len(node.input) > 2 and node.input[2] else 0.0
+    rank = len(pads) // 2
+    # ONNX lists the axes from the first, begins before ends; torch from the last, begin and end together.
+    order = [extent for axis in reversed(range(rank)) for extent in (pads[axis], pads[axis + rank])]
+    return lambda operands: functional.pad(operands[0], order, value=value)
+
+
+register(Rule(_pad, _torch, _reach, repeats=True, scales=True, keeps_sign=True, any_size=True), "Pad")

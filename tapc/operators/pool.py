@@ -1,8 +1,8 @@
 """Max and average pooling."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
-from tapc.ir.lowering import Lowering, attributes, lowers
+from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
-from tapc.operators.common import check_ratios, clamp, factors, highest, keep_alike, monotone, windows
+from tapc.operators.common import check_ratios, clamp, factors, highest, keep_alike, monotone, torch_pads, windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,6 @@ class Pool(Op):
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, distance)]
 
 
-@lowers("MaxPool", "AveragePool", "GlobalAveragePool")
 def _pool(lowering: Lowering, node: onnx.NodeProto) -> None:
     x, a = lowering.source(node), attributes(node)
     kind = node.op_type
@@ -83,3 +85,49 @@ def _pool(lowering: Lowering, node: onnx.NodeProto) -> None:
         )  # fmt: skip
 
     lowering.add(node, make)
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    return operands[0].with_zero() if any(attribute(node, "pads", ())) else operands[0]
+
+
+def _torch_max(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    import torch
+    from torch.nn import functional
+
+    kernel, stride = attribute(node, "kernel_shape", None), attribute(node, "strides", (1, 1))
+    pads = torch_pads(node)
+
+    def step(operands: list[Any]) -> Any:
+        # torch refuses pads beyond half a window, so the border is made here.
+        x = functional.pad(operands[0], pads, value=-torch.inf) if any(pads) else operands[0]
+        return functional.max_pool2d(x, tuple(kernel), tuple(stride))
+
+    return step
+
+
+def _torch_average(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    import torch
+    from torch.nn import functional
+
+    kernel, stride = attribute(node, "kernel_shape", None), attribute(node, "strides", (1, 1))
+    pads, border_counts = torch_pads(node), bool(attribute(node, "count_include_pad", 0))
+
+    def pool(x: Any) -> Any:
+        return functional.avg_pool2d(functional.pad(x, pads), tuple(kernel), tuple(stride))
+
+    def step(operands: list[Any]) -> Any:
+        x = operands[0]
+        return pool(x) if border_counts or not any(pads) else pool(x) / pool(torch.ones_like(x[:1, :1]))
+
+    return step
+
+
+def _torch_global(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    return lambda operands: operands[0].mean((2, 3), keepdim=True)
+
+
+_AVERAGE = Rule(_pool, _torch_average, _reach, scales=True, keeps_sign=True, any_size=True)
+register(replace(_AVERAGE, torch=_torch_max, repeats=True), "MaxPool")
+register(_AVERAGE, "AveragePool")
+register(replace(_AVERAGE, torch=_torch_global, global_pool=True), "GlobalAveragePool")

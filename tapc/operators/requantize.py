@@ -1,12 +1,16 @@
 """Change of scale, bits or range: a QuantizeLinear of what is quantized already, a Relu or Clip on its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
 
 from tapc.base.arithmetic import Ints, Mode
+from tapc.graph.analysis import Graph
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, lowers
 from tapc.ir.overlap import elementwise_distance
@@ -66,7 +70,6 @@ def _quantize(lowering: Lowering, node: onnx.NodeProto) -> None:
         _rescale(lowering, producer.input[0], node.name, node, (-np.inf, np.inf))
 
 
-@lowers("Relu", "Clip")
 def _clip(lowering: Lowering, node: onnx.NodeProto) -> None:
     """Lower a Relu or Clip that does not follow another operator directly."""
     if node.name in lowering.skip:
@@ -74,3 +77,23 @@ def _clip(lowering: Lowering, node: onnx.NodeProto) -> None:
     quantize = lowering.graph.consumers[node.output[0]][0]
     source = lowering.graph.quantized(node.input[0])
     _rescale(lowering, source, node.name, quantize, lowering.bounds(node, (-np.inf, np.inf)))
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    low, high = graph.bounds(node)
+    ends = (-np.inf if low is None else low, np.inf if high is None else high)
+    return Reach(*(np.clip(bound, *ends) for bound in (operands[0].low, operands[0].high)))
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    low, high = graph.bounds(node)
+    return lambda operands: operands[0].clamp(low, high)
+
+
+def _torch_relu(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    return lambda operands: operands[0].relu()
+
+
+_CLIP = Rule(_clip, _torch, _reach, activation=True, scales=True, any_size=True)
+register(replace(_CLIP, torch=_torch_relu), "Relu")
+register(_CLIP, "Clip")

@@ -1,16 +1,19 @@
 """Flattening and its inverse, in NCHW order; Transpose and Reshape that only arrange what attention reads."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 
 from tapc.base.arithmetic import Ints
 from tapc.base.errors import UnsupportedError
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
-from tapc.ir.lowering import Lowering, lowers
+from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import monotone, move
@@ -51,12 +54,10 @@ class Reshape(Op):
         return [move(program, self, self.inputs[0], np.float32(1), (y.low, y.high), None, order=self.order)]
 
 
-@lowers("Transpose")
 def _transpose(lowering: Lowering, node: onnx.NodeProto) -> None:
     """Take no step: a Transpose only arranges what a normalization or a product reads or gives."""
 
 
-@lowers("Flatten", "Reshape")
 def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:
     users = lowering.graph.consumers[node.output[0]]
     if lowering.graph.producer[node.input[0]].op_type != "DequantizeLinear" or users[0].op_type != "QuantizeLinear":
@@ -77,3 +78,26 @@ def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:
         )
 
     lowering.add(node, make)
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    x, features = operands[0], graph.shape(node.output[0])
+    if len(features) == 2 and features[1] % len(x.low) == 0:  # channel by channel
+        return Reach(*(np.repeat(bound, features[1] // len(x.low)) for bound in (x.low, x.high)))
+    return Reach(np.full(features[1], x.low.min()), np.full(features[1], x.high.max()))
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    shape = graph.shape(node.output[0])[1:]
+    return lambda operands: operands[0].reshape(len(operands[0]), *shape)
+
+
+def _torch_transpose(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    order = tuple(attribute(node, "perm", ()))
+    return lambda operands: operands[0].permute(order)
+
+
+_FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True)
+register(_FLATTEN, "Flatten")
+register(replace(_FLATTEN, arranges=True), "Reshape")
+register(Rule(_transpose, _torch_transpose, arranges=True), "Transpose")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints
 from tapc.base.errors import UnsupportedError
-from tapc.ir.lowering import Lowering, lowers
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.lowering import Lowering
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.kernels.elementwise import SoftmaxSpec
 from tapc.kernels.schedule import Schedule
@@ -36,7 +40,6 @@ class Softmax(Op):
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, clamp(y, y.low, y.high))]
 
 
-@lowers("Softmax")
 def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
     if softmax_of_scores(lowering, node):
         return
@@ -50,3 +53,16 @@ def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
         return Softmax(node.name, (lowering.graph.quantized(node.input[0]),), key, table, levels)
 
     lowering.add(node, make)
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    channels = graph.shape(node.output[0])[1]
+    return Reach(np.zeros(channels), np.ones(channels))
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    axis = int(attribute(node, "axis", -1))
+    return lambda operands: operands[0].softmax(axis)
+
+
+register(Rule(_softmax, _torch, _reach, only_8_bits=True, output=(0.0, 1.0), distribution=True), "Softmax")

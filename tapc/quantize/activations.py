@@ -142,8 +142,10 @@ def tensor_parameters(statistics: TensorStatistics, bits: int) -> ActivationPara
 
 def _choose(statistics: TensorStatistics, bits: int) -> ActivationParameters:
     first = _RANGES[bits][0]
-    if statistics.point.op == "Softmax":
-        return ActivationParameters(bits, 1.0 / (1 << bits), first)
+    if (fixed := statistics.point.fixed) is not None:
+        # What a code short of the upper bound is worth, so that the scale is a power of two.
+        scale = (fixed[1] - fixed[0]) / (1 << bits)
+        return ActivationParameters(bits, scale, first - round(fixed[0] / scale))
     low, high = min(0.0, statistics.low), max(0.0, statistics.high)
     if high - low < np.finfo(np.float32).tiny * 256:
         return ActivationParameters(bits, 1.0, first)

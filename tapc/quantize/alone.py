@@ -7,8 +7,9 @@ import onnx
 from onnx import numpy_helper
 
 from tapc.base.precheck import LEARNED
-from tapc.graph.analysis import WEIGHTED, Graph
+from tapc.graph.analysis import Graph
 from tapc.graph.network import Network
+from tapc.graph.rules import rule
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.gptq import Gptq
 from tapc.quantize.problem import LayerProblem
@@ -64,7 +65,7 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
     run = NodeRunner(opset)
     result: Losses = {}
     for node, inputs, output in float_walk(graph, fit, run):
-        if node.op_type not in WEIGHTED:
+        if not rule(node).weighted:
             continue
         weights = graph.constants[node.input[1]].astype(np.float32)
         bias = float_bias(graph, node)

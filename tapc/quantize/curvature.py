@@ -36,6 +36,7 @@ from torch import Tensor
 from tapc.base.errors import DataError
 from tapc.base.progress import Advance
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.rules import rule
 from tapc.quantize.torch_graph import TorchGraph
 
 EXACT_ROWS = 1024
@@ -91,7 +92,7 @@ class Prediction:
 def prediction(graph: Graph) -> Prediction:
     """Return how the network's output is read; see the module's text for the rule."""
     last = graph.producer[graph.output]
-    if last.op_type == "Softmax":
+    if rule(last).distribution:
         shape = graph.shape(graph.output)
         return Prediction("categorical", str(last.input[0]), int(attribute(last, "axis", -1)) % len(shape))
     shape, outputs = graph.shape(graph.output), math.prod(graph.shape(graph.output))

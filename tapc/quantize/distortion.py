@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 
 from tapc.base.errors import DataError
-from tapc.graph.analysis import WEIGHTED, Graph
+from tapc.graph.analysis import Graph
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
+from tapc.graph.rules import rule
 from tapc.quantize.activations import activation_parameters, fake_quantize
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.runtime import Float, NodeRunner
@@ -55,7 +56,7 @@ def layer_distortion(
     run = NodeRunner(next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx")))
     result: dict[str, dict[tuple[int, int], float]] = {}
     for node, inputs, output in float_walk(graph, _subset(graph, x), run):
-        if node.op_type not in WEIGHTED or node.name not in known:
+        if not rule(node).weighted or node.name not in known:
             continue
         power = float(np.square(output).sum(dtype=np.float64))
         result[node.name] = {}

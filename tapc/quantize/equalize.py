@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tapc.graph.analysis import Graph, attribute, quantization_points
+from tapc.graph.reach import Reach
+from tapc.graph.rules import rule
 from tapc.quantize.burden import Reader, Tensor, least_error
-from tapc.quantize.reach import Reach, reaches
+from tapc.quantize.reach import reaches
 from tapc.quantize.runtime import Float, batched, batches, session
 
 Doubles = NDArray[np.float64]
-_PASSES = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Pad")
 _BELOW = 0.98
 _WIDEST = 64.0
 _LOG_WIDEST = float(np.log(_WIDEST))
@@ -75,14 +76,14 @@ def equalize(model: onnx.ModelProto, x: Float, wbits: int | Mapping[str, int] = 
         for tensor in members:
             writer = graph.producer[tensor]
             own = np.repeat(factor, graph.shape(tensor)[1] // len(factor))
-            if writer.op_type in ("Conv", "Gemm"):
+            if rule(writer).weighted:
                 for name in list(writer.input)[1:]:
                     if name:
                         constants[name] *= own.reshape(-1, *[1] * (constants[name].ndim - 1))
             for name in _maps(graph, writer):
                 constants[name] *= own.reshape(1, -1, *[1] * (constants[name].ndim - 2))
             for node in graph.consumers[tensor]:
-                if node.op_type in ("Conv", "Gemm"):
+                if rule(node).weighted:
                     constants[node.input[1]] /= _columns(graph, node, factor)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -125,14 +126,14 @@ def channel_ranges(model: onnx.ModelProto, tensors: list[str], x: Float) -> dict
 
 def _weighty(graph: Graph, name: str) -> bool:
     return any(
-        (node.op_type in ("Conv", "Gemm") and name in list(node.input)[1:]) or name in _maps(graph, node)
+        (rule(node).weighted and name in list(node.input)[1:]) or name in _maps(graph, node)
         for node in graph.consumers[name]
     )
 
 
 def _maps(graph: Graph, node: onnx.NodeProto) -> list[str]:
     """Return the constant operands of an addition."""
-    return [name for name in node.input if name in graph.constants] if node.op_type == "Add" else []
+    return [name for name in node.input if name in graph.constants] if rule(node).adds else []
 
 
 def _tied(graph: Graph) -> list[list[str]]:
@@ -148,19 +149,19 @@ def _tied(graph: Graph) -> list[list[str]]:
     fixed = {graph.input, graph.output}
     once: dict[str, int] = defaultdict(int)
     for node in graph.nodes:
-        for name in _maps(graph, node) if node.op_type == "Add" else list(node.input)[1:3]:
+        for name in _maps(graph, node) if rule(node).adds else list(node.input)[1:3]:
             once[name] += 1
     for node in graph.nodes:
         output, operands = str(node.output[0]), graph.activations(node)
         find(output)
-        flattens = node.op_type in ("Flatten", "Reshape") and len(graph.shape(operands[0])) == 4
-        if node.op_type in _PASSES or (flattens and len(graph.shape(output)) == 2):
+        flattens = rule(node).flattens and len(graph.shape(operands[0])) == 4
+        if rule(node).scales or (flattens and len(graph.shape(output)) == 2):
             for operand in operands:
                 parent[find(operand)] = find(output)
             if any(once[name] > 1 or graph.constants[name].shape[:2] != graph.shape(output)[:2]
                    for name in _maps(graph, node)):  # fmt: skip
                 fixed.add(output)  # shared or broadcast maps
-        elif node.op_type in ("Conv", "Gemm"):
+        elif rule(node).weighted:
             if any(once[name] > 1 for name in list(node.input)[1:3] if name):
                 fixed |= {output, *operands}  # shared weights
         else:
@@ -188,12 +189,12 @@ def _factors(
     bits: Mapping[str, int],
 ) -> Doubles | None:
     """Return the factors of one set of tied tensors, or None where it has nobody that reads or writes weights."""
-    readers = [node for tensor in members for node in graph.consumers[tensor] if node.op_type in ("Conv", "Gemm")]
+    readers = [node for tensor in members for node in graph.consumers[tensor] if rule(node).weighted]
     channels = min(graph.shape(tensor)[1] for tensor in members)
     if not readers or channels < 2:
         return None
     # What lies before a fused Relu is never quantized, and a flattened map repeats its map's scale.
-    seen = [t for t in members if t in points and graph.producer[t].op_type not in ("Flatten", "Reshape")]
+    seen = [t for t in members if t in points and not rule(graph.producer[t]).flattens]
     peaks = {tensor: ranges[tensor].peaks.reshape(channels, -1).max(axis=1) for tensor in seen}
     activation = np.max([np.zeros(channels), *peaks.values()], axis=0)
     if not (activation > 0).any():
@@ -227,7 +228,7 @@ def _room(graph: Graph, members: list[str], bounds: dict[str, Reach], channels: 
     low, high = np.full(channels, -_LOG_WIDEST), np.full(channels, _LOG_WIDEST)
     for tensor in members:
         node = graph.producer[tensor]
-        if node.op_type != "Clip":
+        if not rule(node).activation:
             continue
         before = bounds[node.input[0]]
         for bound, sign, ends in zip(graph.bounds(node), (-1.0, 1.0), (-before.low, before.high), strict=True):
@@ -243,16 +244,14 @@ def _room(graph: Graph, members: list[str], bounds: dict[str, Reach], channels: 
 def _positive(graph: Graph, tensor: str) -> bool:
     """Whether a tensor is never negative."""
     node = graph.producer[tensor]
-    if node.op_type == "Clip":
+    if rule(node).activation:
         low = graph.bounds(node)[0]
         return low is not None and low >= 0
-    if node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Pad"):
-        return node.input[0] in graph.producer and _positive(graph, node.input[0])
-    return bool(node.op_type == "Relu")
+    return rule(node).keeps_sign and node.input[0] in graph.producer and _positive(graph, node.input[0])
 
 
 def _depthwise(graph: Graph, node: onnx.NodeProto) -> bool:
-    groups = int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    groups = int(attribute(node, "group", 1))
     return groups > 1 and graph.constants[node.input[1]].shape[1] == 1
 
 
@@ -264,7 +263,7 @@ def _reader(
     graph: Graph, node: onnx.NodeProto, weights: Doubles, ranges: dict[str, ChannelRange], channels: int, bits: int
 ) -> Reader:
     """Return what the factors of its input's channels do to a layer."""
-    groups = int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    groups = int(attribute(node, "group", 1))
     outputs, depth = weights.shape[:2]
     grouped = weights.reshape(groups, outputs // groups, depth, -1)
     squares = np.square(grouped).sum(axis=(1, 3)).reshape(channels, -1).sum(axis=1)
@@ -282,7 +281,7 @@ def _columns(graph: Graph, node: onnx.NodeProto, factor: Doubles) -> Doubles:
     """Return what a reader's weights are divided by, shaped so that it broadcasts."""
     shape = graph.constants[node.input[1]].shape
     factor = np.repeat(factor, graph.shape(_source(node))[1] // len(factor))
-    if node.op_type == "Gemm":
+    if len(shape) == 2:
         return factor
     groups = int(attribute(node, "group", 1))
     per_output = np.repeat(factor.reshape(groups, -1), shape[0] // groups, axis=0)

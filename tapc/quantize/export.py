@@ -8,7 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tapc.base.arithmetic import FAR
 from tapc.base.errors import UnsupportedError
-from tapc.graph.analysis import WEIGHTED, Graph
+from tapc.graph.analysis import Graph
+from tapc.graph.rules import rule, rules
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
 from tapc.quantize.weights import QuantizedLayer
@@ -132,10 +133,10 @@ def export_qdq(
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         del copy.input[:]
-        if node.op_type in WEIGHTED:
+        if rule(node).weighted:
             copy.input.append(builder.read(node.input[0]))
             copy.input.extend(builder.layer_constants(node, layers[node.name]))
-        elif node.op_type == "Add" and len(graph.activations(node)) == 1:
+        elif rule(node).adds and len(graph.activations(node)) == 1:
             copy.input.extend(
                 builder.constant_map(name, graph.constants[name]) if name in graph.constants else builder.read(name)
                 for name in node.input
@@ -192,20 +193,20 @@ def far_sums(model: onnx.ModelProto) -> bool:
     onnxruntime's integer kernel adds up the zero points in one float32, where they drown; others are right.
     """
     scales = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
-    operands, results, following = {}, {}, {}
+    operands, results, following, known = {}, {}, {}, rules()
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
             operands[node.output[0]] = node.input[1]
         elif node.op_type == "QuantizeLinear":
             results[node.input[0]] = node.input[1]
-        elif node.op_type in ("Relu", "Clip"):
+        elif node.op_type in known and known[node.op_type].activation:
             following[node.input[0]] = node.output[0]
 
     def largest(name: str) -> float:
         return float(numpy_helper.to_array(scales[name]).max())
 
     for node in model.graph.node:
-        if node.op_type != "Add":
+        if node.op_type not in known or not known[node.op_type].adds:
             continue
         output = node.output[0]
         while output in following and output not in results:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tapc.base.progress import Advance
 from tapc.graph.analysis import Graph
+from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.augment import augmented
 from tapc.quantize.learn import Learner, split
@@ -32,7 +33,6 @@ _BIAS_RATE = 1e-3
 _TRAVEL = 2.0  # codes that a weight could move over all steps, at least
 _FEW = 512  # samples, below which they are mirrored and shifted
 _WIDE, _CROP = 192, 160  # pixels: from larger images squares are cut, which halves the work
-_ANY_SIZE = ("Conv", "Gemm", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat", "Pad")
 _CHUNK = 16
 
 
@@ -244,6 +244,5 @@ def _takes_any_size(graph: Graph) -> bool:
         return graph.shape(name)[2:] in ((), (1, 1))
 
     return all(
-        node.op_type in _ANY_SIZE or (node.op_type in ("Flatten", "Reshape") and pooled(str(node.input[0])))
-        for node in graph.nodes
-    ) and any(node.op_type == "GlobalAveragePool" for node in graph.nodes)
+        rule(node).any_size or (rule(node).flattens and pooled(str(node.input[0]))) for node in graph.nodes
+    ) and any(rule(node).global_pool for node in graph.nodes)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tapc.graph.analysis import WEIGHTED, Graph
+from tapc.graph.analysis import Graph
+from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.problem import Doubles
 from tapc.quantize.runtime import Float
@@ -294,7 +295,7 @@ class Learner:
             operands = [found[name] for name in self.graph.activations(node)]
             for name in last[node.name]:
                 del found[name]
-            if node.op_type in WEIGHTED:
+            if rule(node).weighted:
                 layer = layers[node.name]
                 operands += [layer.weight(), layer.bias]
             output = str(node.output[0])
@@ -313,7 +314,7 @@ class Learner:
             operands = [found[name] for name in self.graph.activations(node)]
             for name in last[node.name]:
                 del found[name]
-            if node.op_type in WEIGHTED:
+            if rule(node).weighted:
                 operands += [weights[node.name], biases[node.name]]
             found[str(node.output[0])] = self.module.step(str(node.output[0]))(operands)
         return found[unit.output]
@@ -328,7 +329,7 @@ class Learner:
     ) -> dict[str, QuantizedLayer]:
         """Return the integers of relaxed layers; `scales` replaces those of activations, by owner."""
         result = {}
-        sources = {str(node.name): str(node.input[0]) for node in unit.nodes if node.op_type in WEIGHTED}
+        sources = {str(node.name): str(node.input[0]) for node in unit.nodes if rule(node).weighted}
         for name, layer in layers.items():
             given = start[name].weights
             with torch.no_grad():

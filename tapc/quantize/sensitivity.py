@@ -9,6 +9,7 @@ from onnx import numpy_helper
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.network import Network
+from tapc.graph.rules import rule
 from tapc.proxy import ProxyContext
 from tapc.proxy.columns import Table
 from tapc.quantize.calibration import Calibration, HasGraph
@@ -89,7 +90,7 @@ def proxy_context(
 def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the network up to its logits: a softmax saturates, and hides errors where it does."""
     last = next(node for node in model.graph.node if node.output[0] == model.graph.output[0].name)
-    if last.op_type != "Softmax":
+    if not rule(last).distribution:
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.graph.analysis import WEIGHTED, Graph, attribute, layer_output
+from tapc.graph.analysis import Graph, attribute, layer_output
 from tapc.graph.network import Layer, Network
+from tapc.graph.rules import rule
 from tapc.proxy.builtin.tap import activation_entropy
 from tapc.proxy.columns import SAMPLES, Cell, Row, Table
 from tapc.quantize.activations import activation_parameters, fake_quantize
@@ -51,7 +52,7 @@ def statistics(
     parameters = {bits: activation_parameters(calibration, bits) for bits in (4, 8)}
     rows: Table = []
     for node, inputs, output in float_walk(graph, np.ascontiguousarray(x[:SAMPLES], np.float32), run):
-        if node.op_type not in WEIGHTED or node.name not in layers:
+        if not rule(node).weighted or node.name not in layers:
             continue
         layer = layers[node.name]
         row = _architecture(graph, node, layer, network)
@@ -70,11 +71,10 @@ def statistics(
 def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Network) -> Row:
     shape = graph.shape(node.output[0])
     spatial = len(shape) == 4
-    strides = attribute(node, "strides", [1, 1]) if node.op_type == "Conv" else [1, 1]
+    strides = attribute(node, "strides", [1, 1])
     kernel = layer.weight_shape[2:] if len(layer.weight_shape) == 4 else (1, 1)
-    groups = int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    groups = int(attribute(node, "group", 1))
     count = len(network.layers)
-    ends = {n.op_type for n in graph.consumers[layer_output(graph, node)]}
     inputs = graph.shape(node.input[0])
     row: Row = {
         "name": layer.name,
@@ -98,7 +98,7 @@ def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Net
         "output_width": int(shape[3]) if spatial else 1,
         "first": int(layer.depth == 0),
         "last": int(layer.depth == count - 1),
-        "residual": int("Add" in ends),
+        "residual": int(any(rule(n).adds for n in graph.consumers[layer_output(graph, node)])),
         "relu": int(graph.fused_activation(node) is not None),
     }
     return row

@@ -1,17 +1,16 @@
 """The canonical float ONNX graph as a torch module, so that it can be differentiated and trained."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tapc.base.errors import DataError, UnsupportedError
-from tapc.graph.analysis import WEIGHTED, Graph, attribute
+from tapc.graph.analysis import Graph
+from tapc.graph.rules import TorchStep, rule
 
 Weights = Mapping[str, Tensor]
-_Step = Callable[[list[Tensor]], Tensor]
 
 
 class TorchGraph(nn.Module):
@@ -47,12 +46,12 @@ class TorchGraph(nn.Module):
         super().__init__()
         self.graph = graph
         self.dtype = dtype
-        nodes = [node for node in graph.nodes if node.op_type in WEIGHTED]
+        nodes = [node for node in graph.nodes if rule(node).weighted]
         self.layers = tuple(str(node.name) for node in nodes)
         self._index = {name: index for index, name in enumerate(self.layers)}
         self.weight = nn.ParameterList(self._constant(node, 1) for node in nodes)
         self.bias = nn.ParameterList(self._constant(node, 2) for node in nodes)
-        self._steps = {node.output[0]: _OPERATORS[node.op_type](self, node) for node in graph.nodes}
+        self._steps = {node.output[0]: rule(node).torch(graph, node, dtype) for node in graph.nodes}
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Return layer name -> weights (outputs, ...), the parameters themselves."""
@@ -117,7 +116,7 @@ class TorchGraph(nn.Module):
                         break
         return kept
 
-    def step(self, output: str) -> _Step:
+    def step(self, output: str) -> TorchStep:
         """Return the function of the node that computes a tensor: its activations in order, then weights and bias."""
         return self._steps[output]
 
@@ -131,7 +130,7 @@ class TorchGraph(nn.Module):
                 uses[name] -= 1
                 if not uses[name]:
                     del values[name]
-            if node.op_type in WEIGHTED:
+            if rule(node).weighted:
                 index = self._index[node.name]
                 weight, bias = weights.get(node.name), biases.get(node.name)
                 operands.append(self.weight[index] if weight is None else weight)
@@ -146,137 +145,3 @@ class TorchGraph(nn.Module):
         if name not in self.graph.constants:
             raise UnsupportedError(f"layer {node.name!r}: {name!r} is not constant")
         return nn.Parameter(torch.tensor(self.graph.constants[name], dtype=self.dtype))
-
-
-def _padding(node: onnx.NodeProto) -> tuple[int, int, int, int]:
-    """Return a window operator's pads in torch's order: left, right, top, bottom."""
-    top, left, bottom, right = attribute(node, "pads", (0, 0, 0, 0))
-    return left, right, top, bottom
-
-
-def _conv(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    stride, groups = tuple(attribute(node, "strides", (1, 1))), int(attribute(node, "group", 1))
-    left, right, top, bottom = pads = _padding(node)
-    even = (left, top) == (right, bottom)
-
-    def step(operands: list[Tensor]) -> Tensor:
-        x, weight, bias = operands
-        x = x if even else functional.pad(x, pads)
-        return functional.conv2d(x, weight, bias, stride, (top, left) if even else 0, 1, groups)
-
-    return step
-
-
-def _gemm(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    given = {name: attribute(node, name, default) for name, default in (("transA", 0), ("transB", 0))}
-    scales = {name: attribute(node, name, 1.0) for name in ("alpha", "beta")}
-    if given != {"transA": 0, "transB": 1} or set(scales.values()) != {1.0}:
-        raise UnsupportedError(
-            f"node {node.name!r}: a canonical Gemm has transB=1, alpha=beta=1, not {given}, {scales}"
-        )
-    return lambda operands: functional.linear(*operands)
-
-
-def _clip(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    low, high = module.graph.bounds(node)
-    return lambda operands: operands[0].clamp(low, high)
-
-
-def _max_pool(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    kernel, stride = attribute(node, "kernel_shape", None), attribute(node, "strides", (1, 1))
-    pads = _padding(node)
-
-    def step(operands: list[Tensor]) -> Tensor:
-        # torch refuses pads beyond half a window, so the border is made here.
-        x = functional.pad(operands[0], pads, value=-torch.inf) if any(pads) else operands[0]
-        return functional.max_pool2d(x, tuple(kernel), tuple(stride))
-
-    return step
-
-
-def _average_pool(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    kernel, stride = attribute(node, "kernel_shape", None), attribute(node, "strides", (1, 1))
-    pads, border_counts = _padding(node), bool(attribute(node, "count_include_pad", 0))
-
-    def pool(x: Tensor) -> Tensor:
-        return functional.avg_pool2d(functional.pad(x, pads), tuple(kernel), tuple(stride))
-
-    def step(operands: list[Tensor]) -> Tensor:
-        x = operands[0]
-        return pool(x) if border_counts or not any(pads) else pool(x) / pool(torch.ones_like(x[:1, :1]))
-
-    return step
-
-
-def _reshape(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    shape = module.graph.shape(node.output[0])[1:]
-    return lambda operands: operands[0].reshape(len(operands[0]), *shape)
-
-
-def _pad(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    mode = attribute(node, "mode", b"constant")
-    if mode not in (b"constant", "constant") or (len(node.input) > 3 and node.input[3]):
-        raise UnsupportedError(f"node {node.name!r}: a canonical Pad is constant and names no axes")
-    pads = module.graph.constants[node.input[1]].tolist()
-    value = float(module.graph.constants[node.input[2]].item()) if len(node.input) > 2 and node.input[2] else 0.0
-    rank = len(pads) // 2
-    # ONNX lists the axes from the first, begins before ends; torch from the last, begin and end together.
-    order = [extent for axis in reversed(range(rank)) for extent in (pads[axis], pads[axis + rank])]
-    return lambda operands: functional.pad(operands[0], order, value=value)
-
-
-def _concat(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    axis = int(attribute(node, "axis", 1))
-    return lambda operands: torch.cat(operands, axis)
-
-
-def _softmax(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    axis = int(attribute(node, "axis", -1))
-    return lambda operands: operands[0].softmax(axis)
-
-
-def _add(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    constants = [module.graph.constants[name] for name in node.input if name in module.graph.constants]
-    if not constants:
-        return lambda operands: operands[0] + operands[-1]
-    other = torch.tensor(constants[0], dtype=module.dtype)
-    return lambda operands: operands[0] + other
-
-
-def _layer_normalization(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    weight, bias = (torch.tensor(module.graph.constants[name], dtype=module.dtype) for name in node.input[1:3])
-    epsilon = float(attribute(node, "epsilon", 1e-5))
-    return lambda operands: functional.layer_norm(operands[0], weight.shape, weight, bias, epsilon)
-
-
-def _gelu(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    kind = attribute(node, "approximate", b"none")
-    approximate = kind.decode() if isinstance(kind, bytes) else str(kind)
-    return lambda operands: functional.gelu(operands[0], approximate=approximate)
-
-
-def _transpose(module: TorchGraph, node: onnx.NodeProto) -> _Step:
-    order = tuple(attribute(node, "perm", ()))
-    return lambda operands: operands[0].permute(order)
-
-
-_OPERATORS: dict[str, Callable[[TorchGraph, onnx.NodeProto], _Step]] = {
-    "Conv": _conv,
-    "Gemm": _gemm,
-    "Relu": lambda module, node: lambda operands: operands[0].relu(),
-    "Clip": _clip,
-    "MaxPool": _max_pool,
-    "Flatten": _reshape,
-    "Reshape": _reshape,
-    "Pad": _pad,
-    "Add": _add,
-    "LayerNormalization": _layer_normalization,
-    "Gelu": _gelu,
-    "MatMul": lambda module, node: lambda operands: operands[0] @ operands[-1],
-    "Transpose": _transpose,
-    "Concat": _concat,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": lambda module, node: lambda operands: operands[0].mean((2, 3), keepdim=True),
-    "Softmax": _softmax,
-}
-"""One maker per operator of `tapc.graph.analysis.SUPPORTED`: node -> function of its activations, weights last."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from tapc.graph.analysis import WEIGHTED, Graph
+from tapc.graph.analysis import Graph
+from tapc.graph.rules import rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def single_layers(graph: Graph) -> tuple[Unit, ...]:
     stretches: list[list[onnx.NodeProto]] = []
     for node in graph.nodes:
         before = stretches[-1] if stretches else []
-        if before and before[-1].op_type in WEIGHTED and graph.fused_activation(before[-1]) is node:
+        if before and rule(before[-1]).weighted and graph.fused_activation(before[-1]) is node:
             before.append(node)
         else:
             stretches.append([node])
@@ -83,7 +84,7 @@ def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
     joined: list[list[onnx.NodeProto]] = []
     for nodes in filter(None, stretches):
         # A softmax saturates, and hides from the layers before it what they should still give.
-        own = nodes[0].op_type == "Softmax"
+        own = rule(nodes[0]).distribution
         if joined and not own and (_weighted(joined[-1]) + _weighted(nodes) <= layers or not _weighted(nodes)):
             joined[-1] += nodes
         else:
@@ -105,16 +106,16 @@ def whole(graph: Graph) -> tuple[Unit, ...]:
         Every node once, in order.
     """
     nodes = list(graph.nodes)
-    behind = nodes[-1:] if nodes[-1].op_type == "Softmax" else []
+    behind = nodes[-1:] if rule(nodes[-1]).distribution else []
     return tuple(_unit(graph, part) for part in (nodes[: len(nodes) - len(behind)], behind) if part)
 
 
 def _weighted(nodes: list[onnx.NodeProto]) -> int:
-    return sum(node.op_type in WEIGHTED for node in nodes)
+    return sum(rule(node).weighted for node in nodes)
 
 
 def _unit(graph: Graph, nodes: list[onnx.NodeProto]) -> Unit:
     made = {node.output[0] for node in nodes}
     read = [name for node in nodes for name in graph.activations(node) if name not in made]
-    layers = tuple(str(node.name) for node in nodes if node.op_type in WEIGHTED)
+    layers = tuple(str(node.name) for node in nodes if rule(node).weighted)
     return Unit(tuple(nodes), tuple(dict.fromkeys(read)), str(nodes[-1].output[0]), layers)

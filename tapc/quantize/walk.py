@@ -10,8 +10,9 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.progress import Advance
-from tapc.graph.analysis import WEIGHTED, Graph, attribute
+from tapc.graph.analysis import Graph, attribute
 from tapc.graph.network import Bits, Layer
+from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters, fake_quantize
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import Rounding
@@ -185,7 +186,7 @@ def quantize_layers(
         if not unit.layers:
             continue
         target = walk.exact[unit.output]
-        if walk.excess is not None and unit.nodes[-1].op_type in WEIGHTED:
+        if walk.excess is not None and rule(unit.nodes[-1]).weighted:
             target = target + walk.excess
         own = {name: walk.result[name] for name in unit.layers}
         better = refiner.learn(unit, own, walk.parameters, inputs, target, walk.couplings.get(unit.output))
@@ -232,7 +233,7 @@ class _Walk:
         names = self.graph.activations(node)
         inputs, reference = self.quantized.take(names), self.exact.take(names)
         self.exact[output] = self.run(node, operands(self.free, node, reference))
-        if node.op_type in WEIGHTED:
+        if rule(node).weighted:
             value = self._round(node, inputs[0], reference[0])
             self.advance(len(self.result), len(self.layers))
         else:
@@ -244,7 +245,7 @@ class _Walk:
         values = dict(inputs)
         for node in unit.nodes:
             given = [values[name] for name in self.graph.activations(node)]
-            if node.op_type in WEIGHTED:
+            if rule(node).weighted:
                 value = self._apply(node, given[0], self.result[node.name])
             else:
                 value = self.run(node, operands(self.free, node, given))
@@ -294,8 +295,6 @@ class _Walk:
 
 def geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int, int], int]:
     """Return stride, pads (top, left, bottom, right) and groups of a layer."""
-    if node.op_type != "Conv":
-        return (1, 1), (0, 0, 0, 0), 1
     strides, pads = attribute(node, "strides", (1, 1)), attribute(node, "pads", (0, 0, 0, 0))
     return (strides[0], strides[1]), (pads[0], pads[1], pads[2], pads[3]), int(attribute(node, "group", 1))
 
@@ -303,7 +302,7 @@ def geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int
 def _excess(graph: Graph, node: onnx.NodeProto, exact: Values, quantized: Values) -> Float | None:
     """Return the error on the other operand of the addition that alone reads this layer, where it is known already."""
     users = graph.consumers[node.output[0]]
-    if len(users) != 1 or users[0].op_type != "Add":
+    if len(users) != 1 or not rule(users[0]).adds:
         return None
     other = next((name for name in graph.activations(users[0]) if name != node.output[0]), None)
     if other is None or other not in quantized or other not in exact:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tapc.base.errors import DataError, UnsupportedError
-from tapc.graph.analysis import COUPLING, PASS_THROUGH, Graph, analyse, layer_output, quantization_points
+from tapc.graph.analysis import Graph, analyse, layer_output, quantization_points
+from tapc.graph.rules import rule
 from tapc.quantize.runtime import session
 
 
@@ -105,7 +106,7 @@ def test_groups_partition_the_points_and_respect_coupling(model: Model) -> None:
     assert sorted(members) == sorted(point.tensor for point in points)
     group_of = {tensor: index for index, group in enumerate(network.groups) for tensor in group.tensors}
     for node in graph.nodes:
-        if node.op_type in COUPLING or node.op_type in PASS_THROUGH:
+        if rule(node).joins or rule(node).repeats:
             tensors = [*graph.activations(node), layer_output(graph, node)]
             assert len({group_of[tensor] for tensor in tensors}) == 1
         # What any operator reads is quantized, save a fused activation's operand.
@@ -133,8 +134,8 @@ def test_macs_match_an_all_ones_network() -> None:
 
 def test_unsupported_operator_is_named() -> None:
     b = Builder((1, 4))
-    with pytest.raises(UnsupportedError, match=r"'odd'.*Sigmoid.*supported: Conv"):
-        analyse(b.build(b.node("Sigmoid", ["x"], "odd")).onnx, "net")
+    with pytest.raises(UnsupportedError, match=r"'odd'.*Hardmax.*supported: Add"):
+        analyse(b.build(b.node("Hardmax", ["x"], "odd")).onnx, "net")
 
 
 def test_nan_weights_are_named() -> None:

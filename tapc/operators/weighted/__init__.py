@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import onnx
@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.errors import UnsupportedError
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
-from tapc.ir.lowering import Lowering, attributes, lowers
+from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
-from tapc.operators.common import check_ratios
+from tapc.operators.common import check_ratios, torch_pads
 from tapc.operators.weighted import pruning, rebits, steps, sums
 from tapc.operators.weighted.layer import MaxPool, Residual, Weighted
 
@@ -76,7 +79,6 @@ class Conv(Weighted):
         return kept.once(self.output, lambda: pruning.reads(self, kept.zeros[source], kept.known[source]))
 
 
-@lowers("Conv")
 def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
     x, a = lowering.source(node), attributes(node)
     codes, scales, bits = lowering.graph.dequantized_constant(node.input[1])
@@ -85,7 +87,6 @@ def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
     _weighted(lowering, node, x, codes.transpose(0, 2, 3, 1), scales, bits, stride, pads, groups)
 
 
-@lowers("Gemm")
 def _gemm(lowering: Lowering, node: onnx.NodeProto) -> None:
     x = lowering.source(node)
     codes, scales, bits = lowering.graph.dequantized_constant(node.input[1])
@@ -121,3 +122,56 @@ def _weighted(
         )  # fmt: skip
 
     lowering.add(node, make)
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    x, weights = operands[0], graph.constants[node.input[1]].astype(np.float64)
+    groups = int(attribute(node, "group", 1))
+    x = x.with_zero() if any(attribute(node, "pads", ())) else x
+    rows = weights.reshape(groups, len(weights) // groups, weights.shape[1], -1)
+    least, most = (bound.reshape(groups, 1, -1) for bound in (x.low, x.high))
+    rising, falling = np.maximum(rows, 0).sum(axis=3), np.minimum(rows, 0).sum(axis=3)
+    bias = graph.constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else 0.0
+    ends = [
+        (_products(rising, a) + _products(falling, b)).sum(axis=2).reshape(-1) + bias
+        for a, b in ((least, most), (most, least))
+    ]
+    return Reach(*ends)
+
+
+def _products(weights: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply; a weight of zero takes nothing from what has no bound."""
+    with np.errstate(invalid="ignore"):
+        product: NDArray[np.float64] = np.where(weights == 0, 0.0, weights * bounds)
+    return product
+
+
+def _torch_conv(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    from torch.nn import functional
+
+    stride, groups = tuple(attribute(node, "strides", (1, 1))), int(attribute(node, "group", 1))
+    left, right, top, bottom = pads = torch_pads(node)
+    even = (left, top) == (right, bottom)
+
+    def step(operands: list[Any]) -> Any:
+        x, weight, bias = operands
+        x = x if even else functional.pad(x, pads)
+        return functional.conv2d(x, weight, bias, stride, (top, left) if even else 0, 1, groups)
+
+    return step
+
+
+def _torch_gemm(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    from torch.nn import functional
+
+    given = {name: attribute(node, name, default) for name, default in (("transA", 0), ("transB", 0))}
+    scales = {name: attribute(node, name, 1.0) for name in ("alpha", "beta")}
+    if given != {"transA": 0, "transB": 1} or set(scales.values()) != {1.0}:
+        raise UnsupportedError(
+            f"node {node.name!r}: a canonical Gemm has transB=1, alpha=beta=1, not {given}, {scales}"
+        )
+    return lambda operands: functional.linear(*operands)
+
+
+register(Rule(_conv, _torch_conv, _reach, weighted=True, clamped=True, any_size=True), "Conv")
+register(Rule(_gemm, _torch_gemm, _reach, weighted=True, clamped=True, any_size=True), "Gemm")

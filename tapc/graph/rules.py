@@ -1,0 +1,102 @@
+"""What the stages ask of an ONNX operator of the canonical float graph; `tapc.operators` registers the answers.
+
+Stages below the operators find them by name: nothing here imports them.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import onnx
+
+from tapc.graph.reach import Reach
+
+TorchStep = Callable[[list[Any]], Any]
+"""From the tensors that a node reads, weights and bias last, to what it gives."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An ONNX operator.
+
+    Attributes
+    ----------
+    lower : callable
+        (Lowering, node) -> None: brings a node of the QDQ graph into the integer program.
+    torch : callable
+        (Graph, node, torch.dtype) -> TorchStep: the node in torch, where it is differentiated and trained.
+    reach : callable or None
+        (Graph, node, operands) -> Reach of its output, given those of its activations and constants in order; None
+        where nothing is known.
+    weighted : bool
+        A layer: its second input holds weights whose bits are chosen, the third a bias.
+    activation : bool
+        It clamps and does nothing else; the bounds are `Graph.bounds`.
+    clamped : bool
+        It takes a following activation into the clamp of its own output.
+    repeats : bool
+        Its output has scale and zero point of its input.
+    joins : bool
+        Its operands and its output have the same bits.
+    only_8_bits : bool
+        It has kernels for 8-bit activations alone.
+    output : (float, float) or None
+        Range of its output where that is fixed; None: calibration finds it.
+    distribution : bool
+        Its output is a probability for each class.
+    adds : bool
+        It adds its operands, of which one may be constant.
+    scales : bool
+        Positive factors of its input's channels are those of its output's.
+    keeps_sign : bool
+        What it makes of numbers that are not negative is not negative.
+    flattens : bool
+        It may join channels and places of a map to features, in this order.
+    arranges : bool
+        It may be there to order elements for another operator alone, so that its result is never stored.
+    any_size : bool
+        It takes maps of any height and width.
+    global_pool : bool
+        Its output has one pixel, whatever the size of its input.
+    """
+
+    lower: Callable[[Any, onnx.NodeProto], None]
+    torch: Callable[[Any, onnx.NodeProto, Any], TorchStep]
+    reach: Callable[[Any, onnx.NodeProto, list[Reach]], Reach] | None = None
+    weighted: bool = False
+    activation: bool = False
+    clamped: bool = False
+    repeats: bool = False
+    joins: bool = False
+    only_8_bits: bool = False
+    output: tuple[float, float] | None = None
+    distribution: bool = False
+    adds: bool = False
+    scales: bool = False
+    keeps_sign: bool = False
+    flattens: bool = False
+    arranges: bool = False
+    any_size: bool = False
+    global_pool: bool = False
+
+
+_known: dict[str, Rule] = {}
+
+
+def register(rule: Rule, *types: str) -> None:
+    """Let nodes of these ONNX operators follow a rule."""
+    _known.update(dict.fromkeys(types, rule))
+
+
+@functools.cache
+def rules() -> Mapping[str, Rule]:
+    """Return ONNX operator -> its rule, of all operators that there are, by name."""
+    import_module("tapc.operators")
+    return dict(sorted(_known.items()))
+
+
+def rule(node: onnx.NodeProto) -> Rule:
+    """Return the rule of a node of a canonical graph."""
+    return rules()[node.op_type]
