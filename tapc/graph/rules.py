@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 
 TorchStep = Callable[[list[Any]], Any]
@@ -60,6 +61,9 @@ class Rule:
         It takes maps of any height and width.
     global_pool : bool
         Its output has one pixel, whatever the size of its input.
+    example : callable or None
+        (Example, ONNX operator) -> tensor: a random instance of it in a small network; None where it occurs in the
+        example of another.
     """
 
     lower: Callable[[Any, onnx.NodeProto], None]
@@ -80,6 +84,7 @@ class Rule:
     arranges: bool = False
     any_size: bool = False
     global_pool: bool = False
+    example: Callable[[Example, str], str] | None = None
 
 
 _known: dict[str, Rule] = {}

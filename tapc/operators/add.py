@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
 from tapc.graph.analysis import Graph
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -128,4 +129,14 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0] + other
 
 
-register(Rule(_add, _torch, _reach, clamped=True, joins=True, adds=True, scales=True, any_size=True), "Add")
+def _example(e: Example, op: str) -> str:
+    channels, height, width = e.pick(1, 5, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)
+    a = e.map(channels, height, width)
+    b = e.map(channels, height, width) if e.pick(0, 1) else e.constant(e.normal((1, channels, height, width), 0.5))
+    y = e.node(op, a, b)
+    return e.node("Relu", y) if e.pick(0, 1) else y
+
+
+register(
+    Rule(_add, _torch, _reach, clamped=True, joins=True, adds=True, scales=True, any_size=True, example=_example), "Add"
+)

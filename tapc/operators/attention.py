@@ -12,6 +12,7 @@ from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
+from tapc.graph.example import Example
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
@@ -134,4 +135,16 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0] @ operands[-1]
 
 
-register(Rule(_product, _torch, only_8_bits=True), "MatMul")
+def _example(e: Example, op: str) -> str:
+    heads, width, height, columns = e.pick(1, 2, 3), e.pick(4, 8), e.pick(2, 3, 5), e.pick(2, 4)
+    channels, tokens = heads * width, height * columns
+    parts = []
+    for transposed in (True, False, False):
+        x = e.node("Reshape", e.map(channels, height, columns), e.constant(np.array([1, heads, width, tokens])))
+        parts.append(e.node("Transpose", x, perm=[0, 1, 3, 2]) if transposed else x)
+    weights = e.node("Softmax", e.node(op, parts[0], parts[1]), axis=-1)
+    y = e.node(op, parts[2], e.node("Transpose", weights, perm=[0, 1, 3, 2]))
+    return e.node("Reshape", y, e.constant(np.array([1, channels, height, columns])))
+
+
+register(Rule(_product, _torch, only_8_bits=True, example=_example), "MatMul")

@@ -9,6 +9,7 @@ import onnx
 
 from tapc.base.arithmetic import Ints, Mode
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -75,4 +76,9 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: torch.cat(operands, axis)
 
 
-register(Rule(_concat, _torch, _reach, joins=True, any_size=True), "Concat")
+def _example(e: Example, op: str) -> str:
+    height, width = e.pick(1, 4, 7), e.pick(1, 3, 8)
+    return e.node(op, *(e.map(e.pick(1, 3, 4, 8), height, width) for _ in range(e.pick(2, 3))), axis=1)
+
+
+register(Rule(_concat, _torch, _reach, joins=True, any_size=True, example=_example), "Concat")

@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering, attributes
 from tapc.operators.lookup import lower_function
@@ -36,4 +37,8 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: functional.gelu(operands[0], approximate=approximate)
 
 
-register(Rule(_gelu, _torch, only_8_bits=True), "Gelu")
+def _example(e: Example, op: str) -> str:
+    return e.node(op, e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4)), approximate=e.pick("none", "tanh"))
+
+
+register(Rule(_gelu, _torch, only_8_bits=True, example=_example), "Gelu")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.normalization import norm_factors, normalize
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
@@ -78,4 +79,11 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: functional.layer_norm(operands[0], weight.shape, weight, bias, epsilon)
 
 
-register(Rule(_layer_norm, _torch, only_8_bits=True), "LayerNormalization")
+def _example(e: Example, op: str) -> str:
+    channels = e.pick(2, 3, 8, 17)
+    gain, offset = e.constant(1 + e.normal((channels,), 0.3)), e.constant(e.normal((channels,), 0.3))
+    x = e.node("Transpose", e.map(channels, e.pick(1, 5), e.pick(2, 4)), perm=[0, 2, 3, 1])
+    return e.node("Transpose", e.node(op, x, gain, offset, axis=-1, epsilon=e.pick(1e-5, 1e-3)), perm=[0, 3, 1, 2])
+
+
+register(Rule(_layer_norm, _torch, only_8_bits=True, example=_example), "LayerNormalization")

@@ -10,6 +10,7 @@ import onnx
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -76,4 +77,10 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: functional.pad(operands[0], order, value=value)
 
 
-register(Rule(_pad, _torch, _reach, repeats=True, scales=True, keeps_sign=True, any_size=True), "Pad")
+def _example(e: Example, op: str) -> str:
+    ends = [0, 0, e.pick(0, 1), e.pick(1, 2), 0, 0, e.pick(0, 2), e.pick(0, 1)]
+    x = e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4))
+    return e.node(op, x, e.constant(np.array(ends)), e.constant(np.float32(0)), mode="constant")
+
+
+register(Rule(_pad, _torch, _reach, repeats=True, scales=True, keeps_sign=True, any_size=True, example=_example), "Pad")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -127,7 +128,17 @@ def _torch_global(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0].mean((2, 3), keepdim=True)
 
 
-_AVERAGE = Rule(_pool, _torch_average, _reach, scales=True, keeps_sign=True, any_size=True)
+def _example(e: Example, op: str) -> str:
+    x = e.map(e.pick(1, 3, 8), e.pick(4, 7), e.pick(3, 8))
+    if op == "GlobalAveragePool":
+        return e.node(op, x)
+    kernel, pads = [e.pick(1, 2, 3), e.pick(2, 3)], [e.pick(0, 1), e.pick(0, 1), 0, e.pick(0, 1)]
+    pads[0] *= kernel[0] > 1
+    counted = {} if op == "MaxPool" else {"count_include_pad": e.pick(0, 1)}
+    return e.node(op, x, kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, **counted)
+
+
+_AVERAGE = Rule(_pool, _torch_average, _reach, scales=True, keeps_sign=True, any_size=True, example=_example)
 register(replace(_AVERAGE, torch=_torch_max, repeats=True), "MaxPool")
 register(_AVERAGE, "AveragePool")
 register(replace(_AVERAGE, torch=_torch_global, global_pool=True), "GlobalAveragePool")

@@ -9,6 +9,7 @@ import onnx
 
 from tapc.base.arithmetic import Ints, Mode
 from tapc.graph.analysis import Graph
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -94,6 +95,14 @@ def _torch_relu(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0].relu()
 
 
-_CLIP = Rule(_clip, _torch, _reach, activation=True, scales=True, any_size=True)
+def _example(e: Example, op: str) -> str:
+    # A sum of means has a clamp of its own; behind a pooling an activation stands alone.
+    x = e.node("MaxPool", e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4)), kernel_shape=[1, 1])
+    return (
+        e.node(op, x) if op == "Relu" else e.node(op, x, *(e.constant(np.float32(v)) for v in (-0.1, e.pick(0.3, 6))))
+    )
+
+
+_CLIP = Rule(_clip, _torch, _reach, activation=True, scales=True, any_size=True, example=_example)
 register(replace(_CLIP, torch=_torch_relu), "Relu")
 register(_CLIP, "Clip")

@@ -10,6 +10,7 @@ import onnx
 from tapc.base.arithmetic import Ints
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -97,7 +98,16 @@ def _torch_transpose(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchSte
     return lambda operands: operands[0].permute(order)
 
 
-_FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True)
+def _example(e: Example, op: str) -> str:
+    channels, height, width = e.pick(1, 3, 8), e.pick(1, 2, 3), e.pick(1, 4)
+    if op == "Flatten":
+        return e.node(op, e.map(channels, height, width), axis=1)
+    if e.pick(0, 1):
+        return e.node(op, e.map(channels, height, width), e.constant(np.array([1, channels * height * width])))
+    return e.node(op, e.vector(channels * height * width), e.constant(np.array([1, channels, height, width])))
+
+
+_FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True, example=_example)
 register(_FLATTEN, "Flatten")
 register(replace(_FLATTEN, arranges=True), "Reshape")
 register(Rule(_transpose, _torch_transpose, arranges=True), "Transpose")

@@ -12,6 +12,7 @@ from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
@@ -65,4 +66,10 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0].softmax(axis)
 
 
-register(Rule(_softmax, _torch, _reach, only_8_bits=True, output=(0.0, 1.0), distribution=True), "Softmax")
+def _example(e: Example, op: str) -> str:
+    return e.node(op, e.vector(e.pick(2, 5, 10)), axis=-1)
+
+
+register(
+    Rule(_softmax, _torch, _reach, only_8_bits=True, output=(0.0, 1.0), distribution=True, example=_example), "Softmax"
+)

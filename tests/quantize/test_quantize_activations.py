@@ -16,9 +16,9 @@ from tapc.quantize.runtime import session
 Float = NDArray[np.float32]
 
 
-def statistics(values: Float, op: str = "Conv") -> TensorStatistics:
+def statistics(values: Float, op: str = "Conv", fixed: tuple[float, float] | None = None) -> TensorStatistics:
     flat = np.sort(values.astype(np.float32).reshape(-1))
-    return TensorStatistics(Point("t", op), float(flat[0]), float(flat[-1]), flat)
+    return TensorStatistics(Point("t", op, fixed=fixed), float(flat[0]), float(flat[-1]), flat)
 
 
 def ort_quantize(values: Float, parameters: ActivationParameters) -> tuple[NDArray[np.int32], Float]:
@@ -136,10 +136,11 @@ def test_outliers_are_clipped_at_4_bits() -> None:
     assert tensor_parameters(statistics(values), 4).scale < 60 / 15 / 4
 
 
-def test_softmax_and_dead_tensors() -> None:
+def test_fixed_ranges_and_dead_tensors() -> None:
     values = np.random.default_rng(0).uniform(0, 0.4, 100).astype(np.float32)
-    assert tensor_parameters(statistics(values, "Softmax"), 8) == ActivationParameters(8, 1 / 256, -128)
-    assert tensor_parameters(statistics(values, "Softmax"), 4) == ActivationParameters(4, 1 / 16, 0)
+    assert tensor_parameters(statistics(values, fixed=(0.0, 1.0)), 8) == ActivationParameters(8, 1 / 256, -128)
+    assert tensor_parameters(statistics(values, fixed=(0.0, 1.0)), 4) == ActivationParameters(4, 1 / 16, 0)
+    assert tensor_parameters(statistics(values, fixed=(-1.0, 1.0)), 8) == ActivationParameters(8, 1 / 128, 0)
     dead = tensor_parameters(statistics(np.zeros(100, np.float32)), 8)
     assert dead.scale > 0
     assert np.array_equal(fake_quantize(np.zeros(3, np.float32), dead), np.zeros(3))

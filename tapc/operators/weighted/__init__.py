@@ -1,7 +1,7 @@
 """Convolutions and dense layers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -173,5 +174,25 @@ def _torch_gemm(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: functional.linear(*operands)
 
 
-register(Rule(_conv, _torch_conv, _reach, weighted=True, clamped=True, any_size=True), "Conv")
-register(Rule(_gemm, _torch_gemm, _reach, weighted=True, clamped=True, any_size=True), "Gemm")
+def _example(e: Example, op: str) -> str:
+    groups, per_group, outputs = e.pick(1, 1, 2, 4), e.pick(1, 2, 5), e.pick(1, 2, 4)
+    channels, kernel = groups * per_group, [e.pick(1, 2, 3), e.pick(1, 3)]
+    weights, bias = e.normal((groups * outputs, per_group, *kernel), 0.5), e.normal((groups * outputs,), 0.2)
+    weights[:, e.pick(0, per_group - 1)] *= e.pick(0, 1)
+    pads = [e.pick(0, kernel[0] // 2), e.pick(0, kernel[1] // 2), kernel[0] // 2, 0]
+    y = e.node(
+        op, e.map(channels, e.pick(3, 7), e.pick(3, 8)), e.constant(weights), e.constant(bias),
+        kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, group=groups,
+    )  # fmt: skip
+    return e.node("Relu", y) if e.pick(0, 1) else y
+
+
+def _example_dense(e: Example, op: str) -> str:
+    features, outputs = e.pick(3, 8, 17), e.pick(1, 4, 10)
+    parts = e.constant(e.normal((outputs, features), 0.5)), e.constant(e.normal((outputs,), 0.2))
+    return e.node(op, e.vector(features), *parts, transB=1)
+
+
+_LAYER = Rule(_conv, _torch_conv, _reach, weighted=True, clamped=True, any_size=True, example=_example)
+register(_LAYER, "Conv")
+register(replace(_LAYER, lower=_gemm, torch=_torch_gemm, example=_example_dense), "Gemm")
