@@ -142,7 +142,7 @@ def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int,
 
 @pytest.mark.parametrize("mode", ["float", "fixed"])
 @pytest.mark.parametrize("isa", get_args(Isa))
-@SLOW
+@settings(SLOW, max_examples=3)
 @given(st.data(), st.sampled_from(COMPILERS))
 def test_fused_pooling_equals_separate_pooling(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
     programs = data.draw(several(pooled_programs(mode, isa).filter(lambda p: len(fuse(p).ops) == 1)))

@@ -25,7 +25,7 @@ from tapc.firmware import build_firmware
 from tapc.graph.analysis import Graph
 from tapc.graph.rules import rules
 from tapc.hardware.board import load_board
-from tapc.hardware.target import load_target
+from tapc.hardware.target import load_target, target_names
 from tapc.ir.program import Program, Tensor
 from tapc.lower import lower
 from tapc.lower.bounds import bounds
@@ -117,8 +117,7 @@ def test_bounds_hold_and_pruning_changes_no_bit(name: str, mode: Mode) -> None:
         np.testing.assert_array_equal(execute(prune(program), seen[program.input]), expected)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("isa", get_args(Isa))
+@pytest.mark.parametrize(("isa", "mode"), sorted({(t.isa, t.requantize) for t in map(load_target, target_names())}))
 def test_c_on_the_host(isa: Isa, mode: Mode) -> None:
     cases = []
     for name in OPERATORS:
