@@ -10,12 +10,14 @@ from typing import Any
 
 from tapc.cost import dsp, mve, scalar
 from tapc.cost.windows import Features, inside_taps
-from tapc.kernels.attention import AttentionSpec, LayerNormSpec, LookupSpec
+from tapc.kernels.attention import AttentionSpec
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.dsp.conv import DspConv
 from tapc.kernels.dsp.depthwise import DspDepthwise
 from tapc.kernels.elementwise import AddSpec, MoveSpec, SoftmaxSpec
+from tapc.kernels.layer_norm import LayerNormSpec
+from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.mve.conv import MveConv
 from tapc.kernels.mve.depthwise import MveDepthwise
 from tapc.kernels.pool import PoolSpec

@@ -1,4 +1,4 @@
-"""Kernels of transformers: normalization over channels, a table per code, and attention."""
+"""Attention: softmax(q k^T) v."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,95 +8,6 @@ from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import KernelSpec
-
-
-@dataclass(frozen=True)
-class LayerNormSpec(KernelSpec):
-    """Normalization of each pixel over its channels, 8-bit codes.
-
-    Attributes
-    ----------
-    x, y : Plane
-    mode : {"float", "fixed"}
-    """
-
-    x: Plane
-    y: Plane
-    mode: Mode
-
-    @property
-    def kind(self) -> str:
-        """Short name of the code shape."""
-        return "layernorm"
-
-    def kernel(self, name: str) -> Kernel:
-        """Generate the C function."""
-        number, channels = ("float32" if self.mode == "float" else "int32"), self.x.channels
-        factors = (Parameter("s", number, channels), Parameter("bias", number, channels))
-        scalars = (Parameter("epsilon", number), Parameter("shift", "int32"), *SCALAR_RANGE)
-        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
-        return build(name, (*planes, *factors, *scalars), lambda b: _emit_norm(self, b))
-
-
-def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
-    x, channels = spec.x, spec.x.channels
-    sums = b.array("sums", 2)
-    inverse: Any = b.array("inverse", 2) if spec.mode == "fixed" else None
-    unroll = largest_divisor(channels, 4)
-    ends = (b["zero"], b["low"], b["high"])
-    with b.loop(x.pixels) as p:
-        b.store(sums, 0, 0)
-        b.store(sums, 1, 0)
-        with b.loop(channels // unroll) as outer:
-            for i in range(unroll):
-                code = b.bind(x.load(b, b["x"], p, outer * unroll + i))
-                b.store(sums, 0, sums[0] + code)
-                b.store(sums, 1, sums[1] + code * code)
-        operands = (sums[0], sums[1], channels, b["epsilon"])
-        if spec.mode == "float":
-            scale = b.bind(b.call("t_norm_inverse", *operands, dtype="float32"))
-        else:
-            b.do("t_norm_inverse_fixed", *operands, b.address(inverse, 0))
-        with b.loop(channels) as c:
-            centred = x.load(b, b["x"], p, c) * channels - sums[0]
-            if spec.mode == "float":
-                value = b.call("t_norm_float", centred, scale, b["s"][c], b["bias"][c], *ends)
-            else:
-                rest = (b["s"][c], b["bias"][c], b["shift"], *ends)
-                value = b.call("t_norm_fixed", centred, inverse[0], inverse[1], *rest)
-            spec.y.store(b, b["y"], p, c, value)
-
-
-@dataclass(frozen=True)
-class LookupSpec(KernelSpec):
-    """A table from 8-bit code to 8-bit code.
-
-    Attributes
-    ----------
-    x, y : Plane
-    """
-
-    x: Plane
-    y: Plane
-
-    @property
-    def kind(self) -> str:
-        """Short name of the code shape."""
-        return "lookup"
-
-    def kernel(self, name: str) -> Kernel:
-        """Generate the C function."""
-        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False), Parameter("table", "int8", 256))
-        count = self.x.pixels * self.x.channels
-        unroll = largest_divisor(count, 4)
-
-        def emit(b: Body) -> None:
-            with b.loop(count // unroll) as outer:
-                for i in range(unroll):
-                    code = b.T.Cast("int32", b["x"][outer * unroll + i])
-                    b.store(b["y"], outer * unroll + i, b["table"][code + 128])
-
-        return build(name, planes, emit)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
-from tapc.kernels.attention import LayerNormSpec
+from tapc.kernels.layer_norm import LayerNormSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import clamp
 

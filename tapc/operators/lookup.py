@@ -11,7 +11,7 @@ from tapc.base.arithmetic import Ints
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
-from tapc.kernels.attention import LookupSpec
+from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import as_words
 
