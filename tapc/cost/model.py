@@ -9,9 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tapc.base.errors import DataError
-from tapc.cost.features import Features, code_features, instruction_features
 from tapc.ir.program import Step
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 
 
 class Coefficients(BaseModel):
@@ -101,11 +100,11 @@ class CostModel:
 
     def instructions(self, spec: KernelSpec) -> int:
         """Predict the instructions of one call."""
-        return round(_weigh(instruction_features(spec), self.coefficients.instructions))
+        return round(_weigh(spec.instruction_features(), self.coefficients.instructions))
 
     def code_bytes(self, spec: KernelSpec) -> int:
         """Predict the machine code of a kernel."""
-        return round(_weigh(code_features(spec), self.coefficients.code))
+        return round(_weigh(spec.code_features(), self.coefficients.code))
 
     def constant_bytes(self, step: Step) -> int:
         """Return the exact bytes of a step's constants."""

@@ -7,7 +7,7 @@ from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
 from tapc.kernels.schedule import largest_divisor
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class AttentionSpec(KernelSpec):
     def scratch_bytes(self) -> int:
         """A query and its scores as words."""
         return 4 * (self.width + self.x.pixels)
+
+    def instruction_features(self) -> Features:
+        """Count products, scores, results and queries of all heads."""
+        rows, tokens = self.heads * self.x.pixels, self.x.pixels
+        parts = {"attention_mac": 2 * rows * tokens * self.width, "attention_score": rows * tokens}
+        return {**parts, "attention_code": rows * self.width, "attention_row": rows, "call": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -13,7 +13,7 @@ from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
 from tapc.kernels.layout import SCALAR_RANGE, Plane, SumForm, add_codes, add_parameters, multiplier_parameter
 from tapc.kernels.schedule import Schedule
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window
 
 
@@ -45,6 +45,12 @@ class ConvForm(Protocol):
 
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Lay weights out in reading order."""
+
+    def instruction_features(self) -> Features:
+        """Count how often each part of the kernel runs."""
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
@@ -161,6 +167,14 @@ class ConvSpec(KernelSpec):
         weights : ndarray of int8, shape (outputs, kernel height, kernel width, inputs / groups)
         """
         return self.form.pack(weights)
+
+    def instruction_features(self) -> Features:
+        """Count how often each part runs."""
+        return self.form.instruction_features()
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        return self.form.code_features()
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

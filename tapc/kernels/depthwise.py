@@ -12,7 +12,7 @@ from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window
 
 
@@ -33,6 +33,12 @@ class DepthwiseForm(Protocol):
 
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Lay weights out in reading order."""
+
+    def instruction_features(self) -> Features:
+        """Count how often each part of the kernel runs."""
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
@@ -84,6 +90,14 @@ class DepthwiseSpec(KernelSpec):
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Pack weights of shape (channels, kernel height, kernel width, 1)."""
         return self.form.pack(weights)
+
+    def instruction_features(self) -> Features:
+        """Count how often each part runs."""
+        return self.form.instruction_features()
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        return self.form.code_features()
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -16,7 +16,7 @@ from tapc.kernels.layout import (
     requantize,
 )
 from tapc.kernels.schedule import largest_divisor
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,19 @@ class AddSpec(KernelSpec):
     def whole(self) -> bool:
         """Whether all codes are bytes."""
         return self.a.bits == self.r.bits == self.y.bits == 8
+
+    def instruction_features(self) -> Features:
+        """Count codes, and what surrounds them."""
+        count = self.y.pixels * self.y.channels
+        form = f"{self.form}{self.a.bits}{self.r.bits}{self.y.bits}{'c' if self.clamped else ''}"
+        loops = count / self.unroll if self.whole else 0
+        return {f"add_{form}": count, "add_loop": loops, "add_pixel": 0 if self.whole else self.y.pixels, "call": 1}
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        form = f"{self.form}{'c' if self.clamped else ''}"
+        narrow = (self.a.bits == 4) + (self.r.bits == 4)
+        return {f"code_add_{form}": self.unroll, "code_add_a4": narrow, f"code_add_o{self.y.bits}": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -102,6 +115,18 @@ class MoveSpec(KernelSpec):
     def kind(self) -> str:
         """Short name of the code shape."""
         return f"move_{self.order}_a{self.x.bits}o{self.y.bits}" + ("_fill" if self.fill else "")
+
+    def instruction_features(self) -> Features:
+        """Count codes and pixels that are moved, and those that are filled."""
+        x, y, order = self.x, self.y, self.order
+        parts = {f"move_{order}_a{x.bits}o{y.bits}": x.pixels * x.channels, f"move_{order}_pixel": x.pixels}
+        fill = {f"fill_o{y.bits}": y.pixels * y.channels, "fill_pixel": y.pixels}
+        return {**parts, **(fill if self.fill else {}), "call": 1}
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        parts = {f"code_move_{self.order}": 1, f"code_move_a{self.x.bits}": 1, f"code_move_o{self.y.bits}": 1}
+        return {**parts, f"code_fill_o{self.y.bits}": self.fill}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -157,6 +182,11 @@ class SoftmaxSpec(KernelSpec):
     def kind(self) -> str:
         """Short name of the code shape."""
         return f"softmax_a{self.x.bits}o{self.y.bits}"
+
+    def instruction_features(self) -> Features:
+        """Count codes and pixels."""
+        count = self.x.pixels * self.x.channels
+        return {f"softmax_a{self.x.bits}o{self.y.bits}": count, "softmax_pixel": self.x.pixels, "call": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

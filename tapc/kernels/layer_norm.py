@@ -7,7 +7,7 @@ from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane
 from tapc.kernels.schedule import largest_divisor
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class LayerNormSpec(KernelSpec):
     def kind(self) -> str:
         """Short name of the code shape."""
         return "layernorm"
+
+    def instruction_features(self) -> Features:
+        """Count codes and pixels."""
+        return {"layernorm_code": self.x.pixels * self.x.channels, "layernorm_pixel": self.x.pixels, "call": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

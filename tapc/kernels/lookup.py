@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import Plane
 from tapc.kernels.schedule import largest_divisor
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class LookupSpec(KernelSpec):
     def kind(self) -> str:
         """Short name of the code shape."""
         return "lookup"
+
+    def instruction_features(self) -> Features:
+        """Count codes."""
+        return {"lookup_code": self.x.pixels * self.x.channels, "call": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
-from tapc.kernels.spec import KernelSpec
-from tapc.kernels.window import Window, clip_window
+from tapc.kernels.spec import Features, KernelSpec
+from tapc.kernels.window import Window, clip_window, inside_taps
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,29 @@ class PoolSpec(KernelSpec):
     def counts(self) -> int:
         """Number of factors: one per possible tap count."""
         return 1 if self.include_pad or self.inside else self.window.taps
+
+    def instruction_features(self) -> Features:
+        """Count rows, taps and results of all windows, each visited once per channel."""
+        rows, taps = inside_taps(self.x, self.y, self.window)
+        part, channels = f"pool_{self.op}{'_inside' if self.inside else ''}_a{self.x.bits}", self.y.channels
+        # A short row of a known length is spelled out by the compiler.
+        size = f"{self.window.height}x{self.window.width}" if self.inside and self.window.width < 4 else ""
+        return {
+            f"{part}_tap": taps * channels,
+            f"{part}_row{size}": rows * channels,
+            f"{part}_code_o{self.y.bits}": self.y.pixels * channels,
+            "window_pixel": self.y.pixels,
+            "call": 1,
+        }
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        return {
+            f"code_{self.op}pool": 1,
+            f"code_pool_a{self.x.bits}": 1,
+            f"code_pool_o{self.y.bits}": 1,
+            "code_clip": 0 if self.inside else 1,
+        }
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -12,7 +12,7 @@ from tapc.kernels.conv import ConvForm, ConvSpec
 from tapc.kernels.layout import Plane
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window
 
 _POOL_RANGE = {"low": "pool_low", "high": "pool_high"}  # the convolution has its own
@@ -103,6 +103,27 @@ class PooledSpec(KernelSpec):
     def scratch_bytes(self) -> int:
         """Bytes of the columns and of the buffer behind them."""
         return self.conv.scratch_bytes + -(-self.lines.bytes // 4) * 4
+
+    @property
+    def _whole(self) -> tuple[ConvSpec, PoolSpec]:
+        """Kernels that do the same all at once, on the lines that the pooling reads."""
+        height = self.y.height * self.height
+        conv = replace(self.conv, y=replace(self.conv.y, height=height), lines=0)
+        window = replace(self.pool.window, stride_y=self.height)
+        return conv, replace(self.pool, x=conv.y, y=self.y, window=window)
+
+    def instruction_features(self) -> Features:
+        """Count the parts of the convolution and of the pooling, and their calls."""
+        conv, pool = self._whole
+        features = conv.instruction_features()
+        for part, count in pool.instruction_features().items():
+            features[part] = features.get(part, 0) + count
+        return features | {"call": 1 + 2 * self.y.height}
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code of both."""
+        conv, pool = self._whole
+        return conv.code_features() | pool.code_features()
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C functions: the convolution's, the pooling's, and the one that calls them."""

@@ -16,7 +16,6 @@ from rich.progress import track
 from scipy.optimize import nnls
 
 from tapc.base.files import scratch_folder
-from tapc.cost.features import Features, code_features, instruction_features
 from tapc.cost.model import Coefficients, load_coefficients
 from tapc.cost.sample import random_program
 from tapc.device import QemuRunner
@@ -24,7 +23,7 @@ from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.hardware.board import load_board
 from tapc.hardware.target import Target, load_target
-from tapc.kernels.spec import KernelSpec
+from tapc.kernels.spec import Features, KernelSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
@@ -109,8 +108,8 @@ def fit(target: Target, board_name: str, kernels: int, seed: int) -> Coefficient
     held, kept = samples[::5], [m for i, m in enumerate(samples) if i % 5]
 
     def table(part: list[Measurement], code: bool) -> tuple[list[Features], list[float]]:
-        features = code_features if code else instruction_features
-        return [features(m.spec) for m in part], [float(m.code if code else m.instructions) for m in part]
+        features = [m.spec.code_features() if code else m.spec.instruction_features() for m in part]
+        return features, [float(m.code if code else m.instructions) for m in part]
 
     instructions, code = solve(*table(kept, False)), solve(*table(kept, True))
     errors = [_error(*table(held, c), coefficients) for c, coefficients in ((False, instructions), (True, code))]
@@ -140,8 +139,8 @@ def with_transformer(coefficients: Coefficients, target: Target, board_name: str
         for i in track(range(4), f"measuring transformers on {target.name}")
     ]
     kernels = [m for batch in batches for m in batch.kernels]
-    instructions = solve([instruction_features(m.spec) for m in kernels], [float(m.instructions) for m in kernels])
-    code = solve([code_features(m.spec) for m in kernels], [float(m.code) for m in kernels])
+    instructions = solve([m.spec.instruction_features() for m in kernels], [float(m.instructions) for m in kernels])
+    code = solve([m.spec.code_features() for m in kernels], [float(m.code) for m in kernels])
     return coefficients.model_copy(
         update={
             "instructions": instructions | coefficients.instructions | _parts(instructions),

@@ -12,15 +12,12 @@ from hypothesis import strategies as st
 
 from tapc.base.errors import DataError
 from tapc.base.isa import Isa
-from tapc.cost.features import code_features, inside_taps, instruction_features
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.cost.sample import random_program
 from tapc.graph.analysis import analyse
 from tapc.hardware.target import load_target, target_names
 from tapc.ir.program import Step
-from tapc.kernels.conv import Window
-from tapc.kernels.layout import Plane
 from tapc.lower import lower
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
@@ -28,23 +25,6 @@ from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
 from tapc.quantize import calibrate, quantize, uniform_bits
 from tapc.tuning.fit import measure, solve
-
-
-@given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2))
-def test_inside_taps_by_counting(height: int, width: int, kernel: int, stride_y: int, stride_x: int, pad: int) -> None:
-    pad = min(pad, kernel - 1)
-    if height + 2 * pad < kernel or width + 2 * pad < kernel:
-        return
-    oh, ow = (height + 2 * pad - kernel) // stride_y + 1, (width + 2 * pad - kernel) // stride_x + 1
-    window = Window(kernel, kernel, stride_y, stride_x, pad, pad)
-    rows = taps = 0
-    for oy in range(oh):
-        for ox in range(ow):
-            inside_y = [ky for ky in range(kernel) if 0 <= oy * stride_y - pad + ky < height]
-            inside_x = [kx for kx in range(kernel) if 0 <= ox * stride_x - pad + kx < width]
-            rows += len(inside_y)
-            taps += len(inside_y) * len(inside_x)
-    assert inside_taps(Plane(height, width, 1, 8), Plane(oh, ow, 1, 8), window) == (rows, taps)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -78,11 +58,12 @@ def test_predictions_are_near_fresh_measurements(core: str, board: str) -> None:
     assert abs(sum(model.instructions(m.spec) for m in batch.kernels) - weight) < 0.1 * weight
 
 
+@pytest.mark.parametrize("transformer", [False, True])
 @pytest.mark.parametrize("isa", get_args(Isa))
-def test_features_cover_every_kernel(isa: Isa) -> None:
-    for step in steps_of(random_program(80, "float", isa, 7)):
-        assert instruction_features(step.spec)
-        assert sum(code_features(step.spec).values()) >= 1
+def test_features_cover_every_kernel(isa: Isa, transformer: bool) -> None:
+    for step in steps_of(random_program(80, "float", isa, 7, transformer=transformer)):
+        assert step.spec.instruction_features()["call"] == 1
+        assert sum(step.spec.code_features().values()) >= 1
 
 
 def test_damaged_cost_file(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
+from tapc.kernels.spec import Features
+from tapc.kernels.window import inside_taps, whole_windows
 
 TAPS = {8: 48, 4: 64, 2: 64}  # weight bits -> taps that a loop's body spells out, at most
 LONGEST = 96  # the same, for tuning
@@ -103,6 +105,70 @@ class DspConv:
         column = np.pad(column, ((0, 0), (0, -spec.group_outputs % rows), (0, rest)))
         words = pair_words(column, spec.w_bits)
         return words.reshape(spec.groups, -1, rows, words.shape[-1]).swapaxes(2, 3).ravel()
+
+    def instruction_features(self) -> Features:
+        """Count columns, products and results of all tiles."""
+        spec, columns, schedule = self.spec, self.columns, self.schedule
+        tile = schedule.pixels
+        steps = -(-spec.y.pixels // tile) * spec.groups
+        slots = steps * tile
+        window, kind = spec.window, columns.kind
+        inside = inside_taps(spec.x, spec.y, window)[1] / spec.y.pixels
+        whole = whole_windows(spec.x, spec.y, window) / spec.y.pixels
+        blocks = steps * -(-spec.group_outputs // schedule.rows)
+        odd = "odd" if spec.group_outputs % schedule.rows else ""
+        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
+        quads = columns.run * columns.source_bits // 32 * columns.runs
+        single = columns.run % 4 * columns.runs if kind != "words" else 0
+        clamped = "c" if spec.clamped else ""
+        outer = self.words // schedule.unroll
+        load = f"a{columns.source_bits}t{tile}"
+        features: Features = {
+            f"multiply_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * self.words,
+            f"quad_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * columns.padded / 4,
+            f"loop_r{schedule.rows}t{tile}": blocks * outer,
+            f"block_o{spec.y.bits}{residual}{clamped}r{schedule.rows}t{tile}{odd}": blocks,
+            f"pixel_{kind}t{tile}{'point' if window.taps == 1 else ''}": slots,
+            f"load_{load}": slots * quads * (whole if kind == "words" else 1),
+            f"run_{load}": slots * columns.runs * (whole if kind == "words" else 1),
+            f"single_{load}": slots * single,
+            f"run_r{schedule.rows}t{tile}": blocks * -(-self.words // spec.run) if spec.run else 0,
+            "group": spec.groups,
+            "call": 1,
+        }
+        if kind == "words" and whole < 1:
+            outside = slots * (window.taps - inside)
+            partly = slots * (inside - whole * window.taps)
+            features[f"tapload_{load}"] = partly * columns.depth * columns.x.bits / 32
+            features[f"tap_{load}"] = partly
+            features[f"pad_{load}"] = outside * columns.depth
+            features[f"outside_{load}"] = outside
+        gathered = slots * (1.0 if kind == "gather" else 1 - whole if kind == "runs" else 0.0)
+        if gathered:
+            features[f"gather_a{spec.x.bits}"] = gathered * columns.taps
+            features["gather_tap"] = gathered * window.taps
+        return features
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        spec, columns, schedule = self.spec, self.columns, self.schedule
+        tile, kind = schedule.pixels, columns.kind
+        single = columns.run % 4 * columns.runs if kind != "words" else 0
+        quads = columns.run * columns.source_bits // 32
+        odd = "odd" if spec.group_outputs % schedule.rows else ""
+        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
+        features: Features = {
+            f"code_column_{kind}{'' if columns.inside else 'border'}t{tile}": 1,
+            f"code_load_a{columns.source_bits}t{tile}": min(quads, largest_divisor(max(quads, 1), 4)),
+            f"code_singlet{tile}": single,
+            f"code_multiply_w{spec.w_bits}r{schedule.rows}t{tile}": schedule.unroll,
+            f"code_block_o{spec.y.bits}{residual}r{schedule.rows}t{tile}{odd}{'c' if spec.clamped else ''}": 1,
+            "code_clear": (columns.padded // 2 - -(-columns.taps // 2)) * tile,
+        }
+        features |= {"code_run": 1} if spec.run else {}
+        features |= {"code_grouped": 1} if spec.groups > 1 else {}
+        features |= {"code_odd_pixels": 1} if spec.y.pixels % tile else {}
+        return features
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""

@@ -18,6 +18,7 @@ from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
+from tapc.kernels.spec import Features
 
 # SMLAxy: x names the half of the weights, y that of the pixels.
 _HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
@@ -50,6 +51,39 @@ class DspDepthwise:
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Pack the weights channel by channel."""
         return linear_words(weights, self.spec.w_bits)
+
+    def instruction_features(self) -> Features:
+        """Count expansion, unpacking, products and results of all channels."""
+        height, width = self.plane.filled
+        spec, y, window = self.spec, self.spec.y, self.spec.window
+        pairs, single = y.channels * y.height * (y.width // 2), y.channels * y.height * (y.width % 2)
+        shape = f"{window.height}x{window.width}s{window.stride_x}"
+        clamped = "c" if spec.clamped else ""
+        return {
+            f"expand_a{spec.x.bits}": spec.x.channels * height * width,
+            "expand_row": spec.x.channels * height,
+            "border": self.scratch_bytes / 4 if self.plane.bordered else 0,
+            f"unpack_w{spec.w_bits}": y.channels * spec.taps,
+            f"products_{shape}n2": pairs,
+            f"products_{shape}n1": single,
+            f"codes_o{y.bits}{clamped}": 2 * pairs + single,
+            "depthwise_row": y.channels * y.height,
+            "depthwise_channel": y.channels,
+            "call": 1,
+        }
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        spec, window = self.spec, self.spec.window
+        shape = f"{window.height}x{window.width}s{window.stride_x}n{1 + (spec.y.width > 1) + spec.y.width % 2}"
+        filled = "border" if self.plane.bordered else ""
+        return {
+            "code_depthwise": 1,
+            f"code_products_{shape}": 1,
+            f"code_unpack_w{spec.w_bits}": spec.taps,
+            f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}": 1,
+            f"code_expand_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,
+        }
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""

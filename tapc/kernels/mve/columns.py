@@ -6,7 +6,8 @@ from typing import Any
 from tapc.kernels.builder import Body
 from tapc.kernels.layout import Plane
 from tapc.kernels.mve.intrinsics import CHUNK
-from tapc.kernels.window import Window
+from tapc.kernels.spec import Features
+from tapc.kernels.window import Window, inside_taps, whole_windows
 
 SPELLED = 8  # vectors of a copy that are spelled out
 
@@ -70,6 +71,46 @@ class Columns:
     def bytes(self) -> int:
         """Bytes of the buffer."""
         return 0 if self.direct else self.pixels * self.chunks * CHUNK
+
+    @property
+    def _copy_key(self) -> str:
+        return f"a{self.x.bits}" if self.whole else f"gather{self.x.bits}"
+
+    def instruction_features(self, slots: int) -> Features:
+        """Count the parts of im2col of `slots` fields."""
+        window, x = self.window, self.x
+        whole = whole_windows(x, self.y, window) / self.y.pixels if self.whole else 0.0
+        inside = inside_taps(x, self.y, window)[1] / self.y.pixels
+        runs = window.height * (1 if self.groups == 1 else window.width)
+        vectors, narrow = _pieces(self.run, x.bits)
+        partly, outside = slots * (inside - whole * window.taps), slots * (window.taps - inside)
+        tap_vectors, tap_narrow = _pieces(self.depth, x.bits)
+        long = "loop" if self.run // CHUNK > SPELLED else ""
+        copy = self._copy_key
+        features: Features = {
+            f"pixel_{'' if self.inside else 'border'}{copy}": slots,
+            f"copy_{copy}{long}": slots * whole * runs * vectors,
+            f"narrow_{copy}": slots * whole * runs * narrow,
+            f"run_{copy}": slots * whole * runs,
+        }
+        if partly or outside:
+            features |= {
+                f"tap_{copy}": partly,
+                f"tapcopy_{copy}": partly * tap_vectors if self.whole else 0,
+                f"tapnarrow_{copy}": partly * (tap_narrow if self.whole else self.depth),
+                "outside": outside,
+                "pad": outside * (self.depth if self.depth < CHUNK else -(-self.depth // CHUNK)),
+            }
+        return features
+
+    def code_features(self) -> Features:
+        """Return the parts of im2col in the machine code."""
+        (vectors, narrow), copy = _pieces(self.run, self.x.bits), self._copy_key
+        return {
+            f"code_column_{copy}{'' if self.inside else 'border'}": self.pixels,
+            f"code_copy_{copy}": self.pixels * (1 if self.run // CHUNK > SPELLED else vectors),
+            f"code_narrow_{copy}": self.pixels * narrow,
+        }
 
     def emit(self, b: Body, pixel: Any, slot: Any, group: Any) -> None:
         """Write one pixel's field to its slot.
@@ -168,3 +209,11 @@ class Columns:
             b.do("t_fill16", b.call("t_to", column, i * CHUNK, dtype="handle"), b["pad"])
         if count % CHUNK:
             b.do("t_fill16", b.call("t_to", column, count - CHUNK, dtype="handle"), b["pad"])
+
+
+def _pieces(count: int, bits: int) -> tuple[int, int]:
+    """Return (vectors, narrow pieces) of a copy of `count` codes."""
+    if count >= CHUNK:
+        return -(-count // CHUNK), 0
+    least = 4 if bits == 8 else 2
+    return 0, -(-count // least) if count >= least else count

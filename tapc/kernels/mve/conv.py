@@ -18,6 +18,7 @@ from tapc.kernels.layout import Plane, requantize
 from tapc.kernels.mve.columns import Columns
 from tapc.kernels.mve.intrinsics import CHUNK
 from tapc.kernels.schedule import Schedule, largest_divisor
+from tapc.kernels.spec import Features
 
 CHUNKS = 4  # vectors of a channel that a loop's body spells out, at most
 LANES = 4
@@ -132,6 +133,48 @@ class MveConv:
                 tiles.append(vectors)
         words: NDArray[np.uint32] = np.concatenate(tiles).ravel().view("<u4").astype(np.uint32)
         return words
+
+    def instruction_features(self) -> Features:
+        """Count columns, products and results of all tiles."""
+        spec, columns, schedule = self.spec, self.columns, self.schedule
+        tile, rows = schedule.pixels, schedule.rows
+        steps = -(-spec.y.pixels // tile) * spec.groups
+        (count, last), vector = self.tiles, spec.mode == "float"
+        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
+        result = f"o{spec.y.bits}{residual}{'c' if spec.clamped else ''}"
+        looped = self.vectors // schedule.unroll if self.vectors > schedule.unroll else 0
+        products = f"w{spec.w_bits}t{tile}"
+        features: Features = {
+            f"multiply_{products}": steps * spec.group_outputs * self.chunks,
+            f"field_{products}": steps * count * (self.vectors if looped else 0),
+            f"loop_r{rows}t{tile}": steps * count * looped,
+            f"block_{result}r{rows}t{tile}{'v' if vector and rows == LANES else ''}": steps * count,
+            f"last_{result}r{last}t{tile}": steps if last else 0,
+            f"last_{products}r{last}": steps * self.chunks if last else 0,
+            f"step_t{tile}{'direct' if columns.direct else ''}": steps,
+            "group": spec.groups,
+            "call": 1,
+        }
+        return features if columns.direct else features | columns.instruction_features(steps * tile)
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        spec, columns, schedule = self.spec, self.columns, self.schedule
+        tile, (count, last) = schedule.pixels, self.tiles
+        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
+        result = f"o{spec.y.bits}{residual}{'c' if spec.clamped else ''}t{tile}"
+        looped = self.vectors > schedule.unroll
+        spelled = schedule.unroll * self.fields + self.rest if looped else self.chunks
+        return {
+            f"code_multiply_w{spec.w_bits}t{tile}": spelled * ((schedule.rows if count else 0) + last),
+            f"code_block_{result}r{schedule.rows}": 1 if count else 0,
+            f"code_last_{result}": last,
+            f"code_loop_t{tile}": (1 if count else 0) + bool(last) if looped else 0,
+            "code_grouped": spec.groups > 1,
+            "code_odd_pixels": spec.y.pixels % tile != 0,
+            "code_conv": 1,
+            **({} if columns.direct else columns.code_features()),
+        }
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""

@@ -20,6 +20,7 @@ from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
 from tapc.kernels.layout import Plane, requantize
 from tapc.kernels.packing import linear_words, weights_per_word
+from tapc.kernels.spec import Features
 from tapc.kernels.window import Window
 
 LANES = 4
@@ -88,6 +89,43 @@ class MveDepthwise:
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Pack the weights channel by channel."""
         return linear_words(weights, self.spec.w_bits)
+
+    def instruction_features(self) -> Features:
+        """Count the filling of the plane, products and results of all channels."""
+        spec, y, window, plane = self.spec, self.y, self.window, self.plane
+        height, width = plane.filled
+        lanes = next((n for n in (8, 4) if n <= width), 1)
+        vectors = -(-y.width // LANES)
+        blocks = spec.y.channels * -(-y.height // self.lines)
+        shape = f"{window.height}x{window.width}s{window.stride_y}{window.stride_x}l{self.lines}"
+        clamped = "c" if spec.clamped else ""
+        narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else ""
+        return {
+            f"fill_a{spec.x.bits}l{lanes}": spec.x.channels * height * -(-width // lanes),
+            "fill_line": spec.x.channels * height,
+            "border": self.scratch_bytes if plane.bordered else 0,
+            f"unpack_w{spec.w_bits}": spec.y.channels * spec.taps,
+            f"products_{shape}": blocks * vectors,
+            f"codes_o{spec.y.bits}{clamped}{narrow}": blocks * vectors * self.lines,
+            "depthwise_block": blocks,
+            "depthwise_channel": spec.y.channels,
+            "call": 1,
+        }
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        spec, y, window = self.spec, self.y, self.window
+        copies = (y.width >= LANES) + (y.width < LANES or y.width % LANES != 0)
+        shape = f"{window.height}x{window.width}s{window.stride_y}{window.stride_x}l{self.lines}"
+        narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else ""
+        filled = "border" if self.plane.bordered else ""
+        return {
+            "code_depthwise": 1,
+            f"code_products_{shape}": copies,
+            f"code_unpack_w{spec.w_bits}": spec.taps,
+            f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}{narrow}": copies * self.lines,
+            f"code_fill_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,
+        }
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""

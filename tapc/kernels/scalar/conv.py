@@ -17,6 +17,8 @@ from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.scalar.columns import Columns
 from tapc.kernels.schedule import Schedule, largest_divisor
+from tapc.kernels.spec import Features
+from tapc.kernels.window import inside_taps, whole_windows
 
 # Weight bits -> taps multiplied between two tests of the loop counter, at most: with more, 8-bit kernels grow by a
 # third and gain 4 %.
@@ -85,6 +87,49 @@ class ScalarConv:
         flat = weights.reshape(self.spec.y.channels, -1)
         padded = np.pad(flat, ((0, 0), (0, self.words * self.per_word - flat.shape[1])))
         return linear_words(padded, self.spec.w_bits, signed=True)
+
+    def instruction_features(self) -> Features:
+        """Count columns, products and results of all tiles."""
+        spec, columns, schedule = self.spec, self.columns, self.schedule
+        tile = schedule.pixels
+        slots = -(-spec.y.pixels // tile) * spec.groups * tile
+        outputs = -(-spec.y.pixels // tile) * spec.y.channels
+        whole = whole_windows(spec.x, spec.y, spec.window) / spec.y.pixels
+        inside = inside_taps(spec.x, spec.y, spec.window)[1] / spec.y.pixels
+        products = f"w{spec.w_bits}{'p' if self.packed else ''}t{tile}"
+        load = f"a{spec.x.bits}{'h' if columns.paired else ''}{'p' if self.packed else ''}"
+        border = "" if spec.window.inside(spec.x, spec.y) else "border"
+        clamped = "c" if spec.clamped else ""
+        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
+        partly = slots * (inside - whole * spec.window.taps)
+        return {
+            f"multiply_{products}": outputs * self.words,
+            f"loop_{products}": outputs * self.words / schedule.unroll,
+            f"run_{products}": outputs * self.words / spec.run if self.packed else 0,
+            f"output_o{spec.y.bits}{residual}{clamped}t{tile}": outputs,
+            f"load_{load}": slots * (whole * spec.taps + (inside - whole * spec.window.taps) * columns.depth),
+            f"row_{load}": slots * whole * (spec.window.height if spec.groups == 1 else spec.window.taps),
+            f"tap_{load}": partly,
+            f"pad_{load}": slots * (spec.window.taps - inside) * columns.depth,
+            f"pixel{border}": slots,
+            "group": spec.groups,
+            "call": 1,
+        }
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        spec, columns, schedule = self.spec, self.columns, self.schedule
+        products = f"w{spec.w_bits}{'p' if self.packed else ''}t{schedule.pixels}"
+        border = "" if spec.window.inside(spec.x, spec.y) else "border"
+        load = f"a{spec.x.bits}{'h' if columns.paired else ''}{border}t{schedule.pixels}"
+        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
+        return {
+            f"code_multiply_{products}": schedule.unroll,
+            f"code_column_{load}": 1,
+            f"code_output_o{spec.y.bits}{residual}{'c' if spec.clamped else ''}t{schedule.pixels}": 1,
+            "code_grouped": spec.groups > 1,
+            "code_conv": 1,
+        }
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""

@@ -12,6 +12,7 @@ from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
+from tapc.kernels.spec import Features
 
 
 @register("depthwise", "scalar")
@@ -53,6 +54,34 @@ class ScalarDepthwise:
         flat = weights.reshape(self.spec.y.channels, -1)
         padded = np.pad(flat, ((0, 0), (0, self.words * self.per_word - flat.shape[1])))
         return linear_words(padded, self.spec.w_bits, signed=True)
+
+    def instruction_features(self) -> Features:
+        """Count expansion, unpacking, products and results of all channels."""
+        spec, y, plane = self.spec, self.spec.y, self.plane
+        height, width = plane.filled
+        outputs = y.pixels * y.channels
+        return {
+            f"expand_a{spec.x.bits}": spec.x.channels * height * width,
+            "expand_row": spec.x.channels * height,
+            "border": plane.pixels if plane.bordered else 0,
+            f"unpack_w{spec.w_bits}": y.channels * spec.taps,
+            "depthwise_products": outputs * spec.taps,
+            f"depthwise_output_o{y.bits}{'c' if spec.clamped else ''}": outputs,
+            "depthwise_row": y.channels * y.height,
+            "depthwise_channel": y.channels,
+            "call": 1,
+        }
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        spec, filled = self.spec, "border" if self.plane.bordered else ""
+        return {
+            "code_depthwise": 1,
+            "code_depthwise_products": spec.taps,
+            f"code_unpack_w{spec.w_bits}": spec.taps,
+            f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}": 1,
+            f"code_expand_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,
+        }
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
