@@ -3,10 +3,12 @@
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import tapc
+from tapc.base.isa import Isa
 
 ROOT = Path(tapc.__file__).parent
 # From the ground up: a folder imports from its own and from lower floors, never from its neighbours.
@@ -22,6 +24,7 @@ FLOORS = (
     ("bench", "pareto", "search"),
     ("cli",),
 )
+FORMS = [[isa] for isa in get_args(Isa)]
 MOST_FLOORS = 10
 MOST_LOOSE = 4
 MOST_LINES = 400
@@ -54,6 +57,11 @@ def upwards(module: str, imported: set[str]) -> list[str]:
     return sorted(name for name in others if floor[name.split(".")[1]] >= floor[own])
 
 
+def forms(imported: set[str]) -> list[str]:
+    """Return what is imported of an instruction set's kernels."""
+    return sorted(name for name in imported if name.split(".")[1:2] == ["kernels"] and name.split(".")[2:3] in FORMS)
+
+
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
     """Return modules that import each other in a circle, or nothing."""
     done: set[str] = set()
@@ -83,6 +91,11 @@ def test_no_import_points_upwards(module: str) -> None:
     assert not upwards(module, GRAPH[module])
 
 
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("tapc.kernels")))
+def test_instruction_sets_are_known_to_kernels_alone(module: str) -> None:
+    assert not forms(GRAPH[module])
+
+
 def test_no_circles() -> None:
     assert not circle({name: others for name, others in GRAPH.items() if name != "tapc"})
 
@@ -105,5 +118,9 @@ def test_the_checks_find_what_they_look_for() -> None:
     assert found == {"tapc.flow.build", "tapc.cli", "tapc.base.tool", "tapc.base"}
     assert upwards("tapc.lower.plan", found) == ["tapc.cli", "tapc.flow.build"]
     assert upwards("tapc.lower.plan", {"tapc.quantize.walk"}) == ["tapc.quantize.walk"]
+    assert forms({"tapc", "tapc.kernels.conv", "tapc.kernels.dsp.conv", "tapc.kernels.mve"}) == [
+        "tapc.kernels.dsp.conv",
+        "tapc.kernels.mve",
+    ]
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []

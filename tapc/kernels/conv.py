@@ -17,6 +17,28 @@ from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window
 
 
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Runs of weight words whose sums a form holds in fewer bits than an accumulator has.
+
+    Attributes
+    ----------
+    bits : int
+        What the sum of every run must fit, for every input.
+    words : int
+        Weight words of an output channel; the length of a run divides them.
+    order : ndarray of int64
+        Tap at each place of the packed weights, -1 for none.
+    spare : int or None
+        Where 2^spare times every accumulator fits 32 bits no run has to end; None: runs are wanted all the same.
+    """
+
+    bits: int
+    words: int
+    order: NDArray[np.int64]
+    spare: int | None
+
+
 class ConvForm(Protocol):
     """What an instruction set's form of a convolution offers."""
 
@@ -34,6 +56,14 @@ class ConvForm(Protocol):
     @property
     def shift(self) -> int:
         """Power of two that the accumulators are multiplied by."""
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits to store each weight with: more than it has where unpacking costs more than it saves."""
+
+    @property
+    def runs(self) -> Runs | None:
+        """What `ConvSpec.run` must be proved to keep to; None where it is 0 for all weights."""
 
     @property
     def scratch_bytes(self) -> int:

@@ -10,8 +10,9 @@ from kernels.programs import conv_op, tensor
 from numpy.random import default_rng
 
 from tapc.ir.program import Tensor
+from tapc.kernels.conv import Runs
 from tapc.operators.weighted import Conv
-from tapc.operators.weighted.widths import fits_shifted, packed_run, top_run
+from tapc.operators.weighted.widths import fits_shifted, proved_run
 
 
 def dense(seed: int, taps: int, w_bits: int, a_bits: int) -> tuple[Conv, Tensor]:
@@ -39,7 +40,7 @@ def test_packed_runs_stay_within_16_bits_and_are_the_longest(seed: int, taps: in
     op, x = dense(seed, taps, w_bits, a_bits)
     per_word = 32 // w_bits
     words = -(-taps // per_word)
-    run = packed_run(op, x, per_word)
+    run = proved_run(op, x, per_word, Runs(16, words, np.arange(taps), None))
 
     def fits(n: int) -> bool:
         low, high = extremes(op.weights, x, n * per_word)
@@ -54,11 +55,8 @@ def test_top_runs_stay_within_the_accumulator(seed: int, taps: int, w_bits: int,
     op, x = dense(seed, taps, w_bits, a_bits)
     op = replace(op, bias=np.full(3, 2**24, np.int32))  # no room for the whole sum
     order, per_word = default_rng(seed).permutation(taps), 32 // w_bits
-    shift = 16 - w_bits if w_bits < 8 else 0
-    run = top_run(op, x, per_word, shift, order)
-    if shift == 0:
-        assert run == 0
-        return
+    shift = 16 - w_bits
+    run = proved_run(op, x, per_word, Runs(32 - shift, max(taps // per_word, 1), order, shift))
     assert run >= 1
     packed = op.weights.reshape(3, -1)[:, order]
     low, high = extremes(packed, x, run * per_word)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.conv import ConvSpec, add_residual
+from tapc.kernels.conv import ConvSpec, Runs, add_residual
 from tapc.kernels.dsp.columns import Columns, top_fields
 from tapc.kernels.dsp.pairs import load2
 from tapc.kernels.forms import register
@@ -84,6 +84,16 @@ class DspConv:
     def top(self) -> int:
         """Power of two that the weights are multiplied by."""
         return 16 - self.spec.w_bits if self.spec.w_bits < 8 else 0
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits to store each weight with: whole bytes for a few taps."""
+        return 8 if self.spec.taps <= SHORT else self.spec.w_bits
+
+    @property
+    def runs(self) -> Runs | None:
+        """Runs of words at the top of an accumulator."""
+        return Runs(32 - self.top, self._whole, self.columns.order(), self.top) if self.top else None
 
     @property
     def scratch_bytes(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.conv import ConvSpec, add_residual
+from tapc.kernels.conv import ConvSpec, Runs, add_residual
 from tapc.kernels.forms import register
 from tapc.kernels.layout import Plane, requantize
 from tapc.kernels.mve.columns import Columns
@@ -64,6 +64,16 @@ class MveConv:
     def buffered(self) -> bool:
         """Whether a tile's input is copied before its first result is stored."""
         return not self.columns.direct
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits to store each weight with: what it has."""
+        return self.spec.w_bits
+
+    @property
+    def runs(self) -> Runs | None:
+        """None: VMLADAV adds to whole accumulators."""
+        return None
 
     @property
     def scratch_bytes(self) -> int:

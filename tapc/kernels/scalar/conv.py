@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.conv import ConvSpec, add_residual
+from tapc.kernels.conv import ConvSpec, Runs, add_residual
 from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
@@ -71,6 +71,16 @@ class ScalarConv:
         """The column buffer."""
         spec = self.spec
         return Columns(spec.x, spec.y, spec.window, spec.groups, self.schedule.pixels, self.packed)
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits to store each weight with: what it has."""
+        return self.spec.w_bits
+
+    @property
+    def runs(self) -> Runs | None:
+        """Runs whose sums two pixels hold in a word together."""
+        return Runs(16, self.words, np.arange(self.spec.taps), None) if self.spec.pixels > 1 else None
 
     @property
     def scratch_bytes(self) -> int:

@@ -10,15 +10,13 @@ from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Constant, Program, Step
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
-from tapc.kernels.dsp.conv import SHORT, DspConv
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
-from tapc.kernels.scalar.conv import ScalarConv
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
 from tapc.operators.common import clamp, factors, sums
 from tapc.operators.weighted.layer import MaxPool, Weighted
-from tapc.operators.weighted.widths import packed_run, top_run
+from tapc.operators.weighted.widths import proved_run
 
 
 def _constants(op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, shift: int = 0) -> dict[str, Constant]:
@@ -62,24 +60,20 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
     if op.pool is not None:
         y = op.pool.middle
     middle = y if op.residual is None else op.residual.middle
-    bits = 8 if program.isa == "dsp" and op.weights[0].size <= SHORT else op.w_bits
     spec = ConvSpec(
         x.plane,
         y.plane,
         _window(op),
         op.groups,
-        bits,
+        op.w_bits,
         program.mode,
         program.isa,
         clamped=op.low > middle.low or op.high < middle.high,
         tuned=schedule,
         lines=0 if op.pool is None else op.pool.kernel[0],
     )
-    if isinstance(spec.form, DspConv):
-        order = spec.form.columns.order()
-        spec = replace(spec, run=top_run(op, x, weights_per_word(bits), spec.form.top, order))
-    elif isinstance(spec.form, ScalarConv) and spec.pixels > 1:
-        spec = replace(spec, run=packed_run(op, x, weights_per_word(bits)))
+    spec = replace(spec, w_bits=spec.form.stored_bits)
+    spec = replace(spec, run=proved_run(op, x, weights_per_word(spec.w_bits), spec.form.runs))
     if op.pool is not None:
         return _pooled(op, op.pool, program, spec)
     distance: dict[str, Overlap] = {}

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.ir.program import Tensor
+from tapc.kernels.conv import Runs
 from tapc.operators.weighted.layer import Weighted
 
 
@@ -17,29 +18,8 @@ def fits_shifted(op: Weighted, x: Tensor, shift: int) -> bool:
     return fits and float(op.ratios.min()) >= 2.0 ** (shift - 31)
 
 
-def top_run(op: Weighted, x: Tensor, per_word: int, shift: int, order: NDArray[np.int64]) -> int:
-    """Return how many weight words may be summed up at the top of an accumulator, 2^shift times their sum; 0 for all.
-
-    Parameters
-    ----------
-    op : Weighted
-    x : Tensor
-        Its input.
-    per_word : int
-        Weights of a word.
-    shift : int
-    order : ndarray of int64
-        Tap at each place of the packed weights, -1 for none.
-    """
-    if shift == 0 or fits_shifted(op, x, shift):
-        return 0
-    taps = op.weights.reshape(len(op.bias), -1)
-    packed = np.where(order >= 0, taps[:, np.maximum(order, 0)], 0)
-    return _longest_run(packed, x, per_word, max(len(order) // per_word, 1), 32 - shift)
-
-
-def packed_run(op: Weighted, x: Tensor, per_word: int) -> int:
-    """Return the largest number of weight words, a divisor of a channel's, that sum up within 16 bits; 0 for none.
+def proved_run(op: Weighted, x: Tensor, per_word: int, runs: Runs | None) -> int:
+    """Return the largest number of weight words whose sums fit as a form asks for; 0 where none must end, or none fits.
 
     Parameters
     ----------
@@ -48,9 +28,13 @@ def packed_run(op: Weighted, x: Tensor, per_word: int) -> int:
         Its input; products are those of its codes, zero point included.
     per_word : int
         Weights of a word.
+    runs : Runs or None
     """
+    if runs is None or (runs.spare is not None and fits_shifted(op, x, runs.spare)):
+        return 0
     taps = op.weights.reshape(len(op.bias), -1)
-    return _longest_run(taps, x, per_word, -(-taps.shape[1] // per_word), 16)
+    packed = np.where(runs.order >= 0, taps[:, np.maximum(runs.order, 0)], 0)
+    return _longest_run(packed, x, per_word, runs.words, runs.bits)
 
 
 def _longest_run(packed: NDArray[np.int8], x: Tensor, per_word: int, words: int, bits: int) -> int:
