@@ -24,7 +24,7 @@ FLOORS = (
     ("bench", "pareto", "search"),
     ("cli",),
 )
-FORMS = [[isa] for isa in get_args(Isa)]
+FORMS = [["kernels", isa] for isa in get_args(Isa)]
 MOST_FLOORS = 10
 MOST_LOOSE = 4
 MOST_LINES = 400
@@ -59,7 +59,7 @@ def upwards(module: str, imported: set[str]) -> list[str]:
 
 def forms(imported: set[str]) -> list[str]:
     """Return what is imported of an instruction set's kernels."""
-    return sorted(name for name in imported if name.split(".")[1:2] == ["kernels"] and name.split(".")[2:3] in FORMS)
+    return sorted(name for name in imported if name.split(".")[1:3] in FORMS)
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.packing import weights_per_word
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window
 
@@ -112,3 +113,14 @@ class DepthwiseSpec(KernelSpec):
             *SCALAR_RANGE,
         )
         return build(name, parameters, self.form.emit)
+
+
+def unpacked_weight(spec: DepthwiseSpec, b: Body, index: Any) -> Any:
+    """Return a weight of the linear packing as an expression."""
+    bits, per_word = spec.w_bits, weights_per_word(spec.w_bits)
+    T = b.T
+    if bits == 8:
+        return b.call("t_load8", b.call("t_at", b.address(b["w"], 0), index, dtype="handle"))
+    word = b["w"][T.truncdiv(index, per_word)]
+    shift = T.truncmod(index, per_word) * bits
+    return T.bitwise_and(T.shift_right(word, shift), (1 << bits) - 1) - (1 << (bits - 1))

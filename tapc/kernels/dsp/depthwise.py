@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.depthwise import DepthwiseSpec
+from tapc.kernels.depthwise import DepthwiseSpec, unpacked_weight
 from tapc.kernels.dsp.pairs import REACH, load2
 from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
@@ -88,17 +88,6 @@ class DspDepthwise:
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
         _emit(self, b)
-
-
-def unpacked_weight(spec: DepthwiseSpec, b: Body, index: Any) -> Any:
-    """Return a weight of the linear packing as an expression."""
-    bits, per_word = spec.w_bits, weights_per_word(spec.w_bits)
-    T = b.T
-    if bits == 8:
-        return b.call("t_load8", b.call("t_at", b.address(b["w"], 0), index, dtype="handle"))
-    word = b["w"][T.truncdiv(index, per_word)]
-    shift = T.truncmod(index, per_word) * bits
-    return T.bitwise_and(T.shift_right(word, shift), (1 << bits) - 1) - (1 << (bits - 1))
 
 
 def _emit(form: DspDepthwise, b: Body) -> None:

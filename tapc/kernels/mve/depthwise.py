@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.depthwise import DepthwiseSpec
-from tapc.kernels.dsp.depthwise import unpacked_weight
+from tapc.kernels.depthwise import DepthwiseSpec, unpacked_weight
 from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
 from tapc.kernels.layout import Plane, requantize
