@@ -25,6 +25,9 @@ FLOORS = (
     ("cli",),
 )
 FORMS = [["kernels", isa] for isa in get_args(Isa)]
+# What runs on devices knows none of them: these modules, and no attribute of one device's description of a core.
+DEVICES_INTERFACE = ("tapc.device", "tapc.device.verify")
+DEVICES_FACTS = {"qemu": ("tapc.device.", "tapc.firmware.", "tapc.hardware.")}
 MOST_FLOORS = 10
 MOST_LOOSE = 4
 MOST_LINES = 400
@@ -83,6 +86,15 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
     return next((found for name in sorted(graph) if (found := visit(name))), [])
 
 
+def of_one_device(module: str, code: str) -> list[str]:
+    """Return what a module outside `tapc.device` must not import or ask: modules of devices, and facts for them."""
+    within = f"{module}.".startswith("tapc.device.")
+    found = [name for name in imports(code) if name.startswith("tapc.device") and name not in DEVICES_INTERFACE]
+    asked = [node.attr for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute)]
+    facts = [name for name in asked if name in DEVICES_FACTS and not f"{module}.".startswith(DEVICES_FACTS[name])]
+    return sorted({*facts, *(() if within else found)})
+
+
 GRAPH = {name: set(imports(path.read_text(encoding="utf-8"))) - {name} for name, path in MODULES.items()}
 
 
@@ -94,6 +106,11 @@ def test_no_import_points_upwards(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("tapc.kernels")))
 def test_instruction_sets_are_known_to_kernels_alone(module: str) -> None:
     assert not forms(GRAPH[module])
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_devices_are_used_by_their_interface(module: str) -> None:
+    assert not of_one_device(module, MODULES[module].read_text(encoding="utf-8"))
 
 
 def test_no_circles() -> None:
@@ -124,3 +141,7 @@ def test_the_checks_find_what_they_look_for() -> None:
     ]
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+    code = "from tapc.device import device_for, halves\nfrom tapc.device.qemu import QemuDevice\nx = target.qemu\n"
+    assert of_one_device("tapc.flow.build", code) == ["qemu", "tapc.device.halves", "tapc.device.qemu"]
+    assert of_one_device("tapc.firmware.build", "x = target.qemu\n") == []
+    assert of_one_device("tapc.device.qemu", code) == []

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -135,8 +134,8 @@ def _measure(
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
 
-    def estimate(twin: Path, run: DeviceRun) -> cycles.Estimate | None:
-        return cycles.estimate(twin, run.blocks, target.name) if cycles.available(target.name) else None
+    def estimate(run: DeviceRun) -> cycles.Estimate | None:
+        return cycles.estimate(run.image, run.blocks, target.name) if cycles.available(target.name) else None
 
     done = simulate(library, target, program.tensors["x"].bytes, estimate)
     names, counts = network.functions, done.run.instructions_per_step

@@ -1,5 +1,6 @@
 """Devices: run firmware and measure it."""
 
-from tapc.device.qemu import DeviceRun, Progress, QemuRunner
+from tapc.device.choose import device_for, obstacle
+from tapc.device.interface import Device, DeviceRun, Images, LoadedImage, Progress
 
-__all__ = ["DeviceRun", "Progress", "QemuRunner"]
+__all__ = ["Device", "DeviceRun", "Images", "LoadedImage", "Progress", "device_for", "obstacle"]

@@ -2,37 +2,37 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tapc.device.interface import DeviceRun, Progress
 from tapc.device.plugin import summed
-from tapc.device.qemu import DeviceRun, Progress, QemuRunner
-from tapc.hardware.target import Target
 
 _FEW = 32
 """Samples, below which starting a second simulator costs more than it saves."""
 
 
+class Runs(Protocol):
+    """Runs samples in one simulator; see `LoadedImage.run`."""
+
+    def __call__(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+        """Run them."""
+
+
 def run_in_halves(
-    runner: QemuRunner,
-    twin: Path,
-    target: Target,
-    inputs: npt.NDArray[np.int8],
-    *,
-    layers: int = 0,
-    progress: Progress | None = None,
+    run: Runs, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None
 ) -> DeviceRun:
-    """Run samples as `QemuRunner.run` does, which see for arguments and errors, in two simulators where they are many.
+    """Run samples as `run` does, in two simulators where they are many.
 
     How they are split does not depend on the machine. Counts of blocks are sums, start-up included twice; the
     instructions are those of the first sample as ever, the stack is the deeper of the two.
     """
     middle = max(layers, -(-len(inputs) // 2))
     if len(inputs) < _FEW or middle == len(inputs):
-        return runner.run(twin, target, inputs, layers=layers, progress=progress)
+        return run(inputs, layers=layers, progress=progress)
     parts = inputs[:middle], inputs[middle:]
     done, lock = [0, 0], Lock()
 
@@ -48,8 +48,8 @@ def run_in_halves(
         return tell
 
     with ThreadPoolExecutor(1) as beside:
-        later = beside.submit(runner.run, twin, target, parts[1], progress=told(1))
-        first = runner.run(twin, target, parts[0], layers=layers, progress=told(0))
+        later = beside.submit(run, parts[1], progress=told(1))
+        first = run(parts[0], layers=layers, progress=told(0))
         second = later.result()
     return replace(
         first,

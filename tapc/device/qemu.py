@@ -8,8 +8,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -22,8 +21,12 @@ from tapc.base import confine
 from tapc.base.errors import BudgetError, DataError, ToolError
 from tapc.base.files import read_regular, scratch_folder
 from tapc.base.tool import end, locked, start
+from tapc.device.choose import register
+from tapc.device.halves import run_in_halves
+from tapc.device.interface import Device, DeviceRun, Images, LoadedImage, Progress
 from tapc.device.plugin import counters_plugin, read_counts
-from tapc.hardware.target import Target
+from tapc.hardware.board import Bandwidth, Board, Clocks, Region
+from tapc.hardware.target import QemuMachine, Target
 
 INSTALL = "apt-get install qemu-system-arm"
 _MAGIC = b"TAPI"
@@ -42,190 +45,162 @@ _MOST_SYMBOLS, _MOST_STEPS = 200_000, 100_000
 _MOST_WRITTEN, _MOST_LAYERS = 64 << 20, 32 << 20  # bytes of a file: whatever the run, and for each sample's layers
 _MOST_MEMORY = 8 << 30
 _LOG_BYTES = 2000
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class DeviceRun:
-    """What one run gave.
-
-    Attributes
-    ----------
-    outputs : ndarray of int8, shape (samples, output bytes)
-        The network's quantized outputs.
-    layer_outputs : tuple of tuple of bytes
-        For each of the first `layers` samples: the bytes of every step's output, as they lay in the arena.
-    instructions_per_step : tuple of int
-        Exact instructions of each step of the first sample.
-    instructions : int
-        Their sum.
-    stack_high_water : int
-        Bytes of stack that were ever used, start-up and main included.
-    blocks : ndarray of uint64, shape (n, 3)
-        Address, instructions and executions of every translated block of the whole run.
-    """
-
-    outputs: npt.NDArray[np.int8]
-    layer_outputs: tuple[tuple[bytes, ...], ...]
-    instructions_per_step: tuple[int, ...]
-    instructions: int
-    stack_high_water: int
-    blocks: npt.NDArray[np.uint64]
+_HARNESS_BYTES = 1 << 18  # more than the twin's own main takes of a memory
 
 
-@dataclass(frozen=True)
-class TwinInfo:
-    """What a twin image says about itself: sizes of the model, and the addresses between which counting pauses."""
-
-    steps: int
-    input_bytes: int
-    output_bytes: int
-    mark: int
-    resume: int
-
-
-def twin_info(twin: Path) -> TwinInfo:
-    """Read a twin image's description from its ELF.
-
-    Raises
-    ------
-    DataError
-        The file is missing, no ELF file, or no twin.
-    """
-    return _described(twin, _image(twin))
-
-
-def _image(twin: Path) -> bytes:
-    return read_regular(twin, MOST_BYTES, "twin image")
-
-
-def _described(twin: Path, image: bytes) -> TwinInfo:
-    try:
-        elf = ELFFile(BytesIO(image))
-        if elf["e_machine"] != "EM_ARM" or elf.elfclass != 32 or not elf.little_endian:
-            raise ValueError("its instructions are not those of 32-bit Arm")
-        table = elf.get_section_by_name(".symtab")
-        if not isinstance(table, SymbolTableSection) or table.num_symbols() > _MOST_SYMBOLS:
-            raise ValueError("it has no symbols, or too many")
-        symbols = {s.name: s for s in table.iter_symbols()}
-        info = symbols["tapc_twin_info"]
-        section = elf.get_section(info["st_shndx"])
-        offset = info["st_value"] - section["sh_addr"]
-        steps, inputs, outputs = struct.unpack_from("<III", section.data(), offset)
-        mark, resume = (symbols[name]["st_value"] & ~1 for name in ("tapc_mark", "tapc_mark_end"))
-        if not (0 < steps <= _MOST_STEPS and 0 < inputs <= MOST_BYTES and 0 < outputs <= MOST_BYTES):
-            raise ValueError(f"it claims {steps} steps, {inputs} input bytes and {outputs} output bytes")
-    except Exception as error:  # whatever the file holds
-        raise DataError(f"{twin} is not a twin image made by tapc: {error}") from error
-    return TwinInfo(steps, inputs, outputs, mark, resume)
-
-
-@dataclass(frozen=True)
-class QemuRunner:
+@register("qemu")
+class QemuDevice(Device):
     """Runs twin images in QEMU, locked in: it can open the files of its run and no other, and start nothing.
 
-    Attributes
-    ----------
-    timeout : float
-        Seconds after which a run is given up.
-    foreign : bool
-        The images were not made by this process, so that they may hold anything: they are not run where the kernel
-        cannot keep them from this machine's files.
+    Foreign images are not run where the kernel cannot keep them from this machine's files.
     """
 
-    timeout: float = 900.0
-    foreign: bool = False
+    @staticmethod
+    def obstacle(target: Target) -> str | None:
+        """Return what is missing in the core's description."""
+        return f"target {target.name} names no QEMU machine" if target.qemu is None else None
 
-    def run(
-        self,
-        twin: Path,
-        target: Target,
-        inputs: npt.NDArray[np.int8],
-        *,
-        layers: int = 0,
-        progress: Progress | None = None,
-    ) -> DeviceRun:
-        """Run all samples in one simulator run.
-
-        Parameters
-        ----------
-        twin : Path
-            Twin image from `build_firmware`.
-        target : Target
-            The core that it was built for.
-        inputs : ndarray of int8, shape (samples, input bytes)
-            Quantized inputs, NHWC, row major; at least one.
-        layers : int
-            For how many samples, from the first, every step's output is read back.
-        progress : callable, optional
-            Called with (samples done, samples) while the simulator runs.
+    @property
+    def machine(self) -> QemuMachine:
+        """What simulates the core.
 
         Raises
         ------
         ToolError
-            QEMU or the host's C compiler is missing, or the simulation failed, faulted or took too long; or an image
-            is foreign and this kernel has no Landlock.
-        BudgetError
-            The stack overflowed.
-        DataError
-            The inputs' shape or type is not the model's, or the image is no twin.
+            There is none.
         """
-        if self.foreign and not confine.landlock_version() and not os.environ.get(TRUST):
+        if self.target.qemu is None:
+            raise ToolError(str(self.obstacle(self.target)))
+        return self.target.qemu
+
+    def roomy_board(self) -> Board:
+        """Return a board with all of the machine's memory but what the twin's own main takes."""
+        machine, fast = self.machine, Bandwidth(bytes_per_cycle=4)
+
+        def region(name: str, kind: str, origin: int, size: int, *holds: str) -> Region:
+            values = {"name": name, "kind": kind, "origin": origin, "size": size, "bandwidth": fast, "holds": holds}
+            return Region.model_validate(values)
+
+        return Board(
+            schema=1,
+            name="roomy",
+            description="All memory of the simulated machine",
+            core=self.target.name,
+            clocks=Clocks(cpu_hz=1),
+            memory=(
+                region("rom", "flash", machine.rom.origin, machine.rom.size - _HARNESS_BYTES, "code", "weights"),
+                region("ram", "ram", machine.ram.origin, machine.ram.size - _HARNESS_BYTES, "data", "stack"),
+                region("psram", "ram", machine.psram.origin, machine.psram.size, "arena"),
+            ),
+        )
+
+    def load(self, images: Images) -> "QemuTwin":
+        """Read a build's twin image."""
+        return self.load_twin(images.twin)
+
+    def load_twin(self, twin: Path) -> "QemuTwin":
+        """Read a twin image and what it says about itself.
+
+        Raises
+        ------
+        DataError
+            The file is missing, no ELF file, or no twin.
+        """
+        content = read_regular(twin, MOST_BYTES, "twin image")
+        try:
+            elf = ELFFile(BytesIO(content))
+            if elf["e_machine"] != "EM_ARM" or elf.elfclass != 32 or not elf.little_endian:
+                raise ValueError("its instructions are not those of 32-bit Arm")
+            table = elf.get_section_by_name(".symtab")
+            if not isinstance(table, SymbolTableSection) or table.num_symbols() > _MOST_SYMBOLS:
+                raise ValueError("it has no symbols, or too many")
+            symbols = {s.name: s for s in table.iter_symbols()}
+            info = symbols["tapc_twin_info"]
+            section = elf.get_section(info["st_shndx"])
+            offset = info["st_value"] - section["sh_addr"]
+            steps, inputs, outputs = struct.unpack_from("<III", section.data(), offset)
+            mark, resume = (symbols[name]["st_value"] & ~1 for name in ("tapc_mark", "tapc_mark_end"))
+            if not (0 < steps <= _MOST_STEPS and 0 < inputs <= MOST_BYTES and 0 < outputs <= MOST_BYTES):
+                raise ValueError(f"it claims {steps} steps, {inputs} input bytes and {outputs} output bytes")
+        except Exception as error:  # whatever the file holds
+            raise DataError(f"{twin} is not a twin image made by tapc: {error}") from error
+        return QemuTwin(twin, steps, inputs, outputs, mark, resume, content, self)
+
+
+@dataclass(frozen=True)
+class QemuTwin(LoadedImage):
+    """A twin image.
+
+    Attributes
+    ----------
+    mark, resume : int
+        The addresses between which counting pauses.
+    content : bytes
+        The file's.
+    device : QemuDevice
+    """
+
+    mark: int
+    resume: int
+    content: bytes = field(repr=False)
+    device: QemuDevice
+
+    def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+        """Run all samples, in two simulators where they are many."""
+        return run_in_halves(self.run_once, inputs, layers=layers, progress=progress)
+
+    def run_once(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+        """Run all samples in one simulator; arguments and errors are those of `run`."""
+        if self.device.foreign and not confine.landlock_version() and not os.environ.get(TRUST):
             raise ToolError(
-                f"{twin} is not run: on this machine nothing keeps a simulated program from this machine's files; it "
-                f"needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
+                f"{self.path} is not run: on this machine nothing keeps a simulated program from this machine's files; "
+                f"it needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
             )
-        image = _image(twin)
-        info = _described(twin, image)
-        if inputs.dtype != np.int8 or inputs.ndim != 2 or inputs.shape[1] != info.input_bytes or not len(inputs):
+        if inputs.dtype != np.int8 or inputs.ndim != 2 or inputs.shape[1] != self.input_bytes or not len(inputs):
             raise DataError(
-                f"the model takes int8 inputs of shape (samples, {info.input_bytes}), "
+                f"the model takes int8 inputs of shape (samples, {self.input_bytes}), "
                 f"but got {inputs.dtype} of shape {inputs.shape}"
             )
         layers = min(layers, len(inputs))
         with scratch_folder() as folder:
             header = _MAGIC + struct.pack("<II", len(inputs), layers)
-            (folder / _TWIN).write_bytes(image)
+            (folder / _TWIN).write_bytes(self.content)
             (folder / _INPUT).write_bytes(header + np.ascontiguousarray(inputs).tobytes())
             for name in _WRITTEN:
                 (folder / name).touch()
-            most = _MOST_WRITTEN + len(inputs) * info.output_bytes + layers * _MOST_LAYERS
-            command = self._command(folder, target, info, most)
-            self._simulate(command, folder, len(inputs), info.output_bytes, most, progress)
-            return _results(folder, info, len(inputs), layers)
+            most = _MOST_WRITTEN + len(inputs) * self.output_bytes + layers * _MOST_LAYERS
+            self._simulate(self._command(folder, most), folder, len(inputs), most, progress)
+            return self._results(folder, len(inputs), layers)
 
-    def _command(self, folder: Path, target: Target, info: TwinInfo, most: int) -> list[str]:
+    def _command(self, folder: Path, most: int) -> list[str]:
         qemu = shutil.which("qemu-system-arm")
         if qemu is None:
             raise ToolError(f"qemu-system-arm is not installed; install it with: {INSTALL}")
-        if target.qemu is None:
-            raise ToolError(f"target {target.name} names no QEMU machine")
+        machine = self.device.machine.machine
         plugin = counters_plugin()
         name = str(plugin).replace(",", ",,")
-        arguments = f"mark=0x{info.mark:x},resume=0x{info.resume:x},marks={info.steps + 1},out={_COUNTS}"
+        arguments = f"mark=0x{self.mark:x},resume=0x{self.resume:x},marks={self.steps + 1},out={_COUNTS}"
         # fmt: off
         command = [
-            qemu, "-M", target.qemu.machine, "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none",
+            qemu, "-M", machine, "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none",
             "-serial", "null", "-monitor", "none", "-semihosting-config", "enable=on,target=native",
             "-plugin", f"{name},{arguments}", "-kernel", _TWIN,
         ]
         # fmt: on
         if sys.platform == "linux":
             command += ["-sandbox", _SANDBOX]
+        timeout = self.device.timeout
         return locked(
             command,
             readable=(plugin, folder / _TWIN, folder / _INPUT),
             writable=[folder / name for name in _WRITTEN],
-            limits={"RLIMIT_FSIZE": most, "RLIMIT_CPU": 2 * math.ceil(self.timeout) + 5, "RLIMIT_AS": _MOST_MEMORY},
-            required=self.foreign and not os.environ.get(TRUST),
+            limits={"RLIMIT_FSIZE": most, "RLIMIT_CPU": 2 * math.ceil(timeout) + 5, "RLIMIT_AS": _MOST_MEMORY},
+            required=self.device.foreign and not os.environ.get(TRUST),
         )
 
-    def _simulate(
-        self, command: list[str], folder: Path, samples: int, output_bytes: int, most: int, progress: Progress | None
-    ) -> None:
-        log, output = folder / _LOG, folder / _OUTPUT
-        deadline = time.monotonic() + self.timeout
+    def _simulate(self, command: list[str], folder: Path, samples: int, most: int, progress: Progress | None) -> None:
+        log, output, timeout = folder / _LOG, folder / _OUTPUT, self.device.timeout
+        deadline = time.monotonic() + timeout
         with log.open("wb") as stream:
             process = start(command, folder=folder, environment={}, stdout=stream, stderr=stream)
             try:
@@ -234,10 +209,10 @@ class QemuRunner:
                         code = process.wait(_POLL_SECONDS)
                         break
                     except subprocess.TimeoutExpired:
-                        done = min(output.stat().st_size // output_bytes, samples)
+                        done = min(output.stat().st_size // self.output_bytes, samples)
                     if time.monotonic() > deadline:
                         raise ToolError(
-                            f"QEMU was stopped after {self.timeout:g} s with {done} of {samples} samples done; "
+                            f"QEMU was stopped after {timeout:g} s with {done} of {samples} samples done; "
                             "run fewer samples"
                         )
                     # QEMU's processor thread blocks the signal of the limit, and the firmware would go on.
@@ -251,6 +226,28 @@ class QemuRunner:
             raise ToolError(f"{_ending(code)}: {_last_words(log) or 'no message'}")
         if progress is not None:
             progress(samples, samples)
+
+    def _results(self, folder: Path, samples: int, layers: int) -> DeviceRun:
+        raw = (folder / _OUTPUT).read_bytes()
+        if len(raw) != samples * self.output_bytes:
+            raise ToolError(f"QEMU returned {len(raw)} output bytes instead of {samples} x {self.output_bytes}")
+        stack = (folder / _STACK).read_bytes()
+        if len(stack) != _STACK_SIZES.size:
+            raise ToolError(f"QEMU returned {len(stack)} bytes about the stack instead of {_STACK_SIZES.size}")
+        used, available = _STACK_SIZES.unpack(stack)
+        if used >= available:
+            raise BudgetError(f"the stack overflowed: all of its {available} bytes were used")
+        counts = read_counts(folder / _COUNTS)
+        per_step = _per_step(counts.marks, self.steps)
+        return DeviceRun(
+            image=self.path,
+            outputs=np.frombuffer(raw, np.int8).reshape(samples, self.output_bytes),
+            layer_outputs=_layer_outputs((folder / _LAYERS).read_bytes(), self.steps, layers),
+            instructions_per_step=per_step,
+            instructions=sum(per_step),
+            stack_high_water=used,
+            blocks=counts.blocks,
+        )
 
 
 def _ending(code: int) -> str:
@@ -268,28 +265,6 @@ def _last_words(log: Path) -> str:
         stream.seek(max(0, log.stat().st_size - _LOG_BYTES))
         lines = stream.read().decode("utf-8", "replace").splitlines()
     return "\n".join(line for line in lines if "has no peer" not in line).strip()
-
-
-def _results(folder: Path, info: TwinInfo, samples: int, layers: int) -> DeviceRun:
-    raw = (folder / _OUTPUT).read_bytes()
-    if len(raw) != samples * info.output_bytes:
-        raise ToolError(f"QEMU returned {len(raw)} output bytes instead of {samples} x {info.output_bytes}")
-    stack = (folder / _STACK).read_bytes()
-    if len(stack) != _STACK_SIZES.size:
-        raise ToolError(f"QEMU returned {len(stack)} bytes about the stack instead of {_STACK_SIZES.size}")
-    used, available = _STACK_SIZES.unpack(stack)
-    if used >= available:
-        raise BudgetError(f"the stack overflowed: all of its {available} bytes were used")
-    counts = read_counts(folder / _COUNTS)
-    per_step = _per_step(counts.marks, info.steps)
-    return DeviceRun(
-        outputs=np.frombuffer(raw, np.int8).reshape(samples, info.output_bytes),
-        layer_outputs=_layer_outputs((folder / _LAYERS).read_bytes(), info.steps, layers),
-        instructions_per_step=per_step,
-        instructions=sum(per_step),
-        stack_high_water=used,
-        blocks=counts.blocks,
-    )
 
 
 def _per_step(marks: tuple[int, ...], steps: int) -> tuple[int, ...]:

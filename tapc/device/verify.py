@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
 from tapc.base.tool import check_going
-from tapc.device.qemu import DeviceRun
+from tapc.device.interface import DeviceRun
 from tapc.ir.program import Op, Program
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered

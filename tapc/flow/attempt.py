@@ -15,8 +15,7 @@ from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.cost.model import load_coefficients
 from tapc.data import Samples
-from tapc.device import QemuRunner
-from tapc.device.halves import run_in_halves
+from tapc.device import device_for
 from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.firmware import FirmwareImages
 from tapc.flow.balancing import suited
@@ -303,7 +302,7 @@ def measure(
     stages: Stages,
     placed: tuple[Placed, ...] = (),
 ) -> Measured:
-    """Run the twin on all evaluation samples and compare it with the reference executor and onnxruntime.
+    """Run the firmware on all evaluation samples and compare it with the reference executor and onnxruntime.
 
     Raises
     ------
@@ -313,7 +312,7 @@ def measure(
     codes = input_codes(lowered.program, test.x)
     inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
     with stages.stage("simulate") as advance:
-        run = run_in_halves(QemuRunner(), images.twin, target, inputs, layers=layers, progress=advance)
+        run = device_for(target).load(images).run(inputs, layers=layers, progress=advance)
         known = expected.result()
     with stages.stage("prove"):
         verification = verify(lowered, run, codes, expected=known.outputs)
@@ -325,7 +324,7 @@ def measure(
     estimated = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):
-            model_of_core = cycles.estimate(images.twin, run.blocks, target.name)
+            model_of_core = cycles.estimate(run.image, run.blocks, target.name)
             outside = {i: placed[i].stalls for i in lowered.regions}
             counts = run.instructions_per_step
             estimated = sum(cycles.step_cycles(model_of_core, lowered, counts, board, outside))

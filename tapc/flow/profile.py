@@ -9,7 +9,7 @@ from tapc import cycles
 from tapc.base.picture import save_picture, start_drawing
 from tapc.base.progress import Stages
 from tapc.cycles.blocks import Block, disassemble, executed_blocks
-from tapc.flow.rerun import open_build, part
+from tapc.flow.rerun import open_build
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 
@@ -72,7 +72,7 @@ class Profile:
 
 
 def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> Profile:
-    """Run a build's twin once on zero codes and attribute what it executed.
+    """Run a build once on zero codes and attribute what it executed.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
         network = build.lowered()
         x = network.program.tensors[network.program.input]
     with stages.stage("simulate") as advance:
-        run = build.run_twin(network, np.zeros((1, *x.shape), np.int64), progress=advance)
+        run = build.run(network, np.zeros((1, *x.shape), np.int64), progress=advance)
     model = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):
-            model = cycles.estimate(part(folder, "twin.elf"), run.blocks, target.name)
-    found = executed_blocks(disassemble(part(folder, "twin.elf")), run.blocks) if model is None else model.blocks
+            model = cycles.estimate(run.image, run.blocks, target.name)
+    found = executed_blocks(disassemble(run.image), run.blocks) if model is None else model.blocks
     functions = network.functions
     counts = run.instructions_per_step
     estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network, counts, board)

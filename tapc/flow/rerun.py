@@ -19,9 +19,7 @@ from tapc.base.picture import check_picture
 from tapc.base.progress import Stages
 from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samples
 from tapc.data.metrics import Score, choose, measure
-from tapc.device import QemuRunner
-from tapc.device.halves import run_in_halves
-from tapc.device.qemu import DeviceRun, twin_info
+from tapc.device import DeviceRun, device_for
 from tapc.device.verify import Verification, device_inputs, verify
 from tapc.hardware.target import load_target
 from tapc.kernels.schedule import Schedule
@@ -95,6 +93,16 @@ class Build:
         """Board name."""
         return str(self.report["board"])
 
+    @property
+    def elf(self) -> Path:
+        """Firmware for the board; DataError where it is missing."""
+        return part(self.folder, "firmware.elf")
+
+    @property
+    def twin(self) -> Path:
+        """Firmware for the simulated machine; DataError where it is missing."""
+        return part(self.folder, "twin.elf")
+
     def lowered(self) -> Lowered:
         """Lower model.onnx again; the same seed gives the same addresses."""
         with reading(f"build {self.folder}"):
@@ -149,30 +157,29 @@ class Build:
         """Return the float network; DataError where it is missing or damaged."""
         return read_network(self.folder, "float.onnx")
 
-    def run_twin(
+    def run(
         self, network: Lowered, codes: Ints, layers: int = 0, progress: Callable[[int, int], None] | None = None
     ) -> DeviceRun:
-        """Run the twin on input codes; what it returns is of the network's sizes.
+        """Run the build on input codes; what it returns is of the network's sizes.
 
         Raises
         ------
         DataError
-            The twin is not the network's.
+            The image is not the network's.
         """
         tensors, target = network.program.tensors, load_target(str(self.report["core"]))
-        twin = part(self.folder, "twin.elf")
-        info, inputs = twin_info(twin), device_inputs(network, codes)
+        image, inputs = device_for(target, foreign=True).load(self), device_inputs(network, codes)
         sizes = [tensors[step.output].bytes for step in network.steps]
         expected = len(sizes), inputs.shape[1], tensors[network.program.output].bytes
-        if (info.steps, info.input_bytes, info.output_bytes) != expected:
-            raise DataError(f"{self.folder}: twin.elf is not that of model.onnx; compile the network again")
-        run = run_in_halves(QemuRunner(foreign=True), twin, target, inputs, layers=layers, progress=progress)
+        if (image.steps, image.input_bytes, image.output_bytes) != expected:
+            raise DataError(f"{self.folder}: {image.path.name} is not that of model.onnx; compile the network again")
+        run = image.run(inputs, layers=layers, progress=progress)
         if any([len(output) for output in sample] != sizes for sample in run.layer_outputs):
-            raise DataError(f"{self.folder}: twin.elf returns layers of other sizes than those of model.onnx")
+            raise DataError(f"{self.folder}: {image.path.name} returns layers of other sizes than those of model.onnx")
         return run
 
     def prove(self, network: Lowered, codes: Ints, layers: int, stages: Stages) -> tuple[DeviceRun, Verification]:
-        """Run the twin on input codes and compare it with the reference executor.
+        """Run the build on input codes and compare it with the reference executor.
 
         Raises
         ------
@@ -180,7 +187,7 @@ class Build:
             The device differs.
         """
         with stages.stage("simulate") as advance:
-            run = self.run_twin(network, codes, layers, advance)
+            run = self.run(network, codes, layers, advance)
         with stages.stage("prove"):
             result = verify(network, run, codes)
         if result.mismatch is not None:
@@ -295,7 +302,7 @@ def rerun(
     wanted: str = "auto",
     source: Source | None = None,
 ) -> Rerun:
-    """Run a build's twin again and prove it against the reference executor.
+    """Run a build again and prove it against the reference executor.
 
     Parameters
     ----------

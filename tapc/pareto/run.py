@@ -10,7 +10,7 @@ from tapc.base.errors import BudgetError, MismatchError
 from tapc.base.files import scratch_folder
 from tapc.base.options import Options
 from tapc.base.progress import Stages
-from tapc.device import QemuRunner
+from tapc.device import device_for
 from tapc.device.verify import device_inputs, verify
 from tapc.flow.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
 from tapc.flow.build import build
@@ -167,9 +167,8 @@ def _image(trial: Trial, quantized: QuantizedModel, board: Board, target: Target
     with scratch_folder() as scratch:
         lowered, made, _ = build(lowered, quantized, board, target, scratch, options, stages)
         with stages.stage("simulate") as advance:
-            run = QemuRunner().run(
-                made.twin, target, device_inputs(lowered, codes), layers=len(codes), progress=advance
-            )
+            image = device_for(target).load(made)
+            run = image.run(device_inputs(lowered, codes), layers=len(codes), progress=advance)
         proof = verify(lowered, run, codes)
         if proof.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {proof.mismatch}")

@@ -9,7 +9,7 @@ from tapc import cycles
 from tapc.base.cache import digest, tree_digest
 from tapc.base.errors import MismatchError
 from tapc.base.files import scratch_folder
-from tapc.device import QemuRunner
+from tapc.device import device_for
 from tapc.device.verify import device_inputs, verify
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
@@ -88,10 +88,10 @@ def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> Conf
         (folder / "lib").mkdir()
         lowered.library().write(folder / "lib")
         images = build_firmware(folder / "lib", subject.board, target, folder, work=folder / "work")
-        run = QemuRunner().run(images.twin, target, device_inputs(lowered, codes), layers=1)
+        run = device_for(target).load(images).run(device_inputs(lowered, codes), layers=1)
         estimated = None
         if cycles.available(target.name):
-            model = cycles.estimate(images.twin, run.blocks, target.name)
+            model = cycles.estimate(run.image, run.blocks, target.name)
             estimated = sum(cycles.step_cycles(model, lowered, run.instructions_per_step, subject.board))
     verification = verify(lowered, run, codes)
     if verification.mismatch is not None:

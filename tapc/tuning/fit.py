@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from tapc.base.files import scratch_folder
 from tapc.cost.model import Coefficients, load_coefficients
 from tapc.cost.sample import random_program
-from tapc.device import QemuRunner
+from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.hardware.board import load_board
@@ -67,7 +67,8 @@ def measure(target: Target, board_name: str, count: int, seed: int, *, transform
         (folder / "lib").mkdir()
         library.write(folder / "lib")
         images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
-        run = QemuRunner().run(images.twin, target, np.zeros((1, program.tensors[program.input].bytes), np.int8))
+        zeros = np.zeros((1, program.tensors[program.input].bytes), np.int8)
+        run = device_for(target).load(images).run(zeros)
     symbols = images.memory.symbols
     names = {kind_name: kind for kind_name, kind in library.functions.items()}
     by_spec = dict(zip({s.spec: None for s in steps}, names, strict=True))

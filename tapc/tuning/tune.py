@@ -13,6 +13,7 @@ import tapc.kernels
 from tapc.base.cache import Store, cache_folder, digest, tree_digest
 from tapc.base.errors import UsageError
 from tapc.base.progress import Advance
+from tapc.device import obstacle
 from tapc.firmware.toolchain import compiler_version
 from tapc.hardware.target import Target
 from tapc.ir.program import Op, Program, Tensor
@@ -68,10 +69,11 @@ def tune(
     Raises
     ------
     UsageError
-        The target has no simulator.
+        No device runs the target.
     """
-    if target.qemu is None:
-        raise UsageError(f"--tune measures in QEMU, and target {target.name} names no QEMU machine")
+    reason = obstacle(target)
+    if reason is not None:
+        raise UsageError(f"--tune measures in QEMU, and {reason}")
     store = store or Store(cache_folder() / "kernels")
     layers: dict[Tunable, list[Op]] = {}
     for step in lowered.steps:

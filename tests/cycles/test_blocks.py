@@ -10,7 +10,7 @@ from cycles.assembly import assemble
 from tapc.base.errors import ToolError
 from tapc.cycles import estimate
 from tapc.cycles.blocks import Block, Instruction, disassemble, executed_blocks
-from tapc.device import DeviceRun, QemuRunner
+from tapc.device import DeviceRun, device_for
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
@@ -24,9 +24,10 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     board = load_board(request.param)
     target = load_target(board.core)
-    twin = build_firmware(SAMPLE, board, target, folder / "out", work=folder / "work").twin
+    images = build_firmware(SAMPLE, board, target, folder / "out", work=folder / "work")
     inputs = np.random.default_rng(7).integers(-128, 128, (SAMPLES, 16)).astype(np.int8)
-    return board.core, twin, QemuRunner(timeout=60).run(twin, target, inputs)
+    run = device_for(target, timeout=60).load(images).run(inputs)
+    return board.core, run.image, run
 
 
 def split(text: str, counts: list[tuple[int, int, int]], folder: Path, core: str = "cortex-m4") -> list[Block]:

@@ -8,29 +8,30 @@ import pytest
 from numpy.typing import NDArray
 
 from tapc.base.errors import ToolError
-from tapc.device import DeviceRun, QemuRunner
+from tapc.device import DeviceRun
 from tapc.device.halves import run_in_halves
+from tapc.device.qemu import QemuDevice, QemuTwin
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
-from tapc.hardware.target import Target, load_target
+from tapc.hardware.target import load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
-RUNNER = QemuRunner(timeout=60)
-TARGET = load_target(load_board("stm32h7").core)
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("twin")
-    return build_firmware(SAMPLE, load_board("stm32h7"), TARGET, folder / "out", work=folder / "work").twin
+def twin(tmp_path_factory: pytest.TempPathFactory) -> QemuTwin:
+    folder, board = tmp_path_factory.mktemp("twin"), load_board("stm32h7")
+    target = load_target(board.core)
+    images = build_firmware(SAMPLE, board, target, folder / "out", work=folder / "work")
+    return QemuDevice(target, timeout=60).load(images)
 
 
 @pytest.mark.parametrize(("count", "layers"), [(1, 1), (32, 0), (33, 4), (40, 39), (40, 40)])
-def test_halves_give_what_the_whole_gives(twin: Path, count: int, layers: int) -> None:
+def test_halves_give_what_the_whole_gives(twin: QemuTwin, count: int, layers: int) -> None:
     x = np.random.default_rng(count).integers(-128, 128, (count, 16)).astype(np.int8)
     seen: list[tuple[int, int]] = []
-    run = run_in_halves(RUNNER, twin, TARGET, x, layers=layers, progress=lambda *told: seen.append(told))
-    whole = RUNNER.run(twin, TARGET, x, layers=layers)
+    run = twin.run(x, layers=layers, progress=lambda *told: seen.append(told))
+    whole = twin.run_once(x, layers=layers)
     np.testing.assert_array_equal(run.outputs, whole.outputs)
     assert run.layer_outputs == whole.layer_outputs
     assert (run.instructions_per_step, run.instructions) == (whole.instructions_per_step, whole.instructions)
@@ -44,18 +45,14 @@ def test_halves_give_what_the_whole_gives(twin: Path, count: int, layers: int) -
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-class Failing(QemuRunner):
-    """Fails where the first sample says so."""
-
-    def run(self, twin: Path, target: Target, inputs: NDArray[np.int8], **options: Any) -> DeviceRun:
+@pytest.mark.parametrize("marked", [0, 20])
+def test_a_failure_in_either_is_an_error(twin: QemuTwin, marked: int) -> None:
+    def failing(inputs: NDArray[np.int8], **options: Any) -> DeviceRun:
         if inputs[0, 0] == 1:
             raise ToolError("marked")
-        return super().run(twin, target, inputs, **options)
+        return twin.run_once(inputs, **options)
 
-
-@pytest.mark.parametrize("marked", [0, 20])
-def test_a_failure_in_either_is_an_error(twin: Path, marked: int) -> None:
     x = np.zeros((40, 16), np.int8)
     x[marked, 0] = 1
     with pytest.raises(ToolError, match="marked"):
-        run_in_halves(Failing(timeout=60), twin, TARGET, x)
+        run_in_halves(failing, x)

@@ -18,7 +18,8 @@ import pytest
 
 from tapc.base import confine
 from tapc.base.errors import DataError, ToolError
-from tapc.device import QemuRunner, qemu
+from tapc.device import qemu
+from tapc.device.qemu import QemuDevice
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
@@ -107,7 +108,7 @@ class Host:
         (self.folder / "link").symlink_to("secret")
         x = np.zeros((len(which), 16), np.int8)
         x[:, 0] = which
-        run = QemuRunner(timeout=timeout, foreign=confined).run(self.twin, load_target(load_board(BOARD).core), x)
+        run = QemuDevice(load_target(load_board(BOARD).core), timeout, confined).load_twin(self.twin).run(x)
         return [(bool(row[0]), row[1:].tobytes()) for row in run.outputs]
 
     def state(self) -> dict[str, str]:
@@ -233,7 +234,7 @@ def test_a_twin_that_is_no_file(tmp_path: Path, host: Host) -> None:
     target = load_target(load_board(BOARD).core)
     for name, text in (("fifo", "no regular file"), ("folder", "no regular file"), ("missing", "cannot be read")):
         with pytest.raises(DataError, match=text):
-            QemuRunner().run(tmp_path / name, target, np.zeros((1, 16), np.int8))
+            QemuDevice(target).load_twin(tmp_path / name)
 
 
 def test_damaged_images(tmp_path: Path, host: Host) -> None:
@@ -252,7 +253,7 @@ def test_damaged_images(tmp_path: Path, host: Host) -> None:
     for image in images:
         (tmp_path / "twin.elf").write_bytes(image)
         with pytest.raises(DataError, match="twin"):
-            QemuRunner().run(tmp_path / "twin.elf", target, np.zeros((1, 1), np.int8))
+            QemuDevice(target).load_twin(tmp_path / "twin.elf").run(np.zeros((1, 1), np.int8))
 
 
 def test_signals_are_named() -> None:

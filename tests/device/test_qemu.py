@@ -6,16 +6,14 @@ import numpy.typing as npt
 import pytest
 
 from tapc.base.errors import BudgetError, DataError, ToolError
-from tapc.device import QemuRunner
 from tapc.device.plugin import counters_plugin, read_counts
-from tapc.device.qemu import twin_info
+from tapc.device.qemu import QemuDevice, QemuTwin
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
-from tapc.hardware.target import Target, load_target
+from tapc.hardware.target import load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
 BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547")
-RUNNER = QemuRunner(timeout=60)
 WEIGHTS = (
     (1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11, -12, 13, -14, 15, -16),
     (0, 0, 0, 0, 1, 1, 1, 1, -1, -1, -1, -1, 2, 2, 2, 2),
@@ -54,8 +52,8 @@ def variant(folder: Path, old: str, new: str) -> Path:
     return library
 
 
-def target_of(board_name: str) -> Target:
-    return load_target(load_board(board_name).core)
+def opened(twin: Path, board_name: str, timeout: float = 60) -> QemuTwin:
+    return QemuDevice(load_target(load_board(board_name).core), timeout).load_twin(twin)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", BOARDS)
 def test_outputs_and_layers(name: str, twins: dict[str, Path]) -> None:
     x = samples(20)
-    run = RUNNER.run(twins[name], target_of(name), x, layers=3)
+    run = opened(twins[name], name).run(x, layers=3)
     assert run.outputs.shape == (20, 4)
     assert run.outputs.dtype == np.int8
     assert run.outputs.tolist() == [expected(sample)[2] for sample in x]
@@ -78,7 +76,7 @@ def test_outputs_and_layers(name: str, twins: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_instructions_are_exact(name: str, twins: dict[str, Path]) -> None:
-    run = RUNNER.run(twins[name], target_of(name), samples(1))
+    run = opened(twins[name], name).run(samples(1))
     # k_spin is 2007 instructions by hand; sample_run adds one for its argument and one branch
     assert run.instructions_per_step[1] == 2009
     assert run.instructions == sum(run.instructions_per_step)
@@ -88,14 +86,14 @@ def test_instructions_are_exact(name: str, twins: dict[str, Path]) -> None:
 
 def test_instructions_do_not_depend_on_what_is_dumped(twins: dict[str, Path]) -> None:
     x = samples(6)
-    runs = [RUNNER.run(twins["stm32h7"], target_of("stm32h7"), x[:n], layers=k) for n, k in ((1, 0), (6, 0), (6, 6))]
+    runs = [opened(twins["stm32h7"], "stm32h7").run(x[:n], layers=k) for n, k in ((1, 0), (6, 0), (6, 6))]
     assert len({run.instructions_per_step for run in runs}) == 1
     assert len({run.stack_high_water for run in runs}) == 1
 
 
 def test_block_counts(twins: dict[str, Path]) -> None:
     x = samples(5)
-    run = RUNNER.run(twins["nrf52840dk"], target_of("nrf52840dk"), x)
+    run = opened(twins["nrf52840dk"], "nrf52840dk").run(x)
     pairs = {(int(a), int(n)) for a, n, _ in run.blocks}
     assert len(pairs) == len(run.blocks)
     # the loop of k_spin: 2 instructions; its first pass belongs to the block before it
@@ -105,36 +103,36 @@ def test_block_counts(twins: dict[str, Path]) -> None:
 
 def test_progress_ends_at_all(twins: dict[str, Path]) -> None:
     seen: list[tuple[int, int]] = []
-    RUNNER.run(twins["stm32h7"], target_of("stm32h7"), samples(4), progress=lambda *at: seen.append(at))
+    opened(twins["stm32h7"], "stm32h7").run(samples(4), progress=lambda *at: seen.append(at))
     assert seen[-1] == (4, 4)
     assert seen == sorted(seen)
 
 
 def test_twin_info(twins: dict[str, Path]) -> None:
-    info = twin_info(twins["pico"])
+    info = opened(twins["pico"], "pico")
     assert (info.steps, info.input_bytes, info.output_bytes) == (3, 16, 4)
     with pytest.raises(DataError, match="not a twin image"):
-        twin_info(twins["pico"].with_name("firmware.elf"))
+        opened(twins["pico"].with_name("firmware.elf"), "pico")
 
 
 @pytest.mark.parametrize("x", [np.zeros((1, 15), np.int8), np.zeros((1, 16), np.uint8), np.zeros((0, 16), np.int8)])
 def test_wrong_inputs(x: npt.NDArray[np.int8], twins: dict[str, Path]) -> None:
     with pytest.raises(DataError, match=r"int8 inputs of shape \(samples, 16\)"):
-        RUNNER.run(twins["pico"], target_of("pico"), x)
+        opened(twins["pico"], "pico").run(x)
 
 
 @pytest.mark.parametrize("name", ["stm32h7", "pico"])
 def test_fault_is_reported(name: str, tmp_path: Path) -> None:
     twin = build_twin(variant(tmp_path, "    movs r2, #0\\n", "    udf #0\\n"), name, tmp_path)
     with pytest.raises(ToolError, match=r"the firmware faulted in QEMU: fault at 0x[0-9a-f]{8}, called from 0x"):
-        RUNNER.run(twin, target_of(name), samples(1))
+        opened(twin, name).run(samples(1))
 
 
 def test_unaligned_access_faults_where_the_core_has_none(tmp_path: Path) -> None:
     library = variant(tmp_path, "    ldrsb r3, [r0, r2]\\n", "    adds r0, #1\\n    ldr r3, [r0]\\n")
-    RUNNER.run(build_twin(library, "nrf52840dk", tmp_path), target_of("nrf52840dk"), samples(1))
+    opened(build_twin(library, "nrf52840dk", tmp_path), "nrf52840dk").run(samples(1))
     with pytest.raises(ToolError, match="faulted"):
-        RUNNER.run(build_twin(library, "pico", tmp_path), target_of("pico"), samples(1))
+        opened(build_twin(library, "pico", tmp_path), "pico").run(samples(1))
 
 
 def test_stack_high_water_sees_a_deep_kernel(tmp_path: Path, twins: dict[str, Path]) -> None:
@@ -144,8 +142,8 @@ def test_stack_high_water_sees_a_deep_kernel(tmp_path: Path, twins: dict[str, Pa
         "        volatile int8_t deep[5000];\n        deep[0] = 1;\n"
         "        int32_t sum = sample_b_0_dense[o] + deep[0] - 1;",
     )
-    shallow = RUNNER.run(twins["stm32h7"], target_of("stm32h7"), samples(1)).stack_high_water
-    deep = RUNNER.run(build_twin(library, "stm32h7", tmp_path), target_of("stm32h7"), samples(1)).stack_high_water
+    shallow = opened(twins["stm32h7"], "stm32h7").run(samples(1)).stack_high_water
+    deep = opened(build_twin(library, "stm32h7", tmp_path), "stm32h7").run(samples(1)).stack_high_water
     assert 4900 < deep - shallow < 5100
 
 
@@ -158,13 +156,13 @@ def test_stack_overflow(tmp_path: Path) -> None:
         "        int32_t sum = sample_b_0_dense[o] + deep[o] - 1;",
     )
     with pytest.raises(BudgetError, match="the stack overflowed"):
-        RUNNER.run(build_twin(library, "nrf52840dk", tmp_path), target_of("nrf52840dk"), samples(1))
+        opened(build_twin(library, "nrf52840dk", tmp_path), "nrf52840dk").run(samples(1))
 
 
 def test_endless_firmware_is_stopped(tmp_path: Path) -> None:
     twin = build_twin(variant(tmp_path, "    bne 1b\\n", "    b 1b\\n"), "stm32h7", tmp_path)
     with pytest.raises(ToolError, match="stopped after 1 s with 0 of 2 samples done"):
-        QemuRunner(timeout=1).run(twin, target_of("stm32h7"), samples(2))
+        opened(twin, "stm32h7", timeout=1).run(samples(2))
 
 
 def test_missing_qemu_names_the_command(
@@ -172,7 +170,7 @@ def test_missing_qemu_names_the_command(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="apt-get install qemu-system-arm"):
-        RUNNER.run(twins["stm32h7"], target_of("stm32h7"), samples(1))
+        opened(twins["stm32h7"], "stm32h7").run(samples(1))
 
 
 def test_plugin_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The comparison itself: a single wrong element anywhere is found, and the first one is named."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def case() -> tuple[Lowered, np.ndarray, list[list[bytes]], np.ndarray]:
 
 
 def run(layers: list[list[bytes]], outputs: np.ndarray) -> DeviceRun:
-    return DeviceRun(outputs, tuple(map(tuple, layers)), (1, 1), 2, 100, np.zeros((0, 3), np.uint64))
+    return DeviceRun(Path("twin.elf"), outputs, tuple(map(tuple, layers)), (1, 1), 2, 100, np.zeros((0, 3), np.uint64))
 
 
 def test_a_correct_device_passes(case) -> None:

@@ -11,7 +11,7 @@ from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, tensor
 from kernels.strategies import conv_programs
 
-from tapc.device import QemuRunner
+from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
@@ -48,7 +48,7 @@ def check(p: Program, board_name: str, samples: int = 3) -> None:
         network.library().write(folder / "lib")
         images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
         inputs = np.stack([pack_activations(c, p.tensors["x"].bits).ravel() for c in codes]).view(np.int8)
-        run = QemuRunner().run(images.twin, target, inputs, layers=len(codes))
+        run = device_for(target).load(images).run(inputs, layers=len(codes))
     values = codes
     for index, op in enumerate(p.ops):
         assert isinstance(op, Conv)

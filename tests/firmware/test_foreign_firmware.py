@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernels.programs import conv_op, lowered, program, tensor
 
-from tapc.device import QemuRunner
+from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
@@ -142,5 +142,5 @@ def test_conversions_cost_nothing_where_they_are_not_called(library: Path, tmp_p
     assert first.bin.read_bytes() == second.bin.read_bytes()
     assert first.memory.arena == second.memory.arena > 200
     assert oct(first.elf.stat().st_mode)[-3:] == "644"
-    run = QemuRunner(timeout=60).run(second.twin, target, np.zeros((1, 243), np.int8))
+    run = device_for(target, timeout=60).load(second).run(np.zeros((1, 243), np.int8))
     assert run.instructions > 1000

@@ -14,7 +14,8 @@ from graph_builder import residual
 from onnx import external_data_helper
 
 import tapc
-from tapc.base.errors import DataError, TapcError, UsageError
+from tapc.base import confine
+from tapc.base.errors import DataError, TapcError, ToolError, UsageError
 from tapc.base.progress import Stages
 from tapc.flow.evaluation import evaluate_build
 from tapc.flow.profile import profile
@@ -47,6 +48,13 @@ def change(folder: Path, **values: object) -> None:
 def test_an_untouched_build_runs(build: Path) -> None:
     run(build)
     assert profile(build).instructions > 0
+
+
+def test_a_build_may_be_anybodys(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confine, "landlock_version", lambda: 0)
+    for use in (run, profile):
+        with pytest.raises(ToolError, match=r"twin\.elf is not run: on this machine nothing keeps"):
+            use(build)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from operators.examples import OPERATORS, SEEDS, Case, case, float_model
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.isa import Isa
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.device import QemuRunner
+from tapc.device import device_for
 from tapc.device.verify import device_inputs, verify
 from tapc.firmware import build_firmware
 from tapc.graph.analysis import Graph
@@ -140,7 +140,7 @@ def test_firmware_and_its_cost(board_name: str, tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     network.library().write(tmp_path / "lib")
     images = build_firmware(tmp_path / "lib", board, target, tmp_path, work=tmp_path / "work")
-    run = QemuRunner().run(images.twin, target, device_inputs(network, codes), layers=len(codes))
+    run = device_for(target).load(images).run(device_inputs(network, codes), layers=len(codes))
     found = verify(network, run, codes)
     assert found.mismatch is None, found.mismatch
     model = CostModel(load_coefficients(target.cost))

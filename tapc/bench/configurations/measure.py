@@ -17,7 +17,7 @@ from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import load_samples
 from tapc.data.metrics import check_classes
-from tapc.device import QemuRunner
+from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
@@ -188,7 +188,7 @@ def measure(setup: Setup, configuration: Configuration) -> Measurement:
         images = build_firmware(folder / "lib", setup.board, setup.target, folder, work=folder / "work")
         # Instructions do not depend on the input, but for code that branches on data, which this core's has none of.
         zeros = np.zeros((1, lowered.program.tensors[lowered.program.input].bytes), np.int8)
-        run = QemuRunner().run(images.twin, setup.target, zeros)
+        run = device_for(setup.target).load(images).run(zeros)
     total = sum(layer.parameters for layer in network.layers)
     weight_bits = sum(layer.parameters * bits.weights[layer.name] for layer in network.layers)
     pairs = [(layer.macs, *bits.pair(layer)) for layer in network.layers]

@@ -1,0 +1,70 @@
+"""Devices by name: each is a module of this folder that registers its class, and is imported when it is asked for."""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TypeVar
+
+from tapc.base.errors import ToolError, UsageError
+from tapc.device.interface import Device
+from tapc.hardware.target import Target
+
+DeviceT = TypeVar("DeviceT", bound=type[Device])
+
+_AUTOMATIC = ("qemu",)
+"""Devices that are taken where none is named, the best first; what needs hardware has to be named."""
+
+_known: dict[str, type[Device]] = {}
+
+
+def register(name: str) -> Callable[[DeviceT], DeviceT]:
+    """Return a decorator for a device's class, which lies in `tapc.device.NAME`."""
+
+    def add(device: DeviceT) -> DeviceT:
+        _known[name] = device
+        return device
+
+    return add
+
+
+def device_for(target: Target, name: str | None = None, *, timeout: float = 900.0, foreign: bool = False) -> Device:
+    """Return a device that runs a core's images.
+
+    Parameters
+    ----------
+    target : Target
+    name : str, optional
+        The device's name; by default the first of the simulators that can.
+    timeout, foreign
+        See `Device`.
+
+    Raises
+    ------
+    ToolError
+        No device can; says why.
+    UsageError
+        There is no device of that name.
+    """
+    for each in _names(name):
+        if (device := _class(each)).obstacle(target) is None:
+            return device(target, timeout, foreign)
+    raise ToolError(obstacle(target, name))
+
+
+def obstacle(target: Target, name: str | None = None) -> str | None:
+    """Return why no device runs a core's images, as a clause; None if one does."""
+    found = [_class(each).obstacle(target) for each in _names(name)]
+    return None if None in found else " and ".join(filter(None, found))
+
+
+def _names(name: str | None) -> tuple[str, ...]:
+    return _AUTOMATIC if name is None else (name,)
+
+
+def _class(name: str) -> type[Device]:
+    module = f"{__package__}.{name}"
+    if name not in _known and find_spec(module) is not None:
+        import_module(module)
+    if name not in _known:
+        raise UsageError(f"unknown device {name!r}")
+    return _known[name]

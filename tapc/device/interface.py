@@ -1,0 +1,140 @@
+"""What every device does: load an image of a build, take samples, give outputs and counts."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DeviceRun:
+    """What one run gave.
+
+    Attributes
+    ----------
+    image : Path
+        What ran.
+    outputs : ndarray of int8, shape (samples, output bytes)
+        The network's quantized outputs.
+    layer_outputs : tuple of tuple of bytes
+        For each of the first `layers` samples: the bytes of every step's output, as they lay in the arena.
+    instructions_per_step : tuple of int
+        Exact instructions of each step of the first sample.
+    instructions : int
+        Their sum.
+    stack_high_water : int
+        Bytes of stack that were ever used, start-up and main included.
+    blocks : ndarray of uint64, shape (n, 3)
+        Address in the image, instructions and executions of every block of the whole run.
+    """
+
+    image: Path
+    outputs: npt.NDArray[np.int8]
+    layer_outputs: tuple[tuple[bytes, ...], ...]
+    instructions_per_step: tuple[int, ...]
+    instructions: int
+    stack_high_water: int
+    blocks: npt.NDArray[np.uint64]
+
+
+class Images(Protocol):
+    """A build's images, of which a device runs one."""
+
+    @property
+    def elf(self) -> Path:
+        """Firmware for the board."""
+
+    @property
+    def twin(self) -> Path:
+        """The same library for a simulated machine, with marks between the model's steps."""
+
+
+@dataclass(frozen=True)
+class LoadedImage(ABC):
+    """An image on a device, and what it says about its model.
+
+    Attributes
+    ----------
+    path : Path
+        The image's file.
+    steps : int
+    input_bytes, output_bytes : int
+        Of one sample.
+    """
+
+    path: Path
+    steps: int
+    input_bytes: int
+    output_bytes: int
+
+    @abstractmethod
+    def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+        """Run all samples.
+
+        Parameters
+        ----------
+        inputs : ndarray of int8, shape (samples, input bytes)
+            Quantized inputs, NHWC, row major; at least one.
+        layers : int
+            For how many samples, from the first, every step's output is read back.
+        progress : callable, optional
+            Called with (samples done, samples) while the device runs.
+
+        Raises
+        ------
+        ToolError
+            The device or one of its tools is missing, or the run failed, faulted or took too long; or the image is
+            foreign and nothing would keep it from this machine's files.
+        BudgetError
+            The stack overflowed.
+        DataError
+            The inputs' shape or type is not the model's.
+        """
+
+
+@dataclass(frozen=True)
+class Device(ABC):
+    """What runs a core's images.
+
+    Attributes
+    ----------
+    target : Target
+        The core.
+    timeout : float
+        Seconds after which a run is given up.
+    foreign : bool
+        The images were not made by this process, so that they may hold anything: a device that cannot keep them from
+        this machine's files does not run them.
+    """
+
+    target: Target
+    timeout: float = 900.0
+    foreign: bool = False
+
+    @staticmethod
+    @abstractmethod
+    def obstacle(target: Target) -> str | None:
+        """Return why the device never runs a core's images, as a clause ("target X names no Y"); None if it does."""
+
+    @abstractmethod
+    def roomy_board(self) -> Board:
+        """Return a board with all of the device's memory: counts of instructions do not depend on it."""
+
+    @abstractmethod
+    def load(self, images: Images) -> LoadedImage:
+        """Take the image of a build that this device runs.
+
+        Raises
+        ------
+        DataError
+            It is missing, or no image that tapc made for the device.
+        """
