@@ -1,11 +1,12 @@
 """The tables that come with tapc: complete, without doubles, and true to what can be recomputed from their bits."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tapc.bench.configurations import BenchTable, load_table, table_names
+from tapc.bench.configurations import BenchTable, load_table, save_table, table_names
 from tapc.bench.configurations.table import DATA
 from tapc.proxy.columns import COLUMNS
 
@@ -22,6 +23,11 @@ def test_both_networks_are_there_and_small() -> None:
     for name in table_names():
         assert (DATA / f"{name}.json").stat().st_size < LIMIT
         assert "/work" not in (DATA / f"{name}.json").read_text()
+
+
+def test_written_again_a_table_is_the_same(table: BenchTable, tmp_path: Path) -> None:
+    save_table(table, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (DATA / f"{table.network}.json").read_bytes()
 
 
 def test_many_configurations_and_none_twice(table: BenchTable) -> None:

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ def version_of_rows() -> list[str]:
 
 def row_of(setup: Setup, configuration: Configuration) -> dict[str, Any]:
     """Measure a configuration; returns the values of a `Row`."""
-    figures = asdict(measure(setup, configuration))
+    figures = measure(setup, configuration).model_dump()
     figures |= {name: round(figures[name], 6) for name in ("cross_entropy", "average_bits")}
     weights, activations = configuration.key.split("/")
     return {"kind": configuration.kind, "weights": weights, "activations": activations} | figures

@@ -13,6 +13,7 @@ from tapc import zoo
 from tapc.base.errors import DataError
 from tapc.base.files import scratch_folder
 from tapc.bench.configurations.draw import Configuration
+from tapc.bench.configurations.table import Measurement
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import load_samples
@@ -79,52 +80,6 @@ class Setup:
     board: Board
     target: Target
     cost: NetworkCost
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Figures of one configuration.
-
-    Attributes
-    ----------
-    correct : int
-        Test samples that the firmware's integer arithmetic classifies right; ties go to the first class.
-    onnx_correct : int
-        The same by onnxruntime on the exported ONNX, which computes in float where it has no integer kernel.
-    cross_entropy : float
-        Mean over test samples, in nats, of the dequantized integer logits.
-    average_bits : float
-        Of the weights, over parameters.
-    weight_bytes : float
-        Parameters x bits / 8, biases excluded; no padding.
-    bops : int
-        Multiply-accumulates x weight bits x input bits.
-    constant_bytes, constant_bytes_predicted : int
-        Of all constant arrays, as generated and as predicted before quantization.
-    flash_bytes, flash_bytes_predicted : int
-        Of the whole ELF, measured, and by the cost model.
-    arena_bytes : int
-        Of the memory plan: activations and scratch.
-    ram_bytes : int
-        Arena, variables and the stack that the simulator saw used.
-    instructions, instructions_predicted : int
-        Of one inference, in the simulator and by the cost model.
-    """
-
-    correct: int
-    onnx_correct: int
-    cross_entropy: float
-    average_bits: float
-    weight_bytes: float
-    bops: int
-    constant_bytes: int
-    constant_bytes_predicted: int
-    flash_bytes: int
-    flash_bytes_predicted: int
-    arena_bytes: int
-    ram_bytes: int
-    instructions: int
-    instructions_predicted: int
 
 
 def prepare(source: Source) -> Setup:

@@ -79,12 +79,48 @@ class LayerFacts(_Record):
     distortion: dict[str, float]
 
 
-class Row(_Record):
-    """A measured configuration: kind, bits as digits, and the figures of `measure.Measurement`."""
+class Drawn(_Record):
+    """A configuration: why it was drawn, and its bits as digits."""
 
     kind: Kind
     weights: str
     activations: str
+
+    @property
+    def key(self) -> str:
+        """The bits, as `Configuration.key`."""
+        return f"{self.weights}/{self.activations}"
+
+
+class Measurement(_Record):
+    """Figures of one configuration.
+
+    Attributes
+    ----------
+    correct : int
+        Test samples that the firmware's integer arithmetic classifies right; ties go to the first class.
+    onnx_correct : int
+        The same by onnxruntime on the exported ONNX, which computes in float where it has no integer kernel.
+    cross_entropy : float
+        Mean over test samples, in nats, of the dequantized integer logits.
+    average_bits : float
+        Of the weights, over parameters.
+    weight_bytes : float
+        Parameters x bits / 8, biases excluded; no padding.
+    bops : int
+        Multiply-accumulates x weight bits x input bits.
+    constant_bytes, constant_bytes_predicted : int
+        Of all constant arrays, as generated and as predicted before quantization.
+    flash_bytes, flash_bytes_predicted : int
+        Of the whole ELF, measured, and by the cost model.
+    arena_bytes : int
+        Of the memory plan: activations and scratch.
+    ram_bytes : int
+        Arena, variables and the stack that the simulator saw used.
+    instructions, instructions_predicted : int
+        Of one inference, in the simulator and by the cost model.
+    """
+
     correct: int
     onnx_correct: int
     cross_entropy: float
@@ -100,10 +136,9 @@ class Row(_Record):
     instructions: int
     instructions_predicted: int
 
-    @property
-    def key(self) -> str:
-        """The bits, as `Configuration.key`."""
-        return f"{self.weights}/{self.activations}"
+
+class Row(Measurement, Drawn):
+    """A measured configuration; its fields are a table's columns, those of `Drawn` first."""
 
 
 class BenchTable(_Record):
