@@ -48,7 +48,7 @@ class FloatModel:
     name : str
         The network's name: zoo name, callable or file stem.
     onnx : onnx.ModelProto
-        Opset 21, IR 10, batch 1, static shapes; only the operators of `tapc.frontend.canonical.OPERATORS`.
+        Opset 21, IR 10, batch 1, static shapes; only operators that have a `tapc.graph.rules.Rule`.
     input_name, output_name : str
         The graph's one input and one output, both float32.
     input_shape, output_shape : tuple of int

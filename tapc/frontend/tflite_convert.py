@@ -11,6 +11,7 @@ from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.tflite_layout import OnnxBuilder, Order, Value, canonical_shape, natural_order, ordered
 from tapc.frontend.tflite_names import layer_name
 from tapc.frontend.tflite_reader import Operator, Tensor, TfliteGraph
+from tapc.graph.rules import rules
 
 _CLAMPS = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
 _FUSED = {0: None, 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
@@ -68,6 +69,8 @@ class _Converter:
             "CONCATENATION": self._concat,
             "DEQUANTIZE": self._dequantize,
         }
+        self.forms = {form.kind: (name, form) for name, rule in rules().items() if (form := rule.tflite) is not None}
+        self.converters |= dict.fromkeys(self.forms, self._elementwise)
 
     def convert(self, name: str) -> onnx.ModelProto:
         inlet, outlet = self._interface()
@@ -160,7 +163,8 @@ class _Converter:
 
     def _name(self, op: Operator) -> str:
         names = [self.graph.tensors[i].name for i in (*op.inputs[1:2], *op.outputs) if i >= 0]
-        return layer_name(op.kind, names)
+        leaves = self.forms[op.kind][1].leaves if op.kind in self.forms else ()
+        return layer_name(op.kind, names, leaves)
 
     def _emit(self, op: Operator, node: str, order: Order | None = None) -> None:
         """Register an operator's result, after its fused activation; `order` defaults to the natural one."""
@@ -233,6 +237,30 @@ class _Converter:
         if len(readers) == 1 and readers[0].kind == "RESHAPE" and output not in self.graph.outputs:
             shape = self.graph.tensors[readers[0].outputs[0]].shape
         return natural_order(shape)
+
+    def _elementwise(self, op: Operator) -> None:
+        """Convert an operator that its rule describes: of one activation, or of two operands that are broadcast."""
+        name, form = self.forms[op.kind]
+        rank = len(self.graph.tensors[op.outputs[0]].shape)
+        operands = [self.values[index] for index in op.inputs if index in self.values]
+        moved = operands[0].moved if operands else None
+        if len(op.inputs) > 1 and any(value.moved is not None for value in operands):
+            alike = all(v.shape == operands[0].shape and np.array_equal(v.order, operands[0].order) for v in operands)
+            if len(operands) < len(op.inputs) or not alike:
+                raise self._unsupported(op, "one of its operands is a flattened image in height, width, channel order")
+        nodes = [self._operand(op, position, rank) for position in range(len(op.inputs))]
+        self._emit(op, self.builder.node(name, nodes, self._name(op), **form.attributes(op.options)), moved)
+
+    def _operand(self, op: Operator, position: int, rank: int) -> str:
+        """Return an operand of a result of this rank: an activation, or a constant in the order of its axes."""
+        if op.inputs[position] not in self.constants:
+            value = self._value(op, position)
+            if len(value.shape) != rank:
+                raise self._unsupported(op, f"broadcasts {list(value.shape)} to {rank} axes; only axes of 1 are")
+            return value.name
+        array = self._constant(op, position)
+        full = array.reshape((1,) * (rank - array.ndim) + array.shape)
+        return self.builder.constant(full.transpose(0, 3, 1, 2) if rank == 4 else full)
 
     def _add(self, op: Operator) -> None:
         fixed = [position for position in (0, 1) if op.inputs[position] in self.constants]

@@ -21,7 +21,7 @@ _LEAVES = {
 _MODEL = re.compile(r"(model|functional|sequential|StatefulPartitionedCall)(_\d+)?")
 
 
-def layer_name(kind: str, tensors: Iterable[str]) -> str:
+def layer_name(kind: str, tensors: Iterable[str], leaves: tuple[str, ...] = ()) -> str:
     """Return the layer's scope, e.g. `conv2d_1` from `model/conv2d_1/Conv2D`; empty where the names tell none.
 
     Parameters
@@ -30,10 +30,12 @@ def layer_name(kind: str, tensors: Iterable[str]) -> str:
         TFLite operator.
     tensors : iterable of str
         Names of the operator's weights and output; the converter joins names of fused operators with `;`.
+    leaves : tuple of str
+        What the results of an operator are called that is not known here.
     """
     for part in (part for name in tensors for part in name.split(";")):
         scopes = part.split("/")
-        if scopes[-1] in _LEAVES.get(kind, ()):
+        if scopes[-1] in _LEAVES.get(kind, leaves):
             inner = [re.sub(r"[^\w.-]", "_", scope) for scope in scopes[:-1] if not _MODEL.fullmatch(scope)]
             if inner:
                 return ".".join(inner)

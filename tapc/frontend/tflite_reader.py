@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tapc.base.errors import DataError, TapcError, UnsupportedError
 from tapc.frontend.boundary import MOST_ELEMENTS, MOST_NODES
 from tapc.frontend.tflite_checks import check_kind, invalid_scales
+from tapc.graph.rules import rules
 
 _TYPES: dict[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.FLOAT32: ("FLOAT32", np.float32),
@@ -36,6 +37,8 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "MEAN": (tflite.ReducerOptions, ("KeepDims",)),
     "SOFTMAX": (tflite.SoftmaxOptions, ("Beta",)),
 }
+_FORMS = {form.kind: form for rule in rules().values() if (form := rule.tflite) is not None}
+_OPTIONS |= {kind: (getattr(tflite, form.table), form.fields) for kind, form in _FORMS.items() if form.table}
 _OPERATORS = {code: name for name, code in vars(tflite.BuiltinOperator).items() if isinstance(code, int)}
 
 

@@ -199,7 +199,8 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
 
     fixed = {graph.input, graph.output}
     for node in graph.nodes:
-        if rule(node).only_8_bits and len(graph.shape(node.output[0])) == 4:
+        # A softmax that ends the network reads 4 bits too.
+        if rule(node).only_8_bits and (len(graph.shape(node.output[0])) == 4 or not rule(node).distribution):
             fixed |= {node.output[0], *graph.before(node)}
         elif graph.restores(node):
             fixed.add(node.output[0])
@@ -264,6 +265,9 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
         Weights or biases that are NaN or infinite.
     """
     graph = Graph(onnx_model)
+    for node in graph.nodes:
+        if (check := rule(node).check) is not None:
+            check(graph, node)
     points = quantization_points(graph)
     groups = _groups(graph, points)
     group_of = {tensor: index for index, group in enumerate(groups) for tensor in group.tensors}

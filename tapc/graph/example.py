@@ -66,6 +66,10 @@ class Example:
         flat = self.node("Flatten", self.node("GlobalAveragePool", self.input), axis=1)
         return self.node("Gemm", flat, *parts, transB=1)
 
+    def any(self) -> str:
+        """Return a map or a vector of any size."""
+        return self.vector(self.pick(3, 8)) if self.pick(0, 1) else self.map(*(self.pick(1, 3, 8) for _ in range(3)))
+
     def normal(self, shape: tuple[int, ...], deviation: float) -> NDArray[np.float32]:
         """Draw an array of float32."""
         return self.rng.normal(0, deviation, shape).astype(np.float32)

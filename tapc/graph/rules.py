@@ -5,7 +5,7 @@ Stages below the operators find them by name: nothing here imports them.
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +16,31 @@ from tapc.graph.reach import Reach
 
 TorchStep = Callable[[list[Any]], Any]
 """From the tensors that a node reads, weights and bias last, to what it gives."""
+
+
+@dataclass(frozen=True)
+class TfliteForm:
+    """The TFLite operator of an element-wise ONNX operator: one operand, or two that are broadcast.
+
+    Attributes
+    ----------
+    kind : str
+        Its name in the schema, "LEAKY_RELU".
+    leaves : tuple of str
+        What TensorFlow calls its result in a scope.
+    table : str
+        Its options in the schema, "LeakyReluOptions"; empty for none.
+    fields : tuple of str
+        The options that are read.
+    attributes : callable
+        From these options by name to the ONNX node's attributes.
+    """
+
+    kind: str
+    leaves: tuple[str, ...]
+    table: str = ""
+    fields: tuple[str, ...] = ()
+    attributes: Callable[[Mapping[str, Any]], dict[str, Any]] = field(default=lambda options: {})
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,10 @@ class Rule:
     example : callable or None
         (Example, ONNX operator) -> tensor: a random instance of it in a small network; None where it occurs in the
         example of another.
+    check : callable or None
+        (Graph, node) -> None: raises UnsupportedError for a node of a canonical graph that has no kernel.
+    tflite : TfliteForm or None
+        How TFLite spells it; None where the converter knows.
     """
 
     lower: Callable[[Any, onnx.NodeProto], None]
@@ -85,6 +114,8 @@ class Rule:
     any_size: bool = False
     global_pool: bool = False
     example: Callable[[Example, str], str] | None = None
+    check: Callable[[Any, onnx.NodeProto], None] | None = None
+    tflite: TfliteForm | None = None
 
 
 _known: dict[str, Rule] = {}

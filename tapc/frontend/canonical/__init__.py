@@ -18,30 +18,11 @@ from tapc.frontend.canonical.reshaping import canonical_reshapes, remove_identit
 from tapc.frontend.canonical.spatial import canonical_pools, fold_pads
 from tapc.frontend.canonical.tokens import canonical_tokens
 from tapc.frontend.onnx_checks import check_sizes
+from tapc.graph.rules import rules
 
 _MOST_INDICES = 1 << 16
 OPSET = 21
 IR_VERSION = 10
-OPERATORS = (
-    "Add",
-    "AveragePool",
-    "Clip",
-    "Concat",
-    "Conv",
-    "Flatten",
-    "Gelu",
-    "Gemm",
-    "GlobalAveragePool",
-    "LayerNormalization",
-    "MatMul",
-    "MaxPool",
-    "Pad",
-    "Relu",
-    "Reshape",
-    "Softmax",
-    "Transpose",
-)
-"""Operators of a canonical graph."""
 FOLDED = (
     "BatchNormalization",
     "Cast",
@@ -59,14 +40,15 @@ FOLDED = (
     "Sub",
     "Unsqueeze",
 )
-"""Operators that canonicalization turns into `OPERATORS` or removes, where that is possible."""
+"""Operators that canonicalization turns into others or removes, where that is possible."""
 
 
 def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     """Bring a float ONNX graph to canonical form; the argument is left as it is.
 
     Canonical: batch 1, static shapes, opset 21 and IR 10, one float32 input and output of rank 2 or 4 (NCHW),
-    only `OPERATORS`, BatchNormalization folded, every layer with a bias, unique names derived from the source's.
+    only operators that have a rule, BatchNormalization folded, every layer with a bias, unique names derived from the
+    source's.
 
     Parameters
     ----------
@@ -189,15 +171,16 @@ def _check_interface(graph: ir.Graph) -> None:
 
 def _check_operators(graph: ir.Graph) -> None:
     for node in graph:
-        if node.op_type not in (*OPERATORS, *FOLDED):
+        if node.op_type not in rules() and node.op_type not in FOLDED:
             raise _unknown(node.name or str(node.outputs[0].name), node.op_type)
 
 
 def _unknown(node: str, operator: str) -> UnsupportedError:
     hint = "; pass the float network, tapc quantizes it itself" if "Linear" in operator else ""
+    folded = [name for name in FOLDED if name not in rules()]
     return UnsupportedError(
         f"node {node!r}: operator {operator} is not supported{hint}; "
-        f"supported: {', '.join(OPERATORS)}; folded where possible: {', '.join(FOLDED)}"
+        f"supported: {', '.join(rules())}; folded where possible: {', '.join(folded)}"
     )
 
 
@@ -208,7 +191,7 @@ def _finish(work: ir.Model, output: str) -> onnx.ModelProto:
     graph.outputs[0].name = output
     _remove_unused(graph)
     for node in graph:
-        if node.op_type not in OPERATORS:
+        if node.op_type not in rules():
             raise unsupported(node, "could not be folded")
         _check_result(node)
         node.doc_string = None
