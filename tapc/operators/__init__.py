@@ -1,8 +1,7 @@
-"""The operators: one file each, found by being here."""
+"""The operators: one file each, found by being here; layers take a folder."""
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
-import_module(f"{__name__}.weighted.fusion")
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)

@@ -18,9 +18,10 @@ from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.elementwise import AddSpec
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import as_words, keep_alike, monotone, sums
+from tapc.operators.common import as_words, keep_alike, monotone, small_shape, sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +128,13 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
         return lambda operands: operands[0] + operands[-1]
     other = torch.tensor(constants[0], dtype=dtype)
     return lambda operands: operands[0] + other
+
+
+@samples("network", 0.048)
+def _sample(s: Sampler) -> None:
+    shape, bits = small_shape(s), s.bits()
+    x, y = s.tensor(shape, bits), s.tensor(shape, s.bits())
+    s.add(Add(s.name, (x.name, s.tensor(shape, bits).name), y.name, y.low, y.high))
 
 
 def _example(e: Example, op: str) -> str:

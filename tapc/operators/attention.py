@@ -1,7 +1,7 @@
 """Attention: softmax(q k^T) v, from the two products and the softmax between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.attention import AttentionSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import Scalars, check_ratios, clamp, factors
@@ -133,6 +134,16 @@ def softmax_of_scores(lowering: Lowering, node: onnx.NodeProto) -> bool:
 
 def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0] @ operands[-1]
+
+
+@samples("transformer", 1.0)
+def _sample(s: Sampler) -> None:
+    side, heads = s.pick(2, 3, 5, 8), s.pick(1, 2, 3)
+    shape = (side, side, heads * s.pick(8, 16, 24, 32))
+    q, k, v, y = (s.tensor(shape, 8) for _ in range(4))
+    score, weight = replace(q, scale=0.05), replace(q, scale=1 / 256, zero=-128)
+    scores = Scores(score, weight, s.ratios(2), arithmetic.softmax_table(0.05, side * side), 256)
+    s.add(Attention(s.name, (q.name, k.name, v.name), y.name, heads, scores))
 
 
 def _example(e: Example, op: str) -> str:

@@ -12,6 +12,7 @@ from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler
 from tapc.kernels.elementwise import MoveSpec
 from tapc.kernels.layout import SumForm
 
@@ -122,3 +123,9 @@ def torch_pads(node: onnx.NodeProto) -> tuple[int, int, int, int]:
     """Return a window operator's pads in torch's order: left, right, top, bottom."""
     top, left, bottom, right = attribute(node, "pads", (0, 0, 0, 0))
     return left, right, top, bottom
+
+
+def small_shape(s: Sampler) -> tuple[int, int, int]:
+    """Draw the shape of a small map."""
+    side = s.pick(1, 3, 6, 8)
+    return side, side, s.pick(2, 5, 8, 16, 32)

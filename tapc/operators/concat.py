@@ -15,8 +15,9 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, monotone, move, rescaled
+from tapc.operators.common import check_ratios, monotone, move, rescaled, small_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,14 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
     axis = int(attribute(node, "axis", 1))
     return lambda operands: torch.cat(operands, axis)
+
+
+@samples("network", 0.048)
+def _sample(s: Sampler) -> None:
+    height, width, channels = shape = small_shape(s)
+    half, parts = np.float32(0.5), (s.tensor(shape, s.bits()), s.tensor(shape, s.bits()))
+    y = s.tensor((height, width, 2 * channels), parts[1].bits)
+    s.add(Concat(s.name, tuple(part.name for part in parts), y.name, (half, half), y.low, y.high))
 
 
 def _example(e: Example, op: str) -> str:

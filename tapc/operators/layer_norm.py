@@ -16,6 +16,7 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.layer_norm import LayerNormSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import clamp
@@ -77,6 +78,13 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     weight, bias = (torch.tensor(graph.constants[name], dtype=dtype) for name in node.input[1:3])
     epsilon = float(attribute(node, "epsilon", 1e-5))
     return lambda operands: functional.layer_norm(operands[0], weight.shape, weight, bias, epsilon)
+
+
+@samples("transformer", 1.0)
+def _sample(s: Sampler) -> None:
+    shape = (side := s.pick(2, 3, 5, 8), side, s.pick(1, 2, 3) * s.pick(8, 16, 24, 32))
+    x, y, gain = s.tensor(shape, 8), s.tensor(shape, 8), s.rng.uniform(10, 60, shape[2]).astype(np.float32)
+    s.add(LayerNorm(s.name, (x.name,), y.name, gain, gain, 1e-5))
 
 
 def _example(e: Example, op: str) -> str:

@@ -11,6 +11,7 @@ from tapc.base.arithmetic import Ints
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import as_words
@@ -52,3 +53,10 @@ def lower_function(lowering: Lowering, node: onnx.NodeProto, function: Function)
         return Lookup(node.name, (source,), key, np.clip(codes, y.low, y.high).astype(np.int8))
 
     lowering.add(node, make)
+
+
+@samples("transformer", 1.0)
+def _sample(s: Sampler) -> None:
+    shape = (side := s.pick(2, 3, 5, 8), side, s.pick(1, 2, 3) * s.pick(8, 16, 24, 32))
+    table = s.rng.integers(-128, 128, 256).astype(np.int8)
+    s.add(Lookup(s.name, (s.tensor(shape, 8).name,), s.tensor(shape, 8).name, table))

@@ -16,8 +16,9 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled
+from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, small_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,13 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     # ONNX lists the axes from the first, begins before ends; torch from the last, begin and end together.
     order = [extent for axis in reversed(range(rank)) for extent in (pads[axis], pads[axis + rank])]
     return lambda operands: functional.pad(operands[0], order, value=value)
+
+
+@samples("network", 0.048)
+def _sample(s: Sampler) -> None:
+    height, width, channels = shape = small_shape(s)
+    x, y = s.tensor(shape, s.bits()), s.tensor((height + 2, width + 1, channels), s.bits())
+    s.add(Pad(s.name, (x.name,), y.name, (1, 0, 1, 1), np.float32(0.5)))
 
 
 def _example(e: Example, op: str) -> str:

@@ -18,6 +18,7 @@ from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
@@ -126,6 +127,17 @@ def _torch_average(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 def _torch_global(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0].mean((2, 3), keepdim=True)
+
+
+@samples("network", 0.12)
+def _sample(s: Sampler) -> None:
+    side, size, pad = s.pick(4, 8, 9), s.pick(2, 3, 4), s.pick(0, 0, 1)
+    x = s.tensor((side, side, s.pick(3, 8, 16, 64)), s.bits())
+    extent = (side + 2 * pad - size) // 2 + 1
+    y = s.tensor((extent, extent, x.shape[2]), s.bits())
+    kind: Literal["max", "average"] = "max" if s.rng.random() < 0.5 else "average"
+    ratios = s.ratios(size * size)
+    s.add(Pool(s.name, (x.name,), y.name, kind, (size, size), (2, 2), (pad,) * 4, False, ratios, y.low, y.high))
 
 
 def _example(e: Example, op: str) -> str:

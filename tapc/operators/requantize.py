@@ -16,8 +16,9 @@ from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, lowers
 from tapc.ir.overlap import elementwise_distance
 from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled
+from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, small_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,13 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 def _torch_relu(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0].relu()
+
+
+@samples("network", 0.048)
+def _sample(s: Sampler) -> None:
+    shape = small_shape(s)
+    x, y = s.tensor(shape, s.bits()), s.tensor(shape, s.bits())
+    s.add(Requantize(s.name, (x.name,), y.name, np.float32(0.5), y.low, y.high))
 
 
 def _example(e: Example, op: str) -> str:

@@ -16,6 +16,7 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import monotone, move
 
@@ -96,6 +97,13 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 def _torch_transpose(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     order = tuple(attribute(node, "perm", ()))
     return lambda operands: operands[0].permute(order)
+
+
+@samples("network", 0.036)
+def _sample(s: Sampler) -> None:
+    side, channels = s.pick(3, 6, 8), s.pick(2, 5, 8, 16, 32)
+    x = s.tensor((side, side, channels), s.bits())
+    s.add(Reshape(s.name, (x.name,), s.tensor((1, 1, side * side * channels), x.bits).name, "to_nchw", True))
 
 
 def _example(e: Example, op: str) -> str:

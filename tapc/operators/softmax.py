@@ -17,6 +17,7 @@ from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.elementwise import SoftmaxSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.attention import softmax_of_scores
@@ -64,6 +65,14 @@ def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
 def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     axis = int(attribute(node, "axis", -1))
     return lambda operands: operands[0].softmax(axis)
+
+
+@samples("network", 0.012)
+def _sample(s: Sampler) -> None:
+    x = s.tensor((1, 1, s.pick(2, 5, 8, 16, 32)), s.bits())
+    y = s.tensor(x.shape, 8, scale=1 / 256, zero=-128)
+    table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1)
+    s.add(Softmax(s.name, (x.name,), y.name, table, 256))
 
 
 def _example(e: Example, op: str) -> str:

@@ -2,7 +2,7 @@
 
     python -m tapc.tuning.fit cortex-m7 --board stm32h7 --kernels 900 --seed 0
 
-writes targets/CORE/cost.toml; `--transformer` measures the operators of transformers alone and adds them to it.
+writes targets/CORE/cost.toml; `--group transformer` measures the operators of that group alone and adds them to it.
 A fifth of the kernels is held out; their error is stored with the fit.
 """
 
@@ -23,6 +23,7 @@ from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.hardware.board import load_board
 from tapc.hardware.target import Target, load_target
+from tapc.ir.sampling import groups
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
@@ -30,7 +31,7 @@ from tapc.lower.steps import steps_of
 
 BATCH = 60
 SMALL_BATCHES = (6, 12, 20, 30)
-TRANSFORMER_BATCH = 18
+GROUP_BATCH = 18
 MEMSET = 162
 
 
@@ -56,10 +57,10 @@ class Batch:
     data: int
 
 
-def measure(target: Target, board_name: str, count: int, seed: int, *, transformer: bool = False) -> Batch:
+def measure(target: Target, board_name: str, count: int, seed: int, *, group: str = "network") -> Batch:
     """Build one image of `count` random kernels and run it."""
     board = load_board(board_name)
-    program = random_program(count, target.requantize, target.isa, seed, transformer=transformer)
+    program = random_program(count, target.requantize, target.isa, seed, group=group)
     steps = steps_of(program)
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
@@ -133,11 +134,11 @@ def fit(target: Target, board_name: str, kernels: int, seed: int) -> Coefficient
     )
 
 
-def with_transformer(coefficients: Coefficients, target: Target, board_name: str, seed: int) -> Coefficients:
-    """Measure the operators of transformers and add their parts."""
+def with_group(coefficients: Coefficients, target: Target, board_name: str, seed: int, group: str) -> Coefficients:
+    """Measure the operators of a group and set the costs of their parts; the other costs stay."""
     batches = [
-        measure(target, board_name, TRANSFORMER_BATCH, seed * 1000 + i, transformer=True)
-        for i in track(range(4), f"measuring transformers on {target.name}")
+        measure(target, board_name, GROUP_BATCH, seed * 1000 + i, group=group)
+        for i in track(range(4), f"measuring {group} on {target.name}")
     ]
     kernels = [m for batch in batches for m in batch.kernels]
     instructions = solve([m.spec.instruction_features() for m in kernels], [float(m.instructions) for m in kernels])
@@ -173,14 +174,15 @@ def main() -> None:
     parser.add_argument("--board", required=True)
     parser.add_argument("--kernels", type=int, default=900)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--transformer", action="store_true", help="keep the other coefficients")
+    parser.add_argument("--group", help="measure these operators alone, and keep all other coefficients")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
     output = options.output or Path("targets") / options.core / "cost.toml"
     target = load_target(options.core)
-    kept = load_coefficients(output) if options.transformer else None
+    kept = load_coefficients(output) if options.group else None
     result = kept or fit(target, options.board, options.kernels, options.seed)
-    result = with_transformer(result, target, options.board, options.seed)
+    for group in [options.group] if options.group else [name for name in groups() if name != "network"]:
+        result = with_group(result, target, options.board, options.seed, group)
     output.write_text(to_toml(result), encoding="utf-8")
     print(f"{output}: {result.instruction_error:.2%} of instructions, {result.code_error:.2%} of code (held out)")
 

@@ -18,6 +18,7 @@ from tapc.cost.sample import random_program
 from tapc.graph.analysis import analyse
 from tapc.hardware.target import load_target, target_names
 from tapc.ir.program import Step
+from tapc.ir.sampling import groups
 from tapc.lower import lower
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
@@ -58,10 +59,10 @@ def test_predictions_are_near_fresh_measurements(core: str, board: str) -> None:
     assert abs(sum(model.instructions(m.spec) for m in batch.kernels) - weight) < 0.1 * weight
 
 
-@pytest.mark.parametrize("transformer", [False, True])
+@pytest.mark.parametrize("group", groups())
 @pytest.mark.parametrize("isa", get_args(Isa))
-def test_features_cover_every_kernel(isa: Isa, transformer: bool) -> None:
-    for step in steps_of(random_program(80, "float", isa, 7, transformer=transformer)):
+def test_features_cover_every_kernel(isa: Isa, group: str) -> None:
+    for step in steps_of(random_program(80, "float", isa, 7, group=group)):
         assert step.spec.instruction_features()["call"] == 1
         assert sum(step.spec.code_features().values()) >= 1
 

@@ -1,0 +1,91 @@
+"""Random operators for the fit of the cost model, which they bring themselves, in groups that are fitted together."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.ir.program import Op, Tensor
+
+
+class Sampler:
+    """Draws operators that have nothing to do with each other, for measuring only.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    largest : int
+        Most weights of one operator.
+    """
+
+    def __init__(self, rng: np.random.Generator, largest: int) -> None:
+        self.rng = rng
+        self.largest = largest
+        self.tensors: dict[str, Tensor] = {}
+        self.ops: list[Op] = []
+
+    @property
+    def name(self) -> str:
+        """Name of the next operator."""
+        return f"op{len(self.ops)}"
+
+    def pick(self, *values: int) -> int:
+        """Return one of the values."""
+        return int(self.rng.choice(values))
+
+    def bits(self) -> int:
+        """Return the bits of an activation."""
+        return self.pick(4, 8)
+
+    def tensor(self, shape: tuple[int, int, int], bits: int, **quantization: float) -> Tensor:
+        """Add a tensor of random scale, or of this one."""
+        name = f"t{len(self.tensors)}"
+        given = {"scale": float(self.rng.uniform(0.03, 0.1)), "zero": 0 if bits == 4 else -4, **quantization}
+        self.tensors[name] = Tensor(name, shape, bits, given["scale"], int(given["zero"]))
+        return self.tensors[name]
+
+    def ratios(self, count: int) -> NDArray[np.float32]:
+        """Return ratios of scales, float32 (count,)."""
+        return self.rng.uniform(1e-4, 1e-2, count).astype(np.float32)
+
+    def add(self, op: Op) -> None:
+        """Add an operator on tensors that were added."""
+        self.ops.append(op)
+
+
+Sample = Callable[[Sampler], None]
+_known: dict[str, dict[str, tuple[float, Sample]]] = {}
+
+
+def samples(group: str, share: float) -> Callable[[Sample], Sample]:
+    """Return a decorator for what adds a random operator, or nothing where the draw cannot be.
+
+    Parameters
+    ----------
+    group : str
+        Operators that are measured in images of their own.
+    share : float
+        Of this one among the group's, relative to the others.
+    """
+
+    def add(function: Sample) -> Sample:
+        _known.setdefault(group, {})[f"{function.__module__}.{function.__qualname__}"] = share, function
+        return function
+
+    return add
+
+
+def sampled(group: str) -> tuple[tuple[float, Sample], ...]:
+    """Return shares and functions of a group, of all operators that were imported, in the order of their names.
+
+    Raises
+    ------
+    KeyError
+        No operator is in it.
+    """
+    return tuple(_known[group][name] for name in sorted(_known[group]))
+
+
+def groups() -> tuple[str, ...]:
+    """Return the groups of all operators that were imported."""
+    return tuple(sorted(_known))
