@@ -1,0 +1,66 @@
+"""LeakyRelu: x where it is positive, alpha x elsewhere; a table."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.graph.analysis import Graph, attribute
+from tapc.graph.example import Example
+from tapc.graph.reach import Reach
+from tapc.graph.rules import Rule, TfliteForm, TorchStep, register
+from tapc.ir.lowering import Lowering
+from tapc.operators.lookup import lower_function
+
+
+def _alpha(node: onnx.NodeProto) -> float:
+    return float(attribute(node, "alpha", 0.01))
+
+
+def _values(x: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.where(x > 0, x, alpha * x)
+    return result
+
+
+def _leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> None:
+    lower_function(lowering, node, lambda x: _values(x, _alpha(node)))
+
+
+def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+    x, alpha = operands[0], _alpha(node)
+    with np.errstate(invalid="ignore"):  # 0 times what has no bound
+        ends = [
+            np.nan_to_num(_values(bound, alpha), nan=0.0, posinf=np.inf, neginf=-np.inf) for bound in (x.low, x.high)
+        ]
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    return Reach(np.where(x.low < 0, np.minimum(low, 0), low), high)
+
+
+def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+    from torch.nn import functional
+
+    alpha = _alpha(node)
+    return lambda operands: functional.leaky_relu(operands[0], alpha)
+
+
+def _example(e: Example, op: str) -> str:
+    return e.node(op, e.any(), alpha=e.pick(0.01, 0.1, 0.3, 1.5))
+
+
+register(
+    Rule(
+        _leaky_relu,
+        _torch,
+        _reach,
+        only_8_bits=True,
+        scales=True,
+        keeps_sign=True,
+        any_size=True,
+        example=_example,
+        tflite=TfliteForm(
+            "LEAKY_RELU", ("LeakyRelu",), "LeakyReluOptions", ("Alpha",), lambda options: {"alpha": options["Alpha"]}
+        ),
+    ),
+    "LeakyRelu",
+)
