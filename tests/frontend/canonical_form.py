@@ -9,10 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-ALLOWED = {
-    *("Conv", "Gemm", "Add", "Relu", "Clip", "MaxPool", "AveragePool"),
-    *("GlobalAveragePool", "Flatten", "Reshape", "Softmax", "Concat", "Pad"),
-}
+from tapc.graph.rules import rules
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -38,7 +35,7 @@ def assert_canonical(model: onnx.ModelProto) -> None:
         assert dims[0].dim_value == 1
         assert value.type.tensor_type.elem_type == TensorProto.FLOAT
     for node in model.graph.node:
-        assert node.op_type in ALLOWED
+        assert node.op_type in rules()
         given = attributes(node)
         assert "auto_pad" not in given
         assert "ceil_mode" not in given

@@ -121,6 +121,28 @@ def softmax(b: TfliteBuilder) -> int:
     return b.operator("SOFTMAX", [b.input], (1, 6), "SoftmaxOptions", beta=1.0)
 
 
+def gate(b: TfliteBuilder) -> int:
+    """An image times a number for each channel, as squeeze-and-excitation has it."""
+    axes = b.constant(np.array([1, 2], np.int32))
+    means = b.operator("MEAN", [b.input, axes], (1, 1, 1, 3), "ReducerOptions", keepDims=True)
+    gates = b.operator("LOGISTIC", [means], (1, 1, 1, 3))
+    return b.operator("MUL", [gates, b.input], (1, 7, 5, 3), "MulOptions", fusedActivationFunction=RELU)
+
+
+def square(b: TfliteBuilder) -> int:
+    flat = b.reshape(b.input, 1, 105)
+    return b.reshape(b.operator("MUL", [flat, flat], (1, 105), "MulOptions"), 1, 7, 5, 3)
+
+
+def scaled(b: TfliteBuilder) -> int:
+    return b.operator("MUL", [b.weights(3), b.input], (1, 7, 5, 3), "MulOptions")
+
+
+def leaky(b: TfliteBuilder) -> int:
+    image = b.operator("LEAKY_RELU", [b.input], IMAGE, "LeakyReluOptions", alpha=0.25)
+    return b.dense(b.operator("LOGISTIC", [b.reshape(image, 1, 105)], (1, 105)), 4)
+
+
 IMAGE, VECTOR = (1, 7, 5, 3), (1, 6)
 CASES: dict[str, tuple[Callable[[TfliteBuilder], int], tuple[int, ...], list[str]]] = {
     "max pool same": (pool("MAX_POOL_2D", SAME), IMAGE, ["MaxPool", "Clip"]),
@@ -142,6 +164,10 @@ CASES: dict[str, tuple[Callable[[TfliteBuilder], int], tuple[int, ...], list[str
     "add constant": (add_constant, IMAGE, ["Conv", "Clip"]),
     "half-precision weights": (half_weights, VECTOR, ["Gemm"]),
     "softmax": (softmax, VECTOR, ["Softmax"]),
+    "gate": (gate, IMAGE, ["GlobalAveragePool", "Sigmoid", "Mul", "Relu"]),
+    "square": (square, IMAGE, ["Flatten", "Mul", "Reshape"]),
+    "constant factor": (scaled, IMAGE, ["Conv"]),
+    "leaky": (leaky, IMAGE, ["LeakyRelu", "Flatten", "Sigmoid", "Gemm"]),
 }
 
 
