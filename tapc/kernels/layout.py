@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Parameter
@@ -96,7 +96,9 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> An
     return b.call("t_requant_fixed", acc, s[channel * 2], s[channel * 2 + 1], b["zero"], b["low"], b["high"])
 
 
-SumForm = Literal["linear", "float", "fixed"]
+SumForm = str
+"""How codes are added: `LINEAR`, or the name of an arithmetic."""
+LINEAR = "linear"
 
 
 def add_parameters(form: SumForm) -> tuple[Parameter, ...]:

@@ -1,4 +1,4 @@
-"""The intrinsics of layer normalization; their meaning is `tapc.base.normalization`."""
+"""The intrinsics of layer normalization; their meaning is `tapc.base.arithmetic`."""
 
 from tapc.kernels.intrinsic import Intrinsic
 

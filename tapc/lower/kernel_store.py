@@ -5,6 +5,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import tapc.base.arithmetic
 import tapc.kernels
 from tapc.base.cache import Store, cache_folder, digest, tree_digest
 from tapc.kernels.builder import Kernel, Parameter
@@ -12,7 +13,6 @@ from tapc.kernels.spec import KernelSpec
 
 _NAME = "tapc0kernel"
 """What kernels are called in the cache; no other name in C holds it."""
-_ALSO = ("base/arithmetic.py", "base/normalization.py")
 
 
 def kernel(spec: KernelSpec, name: str) -> Kernel:
@@ -51,6 +51,5 @@ def _key(spec: KernelSpec) -> str:
 @functools.cache
 def _generator() -> str:
     """Return a digest of everything that makes C of a specification."""
-    root = Path(tapc.kernels.__file__).parent
-    files = [(root.parent / name).read_text(encoding="utf-8") for name in _ALSO]
-    return digest(tree_digest(root, "*.py"), files, version("apache-tvm"))
+    folders = (Path(path).parent for path in (tapc.kernels.__file__, tapc.base.arithmetic.__file__))
+    return digest([tree_digest(folder, "*.py") for folder in folders], version("apache-tvm"))

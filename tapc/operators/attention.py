@@ -72,7 +72,7 @@ class Attention(Op):
             for codes, name in zip(x, self.inputs, strict=True)
         )
         m = arithmetic.multipliers(scores.ratios, program.mode)
-        first, second = (arithmetic.Multipliers(m.mode, m.factor[i : i + 1], m.shift[i : i + 1]) for i in (0, 1))
+        first, second = m[:1], m[1:]
         acc = np.rint(np.einsum("nqhc,nkhc->nhqk", q, k, optimize=True)).astype(np.int64)
         codes = arithmetic.requantize(acc, first, scores.score.zero, scores.score.low, scores.score.high)
         weight = scores.weight

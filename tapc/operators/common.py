@@ -7,28 +7,22 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, arithmetic_of
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler
 from tapc.kernels.elementwise import MoveSpec
-from tapc.kernels.layout import SumForm
+from tapc.kernels.layout import LINEAR, SumForm
 
 Scalars = dict[str, int | float]
 
 
 def factors(ratios: NDArray[np.float32], mode: Mode) -> Constant:
     """Return a kernel's requantization factors for these ratios."""
-
-    def make() -> NDArray[Any]:
-        m = arithmetic.multipliers(ratios, mode)
-        if mode == "float":
-            return m.factor
-        return np.stack([m.factor, m.shift], axis=1).astype(np.int32).ravel()
-
-    return Constant("s", ratios.size * (1 if mode == "float" else 2), make)
+    own = arithmetic_of(mode)
+    return Constant("s", ratios.size * own.words, lambda: own.constant(arithmetic.multipliers(ratios, mode)))
 
 
 def clamp(y: Tensor, low: int, high: int) -> Scalars:
@@ -43,9 +37,8 @@ def sums(program: Program, a: Tensor, b: Tensor, y: Tensor, low: int, high: int)
     linear = arithmetic.linear_add(f, (a.low, a.high), (b.low, b.high), y.zero, low, high)
     if linear is not None:
         scalars = {"add_a": linear.factor_a, "add_b": linear.factor_b, "add_offset": linear.offset}
-        return "linear", {**scalars, "add_shift": linear.shift, **limits}
-    fixed: Scalars = {"add_shift": f.shift, "add_zero": y.zero} if f.mode == "fixed" else {}
-    return f.mode, {"add_a": f.a, "add_b": f.b, "add_offset": f.offset, **fixed, **limits}
+        return LINEAR, {**scalars, "add_shift": linear.shift, **limits}
+    return f.mode, {**{f"add_{name}": value for name, value in f.scalars(y.zero).items()}, **limits}
 
 
 def as_words(codes: NDArray[np.int8]) -> NDArray[np.uint32]:

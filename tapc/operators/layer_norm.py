@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic import Ints, Mode
-from tapc.base.normalization import norm_factors, normalize
+from tapc.base.arithmetic import Ints, Mode, norm_factors, normalize
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.rules import Rule, TorchStep, register
@@ -24,7 +23,7 @@ from tapc.operators.common import clamp
 
 @dataclass(frozen=True, eq=False)
 class LayerNorm(Op):
-    """Normalization of each pixel over its channels, see `tapc.base.normalization`.
+    """Normalization of each pixel over its channels, see `tapc.base.arithmetic`.
 
     Attributes
     ----------

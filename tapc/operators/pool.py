@@ -49,8 +49,7 @@ class Pool(Op):
         inside, border = np.ones((1, *source.shape[:2], 1), np.int64), 1 if self.include_pad else 0
         counts = windows(inside, self.kernel, self.stride, self.pads, border).sum(axis=(-2, -1))
         m = arithmetic.multipliers(self.ratios, program.mode)
-        chosen = arithmetic.Multipliers(m.mode, m.factor[counts - 1], m.shift[counts - 1])
-        return arithmetic.requantize(acc, chosen, y.zero, self.low, self.high)
+        return arithmetic.requantize(acc, m[counts - 1], y.zero, self.low, self.high)
 
     def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
         return monotone(self, program, x)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapc.base.arithmetic import Mode
-from tapc.base.normalization import norm_factors, normalize
+from tapc.base.arithmetic import Mode, norm_factors, normalize
 
 
 @st.composite

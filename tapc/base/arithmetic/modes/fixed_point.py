@@ -1,0 +1,124 @@
+"""`fixed`: the arithmetic of cores without an FPU, in integers alone.
+
+Accumulators take a 32-bit multiplier and a shift, rounded half up, in 64-bit integers. An addition has 32-bit products
+with one common shift. A normalization takes an integer square root of 62 bits, a normalized value with 12 fractional
+bits and 32-bit products.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, register_arithmetic
+from tapc.base.arithmetic.normalization import added_variance, spread
+from tapc.base.arithmetic.sums import RatioSums
+from tapc.base.errors import RangeError
+
+ADD_BITS = 20  # an int8 difference (9 bits) times a 21-bit multiplier, twice, stays within 31 bits
+FRACTION = 12  # fractional bits of a normalized value
+_ROOM = 2**29
+_SHIFT = 49
+
+
+@dataclass(frozen=True)
+class FixedSum(AddFactors):
+    """Factors of an addition.
+
+    Attributes
+    ----------
+    a, b : int
+        Ratios a_scale/y_scale and b_scale/y_scale, times 2^shift.
+    offset : int
+        What is added before the shift: zero points of the operands and half a code.
+    shift : int
+    """
+
+    a: int
+    b: int
+    offset: int
+    shift: int
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        """The scales of a and b over that of the result."""
+        return self.a * 2.0**-self.shift, self.b * 2.0**-self.shift
+
+    def scalars(self, zero: int) -> dict[str, float]:
+        return {"a": self.a, "b": self.b, "offset": self.offset, "shift": self.shift, "zero": zero}
+
+
+@register_arithmetic
+class FixedPoint(RatioSums[FixedSum]):
+    """Multipliers and shifts."""
+
+    name = "fixed"
+    words = 2
+    largest_ratio = 2.0 ** (ADD_BITS - 1)
+
+    def multipliers(self, ratios: NDArray[np.float32]) -> Multipliers:
+        factors, shifts = [], []
+        for ratio in ratios.tolist():
+            mantissa, exponent = math.frexp(ratio)
+            factor = round(mantissa * 2**31)
+            shift = 31 - exponent
+            if shift > 62:
+                factor, shift = 0, 62  # below 2^-32 every int32 scales to less than a half
+            if shift < 1:
+                factor, shift = 2**31 - 1, 1  # from 2^30 on, every accumulator but 0 goes beyond all codes
+            factors.append(min(factor, 2**31 - 1))
+            shifts.append(shift)
+        return Multipliers(self.name, np.array(factors, np.int32), np.array(shifts, np.int32))
+
+    def constant(self, m: Multipliers) -> NDArray[np.int32]:
+        return np.stack([m.factor, m.shift], axis=1).astype(np.int32).ravel()
+
+    def requantize(self, acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
+        shift = m.shift.astype(np.int64)
+        code = (acc * m.factor.astype(np.int64) + (np.int64(1) << (shift - 1))) >> shift
+        codes: Ints = np.clip(code + zero, low, high)
+        return codes
+
+    def encode_sum(self, ratio_a: np.float32, ratio_b: np.float32, zeros: tuple[int, int, int]) -> FixedSum:
+        _, exponent = math.frexp(max(float(ratio_a), float(ratio_b)))
+        shift = min(ADD_BITS - exponent, 30)  # below 2^-10, sums of all codes stay below a half
+        a, b = round(float(ratio_a) * 2**shift), round(float(ratio_b) * 2**shift)
+        # |a - za| <= 255, so the sum of both products and the rounding term fits int32; the offset is exact.
+        return FixedSum(self.name, a, b, (1 << (shift - 1)) - a * zeros[0] - b * zeros[1], shift)
+
+    def add(self, a: Ints, b: Ints, f: FixedSum, zero: int, low: int, high: int) -> Ints:
+        codes: Ints = np.clip(((a * f.a + b * f.b + f.offset) >> f.shift) + zero, low, high)
+        return codes
+
+    def norm_factors(
+        self, gain: NDArray[np.float32], offset: NDArray[np.float32], epsilon: float, scale: float
+    ) -> NormFactors:
+        """Encode a normalization: epsilon is at least 1, the gain has `shift` fractional bits less `FRACTION`."""
+        channels, added = len(gain), float(added_variance(len(gain), epsilon, scale))
+        largest = max(float(np.abs(gain).max()), 1e-30)
+        limit = _ROOM / (math.sqrt(channels) * 2**FRACTION + 1)
+        room = _ROOM / max(float(np.abs(offset).max()), 1.0)
+        shift = min(30, FRACTION + math.floor(math.log2(limit / largest)), math.floor(math.log2(room)))
+        if shift < 1:
+            raise RangeError(f"a normalization's scale of {largest} codes is out of range for fixed point")
+        whole = np.rint(gain.astype(np.float64) * 2.0 ** (shift - FRACTION)).astype(np.int32)
+        half = np.rint(offset.astype(np.float64) * 2.0**shift) + 2 ** (shift - 1)
+        return NormFactors(self.name, min(max(1, round(added)), 2**31 - 1), whole, half.astype(np.int32), shift)
+
+    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int) -> Ints:
+        centred, variance = spread(x)
+        found: Any = np.frompyfunc(_inverse, 1, 2)(variance + int(f.epsilon))
+        inverse, shift = (part.astype(np.int64) for part in found)
+        normal = (centred * inverse + (np.int64(1) << (shift - 1))) >> shift
+        codes: Ints = np.clip(((normal * f.gain + f.offset) >> f.shift) + zero, low, high)
+        return codes
+
+
+def _inverse(value: int) -> tuple[int, int]:
+    """Return 1 / sqrt(value) as a mantissa below 2^31 and the shift that leaves `FRACTION` bits."""
+    value, steps = int(value), 0
+    while value < 1 << 60:
+        value, steps = value << 2, steps + 1
+    return min((1 << 61) // math.isqrt(value), 2**31 - 1), _SHIFT - steps

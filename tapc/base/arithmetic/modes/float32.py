@@ -1,0 +1,91 @@
+"""`float`: the arithmetic of cores with an FPU, equal to onnxruntime's QLinear kernels.
+
+The int32 accumulator is converted to float32, multiplied by a float32 and rounded half to even. An addition is two
+fused multiply-adds. A normalization takes the square root, its inverse and the scale and shift per channel in float32,
+each operation rounded once.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, register_arithmetic
+from tapc.base.arithmetic.normalization import added_variance, spread
+from tapc.base.arithmetic.sums import RatioSums
+
+
+@dataclass(frozen=True)
+class FloatSum(AddFactors):
+    """Factors of an addition, as onnxruntime's QLinearAdd has them.
+
+    Attributes
+    ----------
+    a, b : float
+        float32 ratios a_scale/y_scale and b_scale/y_scale.
+    offset : float
+        zy - (ra * za + rb * zb), all float32: what is added before rounding.
+    """
+
+    a: float
+    b: float
+    offset: float
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        """The scales of a and b over that of the result."""
+        return self.a, self.b
+
+    def scalars(self, zero: int) -> dict[str, float]:
+        return {"a": self.a, "b": self.b, "offset": self.offset}
+
+
+@register_arithmetic
+class Float32(RatioSums[FloatSum]):
+    """Factors and sums in float32."""
+
+    name = "float"
+    words = 1
+
+    def multipliers(self, ratios: NDArray[np.float32]) -> Multipliers:
+        return Multipliers(self.name, ratios, np.zeros(ratios.shape, np.int32))
+
+    def constant(self, m: Multipliers) -> NDArray[np.float32]:
+        return m.factor
+
+    def requantize(self, acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
+        with np.errstate(over="ignore"):  # infinity is clamped
+            scaled = acc.astype(np.int32).astype(np.float32) * m.factor
+        return _rounded(scaled, zero, low, high)
+
+    def encode_sum(self, ratio_a: np.float32, ratio_b: np.float32, zeros: tuple[int, int, int]) -> FloatSum:
+        f32 = np.float32
+        offset = f32(zeros[2]) - (ratio_a * f32(zeros[0]) + ratio_b * f32(zeros[1]))
+        return FloatSum(self.name, float(ratio_a), float(ratio_b), float(offset))
+
+    def add(self, a: Ints, b: Ints, f: FloatSum, zero: int, low: int, high: int) -> Ints:
+        # Products of 9-bit integers and 24-bit floats, and their sums, are exact in float64 at these magnitudes:
+        # rounding once to float32 is what a fused multiply-add does. The offset holds the zero point.
+        first = (a * np.float64(f.a) + np.float64(f.offset)).astype(np.float32)
+        total = (b * np.float64(f.b) + first.astype(np.float64)).astype(np.float32)
+        return _rounded(total, 0, low, high)
+
+    def norm_factors(
+        self, gain: NDArray[np.float32], offset: NDArray[np.float32], epsilon: float, scale: float
+    ) -> NormFactors:
+        added = float(added_variance(len(gain), epsilon, scale))
+        return NormFactors(self.name, added, gain.astype(np.float32), offset.astype(np.float32), 0)
+
+    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int) -> Ints:
+        centred, variance = spread(x)
+        root = np.sqrt(variance.astype(np.float32) + np.float32(f.epsilon))
+        value = centred.astype(np.float32) * (np.float32(1) / root) * f.gain + f.offset
+        return _rounded(value, zero, low, high)
+
+
+def _rounded(value: NDArray[np.float32], zero: int, low: int, high: int) -> Ints:
+    """Round half to even, to codes."""
+    # Clamping before the conversion keeps huge products defined; the bounds are integers, so it commutes.
+    clipped = np.clip(value, np.float32(low - zero), np.float32(high - zero))
+    codes: Ints = np.rint(clipped).astype(np.int64) + zero
+    return codes

@@ -1,0 +1,21 @@
+"""What every arithmetic's layer normalization begins with.
+
+With codes x of C channels, s their sum and ss the sum of their squares, the zero point cancels: the normalized value is
+(C x - s) / sqrt(C ss - s^2 + epsilon C^2 / scale^2). Sums are exact integers.
+"""
+
+import numpy as np
+
+from tapc.base.arithmetic.interface import Ints
+
+
+def spread(x: Ints) -> tuple[Ints, Ints]:
+    """Return C x - s and C ss - s^2 over the last axis."""
+    channels = x.shape[-1]
+    total = x.sum(axis=-1, keepdims=True)
+    return channels * x - total, channels * np.square(x).sum(axis=-1, keepdims=True) - total * total
+
+
+def added_variance(channels: int, epsilon: float, scale: float) -> np.float32:
+    """Return epsilon C^2 / scale^2."""
+    return np.float32(epsilon * channels**2 / np.float64(scale) ** 2)
