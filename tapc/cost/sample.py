@@ -17,7 +17,7 @@ def random_program(
     Parameters
     ----------
     count : int
-    mode : {"float", "fixed"}
+    mode : Mode
     isa : {"dsp", "mve", "scalar"}
     seed : int
     largest : int

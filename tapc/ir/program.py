@@ -250,7 +250,7 @@ class Program:
     Attributes
     ----------
     name : str
-    mode : {"float", "fixed"}
+    mode : Mode
         How accumulators are requantized.
     tensors : dict of str to Tensor
     ops : tuple of Op

@@ -1,11 +1,10 @@
 """Attention: softmax(q k^T) v."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, scaled
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -21,7 +20,7 @@ class AttentionSpec(KernelSpec):
     heads : int
     levels : int
         1 / scale of the softmax.
-    mode : {"float", "fixed"}
+    mode : Mode
     """
 
     x: Plane
@@ -59,11 +58,6 @@ class AttentionSpec(KernelSpec):
         return build(name, (*planes, *tables, *zeros, *SCALAR_RANGE, row), lambda b: _emit_attention(self, b))
 
 
-def _requantize(b: Body, mode: Mode, acc: Any, index: int, zero: Any, low: Any, high: Any) -> Any:
-    factors = (b["s"][index],) if mode == "float" else (b["s"][2 * index], b["s"][2 * index + 1])
-    return b.call(f"t_requant_{mode}", acc, *factors, zero, low, high)
-
-
 def _emit_attention(spec: AttentionSpec, b: Body) -> None:
     x, width, row, T = spec.x, spec.width, b["row"], b.T
     sums, top = b.array("sums", 2), b.array("top", 1)
@@ -84,7 +78,7 @@ def _emit_attention(spec: AttentionSpec, b: Body) -> None:
                 for u in range(parts):
                     i = outer * parts + u
                     b.store(acc, 0, acc[0] + row[i] * x.load(b, b["k"], key, first + i))
-            score = b.bind(_requantize(b, spec.mode, acc[0], 0, b["score_zero"], -128, 127))
+            score = b.bind(scaled(b, spec.mode, acc[0], 0, b["score_zero"], -128, 127))
             b.store(row, width + key, score)
             b.store(top, 0, T.max(b.bind(top[0]), score))
         b.store(sums, 0, 0)
@@ -107,5 +101,5 @@ def _emit_attention(spec: AttentionSpec, b: Body) -> None:
                     value = x.load(b, b["v"], key, first + outer * parts + u)
                     b.store(acc, u, acc[u] + row[width + key] * value)
             for u in range(parts):
-                code = _requantize(b, spec.mode, acc[u], 1, b["zero"], b["low"], b["high"])
+                code = scaled(b, spec.mode, acc[u], 1, b["zero"], b["low"], b["high"])
                 x.store(b, b["y"], query, first + outer * parts + u, code)

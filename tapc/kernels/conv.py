@@ -97,13 +97,13 @@ class ConvSpec(KernelSpec):
     window : Window
     groups : int
     w_bits : {2, 4, 8}
-    mode : {"float", "fixed"}
+    mode : Mode
     isa : {"dsp", "mve", "scalar"}
     residual_bits : {0, 4, 8}
         Bits of a tensor of y's shape that is added after requantization; 0 for none.
     residual_first : bool
         The residual is the addition's first operand (the float form rounds twice, so the order matters).
-    sum_form : {"linear", "float", "fixed"}
+    sum_form : SumForm
     sum_clamped : bool
         The sum is clamped more narrowly than y's codes.
     clamped : bool

@@ -26,7 +26,7 @@ class AddSpec(KernelSpec):
     Attributes
     ----------
     a, r, y : Plane
-    form : {"linear", "float", "fixed"}
+    form : SumForm
     clamped : bool
         The result's range is narrower than its codes.
     """
@@ -99,7 +99,7 @@ class MoveSpec(KernelSpec):
         `from_nchw` is its inverse.
     row, column, channel : int
     fill : bool
-    mode : {"float", "fixed"}
+    mode : Mode
     """
 
     x: Plane

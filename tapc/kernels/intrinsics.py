@@ -6,13 +6,12 @@ The generated header selects at compile time, so one library builds for Cortex-M
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import numpy as np
-
-from tapc.kernels.intrinsic import Intrinsic
+from tapc.base.arithmetic import arithmetics
+from tapc.base.arithmetic.interface import Part
+from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
-from tapc.kernels.norm_intrinsics import NORM_INTRINSICS
 
 
 def _signed(value: int, bits: int) -> int:
@@ -37,15 +36,6 @@ def _smlaxy(x: int, y: int) -> Callable[[int, int, int], int]:
     return lambda a, b, acc: _signed(acc + _halves(a)[x] * _halves(b)[y], 32)
 
 
-def _requant_float(acc: int, scale: float, zero: int, low: int, high: int) -> int:
-    scaled = np.float32(acc) * np.float32(scale)
-    return int(np.clip(np.rint(scaled) + zero, low, high))
-
-
-def _requant_fixed(acc: int, factor: int, shift: int, zero: int, low: int, high: int) -> int:
-    return min(max(((acc * factor + (1 << (shift - 1))) >> shift) + zero, low), high)
-
-
 def _asm(template: str, *inputs: str) -> str:
     operands = ", ".join(f'"r"({name})' for name in inputs)
     return f'int32_t r; __asm__("{template}" : "=r"(r) : {operands}); return r;'
@@ -59,22 +49,6 @@ _FIELDS = (
     ' : "=r"(r) : "r"(mask), "r"(word), "n"(shift)); return r; }}'
     "\n#endif\n  return (int32_t)((uint32_t)mask & ((uint32_t)word {1} shift));"
 )
-_FULL = (
-    "float f = (float)acc * scale, a = (float)({low} - zero), b = (float)({high} - zero);"
-    " f = f < a ? a : (f > b ? b : f); return (int32_t)lrintf(f) + zero;"
-)
-
-
-def _full(saturate: str, bits: int) -> str:
-    """Round, add the zero point and saturate; VCVTR and QADD saturate too, so that no sum wraps around."""
-    return (
-        "float f = (float)acc * scale; int32_t q;"
-        ' __asm__("vcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0\\n\\tqadd %1, %1, %2\\n\\t'
-        f'{saturate} %1, #{bits}, %1" : "+&t"(f), "=&r"(q) : "r"(zero)); return q;'
-    )
-
-
-_CLAMP = "return q < low ? low : (q > high ? high : q);"
 
 
 def _pair(address: str, offset: str) -> str:
@@ -110,7 +84,7 @@ def _add_linear(bits: int) -> Intrinsic:
         return Intrinsic(
             "t_add_linear", "int32_t", (*parameters, "int32_t low", "int32_t high"),
             lambda a, b, fa, fb, offset, shift, low, high: min(max((a * fa + b * fb + offset) >> shift, low), high),
-            total + _CLAMP,
+            total + CLAMP,
         )  # fmt: skip
     saturate = "ssat" if bits == 8 else "usat"
     return Intrinsic(
@@ -119,6 +93,11 @@ def _add_linear(bits: int) -> Intrinsic:
         total + f"return q < {low} ? {low} : (q > {high} ? {high} : q);",
         dsp=total + f'__asm__("{saturate} %0, #{bits}, %0" : "+r"(q)); return q;',
     )  # fmt: skip
+
+
+def _of_arithmetics(part: Part) -> Iterator[Intrinsic]:
+    for arithmetic in arithmetics():
+        yield from arithmetic.intrinsics.get(part, ())
 
 
 INTRINSICS: tuple[Intrinsic, ...] = (
@@ -215,51 +194,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         lambda term, levels, total: (term * levels + total // 2) // total,
         "return (int32_t)(((uint32_t)term * (uint32_t)levels + (uint32_t)total / 2u) / (uint32_t)total);",
     ),
-    Intrinsic(
-        "t_requant_float", "int32_t",
-        ("int32_t acc", "float scale", "int32_t zero", "int32_t low", "int32_t high"), _requant_float,
-        "float f = (float)acc * scale, a = (float)(low - zero), b = (float)(high - zero);"
-        " f = f < a ? a : (f > b ? b : f); return (int32_t)lrintf(f) + zero;",
-        fpu='float f = (float)acc * scale; int32_t q;'
-        ' __asm__("vcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0" : "+t"(f), "=r"(q));'
-        " low -= zero; high -= zero; q = q < low ? low : (q > high ? high : q); return q + zero;",
-    ),
-    Intrinsic(
-        "t_requant_float8", "int32_t", ("int32_t acc", "float scale", "int32_t zero"),
-        lambda acc, scale, zero: _requant_float(acc, scale, zero, -128, 127),
-        _FULL.format(low=-128, high=127),
-        fpu=_full("ssat", 8),
-    ),
-    Intrinsic(
-        "t_requant_float4", "int32_t", ("int32_t acc", "float scale", "int32_t zero"),
-        lambda acc, scale, zero: _requant_float(acc, scale, zero, 0, 15),
-        _FULL.format(low=0, high=15),
-        fpu=_full("usat", 4),
-    ),
-    Intrinsic(
-        "t_mulhi", "int32_t", ("int32_t a", "int32_t b"), lambda a, b: a * b >> 32,
-        "return (int32_t)(((int64_t)a * b) >> 32);",
-        # Hacker's Delight, 8-2: four products of half-words.
-        v6m="uint32_t a0 = (uint32_t)a & 0xFFFFu, b0 = (uint32_t)b & 0xFFFFu; int32_t a1 = a >> 16, b1 = b >> 16;"
-        " int32_t t = (int32_t)((uint32_t)a1 * b0 + (a0 * b0 >> 16));"
-        " int32_t u = (int32_t)(a0 * (uint32_t)b1 + ((uint32_t)t & 0xFFFFu)); return a1 * b1 + (t >> 16) + (u >> 16);",
-    ),
-    Intrinsic(
-        "t_requant_large", "int32_t",
-        ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero", "int32_t low", "int32_t high"),
-        _requant_fixed,
-        # The product is clamped before it is narrowed: with ratios of a quarter and more it may not fit 32 bits.
-        "int64_t q = (((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero;"
-        " return q < low ? low : (q > high ? high : (int32_t)q);",
-        called=True,
-    ),
-    Intrinsic(
-        "t_requant_fixed", "int32_t",
-        ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero", "int32_t low", "int32_t high"),
-        _requant_fixed,
-        "if (shift > 32) { int32_t q = ((t_mulhi(acc, factor) + (1 << (shift - 33))) >> (shift - 32)) + zero; "
-        + _CLAMP + " } return t_requant_large(acc, factor, shift, zero, low, high);",
-    ),
+    *_of_arithmetics("requantize"),
     Intrinsic(
         "t_signed", "int32_t", ("int32_t word", "int32_t left", "int32_t right"),
         lambda word, left, right: _signed(word << left, 32) >> right,
@@ -277,22 +212,8 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "return (int32_t)((uint32_t)v - (uint32_t)(int16_t)v) >> 16;",
     ),
     *(_add_linear(bits) for bits in (8, 4, 0)),
-    Intrinsic(
-        "t_add_float", "int32_t",
-        ("int32_t a", "int32_t b", "float fa", "float fb", "float offset", "int32_t low", "int32_t high"), None,
-        "float f = fmaf((float)b, fb, fmaf((float)a, fa, offset)), l = (float)low, h = (float)high;"
-        " f = f < l ? l : (f > h ? h : f); return (int32_t)lrintf(f);",
-        fpu='float f = offset, p = (float)a, s = (float)b; int32_t q;'
-        ' __asm__("vfma.f32 %0, %2, %4\\n\\tvfma.f32 %0, %3, %5\\n\\tvcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0"'
-        ' : "+&t"(f), "=r"(q) : "t"(p), "t"(s), "t"(fa), "t"(fb)); ' + _CLAMP,
-    ),
-    Intrinsic(
-        "t_add_fixed", "int32_t",
-        ("int32_t a", "int32_t b", "int32_t fa", "int32_t fb", "int32_t offset", "int32_t shift", "int32_t zero",
-         "int32_t low", "int32_t high"), None,
-        "int32_t q = ((a * fa + b * fb + offset) >> shift) + zero; " + _CLAMP,
-    ),
-    *NORM_INTRINSICS,
+    *_of_arithmetics("add"),
+    *_of_arithmetics("normalize"),
     *MVE_INTRINSICS,
 )  # fmt: skip
 

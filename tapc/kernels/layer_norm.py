@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic import Mode, arithmetic_of
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane
 from tapc.kernels.schedule import largest_divisor
@@ -17,7 +17,7 @@ class LayerNormSpec(KernelSpec):
     Attributes
     ----------
     x, y : Plane
-    mode : {"float", "fixed"}
+    mode : Mode
     """
 
     x: Plane
@@ -35,7 +35,7 @@ class LayerNormSpec(KernelSpec):
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
-        number, channels = ("float32" if self.mode == "float" else "int32"), self.x.channels
+        number, channels = arithmetic_of(self.mode).number, self.x.channels
         factors = (Parameter("s", number, channels), Parameter("bias", number, channels))
         scalars = (Parameter("epsilon", number), Parameter("shift", "int32"), *SCALAR_RANGE)
         planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
@@ -43,9 +43,9 @@ class LayerNormSpec(KernelSpec):
 
 
 def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
-    x, channels = spec.x, spec.x.channels
+    x, channels, own = spec.x, spec.x.channels, arithmetic_of(spec.mode)
     sums = b.array("sums", 2)
-    inverse: Any = b.array("inverse", 2) if spec.mode == "fixed" else None
+    words: Any = b.array("inverse", own.norm_words) if own.norm_words else None
     unroll = largest_divisor(channels, 4)
     ends = (b["zero"], b["low"], b["high"])
     with b.loop(x.pixels) as p:
@@ -57,15 +57,13 @@ def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
                 b.store(sums, 0, sums[0] + code)
                 b.store(sums, 1, sums[1] + code * code)
         operands = (sums[0], sums[1], channels, b["epsilon"])
-        if spec.mode == "float":
-            scale = b.bind(b.call("t_norm_inverse", *operands, dtype="float32"))
+        if words is None:
+            inverse = [b.bind(b.call(own.norm_inverse, *operands, dtype=own.number))]
         else:
-            b.do("t_norm_inverse_fixed", *operands, b.address(inverse, 0))
+            b.do(own.norm_inverse, *operands, b.address(words, 0))
+            inverse = [words[i] for i in range(own.norm_words)]
         with b.loop(channels) as c:
             centred = x.load(b, b["x"], p, c) * channels - sums[0]
-            if spec.mode == "float":
-                value = b.call("t_norm_float", centred, scale, b["s"][c], b["bias"][c], *ends)
-            else:
-                rest = (b["s"][c], b["bias"][c], b["shift"], *ends)
-                value = b.call("t_norm_fixed", centred, inverse[0], inverse[1], *rest)
+            scalars = [b[name] for name in own.norm_scalars]
+            value = b.call(f"t_norm_{spec.mode}", centred, *inverse, b["s"][c], b["bias"][c], *scalars, *ends)
             spec.y.store(b, b["y"], p, c, value)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic import Mode, arithmetic_of
 from tapc.kernels.builder import Body, Parameter
 from tapc.kernels.packing import row_bytes
 
@@ -72,8 +72,20 @@ SCALAR_RANGE = (Parameter("zero", "int32"), Parameter("low", "int32"), Parameter
 
 
 def multiplier_parameter(mode: Mode, count: int) -> Parameter:
-    """Declare requantization factors: float32 each, or (factor, shift) pairs of int32."""
-    return Parameter("s", "float32", count) if mode == "float" else Parameter("s", "int32", 2 * count)
+    """Declare requantization factors."""
+    own = arithmetic_of(mode)
+    return Parameter("s", own.number, own.words * count)
+
+
+def factor(b: Body, mode: Mode, channel: Any) -> tuple[Any, ...]:
+    """Return the words of a channel's factor as expressions."""
+    words = arithmetic_of(mode).words
+    return tuple(b["s"][channel * words + i] for i in range(words))
+
+
+def scaled(b: Body, mode: Mode, acc: Any, channel: Any, zero: Any, low: Any, high: Any) -> Any:
+    """Return an accumulator as a code of a zero point and a range."""
+    return b.call(f"t_requant_{mode}", acc, *factor(b, mode, channel), zero, low, high)
 
 
 def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> Any:
@@ -83,17 +95,14 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> An
     ----------
     b : Body
         With parameters s, zero, low and high.
-    mode : {"float", "fixed"}
+    mode : Mode
     acc, channel : expression
     bits : {0, 4, 8}
         Bits of the result where its range is all of its codes; 0 where it is [low, high].
     """
-    s = b["s"]
-    if mode == "float":
-        if bits:
-            return b.call(f"t_requant_float{bits}", acc, s[channel], b["zero"])
-        return b.call("t_requant_float", acc, s[channel], b["zero"], b["low"], b["high"])
-    return b.call("t_requant_fixed", acc, s[channel * 2], s[channel * 2 + 1], b["zero"], b["low"], b["high"])
+    if bits and arithmetic_of(mode).saturating:
+        return b.call(f"t_requant_{mode}{bits}", acc, *factor(b, mode, channel), b["zero"])
+    return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"])
 
 
 SumForm = str
@@ -101,14 +110,17 @@ SumForm = str
 LINEAR = "linear"
 
 
+def sum_scalars(form: SumForm) -> tuple[str, ...]:
+    """Return the names of what a quantized addition is given, its range not counted."""
+    names = ("a", "b", "offset", "shift") if form == LINEAR else arithmetic_of(form).sum_scalars
+    return tuple(f"add_{name}" for name in names)
+
+
 def add_parameters(form: SumForm) -> tuple[Parameter, ...]:
     """Declare the scalars of a quantized addition."""
-    number = "float32" if form == "float" else "int32"
-    names = [("a", number), ("b", number), ("offset", number)]
-    names += [("shift", "int32")] if form != "float" else []
-    names += [("zero", "int32")] if form == "fixed" else []
-    names += [("low", "int32"), ("high", "int32")]
-    return tuple(Parameter(f"add_{name}", dtype) for name, dtype in names)
+    number = "int32" if form == LINEAR else arithmetic_of(form).number
+    own = (Parameter(name, number) for name in sum_scalars(form))
+    return (*own, Parameter("add_low", "int32"), Parameter("add_high", "int32"))
 
 
 def add_codes(b: Body, form: SumForm, a: Any, other: Any, bits: int = 0) -> Any:
@@ -118,15 +130,12 @@ def add_codes(b: Body, form: SumForm, a: Any, other: Any, bits: int = 0) -> Any:
     ----------
     b : Body
         With the parameters of `add_parameters`.
-    form : {"linear", "float", "fixed"}
+    form : SumForm
     a, other : expression
     bits : {0, 4, 8}
         As for `requantize`; used by the linear form.
     """
-    if form == "linear":
-        scalars = [b[f"add_{name}"] for name in ("a", "b", "offset", "shift")]
-        if bits:
-            return b.call(f"t_add_linear{bits}", a, other, *scalars)
-        return b.call("t_add_linear", a, other, *scalars, b["add_low"], b["add_high"])
-    names = ["a", "b", "offset", *(["shift", "zero"] if form == "fixed" else []), "low", "high"]
-    return b.call(f"t_add_{form}", a, other, *(b[f"add_{name}"] for name in names))
+    scalars = [b[name] for name in sum_scalars(form)]
+    if bits and form == LINEAR:
+        return b.call(f"t_add_{form}{bits}", a, other, *scalars)
+    return b.call(f"t_add_{form}", a, other, *scalars, b["add_low"], b["add_high"])

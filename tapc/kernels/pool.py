@@ -21,7 +21,7 @@ class PoolSpec(KernelSpec):
     op : {"max", "average"}
         Averages divide by the taps inside the image, or by all taps when `include_pad`.
     include_pad : bool
-    mode : {"float", "fixed"}
+    mode : Mode
     """
 
     x: Plane

@@ -20,7 +20,7 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
         As `tapc.quantize` exports it: every activation and constant behind a Q/DQ pair.
     name : str
         Name of the program.
-    mode : {"float", "fixed"}
+    mode : Mode
         Requantization of the target core.
     isa : {"dsp", "mve", "scalar"}
         Instruction set family of the target core.

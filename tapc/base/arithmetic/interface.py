@@ -1,20 +1,25 @@
 """What an integer arithmetic is: how accumulators become codes, how codes are added and normalized.
 
-Every arithmetic is a file in `tapc.base.arithmetic.modes`: its exact meaning here, which the reference executor runs.
+Every arithmetic is a file in `tapc.base.arithmetic.modes`: its exact meaning, which the reference executor runs, what
+kernels are given, and the C functions that they call.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tapc.base.arithmetic.intrinsic import Intrinsic
 
 Mode = str
 """Name of an arithmetic: `float` or `fixed`."""
 Ints = NDArray[np.int64]
 Quantization = tuple[float, int]
 """Scale and zero point of a tensor."""
+Part = Literal["requantize", "add", "normalize"]
+"""What C functions are for."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +93,44 @@ AddT = TypeVar("AddT", bound=AddFactors)
 class Arithmetic(Generic[AddT]):
     """Base of the arithmetics: what the program, its reference and its kernels ask of one.
 
+    A kernel makes a code by ``t_requant_NAME(accumulator, factor's words, zero, low, high)``, adds two by
+    ``t_add_NAME(a, b, sum_scalars, low, high)``, and normalizes one by ``t_norm_NAME(centred, inverse, gain, offset,
+    norm_scalars, zero, low, high)``, where the inverse is that of `norm_inverse`.
+
     Attributes
     ----------
     name : Mode
+    number : {"float32", "int32"}
+        TensorIR type of factors, and of the scalars of sums and normalizations.
     words : int
         Words of a requantization factor.
+    saturating : bool
+        Whether ``t_requant_NAME8`` and ``t_requant_NAME4``, without bounds, saturate to all codes of so many bits.
+    lanes : str
+        Intrinsic that requantizes a vector of four accumulators, each by a factor of its own, and with ``_same`` behind
+        it, all by one; ``t_sum4_NAME`` then adds two vectors of codes. Empty: one code is made at a time.
+    sum_scalars : tuple of str
+        What an addition is given.
+    norm_inverse : str
+        Intrinsic that takes a pixel's sum, sum of squares and channels, and epsilon.
+    norm_words : int
+        int32 words that it writes to a pointer behind these; 0: it returns a `number`.
+    norm_scalars : tuple of {"shift"}
+        What ``t_norm_NAME`` is given of them.
+    intrinsics : mapping
+        Part -> the C functions of it.
     """
 
     name: ClassVar[Mode]
+    number: ClassVar[Literal["float32", "int32"]]
     words: ClassVar[int]
+    saturating: ClassVar[bool] = False
+    lanes: ClassVar[str] = ""
+    sum_scalars: ClassVar[tuple[str, ...]]
+    norm_inverse: ClassVar[str]
+    norm_words: ClassVar[int] = 0
+    norm_scalars: ClassVar[tuple[Literal["shift"], ...]] = ()
+    intrinsics: ClassVar[Mapping[Part, tuple[Intrinsic, ...]]]
 
     def multipliers(self, ratios: NDArray[np.float32]) -> Multipliers:
         """Encode ratios of scales, positive and finite."""

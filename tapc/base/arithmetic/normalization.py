@@ -8,6 +8,11 @@ import numpy as np
 
 from tapc.base.arithmetic.interface import Ints
 
+VARIANCE = "uint64_t v = (uint64_t)(uint32_t)channels * (uint32_t)squares - (uint64_t)((int64_t)sum * sum)"
+"""C of C ss - s^2, which needs 64 bits."""
+SUMS = ("int32_t sum", "int32_t squares", "int32_t channels")
+RANGE = ("int32_t zero", "int32_t low", "int32_t high")
+
 
 def spread(x: Ints) -> tuple[Ints, Ints]:
     """Return C x - s and C ss - s^2 over the last axis."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.arithmetic import arithmetic_of
 from tapc.kernels.builder import Body
 from tapc.kernels.conv import ConvSpec, Runs, add_residual
 from tapc.kernels.forms import register
-from tapc.kernels.layout import Plane, requantize
+from tapc.kernels.layout import LINEAR, Plane, requantize, sum_scalars
 from tapc.kernels.mve.columns import Columns
 from tapc.kernels.mve.intrinsics import CHUNK
 from tapc.kernels.schedule import Schedule, largest_divisor
@@ -149,7 +150,7 @@ class MveConv:
         spec, columns, schedule = self.spec, self.columns, self.schedule
         tile, rows = schedule.pixels, schedule.rows
         steps = -(-spec.y.pixels // tile) * spec.groups
-        (count, last), vector = self.tiles, spec.mode == "float"
+        (count, last), vector = self.tiles, arithmetic_of(spec.mode).lanes
         residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
         result = f"o{spec.y.bits}{residual}{'c' if spec.clamped else ''}"
         looped = self.vectors // schedule.unroll if self.vectors > schedule.unroll else 0
@@ -203,7 +204,7 @@ class _Emitter:
         """Whether results are made four at a time: 4-bit codes only where four channels begin with a byte."""
         spec = self.spec
         narrow = 4 in (spec.y.bits, spec.residual_bits) and spec.groups > 1 and spec.group_outputs % 2
-        return spec.mode == "float" and not narrow
+        return bool(arithmetic_of(spec.mode).lanes) and not narrow
 
     def loops(self) -> None:
         """Visit groups, tiles of pixels and tiles of channels."""
@@ -237,7 +238,7 @@ class _Emitter:
     def _tile(self, rows: int, first: Any, start: Any) -> None:
         """Compute a tile of channels from `first` on, whose weights begin at vector `start`."""
         spec, b, tile = self.spec, self.b, self.pixels
-        vector = self.vector and rows == LANES
+        vector, arithmetic = self.vector and rows == LANES, arithmetic_of(spec.mode)
         acc = b.array("acc", rows * tile)
         if not vector:
             for i in range(rows * tile):
@@ -250,11 +251,10 @@ class _Emitter:
         for j in range(tile):
             own = b.address(code, LANES * j)
             sums = [acc[row * tile + j] for row in range(rows)]
-            b.do("t_requant4", own, *sums, b.address(b["bias"], first), b.address(b["s"], first), b["zero"])
+            factors = b.address(b["s"], first * arithmetic.words)
+            b.do(arithmetic.lanes, own, *sums, b.address(b["bias"], first), factors, b["zero"])
             if spec.clamped:
                 b.do("t_clamp4", own, b["low"], b["high"])
-            elif spec.residual_bits:
-                b.do(f"t_saturate4_{spec.y.bits}", own)
             else:
                 b.do(f"t_saturate4_{spec.y.bits}", own)
             if spec.residual_bits:
@@ -274,13 +274,10 @@ class _Emitter:
         other = b.address(b.array("other", LANES), 0)
         residual = Plane(spec.y.height, spec.y.width, spec.y.channels, spec.residual_bits)
         b.do(f"t_load4_{residual.bits}", other, self._place(b["r"], residual, j, first))
-        a, c, offset = b["add_a"], b["add_b"], b["add_offset"]
-        if spec.sum_form == "linear":
-            b.do("t_sum4_linear", code, other, a, c, offset, b["add_shift"])
-        else:
-            operands = (other, code) if spec.residual_first else (code, other)
-            b.do("t_sum4_float", code, *operands, a, c, offset)
-        if spec.sum_clamped or spec.sum_form == "float":
+        # Three integer operations change the code in place; factors in another arithmetic belong to first and second.
+        operands = (other,) if spec.sum_form == LINEAR else (other, code) if spec.residual_first else (code, other)
+        b.do(f"t_sum4_{spec.sum_form}", code, *operands, *(b[name] for name in sum_scalars(spec.sum_form)))
+        if spec.sum_clamped or spec.sum_form != LINEAR:
             b.do("t_clamp4", code, b["add_low"], b["add_high"])
         else:
             b.do(f"t_saturate4_{spec.y.bits}", code)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.arithmetic import arithmetic_of
 from tapc.kernels.builder import Body
 from tapc.kernels.depthwise import DepthwiseSpec, unpacked_weight
 from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
-from tapc.kernels.layout import Plane, requantize
+from tapc.kernels.layout import Plane, factor, requantize
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.spec import Features
 from tapc.kernels.window import Window
@@ -220,10 +221,9 @@ class _Emitter:
                 for i, ky in own:
                     tap = kx * window.height + ky if form.turned else ky * window.width + kx
                     b.do("t_vmla4", codes[i], x, self.taps[tap])
-        for code in codes:
-            if spec.mode != "float":
-                continue
-            b.do("t_requant4_same", code, b["s"][c], b["zero"])
+        lanes = arithmetic_of(spec.mode).lanes
+        for code in codes if lanes else ():
+            b.do(f"{lanes}_same", code, *factor(b, spec.mode, c), b["zero"])
             if spec.clamped:
                 b.do("t_clamp4", code, b["low"], b["high"])
             else:
@@ -233,12 +233,13 @@ class _Emitter:
 
     def _store(self, c: Any, line: Any, place: Any, code: Any, array: Any, slot: int) -> None:
         spec, b, y = self.spec, self.b, self.spec.y
-        if spec.mode == "float" and y.bits == 8 and self.y.width >= LANES:
+        lanes = arithmetic_of(spec.mode).lanes
+        if lanes and y.bits == 8 and self.y.width >= LANES:
             stride = y.row * (y.width if self.form.turned else 1)
             b.do("t_scatter4_8", b.address(b["y"], self._pixel(y, line, place) * y.row + c), stride, code)
             return
         for i in range(min(LANES, self.y.width)):
             value = array[slot + i]
-            if spec.mode != "float":
+            if not lanes:
                 value = requantize(b, spec.mode, value, c, 0 if spec.clamped else y.bits)
             y.store(b, b["y"], self._pixel(y, line, place + i), c, value)

@@ -6,7 +6,7 @@ Four lanes pass from one intrinsic to the next through an array of int32, which 
 has inlined them; TensorIR's C has no type for it.
 """
 
-from tapc.kernels.intrinsic import Intrinsic
+from tapc.base.arithmetic.intrinsic import Intrinsic
 
 CHUNK = 16  # bytes of a vector
 

@@ -10,6 +10,7 @@ from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Constant, Program, Step
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
+from tapc.kernels.layout import LINEAR
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
@@ -89,7 +90,7 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
         operands = (other, middle) if residual.swapped else (middle, other)
         form, summands = sums(program, *operands, y, residual.low, residual.high)
         swapped = residual.swapped
-        if swapped and form == "linear":  # integers add in any order
+        if swapped and form == LINEAR:  # integers add in any order
             swapped = False
             summands |= {"add_a": summands["add_b"], "add_b": summands["add_a"]}
         scalars |= summands

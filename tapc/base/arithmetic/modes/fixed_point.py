@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, register_arithmetic
-from tapc.base.arithmetic.normalization import added_variance, spread
+from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, Part, register_arithmetic
+from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
+from tapc.base.arithmetic.normalization import RANGE, SUMS, VARIANCE, added_variance, spread
 from tapc.base.arithmetic.sums import RatioSums
 from tapc.base.errors import RangeError
 
@@ -50,12 +51,79 @@ class FixedSum(AddFactors):
         return {"a": self.a, "b": self.b, "offset": self.offset, "shift": self.shift, "zero": zero}
 
 
+def _requant_fixed(acc: int, factor: int, shift: int, zero: int, low: int, high: int) -> int:
+    return min(max(((acc * factor + (1 << (shift - 1))) >> shift) + zero, low), high)
+
+
+INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
+    "requantize": (
+        Intrinsic(
+            "t_mulhi", "int32_t", ("int32_t a", "int32_t b"), lambda a, b: a * b >> 32,
+            "return (int32_t)(((int64_t)a * b) >> 32);",
+            # Hacker's Delight, 8-2: four products of half-words.
+            v6m="uint32_t a0 = (uint32_t)a & 0xFFFFu, b0 = (uint32_t)b & 0xFFFFu; int32_t a1 = a >> 16, b1 = b >> 16;"
+            " int32_t t = (int32_t)((uint32_t)a1 * b0 + (a0 * b0 >> 16));"
+            " int32_t u = (int32_t)(a0 * (uint32_t)b1 + ((uint32_t)t & 0xFFFFu));"
+            " return a1 * b1 + (t >> 16) + (u >> 16);",
+        ),
+        Intrinsic(
+            "t_requant_large", "int32_t",
+            ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero", "int32_t low", "int32_t high"),
+            _requant_fixed,
+            # The product is clamped before it is narrowed: with ratios of a quarter and more it may not fit 32 bits.
+            "int64_t q = (((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero;"
+            " return q < low ? low : (q > high ? high : (int32_t)q);",
+            called=True,
+        ),
+        Intrinsic(
+            "t_requant_fixed", "int32_t",
+            ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero", "int32_t low", "int32_t high"),
+            _requant_fixed,
+            "if (shift > 32) { int32_t q = ((t_mulhi(acc, factor) + (1 << (shift - 33))) >> (shift - 32)) + zero; "
+            + CLAMP + " } return t_requant_large(acc, factor, shift, zero, low, high);",
+        ),
+    ),
+    "add": (
+        Intrinsic(
+            "t_add_fixed", "int32_t",
+            ("int32_t a", "int32_t b", "int32_t fa", "int32_t fb", "int32_t offset", "int32_t shift", "int32_t zero",
+             "int32_t low", "int32_t high"), None,
+            "int32_t q = ((a * fa + b * fb + offset) >> shift) + zero; " + CLAMP,
+        ),
+    ),
+    "normalize": (
+        Intrinsic(
+            "t_norm_inverse_fixed", "void", (*SUMS, "int32_t epsilon", "int32_t *out"), None,
+            f"{VARIANCE} + (uint32_t)epsilon; int32_t shift = 49;"
+            " while (v < (uint64_t)1 << 60) { v <<= 2; shift--; }"
+            " uint32_t root = 0; for (uint32_t bit = 1u << 30; bit; bit >>= 1) {"
+            " uint32_t t = root | bit; if ((uint64_t)t * t <= v) root = t; }"
+            " uint32_t r = (uint32_t)(((uint64_t)1 << 61) / root);"
+            " out[0] = r > INT32_MAX ? INT32_MAX : (int32_t)r; out[1] = shift;",
+        ),
+        Intrinsic(
+            "t_norm_fixed", "int32_t",
+            ("int32_t centred", "int32_t inverse", "int32_t shift", "int32_t gain", "int32_t offset", "int32_t right",
+             *RANGE), None,
+            "int32_t n = (int32_t)(((int64_t)centred * inverse + ((int64_t)1 << (shift - 1))) >> shift);"
+            " int32_t q = ((n * gain + offset) >> right) + zero; return q < low ? low : (q > high ? high : q);",
+        ),
+    ),
+}  # fmt: skip
+
+
 @register_arithmetic
 class FixedPoint(RatioSums[FixedSum]):
     """Multipliers and shifts."""
 
     name = "fixed"
+    number = "int32"
     words = 2
+    sum_scalars = ("a", "b", "offset", "shift", "zero")
+    norm_inverse = "t_norm_inverse_fixed"
+    norm_words = 2
+    norm_scalars = ("shift",)
+    intrinsics = INTRINSICS
     largest_ratio = 2.0 ** (ADD_BITS - 1)
 
     def multipliers(self, ratios: NDArray[np.float32]) -> Multipliers:

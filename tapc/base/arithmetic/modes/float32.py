@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, register_arithmetic
-from tapc.base.arithmetic.normalization import added_variance, spread
+from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, Part, register_arithmetic
+from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
+from tapc.base.arithmetic.normalization import RANGE, SUMS, VARIANCE, added_variance, spread
 from tapc.base.arithmetic.sums import RatioSums
 
 
@@ -40,12 +41,94 @@ class FloatSum(AddFactors):
         return {"a": self.a, "b": self.b, "offset": self.offset}
 
 
+def _requant_float(acc: int, scale: float, zero: int, low: int, high: int) -> int:
+    scaled = np.float32(acc) * np.float32(scale)
+    return int(np.clip(np.rint(scaled) + zero, low, high))
+
+
+_FULL = (
+    "float f = (float)acc * scale, a = (float)({low} - zero), b = (float)({high} - zero);"
+    " f = f < a ? a : (f > b ? b : f); return (int32_t)lrintf(f) + zero;"
+)
+
+
+def _full(saturate: str, bits: int) -> str:
+    """Round, add the zero point and saturate; VCVTR and QADD saturate too, so that no sum wraps around."""
+    return (
+        "float f = (float)acc * scale; int32_t q;"
+        ' __asm__("vcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0\\n\\tqadd %1, %1, %2\\n\\t'
+        f'{saturate} %1, #{bits}, %1" : "+&t"(f), "=&r"(q) : "r"(zero)); return q;'
+    )
+
+
+_SCALED = "float f = (float)centred * inverse; f = f * gain; f = f + offset; "
+
+INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
+    "requantize": (
+        Intrinsic(
+            "t_requant_float", "int32_t",
+            ("int32_t acc", "float scale", "int32_t zero", "int32_t low", "int32_t high"), _requant_float,
+            "float f = (float)acc * scale, a = (float)(low - zero), b = (float)(high - zero);"
+            " f = f < a ? a : (f > b ? b : f); return (int32_t)lrintf(f) + zero;",
+            fpu='float f = (float)acc * scale; int32_t q;'
+            ' __asm__("vcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0" : "+t"(f), "=r"(q));'
+            " low -= zero; high -= zero; q = q < low ? low : (q > high ? high : q); return q + zero;",
+        ),
+        Intrinsic(
+            "t_requant_float8", "int32_t", ("int32_t acc", "float scale", "int32_t zero"),
+            lambda acc, scale, zero: _requant_float(acc, scale, zero, -128, 127),
+            _FULL.format(low=-128, high=127),
+            fpu=_full("ssat", 8),
+        ),
+        Intrinsic(
+            "t_requant_float4", "int32_t", ("int32_t acc", "float scale", "int32_t zero"),
+            lambda acc, scale, zero: _requant_float(acc, scale, zero, 0, 15),
+            _FULL.format(low=0, high=15),
+            fpu=_full("usat", 4),
+        ),
+    ),
+    "add": (
+        Intrinsic(
+            "t_add_float", "int32_t",
+            ("int32_t a", "int32_t b", "float fa", "float fb", "float offset", "int32_t low", "int32_t high"), None,
+            "float f = fmaf((float)b, fb, fmaf((float)a, fa, offset)), l = (float)low, h = (float)high;"
+            " f = f < l ? l : (f > h ? h : f); return (int32_t)lrintf(f);",
+            fpu='float f = offset, p = (float)a, s = (float)b; int32_t q;'
+            ' __asm__("vfma.f32 %0, %2, %4\\n\\tvfma.f32 %0, %3, %5\\n\\tvcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0"'
+            ' : "+&t"(f), "=r"(q) : "t"(p), "t"(s), "t"(fa), "t"(fb)); ' + CLAMP,
+        ),
+    ),
+    "normalize": (
+        Intrinsic(
+            "t_norm_inverse", "float", (*SUMS, "float epsilon"), None,
+            f"{VARIANCE}; return 1.0f / sqrtf((float)v + epsilon);",
+            # Alone GCC would call sqrtf for the errno of negative arguments.
+            fpu=f'{VARIANCE}; float f = (float)v + epsilon; __asm__("vsqrt.f32 %0, %0" : "+t"(f)); return 1.0f / f;',
+        ),
+        Intrinsic(
+            "t_norm_float", "int32_t",
+            ("int32_t centred", "float inverse", "float gain", "float offset", *RANGE), None,
+            f"{_SCALED}float a = (float)(low - zero), b = (float)(high - zero);"
+            " f = f < a ? a : (f > b ? b : f); return (int32_t)lrintf(f) + zero;",
+            fpu=f'{_SCALED}int32_t q; __asm__("vcvtr.s32.f32 %0, %0\\n\\tvmov %1, %0" : "+t"(f), "=r"(q));'
+            " low -= zero; high -= zero; q = q < low ? low : (q > high ? high : q); return q + zero;",
+        ),
+    ),
+}  # fmt: skip
+
+
 @register_arithmetic
 class Float32(RatioSums[FloatSum]):
     """Factors and sums in float32."""
 
     name = "float"
+    number = "float32"
     words = 1
+    saturating = True
+    lanes = "t_requant4"
+    sum_scalars = ("a", "b", "offset")
+    norm_inverse = "t_norm_inverse"
+    intrinsics = INTRINSICS
 
     def multipliers(self, ratios: NDArray[np.float32]) -> Multipliers:
         return Multipliers(self.name, ratios, np.zeros(ratios.shape, np.int32))

@@ -1,4 +1,4 @@
-"""What an intrinsic is."""
+"""What an intrinsic is: a C function that kernels call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,3 +36,7 @@ class Intrinsic:
     v6m: str = ""
     mve: str = ""
     called: bool = False
+
+
+CLAMP = "return q < low ? low : (q > high ? high : q);"
+"""C that ends in the code q, clamped."""
