@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 import tapc
+from tapc.base.arithmetic import arithmetics
 from tapc.base.isa import Isa
 
 ROOT = Path(tapc.__file__).parent
@@ -28,6 +29,7 @@ FORMS = [["kernels", isa] for isa in get_args(Isa)]
 # What runs on devices knows none of them: these modules, and no attribute of one device's description of a core.
 DEVICES_INTERFACE = ("tapc.device", "tapc.device.verify")
 DEVICES_FACTS = {"qemu": ("tapc.device.", "tapc.firmware.", "tapc.hardware.")}
+MODES = {arithmetic.name for arithmetic in arithmetics()}
 MOST_FLOORS = 10
 MOST_LOOSE = 4
 MOST_LINES = 400
@@ -63,6 +65,17 @@ def upwards(module: str, imported: set[str]) -> list[str]:
 def forms(imported: set[str]) -> list[str]:
     """Return what is imported of an instruction set's kernels."""
     return sorted(name for name in imported if name.split(".")[1:3] in FORMS)
+
+
+def compared_modes(code: str) -> list[int]:
+    """Return the lines that compare something with the name of an arithmetic."""
+    lines = []
+    for node in ast.walk(ast.parse(code)):
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        sides += [node.value] if isinstance(node, ast.MatchValue) else []
+        found = (part for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant))
+        lines += [part.lineno for part in found if part.value in MODES]
+    return lines
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
@@ -113,6 +126,11 @@ def test_devices_are_used_by_their_interface(module: str) -> None:
     assert not of_one_device(module, MODULES[module].read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("tapc.base.arithmetic")))
+def test_arithmetics_are_asked_not_compared(module: str) -> None:
+    assert not compared_modes(MODULES[module].read_text(encoding="utf-8"))
+
+
 def test_no_circles() -> None:
     assert not circle({name: others for name, others in GRAPH.items() if name != "tapc"})
 
@@ -139,6 +157,10 @@ def test_the_checks_find_what_they_look_for() -> None:
         "tapc.kernels.dsp.conv",
         "tapc.kernels.mve",
     ]
+    code = (
+        'if spec.mode == "float":\n    x = "fixed"\nif f.mode in ("fixed", y):\n    match f:\n        case "float":\n'
+    )
+    assert compared_modes(f'{code}            z = x == "other"\n') == [1, 3, 5]
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
     code = "from tapc.device import device_for, halves\nfrom tapc.device.qemu import QemuDevice\nx = target.qemu\n"

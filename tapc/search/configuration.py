@@ -105,7 +105,7 @@ def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> Conf
 def code_digest() -> str:
     """Identify the code and the tools that measurements depend on."""
     root = Path(tapc.__file__).parent
-    parts = ("quantize", "ir", "operators", "lower", "kernels", "firmware", "device", "cycles")
+    parts = ("base/arithmetic", "quantize", "ir", "operators", "lower", "kernels", "firmware", "device", "cycles")
     return digest([tree_digest(root / part, "*.py") for part in parts], compiler_version())
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import tapc.base.arithmetic
 import tapc.kernels
 from tapc.base.cache import Store, cache_folder, digest, tree_digest
 from tapc.base.errors import UsageError
@@ -81,7 +82,7 @@ def tune(
             layers.setdefault(step.spec, []).append(step.op)
     variants = [_Variant(ops[0], spec) for default, ops in layers.items() for spec in _specs(default, limit)]
     base = digest(
-        tree_digest(Path(tapc.kernels.__file__).parent, "*.py"),
+        [tree_digest(Path(path).parent, "*.py") for path in (tapc.kernels.__file__, tapc.base.arithmetic.__file__)],
         [target.name, *target.cflags, *target.optimization, compiler_version()],
     )
     keys = {v.spec: digest(base, repr(v.spec)) for v in variants}
