@@ -12,41 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.layout import Plane
+from tapc.kernels.im2col import Im2col
 from tapc.kernels.schedule import largest_divisor
-from tapc.kernels.window import Window
 
 LEFTOVERS = 32  # single taps that are spelled out; with more of them the field is gathered first
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The column buffer of one convolution.
-
-    Attributes
-    ----------
-    x, y : Plane
-    window : Window
-    groups : int
-    pixels : int
-        Output pixels whose fields are interleaved.
-    """
-
-    x: Plane
-    y: Plane
-    window: Window
-    groups: int
-    pixels: int
-
-    @property
-    def depth(self) -> int:
-        """Input channels that one output channel reads."""
-        return self.x.channels // self.groups
-
-    @property
-    def taps(self) -> int:
-        """Length of the receptive field."""
-        return self.window.taps * self.depth
+class Columns(Im2col):
+    """The column buffer of one convolution: a tile's fields, interleaved."""
 
     @property
     def padded(self) -> int:
@@ -56,9 +30,7 @@ class Columns:
     @property
     def run(self) -> int:
         """Taps that lie side by side in memory."""
-        if self.kind == "gather":
-            return self.taps
-        return self.depth * (self.window.width if self.groups == 1 else 1)
+        return self.taps if self.kind == "gather" else self.row_taps
 
     @property
     def runs(self) -> int:
@@ -75,8 +47,7 @@ class Columns:
         """
         if self.depth * self.x.bits % 32 == 0:
             return "words"
-        run = self.depth * (self.window.width if self.groups == 1 else 1)
-        single = run % 4 * (self.taps // run)
+        single = self.row_taps % 4 * (self.taps // self.row_taps)
         regular = self.groups == 1 or self.inside  # a gathered field has no other groups' channels between its taps
         return "runs" if self.x.bits == 8 and single <= LEFTOVERS and regular else "gather"
 
@@ -89,11 +60,6 @@ class Columns:
     def gathers(self) -> bool:
         """Whether some field needs the gather buffer."""
         return self.kind == "gather" or (self.kind == "runs" and not self.inside)
-
-    @property
-    def inside(self) -> bool:
-        """Whether no window reaches over the border."""
-        return self.window.inside(self.x, self.y)
 
     @property
     def column_words(self) -> int:
@@ -184,19 +150,15 @@ class _Writer:
                 source = row * x.width + T.truncmod(pixel, c.y.width) * window.stride_x
             self.runs(lambda offset: b.address(b["x"], source * x.row + start + offset), 0)
             return
-        origin = b.array("origin", 2)
-        b.store(origin, 0, T.truncdiv(pixel, c.y.width) * window.stride_y - window.top)
-        b.store(origin, 1, T.truncmod(pixel, c.y.width) * window.stride_x - window.left)
+        origin = c.origin(b, pixel)
         first = (origin[0] * x.width + origin[1]) * x.row + start
         if c.kind == "words":
-            if c.inside:
-                self.runs(lambda offset: b.address(b["x"], first + offset), x.width * x.row)
-            else:
-                b.when(
-                    c.window.covers(b, origin, x),
-                    lambda: self.runs(lambda offset: b.address(b["x"], first + offset), x.width * x.row),
-                    lambda: self._taps(origin, group),
-                )
+            c.whole_or_taps(
+                b,
+                origin,
+                lambda: self.runs(lambda offset: b.address(b["x"], first + offset), x.width * x.row),
+                lambda: self._taps(origin, group),
+            )
             return
         if c.kind == "gather":
             self._gather(origin, group)
@@ -253,14 +215,6 @@ class _Writer:
             b.store(word, 0, pair)
             b.store(b["col"], c.word(first + i // 2, self.slot), word[0])
 
-    def _each_tap(self, origin: Any, inside: Callable[[Any, Any], None], outside: Callable[[Any], None]) -> None:
-        """Visit a field's taps: `inside(source pixel, tap)` or `outside(tap)`."""
-        c, b, T = self.columns, self.b, self.b.T
-        with b.loop(c.window.height) as ky, b.loop(c.window.width) as kx:
-            iy, ix, tap = origin[0] + ky, origin[1] + kx, ky * c.window.width + kx
-            rows, columns = T.And(iy >= 0, iy < c.x.height), T.And(ix >= 0, ix < c.x.width)
-            b.when(T.And(rows, columns), lambda: inside(iy * c.x.width + ix, tap), lambda: outside(tap))
-
     def _taps(self, origin: Any, group: Any) -> None:
         """Expand a field at the border tap by tap; outside the image lies the zero point."""
         c, b = self.columns, self.b
@@ -277,7 +231,7 @@ class _Writer:
             with b.loop(per_tap // 2) as i:
                 self.pair(tap * per_tap + i * 2, pad[0], pad[0])
 
-        self._each_tap(origin, inside, outside)
+        c.each_tap(b, origin, inside, outside)
 
     def _gather(self, origin: Any, group: Any) -> None:
         """Copy a field's codes, one a byte, to the buffer behind the columns."""
@@ -293,7 +247,7 @@ class _Writer:
             with b.loop(c.depth) as channel:
                 b.do("t_store8", buffer, tap * c.depth + channel, b["pad"])
 
-        self._each_tap(origin, inside, outside)
+        c.each_tap(b, origin, inside, outside)
 
 
 def fields(b: Body, word: Any, bits: int, s: int) -> Any:

@@ -4,42 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.kernels.builder import Body
-from tapc.kernels.layout import Plane
+from tapc.kernels.im2col import Im2col
 from tapc.kernels.mve.intrinsics import CHUNK
 from tapc.kernels.spec import Features
-from tapc.kernels.window import Window, inside_taps, whole_windows
+from tapc.kernels.window import inside_taps, whole_windows
 
 SPELLED = 8  # vectors of a copy that are spelled out
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The column buffer of one convolution: a tile's fields, one after the other.
-
-    Attributes
-    ----------
-    x, y : Plane
-    window : Window
-    groups : int
-    pixels : int
-        Output pixels whose fields are held.
-    """
-
-    x: Plane
-    y: Plane
-    window: Window
-    groups: int
-    pixels: int
-
-    @property
-    def depth(self) -> int:
-        """Input channels that one output channel reads."""
-        return self.x.channels // self.groups
-
-    @property
-    def taps(self) -> int:
-        """Length of the receptive field."""
-        return self.window.taps * self.depth
+class Columns(Im2col):
+    """The column buffer of one convolution: a tile's fields, one after the other."""
 
     @property
     def chunks(self) -> int:
@@ -47,20 +22,10 @@ class Columns:
         return -(-self.taps // CHUNK)
 
     @property
-    def inside(self) -> bool:
-        """Whether no window reaches over the border."""
-        return self.window.inside(self.x, self.y)
-
-    @property
     def direct(self) -> bool:
         """Whether the kernel reads the input itself."""
         point = self.window.taps == 1 and self.inside and self.x.pixels == self.y.pixels
         return point and self.groups == 1 and self.x.bits == 8 and self.depth % CHUNK == 0
-
-    @property
-    def run(self) -> int:
-        """Taps that lie side by side in memory where the window is inside the image."""
-        return self.depth * (self.window.width if self.groups == 1 else 1)
 
     @property
     def whole(self) -> bool:
@@ -82,10 +47,10 @@ class Columns:
         whole = whole_windows(x, self.y, window) / self.y.pixels if self.whole else 0.0
         inside = inside_taps(x, self.y, window)[1] / self.y.pixels
         runs = window.height * (1 if self.groups == 1 else window.width)
-        vectors, narrow = _pieces(self.run, x.bits)
+        vectors, narrow = _pieces(self.row_taps, x.bits)
         partly, outside = slots * (inside - whole * window.taps), slots * (window.taps - inside)
         tap_vectors, tap_narrow = _pieces(self.depth, x.bits)
-        long = "loop" if self.run // CHUNK > SPELLED else ""
+        long = "loop" if self.row_taps // CHUNK > SPELLED else ""
         copy = self._copy_key
         features: Features = {
             f"pixel_{'' if self.inside else 'border'}{copy}": slots,
@@ -105,10 +70,10 @@ class Columns:
 
     def code_features(self) -> Features:
         """Return the parts of im2col in the machine code."""
-        (vectors, narrow), copy = _pieces(self.run, self.x.bits), self._copy_key
+        (vectors, narrow), copy = _pieces(self.row_taps, self.x.bits), self._copy_key
         return {
             f"code_column_{copy}{'' if self.inside else 'border'}": self.pixels,
-            f"code_copy_{copy}": self.pixels * (1 if self.run // CHUNK > SPELLED else vectors),
+            f"code_copy_{copy}": self.pixels * (1 if self.row_taps // CHUNK > SPELLED else vectors),
             f"code_narrow_{copy}": self.pixels * narrow,
         }
 
@@ -125,49 +90,38 @@ class Columns:
         """
         T, window, x = b.T, self.window, self.x
         to = slot * self.chunks * CHUNK
-        origin = b.array("origin", 2)
-        b.store(origin, 0, T.truncdiv(pixel, self.y.width) * window.stride_y - window.top)
-        b.store(origin, 1, T.truncmod(pixel, self.y.width) * window.stride_x - window.left)
+        origin = self.origin(b, pixel)
         start = T.truncdiv(group * self.depth * x.bits, 8)
 
         def runs() -> None:
             first = (origin[0] * x.width + origin[1]) * x.row + start
             with b.loop(window.height) as ky:
                 if self.groups == 1:
-                    self._copy(b, to + ky * self.run, first + ky * x.width * x.row, self.run)
+                    self._copy(b, to + ky * self.row_taps, first + ky * x.width * x.row, self.row_taps)
                 else:
                     with b.loop(window.width) as kx:
                         source = first + (ky * x.width + kx) * x.row
-                        self._copy(b, to + (ky * window.width + kx) * self.run, source, self.run)
+                        self._copy(b, to + (ky * window.width + kx) * self.row_taps, source, self.row_taps)
 
-        if self.whole and self.inside:
-            runs()
-        elif self.whole:
-            b.when(window.covers(b, origin, x), runs, lambda: self._taps(b, origin, to, group))
+        if self.whole:
+            self.whole_or_taps(b, origin, runs, lambda: self._taps(b, origin, to, group))
         else:
             self._taps(b, origin, to, group)
 
     def _taps(self, b: Body, origin: Any, slot: Any, group: Any) -> None:
         """Write a field tap by tap; outside the image lies the zero point."""
-        T, x, depth = b.T, self.x, self.depth
-        with b.loop(self.window.height) as ky, b.loop(self.window.width) as kx:
-            iy, ix = origin[0] + ky, origin[1] + kx
-            to = slot + (ky * self.window.width + kx) * depth
-            source = iy * x.width + ix
-            rows, columns = T.And(iy >= 0, iy < x.height), T.And(ix >= 0, ix < x.width)
+        x, depth = self.x, self.depth
 
-            def inside(to: Any = to, source: Any = source) -> None:
-                if self.whole:
-                    self._copy(b, to, source * x.row + T.truncdiv(group * depth * x.bits, 8), depth)
-                    return
-                with b.loop(depth) as channel:
-                    code = x.load(b, b["x"], source, group * depth + channel)
-                    b.do("t_store8", b.address(b["col"], 0), to + channel, code)
+        def inside(source: Any, tap: Any) -> None:
+            to = slot + tap * depth
+            if self.whole:
+                self._copy(b, to, source * x.row + b.T.truncdiv(group * depth * x.bits, 8), depth)
+                return
+            with b.loop(depth) as channel:
+                code = x.load(b, b["x"], source, group * depth + channel)
+                b.do("t_store8", b.address(b["col"], 0), to + channel, code)
 
-            def outside(to: Any = to) -> None:
-                self._fill(b, to, depth)
-
-            b.when(T.And(rows, columns), inside, outside)
+        self.each_tap(b, origin, inside, lambda tap: self._fill(b, slot + tap * depth, depth))
 
     def _copy(self, b: Body, to: Any, source: Any, count: int) -> None:
         """Copy `count` codes from byte `source` of x to byte `to` of the column; pieces may overlap."""

@@ -4,37 +4,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.kernels.builder import Body
-from tapc.kernels.layout import Plane
+from tapc.kernels.im2col import Im2col
 from tapc.kernels.schedule import largest_divisor
-from tapc.kernels.window import Window
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(Im2col):
     """The column buffer of one convolution.
 
     Attributes
     ----------
-    x, y : Plane
-    window : Window
-    groups : int
-    pixels : int
-        Output pixels whose fields are held.
     packed : bool
         Both pixels share a word, x0 + 65536 x1; otherwise each has its own, in turn.
     """
 
-    x: Plane
-    y: Plane
-    window: Window
-    groups: int
-    pixels: int
     packed: bool
-
-    @property
-    def depth(self) -> int:
-        """Input channels that one output channel reads."""
-        return self.x.channels // self.groups
 
     @property
     def stride(self) -> int:
@@ -48,10 +32,7 @@ class Columns:
 
     def emit(self, b: Body, pixel: Any, slot: int, group: Any) -> None:
         """Write one pixel's field; of a packed pair, slot 0 comes first."""
-        T, window, x = b.T, self.window, self.x
-        origin = b.array("origin", 2)
-        b.store(origin, 0, T.truncdiv(pixel, self.y.width) * window.stride_y - window.top)
-        b.store(origin, 1, T.truncmod(pixel, self.y.width) * window.stride_x - window.left)
+        window, x, origin = self.window, self.x, self.origin(b, pixel)
         start = group * self.depth
 
         def source(ky: Any, kx: Any) -> Any:
@@ -67,24 +48,16 @@ class Columns:
                         self._span(b, slot, source(ky, kx), start, at, self.depth)
 
         def border() -> None:
-            with b.loop(window.height) as ky, b.loop(window.width) as kx:
-                iy, ix, at = origin[0] + ky, origin[1] + kx, (ky * window.width + kx) * self.depth
-                rows, columns = T.And(iy >= 0, iy < x.height), T.And(ix >= 0, ix < x.width)
+            def inside(pixel: Any, tap: Any) -> None:
+                self._span(b, slot, pixel, start, tap * self.depth, self.depth)
 
-                def outside() -> None:
-                    with b.loop(self.depth) as i:
-                        self._place(b, slot, at + i, b["pad"])
+            def outside(tap: Any) -> None:
+                with b.loop(self.depth) as i:
+                    self._place(b, slot, tap * self.depth + i, b["pad"])
 
-                b.when(
-                    T.And(rows, columns),
-                    lambda: self._span(b, slot, iy * x.width + ix, start, at, self.depth),
-                    outside,
-                )
+            self.each_tap(b, origin, inside, outside)
 
-        if window.inside(x, self.y):
-            whole()
-        else:
-            b.when(window.covers(b, origin, x), whole, border)
+        self.whole_or_taps(b, origin, whole, border)
 
     def _span(self, b: Body, slot: int, pixel: Any, channel: Any, at: Any, count: int) -> None:
         """Expand codes that lie side by side."""
