@@ -152,6 +152,18 @@ class ConvSpec(KernelSpec):
         """Return where in y the call's pixel lies."""
         return pixel + b["first"] if self.lines else pixel
 
+    def store_tile(self, b: Body, pixel: Any, step: Any) -> None:
+        """Store which pixels of the call a tile computes: a last one that is not full repeats the last pixel."""
+        tile = self.form.schedule.pixels
+        for j in range(tile):
+            index = step * tile + j
+            b.store(pixel, j, b.T.min(index, self.pixels - 1) if self.pixels % tile and j else index)
+
+    @property
+    def residual_key(self) -> str:
+        """What features of the cost model are called that a residual changes."""
+        return f"r{self.residual_bits}{self.sum_form}" if self.residual_bits else ""
+
     @property
     def kind(self) -> str:
         """Short name of the code shape, used in symbol names and the cost model."""

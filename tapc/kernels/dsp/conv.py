@@ -127,7 +127,6 @@ class DspConv:
         whole = whole_windows(spec.x, spec.y, window) / spec.y.pixels
         blocks = steps * -(-spec.group_outputs // schedule.rows)
         odd = "odd" if spec.group_outputs % schedule.rows else ""
-        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
         quads = columns.run * columns.source_bits // 32 * columns.runs
         single = columns.run % 4 * columns.runs if kind != "words" else 0
         clamped = "c" if spec.clamped else ""
@@ -137,7 +136,7 @@ class DspConv:
             f"multiply_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * self.words,
             f"quad_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * columns.padded / 4,
             f"loop_r{schedule.rows}t{tile}": blocks * outer,
-            f"block_o{spec.y.bits}{residual}{clamped}r{schedule.rows}t{tile}{odd}": blocks,
+            f"block_o{spec.y.bits}{spec.residual_key}{clamped}r{schedule.rows}t{tile}{odd}": blocks,
             f"pixel_{kind}t{tile}{'point' if window.taps == 1 else ''}": slots,
             f"load_{load}": slots * quads * (whole if kind == "words" else 1),
             f"run_{load}": slots * columns.runs * (whole if kind == "words" else 1),
@@ -166,13 +165,12 @@ class DspConv:
         single = columns.run % 4 * columns.runs if kind != "words" else 0
         quads = columns.run * columns.source_bits // 32
         odd = "odd" if spec.group_outputs % schedule.rows else ""
-        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
         features: Features = {
             f"code_column_{kind}{'' if columns.inside else 'border'}t{tile}": 1,
             f"code_load_a{columns.source_bits}t{tile}": min(quads, largest_divisor(max(quads, 1), 4)),
             f"code_singlet{tile}": single,
             f"code_multiply_w{spec.w_bits}r{schedule.rows}t{tile}": schedule.unroll,
-            f"code_block_o{spec.y.bits}{residual}r{schedule.rows}t{tile}{odd}{'c' if spec.clamped else ''}": 1,
+            f"code_block_o{spec.y.bits}{spec.residual_key}r{schedule.rows}t{tile}{odd}{'c' if spec.clamped else ''}": 1,
             "code_clear": (columns.padded // 2 - -(-columns.taps // 2)) * tile,
         }
         features |= {"code_run": 1} if spec.run else {}
@@ -191,10 +189,7 @@ def _emit(form: DspConv, b: Body) -> None:
     pixel = b.array("pixel", pixels)
     columns.clear(b)
     with b.loop(spec.groups) as group, b.loop(-(-spec.pixels // pixels)) as step:
-        for j in range(pixels):
-            # The last tile of an image that it does not divide computes the last pixel again.
-            index = step * pixels + j
-            b.store(pixel, j, b.T.min(index, spec.pixels - 1) if spec.pixels % pixels and j else index)
+        spec.store_tile(b, pixel, step)
         for j in range(pixels):
             columns.emit(b, spec.output_pixel(b, pixel[j]), j, group)
         _tiles(form, b, pixel, group)

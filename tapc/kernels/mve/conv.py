@@ -151,8 +151,7 @@ class MveConv:
         tile, rows = schedule.pixels, schedule.rows
         steps = -(-spec.y.pixels // tile) * spec.groups
         (count, last), vector = self.tiles, arithmetic_of(spec.mode).lanes
-        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
-        result = f"o{spec.y.bits}{residual}{'c' if spec.clamped else ''}"
+        result = f"o{spec.y.bits}{spec.residual_key}{'c' if spec.clamped else ''}"
         looped = self.vectors // schedule.unroll if self.vectors > schedule.unroll else 0
         products = f"w{spec.w_bits}t{tile}"
         features: Features = {
@@ -172,8 +171,7 @@ class MveConv:
         """Return the parts of the machine code."""
         spec, columns, schedule = self.spec, self.columns, self.schedule
         tile, (count, last) = schedule.pixels, self.tiles
-        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
-        result = f"o{spec.y.bits}{residual}{'c' if spec.clamped else ''}t{tile}"
+        result = f"o{spec.y.bits}{spec.residual_key}{'c' if spec.clamped else ''}t{tile}"
         looped = self.vectors > schedule.unroll
         spelled = schedule.unroll * self.fields + self.rest if looped else self.chunks
         return {
@@ -212,10 +210,7 @@ class _Emitter:
         tile, rows = self.pixels, form.schedule.rows
         count, rest = form.tiles
         with b.loop(spec.groups) as group, b.loop(-(-spec.pixels // tile)) as step:
-            for j in range(tile):
-                # The last tile of an image that it does not divide computes the last pixels again.
-                index = step * tile + j
-                b.store(self.pixel, j, b.T.min(index, spec.pixels - 1) if spec.pixels % tile and j else index)
+            spec.store_tile(b, self.pixel, step)
             if not self.columns.direct:
                 with b.loop(tile) as slot:
                     index = step * tile + slot

@@ -110,13 +110,12 @@ class ScalarConv:
         load = f"a{spec.x.bits}{'h' if columns.paired else ''}{'p' if self.packed else ''}"
         border = "" if spec.window.inside(spec.x, spec.y) else "border"
         clamped = "c" if spec.clamped else ""
-        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
         partly = slots * (inside - whole * spec.window.taps)
         return {
             f"multiply_{products}": outputs * self.words,
             f"loop_{products}": outputs * self.words / schedule.unroll,
             f"run_{products}": outputs * self.words / spec.run if self.packed else 0,
-            f"output_o{spec.y.bits}{residual}{clamped}t{tile}": outputs,
+            f"output_o{spec.y.bits}{spec.residual_key}{clamped}t{tile}": outputs,
             f"load_{load}": slots * (whole * spec.taps + (inside - whole * spec.window.taps) * columns.depth),
             f"row_{load}": slots * whole * (spec.window.height if spec.groups == 1 else spec.window.taps),
             f"tap_{load}": partly,
@@ -132,11 +131,10 @@ class ScalarConv:
         products = f"w{spec.w_bits}{'p' if self.packed else ''}t{schedule.pixels}"
         border = "" if spec.window.inside(spec.x, spec.y) else "border"
         load = f"a{spec.x.bits}{'h' if columns.paired else ''}{border}t{schedule.pixels}"
-        residual = f"r{spec.residual_bits}{spec.sum_form}" if spec.residual_bits else ""
         return {
             f"code_multiply_{products}": schedule.unroll,
             f"code_column_{load}": 1,
-            f"code_output_o{spec.y.bits}{residual}{'c' if spec.clamped else ''}t{schedule.pixels}": 1,
+            f"code_output_o{spec.y.bits}{spec.residual_key}{'c' if spec.clamped else ''}t{schedule.pixels}": 1,
             "code_grouped": spec.groups > 1,
             "code_conv": 1,
         }
@@ -146,10 +144,7 @@ class ScalarConv:
         spec, pixels = self.spec, self.schedule.pixels
         pixel = b.array("pixel", pixels)
         with b.loop(spec.groups) as group, b.loop(-(-spec.pixels // pixels)) as step:
-            for j in range(pixels):
-                # The last tile of an image that it does not divide computes the last pixel again.
-                index = step * pixels + j
-                b.store(pixel, j, b.T.min(index, spec.pixels - 1) if spec.pixels % pixels and j else index)
+            spec.store_tile(b, pixel, step)
             for j in range(pixels):
                 self.columns.emit(b, spec.output_pixel(b, pixel[j]), j, group)
             with b.loop(spec.group_outputs) as output:
