@@ -22,6 +22,7 @@ from tapc.quantize.augment import augmented
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.export import export_qdq
 from tapc.quantize.model import QuantizedModel
+from tapc.quantize.relaxed import descend
 from tapc.quantize.torch_graph import TorchGraph
 
 METHOD = "finetune"
@@ -151,10 +152,7 @@ def finetune(
     for epoch in range(first, training.epochs):
         order = own[torch.randperm(len(own), generator=generator)][: rounds * training.batch]
         for step, index in enumerate(torch.split(order, training.batch)):
-            value = loss(index, augment=augment)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            descend(optimizer, loss(index, augment=augment))
             schedule.step()
             if advance is not None:
                 advance(epoch * rounds + step + 1, total)

@@ -9,19 +9,17 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tapc.base.progress import Advance
 from tapc.graph.analysis import Graph
 from tapc.graph.rules import rule
-from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.augment import augmented
-from tapc.quantize.learn import Learner, split
-from tapc.quantize.runtime import Float
-from tapc.quantize.units import Unit
-from tapc.quantize.weights import QuantizedLayer, code_range
+from tapc.quantize.learn import Learner
+from tapc.quantize.relaxed import between, descend, prepare
+from tapc.quantize.units import Reconstruction
+from tapc.quantize.weights import QuantizedLayer
 
 _REACH = 0.3  # how far a weight starts from its code, against its own distance
 _WARM = 0.2  # share of the steps before the first weight is decided
@@ -61,19 +59,11 @@ class _Shares(nn.Module):
 
     def __init__(self, start: QuantizedLayer, weights: Tensor) -> None:
         super().__init__()
-        given = start.weights
-        low, high = code_range(given.bits)
-        shape = (-1, *[1] * (given.values.ndim - 1))
-        first = torch.from_numpy(given.values.astype(np.float32)).to(weights.device)
-        self.scales = torch.from_numpy(given.scales.copy()).to(weights.device).reshape(shape)
-        latent = (first + _REACH * (weights / self.scales - first).clamp(-0.49, 0.49)).clamp(low, high)
-        self.base = latent.floor().clamp(low, high - 1)
-        self.share = nn.Parameter(latent - self.base)
+        self.scales, first, self.base, share, self.bias = between(start, weights, _REACH)
+        self.share = nn.Parameter(share)
         # Weights of 8 bits are as good as decided.
-        self.fixed = torch.full_like(self.base, given.bits == 8, dtype=torch.bool)
+        self.fixed = torch.full_like(self.base, start.weights.bits == 8, dtype=torch.bool)
         self.choice = first - self.base
-        bias = torch.from_numpy(start.bias.astype(np.float32) * start.bias_scales)
-        self.bias = nn.Parameter(bias.to(weights.device))
 
     def weight(self) -> Tensor:
         return (self.base + torch.where(self.fixed, self.choice, self.share)) * self.scales
@@ -125,51 +115,25 @@ class NetworkLearner:
         self._learner = Learner(graph, owners)
         self._effort, self._seed, self._advance, self._pictures = effort, seed, advance, pictures
 
-    def learn(
-        self,
-        unit: Unit,
-        start: Mapping[str, QuantizedLayer],
-        parameters: Mapping[str, ActivationParameters],
-        inputs: Mapping[str, tuple[Float, Float]],
-        target: Float,
-    ) -> dict[str, QuantizedLayer] | None:
-        """Learn a unit that reads one tensor; None where samples that were kept back do not gain.
-
-        Parameters
-        ----------
-        unit : Unit
-        start : mapping of str to QuantizedLayer
-            By layer name.
-        parameters : mapping of str to ActivationParameters
-            Per quantized tensor.
-        inputs : mapping of str to (float32 (N, ...), float32 (N, ...))
-            What the unit reads in the quantized and in the float network.
-        target : float32 (N, ...)
-            What it should give.
-        """
-        if all(layer.weights.bits == 8 for layer in start.values()) or len(target) < 2:
+    def learn(self, task: Reconstruction) -> dict[str, QuantizedLayer] | None:
+        """Learn a unit that reads one tensor; None where samples that were kept back do not gain."""
+        if task.eight_bits or len(task.target) < 2:
             return None
+        unit, parameters = task.unit, task.parameters
         learner, effort, device = self._learner, self._effort, self._learner.device
-        (name,) = unit.inputs
-        x, goal = torch.from_numpy(inputs[name][0]), torch.from_numpy(target)
-        power = float((goal - goal.mean(0)).square().mean()) or 1.0
+        samples = prepare(task)
+        ((name, x),) = samples.inputs.items()
         weights = {layer: learner.module.weights()[layer].detach() for layer in unit.layers}
-        shares = {layer: _Shares(start[layer], weights[layer]) for layer in unit.layers}
-        seen, kept = split(len(x))
+        shares = {layer: _Shares(task.start[layer], weights[layer]) for layer in unit.layers}
         generator = torch.Generator().manual_seed(self._seed)
         crop = _CROP if x.ndim == 4 and min(x.shape[2:]) >= _WIDE and _takes_any_size(learner.graph) else None
         draw = _sampler(
-            x, goal, seen, generator, effort.batch, crop, lambda batch: learner.exact(unit, {name: batch}),
-            pictures=self._pictures,
+            x, samples.goal, samples.seen, generator, effort.batch, crop,
+            lambda batch: learner.exact(unit, {name: batch}), pictures=self._pictures,
         )  # fmt: skip
 
         def held() -> float:
-            total = 0.0
-            with torch.no_grad():
-                for index in torch.split(kept, _CHUNK):
-                    out = learner.run(unit, {name: x[index].to(device)}, shares, parameters, {}, every=True)
-                    total += float((out - goal[index].to(device)).square().sum())
-            return total
+            return samples.held(lambda x: learner.run(unit, x, shares, parameters, {}, every=True), device, _CHUNK)
 
         first = {layer: share.fixed.clone() for layer, share in shares.items()}
         for share in shares.values():
@@ -177,7 +141,7 @@ class NetworkLearner:
         before = held()
         for layer, share in shares.items():
             share.fixed.copy_(first[layer])
-        rates = [max(_MOVES / len(shares), _TRAVEL / effort.steps), _BIAS_RATE * power**0.5]
+        rates = [max(_MOVES / len(shares), _TRAVEL / effort.steps), _BIAS_RATE * samples.power**0.5]
         optimizer = torch.optim.Adam(
             [
                 {"params": [share.share for share in shares.values()], "lr": rates[0]},
@@ -189,10 +153,8 @@ class NetworkLearner:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
             batch, wanted = draw()
-            loss = (learner.run(unit, {name: batch}, shares, parameters, {}) - wanted).square().mean() / power
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            loss = (learner.run(unit, {name: batch}, shares, parameters, {}) - wanted).square().mean() / samples.power
+            descend(optimizer, loss)
             left = max(0.0, min(1.0, (_DECIDED - done) / (_DECIDED - _WARM)))
             decide = step % max(1, effort.steps // _ROUNDS) == 0
             for share in shares.values():
@@ -201,7 +163,7 @@ class NetworkLearner:
                 self._advance(step + 1, effort.steps)
         for share in shares.values():
             share.decide(1.0)
-        return learner.rounded(unit, start, shares, parameters, {}) if held() < before else None
+        return learner.rounded(unit, task.start, shares, parameters, {}) if held() < before else None
 
 
 def _sampler(

@@ -9,7 +9,6 @@ learned too (LSQ, arXiv 1902.08153). What learning does not improve on samples t
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,21 +17,18 @@ from torch import Tensor, nn
 from tapc.graph.analysis import Graph
 from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters
-from tapc.quantize.problem import Doubles
-from tapc.quantize.runtime import Float
+from tapc.quantize.relaxed import Relaxed, between, cost, descend, prepare
 from tapc.quantize.torch_graph import TorchGraph
-from tapc.quantize.units import Unit
-from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, code_range, integer_bias
+from tapc.quantize.units import Reconstruction, Unit
+from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, integer_bias
 
 _LOW, _HIGH = -0.1, 1.1  # of the stretched sigmoid
-_HELD = 8  # one sample in so many is kept back
 _GAIN = 0.97  # of the error that a unit must come below where it is weighed by an estimate: chance favours some units
 _CHUNK = 64
 _WARM = 0.2  # share of the steps without the regularizer
 _STRONG = 50.0  # regularizer against the error at the start
 _BETA = (20.0, 2.0)
 _DECIDED = 1e-3
-_REACH = 0.49  # of a latent around its first code, so that it rounds to it
 _CODE_RATE, _BIAS_RATE, _STEP_RATE = 0.1, 1e-3, 1e-3
 
 
@@ -53,26 +49,6 @@ class Learning:
     batch: int = 32
     mix: float = 0.5
     seed: int = 0
-
-
-class Relaxed(Protocol):
-    """A layer while it is learned."""
-
-    @property
-    def bias(self) -> Tensor:
-        """Bias in float units, shape (outputs,)."""
-
-    def weight(self) -> Tensor:
-        """Return what the layer computes with."""
-
-    def codes(self) -> Tensor:
-        """Return the integers that it would be given now."""
-
-
-def split(n: int) -> tuple[Tensor, Tensor]:
-    """Return the indices of n samples to learn from, and of those kept back."""
-    kept = max(1, n // _HELD)
-    return torch.arange(n - kept), torch.arange(n - kept, n)
 
 
 class Rounded(torch.autograd.Function):
@@ -98,24 +74,15 @@ def fake_quantize(values: Tensor, parameters: ActivationParameters, scale: Tenso
 class _Layer(nn.Module):
     """A layer's relaxed codes around those that it starts from."""
 
-    def __init__(self, start: QuantizedLayer, weights: Float) -> None:
+    def __init__(self, start: QuantizedLayer, weights: Tensor) -> None:
         super().__init__()
-        given = start.weights
-        low, high = code_range(given.bits)
-        shape = (-1, *[1] * (given.values.ndim - 1))
-        self.scales = torch.from_numpy(given.scales.copy()).reshape(shape)
-        self.first = torch.from_numpy(given.values.astype(np.float32))
-        # A latent that rounds to the first code, as near to the float weight as that allows.
-        latent = self.first + (torch.from_numpy(weights) / self.scales - self.first).clamp(-_REACH, _REACH)
-        latent = latent.clamp(low, high)
-        self.base = latent.floor().clamp(low, high - 1)
-        share = (latent - self.base).clamp(0.01, 0.99)
+        self.scales, _, self.base, share, self.bias = between(start, weights)
+        share = share.clamp(0.01, 0.99)
         self.soft = nn.Parameter(-torch.log((_HIGH - _LOW) / (share - _LOW) - 1))
-        self.bias = nn.Parameter(torch.from_numpy(start.bias.astype(np.float32) * start.bias_scales))
         self.hard = False
 
     def to_device(self, device: torch.device) -> "_Layer":
-        self.scales, self.first, self.base = (t.to(device) for t in (self.scales, self.first, self.base))
+        self.scales, self.base = self.scales.to(device), self.base.to(device)
         return self.to(device)
 
     def share(self) -> Tensor:
@@ -169,58 +136,28 @@ class Learner:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.module = TorchGraph(graph).to(self.device)
 
-    def learn(
-        self,
-        unit: Unit,
-        start: Mapping[str, QuantizedLayer],
-        parameters: Mapping[str, ActivationParameters],
-        inputs: Mapping[str, tuple[Float, Float]],
-        target: Float,
-        coupling: Doubles | None = None,
-    ) -> Learned | None:
-        """Learn a unit; None where that does not improve it.
-
-        Parameters
-        ----------
-        unit : Unit
-        start : mapping of str to QuantizedLayer
-            By layer name.
-        parameters : mapping of str to ActivationParameters
-            Per quantized tensor.
-        inputs : mapping of str to (float32 (N, ...), float32 (N, ...))
-            What the unit reads in the quantized and in the float network.
-        target : float32 (N, ...)
-            What it should give.
-        coupling : float64 (channels, channels), optional
-            How errors of its channels meet at the network's output; without it, their squares count alike.
-        """
-        learning, n = self.learning, len(target)
+    def learn(self, task: Reconstruction) -> Learned | None:
+        """Learn a unit; None where that does not improve it."""
+        unit, parameters, learning = task.unit, task.parameters, self.learning
         learned_scales = self._own_scales(unit, parameters)
-        if (all(layer.weights.bits == 8 for layer in start.values()) and not learned_scales) or n < 2:
+        if (task.eight_bits and not learned_scales) or len(task.target) < 2:
             return None
         generator = torch.Generator().manual_seed(learning.seed)
-        quantized = {name: torch.from_numpy(pair[0]) for name, pair in inputs.items()}
-        exact = {name: torch.from_numpy(pair[1]) for name, pair in inputs.items()}
-        goal = torch.from_numpy(target)
-        metric = None if coupling is None else torch.from_numpy(coupling).float().to(self.device)
-        power = float((goal - goal.mean(0)).square().mean()) or 1.0
-        weights = {name: self.module.weights()[name].detach().cpu().numpy() for name in unit.layers}
-        layers = {name: _Layer(start[name], weights[name]).to_device(self.device) for name in unit.layers}
+        samples = prepare(task)
+        goal, power, seen = samples.goal, samples.power, len(samples.seen)
+        exact = {name: torch.from_numpy(pair[1]) for name, pair in task.inputs.items()}
+        metric = None if task.coupling is None else torch.from_numpy(task.coupling).float().to(self.device)
+        weights = {name: self.module.weights()[name].detach().cpu() for name in unit.layers}
+        layers = {name: _Layer(task.start[name], weights[name]).to_device(self.device) for name in unit.layers}
         logs = {name: nn.Parameter(torch.zeros((), device=self.device)) for name in learned_scales}
-        kept = max(1, n // _HELD)
 
         def run(values: dict[str, Tensor], first: bool = False) -> Tensor:
             scales = {name: scale * logs[name].exp() for name, scale in learned_scales.items()}
             return self.run(unit, values, layers, parameters, {} if first else scales)
 
         def held() -> float:
-            total = 0.0
-            with torch.no_grad():
-                for i in range(n - kept, n, _CHUNK):
-                    part = slice(i, min(i + _CHUNK, n))
-                    out = run({name: value[part].to(self.device) for name, value in quantized.items()})
-                    total += float(_cost(out - goal[part].to(self.device), metric))
-            return total / (kept * goal[0].numel()) / power
+            total = samples.held(run, self.device, _CHUNK, metric)
+            return total / (len(samples.kept) * goal[0].numel()) / power
 
         for layer in layers.values():
             layer.hard = True
@@ -236,9 +173,9 @@ class Learner:
         )
         count = sum(layer.soft.numel() for layer in layers.values())
         for step in range(learning.steps):
-            index = torch.randint(0, n - kept, (min(learning.batch, n - kept),), generator=generator)
+            index = torch.randint(0, seen, (min(learning.batch, seen),), generator=generator)
             values = {}
-            for name, value in quantized.items():
+            for name, value in samples.inputs.items():
                 part = value[index]
                 if learning.mix:
                     part = torch.where(
@@ -246,7 +183,7 @@ class Learner:
                     )
                 values[name] = part.to(self.device)
             error = run(values) - goal[index].to(self.device)
-            loss = _cost(error, metric) / (error.numel() * power)
+            loss = cost(error, metric) / (error.numel() * power)
             done = step / learning.steps
             if done > _WARM:
                 beta = _BETA[1] + (_BETA[0] - _BETA[1]) * 0.5 * (1 + math.cos(math.pi * (done - _WARM) / (1 - _WARM)))
@@ -254,16 +191,14 @@ class Learner:
                 loss = loss + _STRONG * before * doubt
                 if step % 50 == 0 and float(torch.as_tensor(doubt).detach()) < _DECIDED:
                     break
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            descend(optimizer, loss)
         for layer in layers.values():
             layer.hard = True
         after = held()
         if not after < (1.0 if metric is None else _GAIN) * before:
             return None
         scales = {name: float(np.float32(scale * logs[name].exp().item())) for name, scale in learned_scales.items()}
-        return Learned(self.rounded(unit, start, layers, parameters, scales), scales, before, after)
+        return Learned(self.rounded(unit, task.start, layers, parameters, scales), scales, before, after)
 
     def _own_scales(self, unit: Unit, parameters: Mapping[str, ActivationParameters]) -> dict[str, float]:
         """Return the scales below 8 bits that belong to tensors made in this unit."""
@@ -342,14 +277,6 @@ class Learner:
                 QuantizedWeights(codes, given.scales, given.bits), integer_bias(bias, bias_scales), bias_scales
             )
         return result
-
-
-def _cost(error: Tensor, metric: Tensor | None) -> Tensor:
-    """Return the sum of e^T G e over samples and positions of errors (N, channels, ...); G is 1 where there is none."""
-    if metric is None:
-        return error.square().sum()
-    flat = error.flatten(2) if error.ndim > 2 else error[:, :, None]
-    return ((metric @ flat) * flat).sum()
 
 
 def with_scales(

@@ -7,9 +7,7 @@ from tapc.graph.analysis import Graph
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.incremental import Effort, NetworkLearner
 from tapc.quantize.learn import Learner, Learning, with_scales
-from tapc.quantize.problem import Doubles
-from tapc.quantize.runtime import Float
-from tapc.quantize.units import Unit, blocks, single_layers, whole
+from tapc.quantize.units import Reconstruction, blocks, single_layers, whole
 from tapc.quantize.weights import QuantizedLayer
 
 BLOCK_LAYERS = 3
@@ -34,18 +32,10 @@ class TorchRefiner:
         self._owners = owners
         self._learner = Learner(graph, owners, Learning(seed=seed))
 
-    def learn(
-        self,
-        unit: Unit,
-        start: Mapping[str, QuantizedLayer],
-        parameters: Mapping[str, ActivationParameters],
-        inputs: Mapping[str, tuple[Float, Float]],
-        target: Float,
-        coupling: Doubles | None,
-    ) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
+    def learn(self, task: Reconstruction) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
         """Return better layers and parameters, or None; see `tapc.quantize.walk.Refiner`."""
-        found = self._learner.learn(unit, start, parameters, inputs, target, coupling)
-        return None if found is None else (found.layers, with_scales(parameters, self._owners, found.scales))
+        found = self._learner.learn(task)
+        return None if found is None else (found.layers, with_scales(task.parameters, self._owners, found.scales))
 
 
 class NetworkRefiner:
@@ -79,15 +69,7 @@ class NetworkRefiner:
         self.units = whole(graph)
         self._learner = NetworkLearner(graph, owners, effort, seed, advance, pictures=pictures)
 
-    def learn(
-        self,
-        unit: Unit,
-        start: Mapping[str, QuantizedLayer],
-        parameters: Mapping[str, ActivationParameters],
-        inputs: Mapping[str, tuple[Float, Float]],
-        target: Float,
-        coupling: Doubles | None,
-    ) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
+    def learn(self, task: Reconstruction) -> tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None:
         """Return better layers, or None; see `tapc.quantize.walk.Refiner`."""
-        found = self._learner.learn(unit, start, parameters, inputs, target)
-        return None if found is None else (found, dict(parameters))
+        found = self._learner.learn(task)
+        return None if found is None else (found, dict(task.parameters))

@@ -1,11 +1,16 @@
 """Stretches of a network that are reconstructed together: single layers, or residual blocks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
 
 from tapc.graph.analysis import Graph
 from tapc.graph.rules import rule
+from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.problem import Doubles
+from tapc.quantize.runtime import Float
+from tapc.quantize.weights import QuantizedLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +33,38 @@ class Unit:
     inputs: tuple[str, ...]
     output: str
     layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """A unit whose layers are rounded, and what it should give.
+
+    Attributes
+    ----------
+    unit : Unit
+    start : mapping of str to QuantizedLayer
+        The unit's layers, by name.
+    parameters : mapping of str to ActivationParameters
+        Per quantized tensor.
+    inputs : mapping of str to (float32 (N, ...), float32 (N, ...))
+        What the unit reads in the quantized and in the float network.
+    target : float32 (N, ...)
+        What it should give.
+    coupling : float64 (channels, channels) or None
+        How errors of its channels meet at the network's output; without it, their squares count alike.
+    """
+
+    unit: Unit
+    start: Mapping[str, QuantizedLayer]
+    parameters: Mapping[str, ActivationParameters]
+    inputs: Mapping[str, tuple[Float, Float]]
+    target: Float
+    coupling: Doubles | None = None
+
+    @property
+    def eight_bits(self) -> bool:
+        """Whether all layers have 8 bits, which learning leaves alone."""
+        return all(layer.weights.bits == 8 for layer in self.start.values())
 
 
 def single_layers(graph: Graph) -> tuple[Unit, ...]:

@@ -17,7 +17,7 @@ from tapc.quantize.activations import ActivationParameters, fake_quantize
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import Rounding
 from tapc.quantize.runtime import Array, Float, NodeRunner, batched
-from tapc.quantize.units import Unit
+from tapc.quantize.units import Reconstruction, Unit
 from tapc.quantize.weights import QuantizedLayer, integer_bias, per_channel
 
 _BIAS_LIMIT = 2.0**28
@@ -88,31 +88,8 @@ class Refiner(Protocol):
     name: str
     units: tuple[Unit, ...]
 
-    def learn(
-        self,
-        unit: Unit,
-        start: Mapping[str, QuantizedLayer],
-        parameters: Mapping[str, ActivationParameters],
-        inputs: Mapping[str, tuple[Float, Float]],
-        target: Float,
-        coupling: NDArray[np.float64] | None,
-    ) -> "tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None":
-        """Return better layers and the activation parameters that go with them, or None.
-
-        Parameters
-        ----------
-        unit : Unit
-        start : mapping of str to QuantizedLayer
-            The unit's layers, rounded.
-        parameters : mapping of str to ActivationParameters
-            Per quantized tensor.
-        inputs : mapping of str to (float32 (N, ...), float32 (N, ...))
-            What the unit reads in the quantized and in the float network.
-        target : float32 (N, ...)
-            What it should give.
-        coupling : float64 (channels, channels), optional
-            How errors of its channels meet at the network's output.
-        """
+    def learn(self, task: Reconstruction) -> "tuple[dict[str, QuantizedLayer], dict[str, ActivationParameters]] | None":
+        """Return better layers and the activation parameters that go with them, or None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +166,8 @@ def quantize_layers(
         if walk.excess is not None and rule(unit.nodes[-1]).weighted:
             target = target + walk.excess
         own = {name: walk.result[name] for name in unit.layers}
-        better = refiner.learn(unit, own, walk.parameters, inputs, target, walk.couplings.get(unit.output))
+        coupling = walk.couplings.get(unit.output)
+        better = refiner.learn(Reconstruction(unit, own, walk.parameters, inputs, target, coupling))
         if better is not None:
             learned += unit.layers
             walk.result |= better[0]

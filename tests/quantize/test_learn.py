@@ -16,7 +16,7 @@ from tapc.quantize.learn import Learner, Learning, fake_quantize
 from tapc.quantize.model import uniform_bits
 from tapc.quantize.problem import Doubles
 from tapc.quantize.runtime import Float, batched, session
-from tapc.quantize.units import Unit, blocks, single_layers
+from tapc.quantize.units import Reconstruction, Unit, blocks, single_layers
 from tapc.quantize.weights import QuantizedLayer
 
 
@@ -95,7 +95,7 @@ def gain(model: Model, unit: Unit, coupling: Doubles | None) -> float:
     given = {name: start.layers[name] for name in unit.layers}
     learner = Learner(graph, {name: name for name in start.activations}, Learning(steps=200))
     inputs = {name: (seen[name], seen[name]) for name in unit.inputs}
-    learned = learner.learn(unit, given, start.activations, inputs, seen[unit.output], coupling)
+    learned = learner.learn(Reconstruction(unit, given, start.activations, inputs, seen[unit.output], coupling))
     assert learned is not None
     exact = tensors(model.onnx, [unit.output], fresh)[unit.output]
     metric = np.eye(exact.shape[1]) if coupling is None else coupling
@@ -201,7 +201,7 @@ def test_nothing_is_learned_that_does_not_help() -> None:
     learner = Learner(graph, owners, Learning(steps=1))
     target = np.zeros((64, *graph.shape(unit.output)[1:]), np.float32)
     start = {name: quantized.layers[name] for name in unit.layers}
-    found = learner.learn(unit, start, quantized.activations, {unit.inputs[0]: (x, x)}, target)
+    found = learner.learn(Reconstruction(unit, start, quantized.activations, {unit.inputs[0]: (x, x)}, target))
     assert found is None or found.after < found.before
 
 
@@ -219,5 +219,5 @@ def test_learning_starts_at_the_given_codes(bits: int) -> None:
     given = QuantizedWeights(values, np.full(6, 0.1, np.float32), bits)
     start = QuantizedLayer(given, np.zeros(6, np.int32), np.full(6, 0.01, np.float32))
     for weights in (rng.normal(0, 5, (6, 20)), given.dequantized() + 0.05, given.dequantized() - 0.05):
-        layer = _Layer(start, weights.astype(np.float32))
+        layer = _Layer(start, torch.from_numpy(weights.astype(np.float32)))
         assert torch.equal(layer.codes(), torch.from_numpy(values.astype(np.float32)))
