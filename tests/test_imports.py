@@ -10,6 +10,7 @@ import pytest
 import tapc
 from tapc.base.arithmetic import arithmetics
 from tapc.base.isa import Isa
+from tapc.graph.rules import rules
 
 ROOT = Path(tapc.__file__).parent
 # From the ground up: a folder imports from its own and from lower floors, never from its neighbours.
@@ -30,6 +31,9 @@ FORMS = [["kernels", isa] for isa in get_args(Isa)]
 DEVICES_INTERFACE = ("tapc.device", "tapc.device.verify")
 DEVICES_FACTS = {"qemu": ("tapc.device.", "tapc.firmware.", "tapc.hardware.")}
 MODES = {arithmetic.name for arithmetic in arithmetics()}
+STAGES = [
+    [name] for name in ("quantize", "finetune", "lower", "allocate", "cost", "cycles", "report", "tuning", "flow")
+]
 MOST_FLOORS = 10
 MOST_LOOSE = 4
 MOST_LINES = 400
@@ -76,6 +80,15 @@ def compared_modes(code: str) -> list[int]:
         found = (part for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant))
         lines += [part.lineno for part in found if part.value in MODES]
     return lines
+
+
+def named_operators(code: str) -> list[str]:
+    """Return the operators that code imports or spells out."""
+    spelled = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    return sorted({
+        *(name for name in imports(code) if name.startswith("tapc.operators.")),
+        *(value for value in spelled if isinstance(value, str) and value in rules()),
+    })  # fmt: skip
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
@@ -131,6 +144,11 @@ def test_arithmetics_are_asked_not_compared(module: str) -> None:
     assert not compared_modes(MODULES[module].read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.split(".")[1:2] in STAGES))
+def test_stages_ask_operators_and_name_none(module: str) -> None:
+    assert not named_operators(MODULES[module].read_text(encoding="utf-8"))
+
+
 def test_no_circles() -> None:
     assert not circle({name: others for name, others in GRAPH.items() if name != "tapc"})
 
@@ -161,6 +179,8 @@ def test_the_checks_find_what_they_look_for() -> None:
         'if spec.mode == "float":\n    x = "fixed"\nif f.mode in ("fixed", y):\n    match f:\n        case "float":\n'
     )
     assert compared_modes(f'{code}            z = x == "other"\n') == [1, 3, 5]
+    code = 'import tapc.operators\nfrom tapc.operators.pool import Pool\nx = node.op_type in ("Softmax", "other")\n'
+    assert named_operators(code) == ["Softmax", "tapc.operators.pool"]
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
     code = "from tapc.device import device_for, halves\nfrom tapc.device.qemu import QemuDevice\nx = target.qemu\n"

@@ -80,6 +80,8 @@ class Rule:
         What it makes of numbers that are not negative is not negative.
     flattens : bool
         It may join channels and places of a map to features, in this order.
+    to_shape : bool
+        Its second input is the shape of its output, the batch first.
     arranges : bool
         It may be there to order elements for another operator alone, so that its result is never stored.
     any_size : bool
@@ -110,6 +112,7 @@ class Rule:
     scales: bool = False
     keeps_sign: bool = False
     flattens: bool = False
+    to_shape: bool = False
     arranges: bool = False
     any_size: bool = False
     global_pool: bool = False

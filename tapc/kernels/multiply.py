@@ -18,7 +18,7 @@ class MultiplySpec(KernelSpec):
     a, b : Plane
         Operands; an extent of 1 is repeated to that of y.
     y : Plane
-    mode : {"float", "fixed"}
+    mode : Mode
     clamped : bool
         The product is clamped more narrowly than y's codes.
     """

@@ -117,5 +117,5 @@ def _example(e: Example, op: str) -> str:
 
 _FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True, example=_example)
 register(_FLATTEN, "Flatten")
-register(replace(_FLATTEN, arranges=True), "Reshape")
+register(replace(_FLATTEN, to_shape=True, arranges=True), "Reshape")
 register(Rule(_transpose, _torch_transpose, arranges=True), "Transpose")

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.data import Samples
+from tapc.graph.rules import rules
 
 THREADS = 2
 BATCH_BYTES = 256 << 20
@@ -32,7 +33,9 @@ def batched(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.value_info[:]
     for value in (*copy.graph.input, *copy.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
-    targets = {node.input[1]: node.name for node in copy.graph.node if node.op_type == "Reshape"}
+    known = rules()
+    shaped = [node for node in copy.graph.node if node.op_type in known and known[node.op_type].to_shape]
+    targets = {node.input[1]: node.name for node in shaped}
     for tensor in copy.graph.initializer:
         if tensor.name in targets:
             shape = numpy_helper.to_array(tensor).copy()

@@ -6,7 +6,6 @@ on the host under sanitizers, firmware on every core, and the cost model.
 
 import tempfile
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from operators.examples import OPERATORS, SEEDS, Case, case, float_model
 
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, arithmetics
 from tapc.base.isa import Isa
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.device import device_for
@@ -39,7 +38,7 @@ from tapc.quantize.runtime import batched, session
 BOARDS = ("stm32h7", "nrf52840dk", "pico", "mps3-an547")
 # An epsilon of less than one unit of the variance's integers counts as one.
 FAR = {("LayerNormalization", "fixed"): 2}
-MODES: tuple[Mode, ...] = get_args(Mode)
+MODES = tuple(arithmetic.name for arithmetic in arithmetics())
 
 
 def values(model: onnx.ModelProto, names: list[str], x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
