@@ -11,7 +11,8 @@ HEAD = """# Operators
 
 What a canonical graph ([frontend](frontend.md#the-canonical-graph)) may hold. Each is one file of `tapc/operators/`,
 which brings its meaning in integers, its kernels and its tests ([adding one](../CONTRIBUTING.md#an-operator)); this
-table is what they say of themselves (`python tools/operators.py`). "Bits" are those of the activations that its kernels take; a `0 ... 1` is a range that is fixed, not calibrated.
+table is what they say of themselves (`python tools/operators.py`). "Bits" are those of the activations that its kernels
+take; a `0 ... 1` is a range that is fixed, not calibrated.
 
 | ONNX | in | what | bits | its output | TFLite |
 |---|---|---|---|---|---|"""
