@@ -117,7 +117,7 @@ class Gptq:
         inputs = loaded(np.stack([item.whole.inputs for item in found]), loading)
         least = problem.least_scales.reshape(groups, -1)
         codes, best_of = self._refined(fitted, scales, least, inputs, problem.bits)
-        if problem.coupling is not None:
+        if problem.coupling is not None and groups == 1:  # groups read different inputs
             codes[0], best_of[0] = coupled(
                 codes[0], fitted[0], best_of[0], problem.bits, inputs[0], problem.coupling, problem.least_scales
             )

@@ -171,6 +171,11 @@ def test_what_eight_bits_hold_is_left_alone(method: str) -> None:
     assert learned.onnx.SerializeToString(deterministic=True) == plain.onnx.SerializeToString(deterministic=True)
 
 
+@pytest.mark.parametrize("method", ["adaround", "block", "network"])
+def test_grouped_layers_are_learned(method: str) -> None:
+    assert rounded(everything(), method, 2, 8, 32).layers["grouped"].weights.bits == 2
+
+
 @pytest.mark.parametrize("method", ["block", "network"])
 def test_same_seed_same_bytes(method: str) -> None:
     model = residual()
