@@ -84,6 +84,8 @@ class Rule:
         Its second input is the shape of its output, the batch first.
     arranges : bool
         It may be there to order elements for another operator alone, so that its result is never stored.
+    elementwise : bool
+        It has one input, and makes each element of its output of the element at the same place alone.
     any_size : bool
         It takes maps of any height and width.
     global_pool : bool
@@ -114,6 +116,7 @@ class Rule:
     flattens: bool = False
     to_shape: bool = False
     arranges: bool = False
+    elementwise: bool = False
     any_size: bool = False
     global_pool: bool = False
     example: Callable[[Example, str], str] | None = None

@@ -56,6 +56,7 @@ register(
         only_8_bits=True,
         scales=True,
         keeps_sign=True,
+        elementwise=True,
         any_size=True,
         example=_example,
         tflite=TfliteForm(

@@ -112,5 +112,5 @@ def _example(e: Example, op: str) -> str:
 
 
 _CLIP = Rule(_clip, _torch, _reach, activation=True, scales=True, any_size=True, example=_example)
-register(replace(_CLIP, torch=_torch_relu), "Relu")
+register(replace(_CLIP, torch=_torch_relu, elementwise=True), "Relu")
 register(_CLIP, "Clip")

@@ -43,6 +43,7 @@ register(
         _reach,
         only_8_bits=True,
         output=(0.0, 1.0),
+        elementwise=True,
         any_size=True,
         example=_example,
         tflite=TfliteForm("LOGISTIC", ("Sigmoid",)),

@@ -28,7 +28,7 @@ def ints(*values: int) -> Any:
 
 
 UNSUPPORTED: dict[str, tuple[onnx.ModelProto, str]] = {
-    "operator": (model("HardSwish", ["r"]), r"'culprit': operator HardSwish is not supported; supported: Add, Aver"),
+    "operator": (model("Hardmax", ["r"]), r"'culprit': operator Hardmax is not supported; supported: Abs, Add"),
     "quantized": (
         model("QuantizeLinear", ["r", "s"], {"s": np.array(1, np.float32)}),
         r"the network is quantized \(node 'culprit': QuantizeLinear\); pass the float32 network",

@@ -29,8 +29,8 @@ def relu(b: TfliteBuilder) -> int:
 
 UNSUPPORTED: dict[str, tuple[Callable[[TfliteBuilder], int], str]] = {
     "operator": (
-        lambda b: b.operator("HARD_SWISH", [relu(b)], IMAGE, name="model/act/hs"),
-        r"operator 1 \(HARD_SWISH, output 'model/act/hs'\): operator HARD_SWISH is not supported; supported: CONV_2D",
+        lambda b: b.operator("SQUARE", [relu(b)], IMAGE, name="model/act/hs"),
+        r"operator 1 \(SQUARE, output 'model/act/hs'\): operator SQUARE is not supported; supported: CONV_2D",
     ),
     "dilation": (lambda b: b.conv(b.input, 2, (2, 2), (1, 7, 5, 2), dilationHFactor=2), "dilation"),
     "tanh": (

@@ -108,17 +108,26 @@ class Torch(nn.Module):
 class ChannelsLast(nn.Module):
     """Normalization and layers over the channels of an image, as in ConvNeXt."""
 
-    def __init__(self) -> None:
+    def __init__(self, activation: Callable[[Tensor], Tensor] = nn.functional.gelu) -> None:
         super().__init__()
+        self.activation = activation
         self.depthwise = nn.Conv2d(3, 6, 3, padding=1)
         self.norm = nn.LayerNorm(6)
         self.wide, self.narrow = nn.Linear(6, 12), nn.Linear(12, 6)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.depthwise(x)
-        y = self.narrow(nn.functional.gelu(self.wide(self.norm(x.permute(0, 2, 3, 1)))))
+        y = self.narrow(self.activation(self.wide(self.norm(x.permute(0, 2, 3, 1)))))
         result: Tensor = (x + y.permute(0, 3, 1, 2)).mean((2, 3))
         return result
+
+
+@pytest.mark.parametrize(("activation", "name"), [
+    (torch.sigmoid, "Sigmoid"), (nn.LeakyReLU(0.2), "LeakyRelu"), (torch.tanh, "Tanh"), (nn.Hardswish(), "HardSwish"),
+])  # fmt: skip
+def test_any_function_of_an_element(activation: Callable[[Tensor], Tensor], name: str) -> None:
+    canonical = check(exported(random(ChannelsLast(activation)), dynamo=False))
+    assert operators(canonical).count(name) == 1
 
 
 @pytest.mark.parametrize("dynamo", [True, False])

@@ -180,6 +180,7 @@ def test_wheel_carries_the_folders(tmp_path: Path) -> None:
     for name in (
         "tapc/base/errors.py",
         "tapc/base/files.py",
+        "tapc/base/isa.py",
         "tapc/hardware/board.py",
         "tapc/hardware/target.py",
         "setup.py",

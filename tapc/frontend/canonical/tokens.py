@@ -30,6 +30,7 @@ from tapc.frontend.canonical.edit import (
 )
 from tapc.frontend.canonical.linear import parameters, set_parameters
 from tapc.frontend.canonical.views import MOVES, View, moved, whole
+from tapc.graph.rules import rules as operators
 
 _POINTWISE: dict[str, AttributeValue] = {
     "kernel_shape": (1, 1),
@@ -79,9 +80,8 @@ class _Tokens:
             "Mul": self._scale,
             "Div": self._scale,
             "Softmax": self._softmax,
-            "Gelu": self._activate,
-            "Relu": self._activate,
             "ReduceMean": self._mean,
+            **{name: self._activate for name, rule in operators().items() if rule.elementwise},
         }
         for node in list(self.graph):
             first = next((value for value in node.inputs if value is not None and content(value) is None), None)
@@ -308,9 +308,7 @@ class _Tokens:
 
     def _activate(self, node: ir.Node, view: View) -> None:
         if self.tokens(node, view):
-            attributes: dict[str, AttributeValue] = {}
-            if node.op_type == "Gelu":
-                attributes["approximate"] = str(attribute(node, "approximate", "none"))
+            attributes: dict[str, AttributeValue] = {name: item.value for name, item in node.attributes.items()}
             self.same(node, view, self.emit(node, node.op_type, [view.base], attributes, shape(view.base)))
 
     def _scale(self, node: ir.Node, view: View) -> None:
