@@ -4,7 +4,7 @@ Stages below the operators find them by name: nothing here imports them.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -137,6 +137,11 @@ def rules() -> Mapping[str, Rule]:
     """Return ONNX operator -> its rule, of all operators that there are, by name."""
     import_module("tapc.operators")
     return dict(sorted(_known.items()))
+
+
+def nodes_where(nodes: Iterable[onnx.NodeProto], asked: Callable[[Rule], bool]) -> list[onnx.NodeProto]:
+    """Return the nodes, of any graph, whose rule answers yes; others, as QuantizeLinear, have none."""
+    return [node for node in nodes if (known := rules().get(node.op_type)) is not None and asked(known)]
 
 
 def rule(node: onnx.NodeProto) -> Rule:

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tapc.base.arithmetic import FAR
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
-from tapc.graph.rules import rule, rules
+from tapc.graph.rules import nodes_where, rule
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
 from tapc.quantize.weights import QuantizedLayer
@@ -193,21 +193,19 @@ def far_sums(model: onnx.ModelProto) -> bool:
     onnxruntime's integer kernel adds up the zero points in one float32, where they drown; others are right.
     """
     scales = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
-    operands, results, following, known = {}, {}, {}, rules()
+    operands, results, following = {}, {}, {}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
             operands[node.output[0]] = node.input[1]
         elif node.op_type == "QuantizeLinear":
             results[node.input[0]] = node.input[1]
-        elif node.op_type in known and known[node.op_type].activation:
-            following[node.input[0]] = node.output[0]
+    for node in nodes_where(model.graph.node, lambda rule: rule.activation):
+        following[node.input[0]] = node.output[0]
 
     def largest(name: str) -> float:
         return float(numpy_helper.to_array(scales[name]).max())
 
-    for node in model.graph.node:
-        if node.op_type not in known or not known[node.op_type].adds:
-            continue
+    for node in nodes_where(model.graph.node, lambda rule: rule.adds):
         output = node.output[0]
         while output in following and output not in results:
             output = following[output]

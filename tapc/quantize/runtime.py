@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.data import Samples
-from tapc.graph.rules import rules
+from tapc.graph.rules import nodes_where
 
 THREADS = 2
 BATCH_BYTES = 256 << 20
@@ -33,9 +33,7 @@ def batched(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.value_info[:]
     for value in (*copy.graph.input, *copy.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
-    known = rules()
-    shaped = [node for node in copy.graph.node if node.op_type in known and known[node.op_type].to_shape]
-    targets = {node.input[1]: node.name for node in shaped}
+    targets = {node.input[1]: node.name for node in nodes_where(copy.graph.node, lambda rule: rule.to_shape)}
     for tensor in copy.graph.initializer:
         if tensor.name in targets:
             shape = numpy_helper.to_array(tensor).copy()
