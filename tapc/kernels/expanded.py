@@ -30,12 +30,12 @@ class Expanded:
     @property
     def rows(self) -> int:
         """Rows that windows reach."""
-        return (self.y.height - 1) * self.window.stride_y + self.window.height
+        return (self.y.height - 1) * self.window.stride_y + self.window.rows
 
     @property
     def pitch(self) -> int:
         """Pixels of a row, enough for every window."""
-        covered = (self.y.width - 1) * self.window.stride_x + self.window.width
+        covered = (self.y.width - 1) * self.window.stride_x + self.window.columns
         return -(-covered // self.multiple) * self.multiple
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 from tapc.kernels.builder import Body
 from tapc.kernels.layout import Plane
-from tapc.kernels.window import Window
+from tapc.kernels.window import Window, dilated
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,24 @@ class Im2col:
         return self.window.taps * self.depth
 
     @property
+    def scattered(self) -> bool:
+        """Whether something lies in memory between a row's taps."""
+        return self.groups > 1 or self.window.dilation_x > 1
+
+    @property
     def row_taps(self) -> int:
         """Taps that lie side by side in memory where the window is inside the image."""
-        return self.depth * (self.window.width if self.groups == 1 else 1)
+        return self.depth * (1 if self.scattered else self.window.width)
+
+    @property
+    def pitch(self) -> int:
+        """Bytes of the input from a row of taps to the next."""
+        return self.x.width * self.x.row * self.window.dilation_y
+
+    @property
+    def step(self) -> int:
+        """Bytes of the input from a tap to the next in its row."""
+        return self.x.row * self.window.dilation_x
 
     @property
     def inside(self) -> bool:
@@ -62,7 +77,8 @@ class Im2col:
         """Visit a window's taps, one by one: `inside(source pixel, tap)` or `outside(tap)`."""
         T, window, x = b.T, self.window, self.x
         with b.loop(window.height) as ky, b.loop(window.width) as kx:
-            iy, ix, tap = origin[0] + ky, origin[1] + kx, ky * window.width + kx
+            iy, ix = origin[0] + dilated(ky, window.dilation_y), origin[1] + dilated(kx, window.dilation_x)
+            tap = ky * window.width + kx
             rows, columns = T.And(iy >= 0, iy < x.height), T.And(ix >= 0, ix < x.width)
             b.when(T.And(rows, columns), lambda: inside(iy * x.width + ix, tap), lambda: outside(tap))
 

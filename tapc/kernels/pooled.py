@@ -81,8 +81,8 @@ class PooledSpec(KernelSpec):
         """The window of the input that a window of the output reads."""
         w = self.conv.window
         return Window(
-            (self.height - 1) * w.stride_y + w.height,
-            (self.width - 1) * w.stride_x + w.width,
+            (self.height - 1) * w.stride_y + w.rows,
+            (self.width - 1) * w.stride_x + w.columns,
             self.stride_y * w.stride_y,
             self.stride_x * w.stride_x,
             w.top,

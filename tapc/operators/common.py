@@ -63,12 +63,20 @@ def keep_alike(op: Op, kept: Kept) -> None:
     kept.couple(*(kept.masks[name] for name in (*op.inputs, op.output)))
 
 
-def windows(x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, ...], fill: int) -> Any:
+def windows(
+    x: NDArray[Any],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, ...],
+    fill: int,
+    dilation: tuple[int, int] = (1, 1),
+) -> Any:
     """View all windows of NHWC data as (N, OH, OW, C, KH, KW); outside the image lies `fill`."""
     top, left, bottom, right = pads
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
-    view = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))
-    return view[:, :: stride[0], :: stride[1]]
+    reach = tuple((size - 1) * distance + 1 for size, distance in zip(kernel, dilation, strict=True))
+    view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
+    return view[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
 
 
 def highest(

@@ -40,6 +40,7 @@ class LayerProblem:
         Top, left, bottom, right.
     groups : int
         1 x 1 windows over one group for dense layers.
+    dilation : (int, int)
     coupling : float64 (outputs, outputs) or None
         How errors of the outputs meet at the network's output; see `tapc.quantize.coupling`.
     target : float32 (N, outputs, ...) or None
@@ -57,6 +58,7 @@ class LayerProblem:
     stride: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
     coupling: Doubles | None = None
     target: Float | None = None
 
@@ -133,8 +135,10 @@ class LayerProblem:
         """View (N, C, OH, OW, KH, KW) of every window."""
         top, left, bottom, right = self.pads
         padded = np.pad(self._map(x), ((0, 0), (0, 0), (top, bottom), (left, right)))
-        view = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
-        result: Float = view[:, :, :: self.stride[0], :: self.stride[1]]
+        reach = tuple((size - 1) * distance + 1 for size, distance in zip(kernel, self.dilation, strict=True))
+        view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+        (sy, sx), (dy, dx) = self.stride, self.dilation
+        result: Float = view[:, :, ::sy, ::sx, ::dy, ::dx]
         return result
 
 

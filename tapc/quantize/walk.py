@@ -271,10 +271,11 @@ class _Walk:
         return result
 
 
-def geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int, int], int]:
-    """Return stride, pads (top, left, bottom, right) and groups of a layer."""
-    strides, pads = attribute(node, "strides", (1, 1)), attribute(node, "pads", (0, 0, 0, 0))
-    return (strides[0], strides[1]), (pads[0], pads[1], pads[2], pads[3]), int(attribute(node, "group", 1))
+def geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int, int], int, tuple[int, int]]:
+    """Return stride, pads (top, left, bottom, right), groups and dilation of a layer."""
+    (sy, sx), (dy, dx) = (attribute(node, name, (1, 1)) for name in ("strides", "dilations"))
+    top, left, bottom, right = attribute(node, "pads", (0, 0, 0, 0))
+    return (sy, sx), (top, left, bottom, right), int(attribute(node, "group", 1)), (dy, dx)
 
 
 def _excess(graph: Graph, node: onnx.NodeProto, exact: Values, quantized: Values) -> Float | None:

@@ -87,11 +87,7 @@ def measure(target: Target, board_name: str, count: int, seed: int, *, group: st
 
 def solve(rows: list[Features], values: list[float]) -> dict[str, float]:
     """Non-negative least squares of the relative error."""
-    keys = sorted({key for row in rows for key in row})
-    matrix = np.array([[row.get(key, 0.0) for key in keys] for row in rows])
-    scale = 1 / np.maximum(np.array(values), 1.0)
-    solution, _ = nnls(matrix * scale[:, None], np.array(values) * scale)
-    return {key: round(float(value), 4) for key, value in zip(keys, solution, strict=True)}
+    return solve_rest(rows, values, {})
 
 
 def _error(rows: list[Features], values: list[float], coefficients: dict[str, float]) -> float:
@@ -135,25 +131,50 @@ def fit(target: Target, board_name: str, kernels: int, seed: int) -> Coefficient
 
 
 def with_group(coefficients: Coefficients, target: Target, board_name: str, seed: int, group: str) -> Coefficients:
-    """Measure the operators of a group and set the costs of their parts; the other costs stay."""
+    """Measure the operators of a group and set the costs of their parts; those of other groups stay."""
     batches = [
         measure(target, board_name, GROUP_BATCH, seed * 1000 + i, group=group)
         for i in track(range(4), f"measuring {group} on {target.name}")
     ]
     kernels = [m for batch in batches for m in batch.kernels]
-    instructions = solve([m.spec.instruction_features() for m in kernels], [float(m.instructions) for m in kernels])
-    code = solve([m.spec.code_features() for m in kernels], [float(m.code) for m in kernels])
+    held = set().union(*(_parts_of(target, seed + i) for i in range(4))) if group != "network" else set()
+    instructions = solve_rest(
+        [m.spec.instruction_features() for m in kernels],
+        [float(m.instructions) for m in kernels],
+        {key: value for key, value in coefficients.instructions.items() if key in held},
+    )
+    code = solve_rest(
+        [m.spec.code_features() for m in kernels],
+        [float(m.code) for m in kernels],
+        {key: value for key, value in coefficients.code.items() if key in held},
+    )
     return coefficients.model_copy(
         update={
-            "instructions": instructions | coefficients.instructions | _parts(instructions),
-            "code": code | coefficients.code | _parts(code),
+            "instructions": coefficients.instructions | instructions,
+            "code": coefficients.code | code,
             "stack_bytes": max(coefficients.stack_bytes, *(batch.stack for batch in batches)),
         }
     )
 
 
-def _parts(table: dict[str, float]) -> dict[str, float]:
-    return {key: value for key, value in table.items() if key != "call"}
+def solve_rest(rows: list[Features], values: list[float], known: dict[str, float]) -> dict[str, float]:
+    """Solve for what is not known yet: what the known parts cost is taken off first."""
+    rest = [{key: count for key, count in row.items() if key not in known} for row in rows]
+    if not any(rest):
+        return {}
+    spent = [sum(count * known.get(key, 0.0) for key, count in row.items()) for row in rows]
+    # An error is one of the whole kernel.
+    keys = sorted({key for row in rest for key in row})
+    matrix = np.array([[row.get(key, 0.0) for key in keys] for row in rest])
+    scale = 1 / np.maximum(np.array(values), 1.0)
+    solution, _ = nnls(matrix * scale[:, None], (np.array(values) - np.array(spent)) * scale)
+    return {key: round(float(value), 4) for key, value in zip(keys, solution, strict=True)}
+
+
+def _parts_of(target: Target, seed: int) -> set[str]:
+    """Return the parts that kernels of the network group have, of instructions and of code."""
+    specs = [step.spec for step in steps_of(random_program(300, target.requantize, target.isa, seed))]
+    return {key for spec in specs for key in (*spec.instruction_features(), *spec.code_features())}
 
 
 def to_toml(result: Coefficients) -> str:

@@ -95,13 +95,14 @@ def random_conv(rng: np.random.Generator, isa: str) -> Program:
     kernel, stride = (one(1, 2, 3), one(1, 2, 3)), (one(1, 1, 2), one(1, 1, 2))
     pads = tuple(min(one(0, 1), size - 1) for size in kernel * 2)
     kernel = (min(kernel[0], height), kernel[1])
-    rows = (height + pads[0] + pads[2] - kernel[0]) // stride[0] + 1
-    columns = (width + pads[1] + pads[3] - kernel[1]) // stride[1] + 1
-    if columns < 1:
+    dilation = (one(1, 1, 2), one(1, 1, 2))
+    rows = (height + pads[0] + pads[2] - (kernel[0] - 1) * dilation[0] - 1) // stride[0] + 1
+    columns = (width + pads[1] + pads[3] - (kernel[1] - 1) * dilation[1] - 1) // stride[1] + 1
+    if min(rows, columns) < 1:
         return random_conv(rng, isa)
     x = tensor("x", (height, width, groups * one(1, 3, 4, 8, 16)), one(4, 8), rng)
     y = tensor("y", (rows, columns, groups * one(1, 2, 5, 8, 9)), one(4, 8), rng)
-    op = conv_op(rng, x, y, kernel, stride, pads, groups, one(2, 4, 8))  # type: ignore[arg-type]
+    op = conv_op(rng, x, y, kernel, stride, pads, groups, one(2, 4, 8), dilation=dilation)  # type: ignore[arg-type]
     return program([op], [x, y], "float" if rng.random() < 0.6 else "fixed", isa)
 
 

@@ -41,7 +41,7 @@ def accumulators(program: Program, op: Conv, codes: NDArray[np.int64]) -> NDArra
     top, left, bottom, right = op.pads
     data = torch.nn.functional.pad(data, (left, right, top, bottom))
     weights = torch.from_numpy(op.weights.astype(np.float64)).permute(0, 3, 1, 2)
-    acc = torch.nn.functional.conv2d(data, weights, stride=op.stride, groups=op.groups)
+    acc = torch.nn.functional.conv2d(data, weights, stride=op.stride, groups=op.groups, dilation=op.dilation)
     return acc.permute(0, 2, 3, 1).numpy().astype(np.int64) + op.bias
 
 

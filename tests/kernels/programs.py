@@ -33,6 +33,7 @@ def conv_op(
     groups: int,
     w_bits: int,
     name: str = "conv",
+    dilation: tuple[int, int] = (1, 1),
 ) -> Conv:
     outputs, depth = y.shape[2], x.shape[2] // groups
     half = 1 << (w_bits - 1)
@@ -43,7 +44,7 @@ def conv_op(
     # Large biases leave no room for weights at the top of half-words.
     bias = rng.integers(-1000, 1000, outputs).astype(np.int32) * (1 if rng.random() < 0.7 else 1 << 12)
     low, high = sorted(rng.integers(y.low, y.high + 1, 2).tolist()) if rng.random() < 0.3 else (y.low, y.high)
-    return Conv(name, (x.name,), y.name, weights, w_bits, bias, ratios, stride, pads, groups, low, high)
+    return Conv(name, (x.name,), y.name, weights, w_bits, bias, ratios, stride, pads, groups, low, high, dilation)
 
 
 def program(ops: list[Op], tensors: list[Tensor], mode: str = "float", isa: str = "dsp") -> Program:

@@ -17,17 +17,19 @@ def _conv(
     height, width, inputs = x.shape
     kernel = (draw(st.integers(1, min(height + 1, 3))), draw(st.integers(1, min(width + 1, 3))))
     stride = (draw(st.integers(1, strides)), draw(st.integers(1, strides)))
+    dilation = (draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2, 3])))
+    reach = tuple((size - 1) * distance + 1 for size, distance in zip(kernel, dilation, strict=True))
     pads = []
-    for size, extent in zip((*kernel, *kernel), (height, width) * 2, strict=True):
-        pads.append(draw(st.integers(max(size - extent, 0), max(size - 1, 0))))
+    for size, extent in zip((*reach, *reach), (height, width) * 2, strict=True):
+        pads.append(draw(st.integers(-(-max(size - extent, 0) // 2), max(size - 1, 0))))
     divisors = [g for g in range(1, inputs + 1) if inputs % g == 0]
     groups = draw(st.sampled_from(divisors)) if grouped else 1
     outputs = groups * draw(st.integers(1, 5))
-    rows = (height + pads[0] + pads[2] - kernel[0]) // stride[0] + 1
-    columns = (width + pads[1] + pads[3] - kernel[1]) // stride[1] + 1
+    rows = (height + pads[0] + pads[2] - reach[0]) // stride[0] + 1
+    columns = (width + pads[1] + pads[3] - reach[1]) // stride[1] + 1
     y = tensor(f"{name}_y", (rows, columns, outputs), draw(st.sampled_from([4, 8])), rng)
     w_bits = draw(st.sampled_from([2, 4, 8]))
-    return conv_op(rng, x, y, kernel, stride, tuple(pads), groups, w_bits, name), y
+    return conv_op(rng, x, y, kernel, stride, tuple(pads), groups, w_bits, name, dilation), y
 
 
 @st.composite

@@ -7,20 +7,29 @@ from tapc.kernels.layout import Plane
 from tapc.kernels.window import Window, inside_taps, whole_windows
 
 
-@given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2))
+@given(
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.integers(1, 3),
+)
 def test_rows_taps_and_whole_windows_by_counting(
-    height: int, width: int, kernel: int, stride_y: int, stride_x: int, pad: int
+    height: int, width: int, kernel: int, stride_y: int, stride_x: int, pad: int, dilation: int
 ) -> None:
-    pad = min(pad, kernel - 1)
-    if height + 2 * pad < kernel or width + 2 * pad < kernel:
+    reach = (kernel - 1) * dilation + 1
+    pad = min(pad, reach - 1)
+    if height + 2 * pad < reach or width + 2 * pad < reach:
         return
-    oh, ow = (height + 2 * pad - kernel) // stride_y + 1, (width + 2 * pad - kernel) // stride_x + 1
-    window = Window(kernel, kernel, stride_y, stride_x, pad, pad)
+    oh, ow = (height + 2 * pad - reach) // stride_y + 1, (width + 2 * pad - reach) // stride_x + 1
+    window = Window(kernel, kernel, stride_y, stride_x, pad, pad, dilation, dilation)
     rows = taps = whole = 0
     for oy in range(oh):
         for ox in range(ow):
-            inside_y = [ky for ky in range(kernel) if 0 <= oy * stride_y - pad + ky < height]
-            inside_x = [kx for kx in range(kernel) if 0 <= ox * stride_x - pad + kx < width]
+            inside_y = [ky for ky in range(kernel) if 0 <= oy * stride_y - pad + ky * dilation < height]
+            inside_x = [kx for kx in range(kernel) if 0 <= ox * stride_x - pad + kx * dilation < width]
             rows += len(inside_y)
             taps += len(inside_y) * len(inside_x)
             whole += len(inside_y) == len(inside_x) == kernel

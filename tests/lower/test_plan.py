@@ -82,18 +82,29 @@ def test_an_output_is_put_apart_from_an_input_where_it_may_not_be_close() -> Non
 @pytest.mark.parametrize("buffered", [True, False])
 @given(
     height=st.integers(1, 7), width=st.integers(1, 7), kernel=st.integers(1, 3), stride=st.integers(1, 3),
-    pad=st.integers(0, 1), rows=st.tuples(st.integers(1, 5), st.integers(1, 5)), tile=st.integers(1, 2),
+    pad=st.integers(0, 1), dilation=st.integers(1, 2), rows=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    tile=st.integers(1, 2),
 )  # fmt: skip
 @settings(deadline=None)
 def test_distance_loses_no_byte(
-    buffered: bool, height: int, width: int, kernel: int, stride: int, pad: int, rows: tuple[int, int], tile: int
+    buffered: bool,
+    height: int,
+    width: int,
+    kernel: int,
+    stride: int,
+    pad: int,
+    dilation: int,
+    rows: tuple[int, int],
+    tile: int,
 ) -> None:
     """Replay a kernel's reads and writes byte by byte; `rows` are the channels of input and output."""
     pad = min(pad, kernel - 1)
     kernel = min(kernel, height + pad, width + pad)
-    oh, ow = (height + 2 * pad - kernel) // stride + 1, (width + 2 * pad - kernel) // stride + 1
+    dilation = min(dilation, (min(height, width) + 2 * pad - 1) // max(kernel - 1, 1)) or 1
+    reach = (kernel - 1) * dilation + 1
+    oh, ow = (height + 2 * pad - reach) // stride + 1, (width + 2 * pad - reach) // stride + 1
     x, y = Plane(height, width, rows[0], 8), Plane(oh, ow, rows[1], 8)
-    window = Window(kernel, kernel, stride, stride, pad, pad)
+    window = Window(kernel, kernel, stride, stride, pad, pad, dilation, dilation)
     distance = window_distance(x, y, window, tile, buffered=buffered)
 
     def survives(gap: int) -> bool:
@@ -105,7 +116,7 @@ def test_distance_loses_no_byte(
             for p in pixels:
                 for ky in range(kernel):
                     for kx in range(kernel):
-                        iy, ix = p // ow * stride - pad + ky, p % ow * stride - pad + kx
+                        iy, ix = p // ow * stride - pad + ky * dilation, p % ow * stride - pad + kx * dilation
                         if 0 <= iy < height and 0 <= ix < width:
                             reads |= {(iy * width + ix) * rows[0] + c for c in range(rows[0])}
             writes = {p * rows[1] + c - gap for p in pixels for c in range(rows[1])}

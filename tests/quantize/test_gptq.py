@@ -82,7 +82,9 @@ def test_codes_stay_in_range_and_zero_inputs_do_no_harm(bits: int) -> None:
     assert np.array_equal(codes, np.rint(codes))
 
 
-def problem(stride: tuple[int, int], groups: int, seed: int = 0) -> tuple[LayerProblem, Float]:
+def problem(
+    stride: tuple[int, int], groups: int, seed: int = 0, dilation: tuple[int, int] = (1, 1)
+) -> tuple[LayerProblem, Float]:
     """A convolution, and what it should give as onnxruntime says."""
     from onnx import helper
 
@@ -91,22 +93,30 @@ def problem(stride: tuple[int, int], groups: int, seed: int = 0) -> tuple[LayerP
     inputs = exact + rng.normal(0, 0.2, exact.shape).astype(np.float32)
     weights = rng.normal(size=(8, 4 // groups, 3, 2)).astype(np.float32)
     pads = (1, 0, 1, 1)
-    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=list(stride), pads=list(pads), group=groups)
+    place = {"strides": list(stride), "pads": list(pads), "dilations": list(dilation)}
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=groups, **place)
     goal = NodeRunner(21)(node, [exact, weights])
     excess = rng.normal(size=goal.shape).astype(np.float32)
     layer = Layer("l", "conv", weights.shape, 1, 0, 1, 0)
     zeros = np.zeros(8)
-    return LayerProblem(layer, 4, weights, zeros, zeros, inputs, exact, excess, stride, pads, groups), goal + excess
+    return LayerProblem(
+        layer, 4, weights, zeros, zeros, inputs, exact, excess, stride, pads, groups, dilation
+    ), goal + excess
 
 
 @pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize(("stride", "groups"), [((1, 1), 1), ((2, 1), 2), ((1, 2), 4)])
-def test_moments_are_those_of_the_layers_outputs(stride: tuple[int, int], groups: int, known: bool) -> None:
+@pytest.mark.parametrize(
+    ("stride", "groups", "dilation"), [((1, 1), 1, (1, 1)), ((2, 1), 2, (2, 1)), ((1, 2), 4, (1, 3))]
+)
+def test_moments_are_those_of_the_layers_outputs(
+    stride: tuple[int, int], groups: int, dilation: tuple[int, int], known: bool
+) -> None:
     """E[(W y - goal)^2] around the means, from the moments and from outputs that onnxruntime computes."""
     from onnx import helper
 
-    given, goal = problem(stride, groups)
-    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=list(stride), pads=list(given.pads), group=groups)
+    given, goal = problem(stride, groups, dilation=dilation)
+    place = {"strides": list(stride), "pads": list(given.pads), "dilations": list(dilation)}
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=groups, **place)
     actual = NodeRunner(21)(node, [given.inputs, given.weights]).astype(np.float64) - goal
     variance = np.moveaxis(actual, 1, 0).reshape(8, -1).var(axis=1)
     flat = given.weights.reshape(groups, 8 // groups, -1).astype(np.float64)

@@ -48,7 +48,7 @@ class Columns(Im2col):
         if self.depth * self.x.bits % 32 == 0:
             return "words"
         single = self.row_taps % 4 * (self.taps // self.row_taps)
-        regular = self.groups == 1 or self.inside  # a gathered field has no other groups' channels between its taps
+        regular = not self.scattered or self.inside  # a gathered field has nothing between its taps
         return "runs" if self.x.bits == 8 and single <= LEFTOVERS and regular else "gather"
 
     @property
@@ -156,7 +156,7 @@ class _Writer:
             c.whole_or_taps(
                 b,
                 origin,
-                lambda: self.runs(lambda offset: b.address(b["x"], first + offset), x.width * x.row),
+                lambda: self.runs(lambda offset: b.address(b["x"], first + offset), c.pitch),
                 lambda: self._taps(origin, group),
             )
             return
@@ -164,13 +164,13 @@ class _Writer:
             self._gather(origin, group)
             self.runs(lambda offset: b.call("t_at", b.address(b["col"], c.column_words), offset, dtype="handle"), 0)
         elif c.inside:
-            self.runs(lambda offset: b.address(b["x"], first + offset), x.width * x.row)
+            self.runs(lambda offset: b.address(b["x"], first + offset), c.pitch)
         else:
             at = b.array("at", 2)
 
             def whole() -> None:
                 b.store(at, 0, first)
-                b.store(at, 1, x.width * x.row)
+                b.store(at, 1, c.pitch)
 
             def border() -> None:
                 b.store(at, 0, -1)
@@ -187,14 +187,14 @@ class _Writer:
         c, b, T = self.columns, self.b, self.b.T
         whole = c.run * c.source_bits // 32 * 4
         words = whole * 8 // c.source_bits // 2
-        if c.groups == 1 or c.runs == 1:
+        if not c.scattered or c.runs == 1:
             if whole:
                 with b.loop(c.runs) as r:
                     self.words(lambda offset: address(r * pitch + offset), r * words, whole)
         elif whole:
             with b.loop(c.runs) as r:
                 row, column = T.truncdiv(r, c.window.width), T.truncmod(r, c.window.width)
-                self.words(lambda offset: address(row * pitch + column * c.x.row + offset), r * words, whole)
+                self.words(lambda offset: address(row * pitch + column * c.step + offset), r * words, whole)
         self._leftovers(address, pitch, whole, c.runs * words)
 
     def _leftovers(self, address: Callable[[Any], Any], pitch: Any, whole: int, first: int) -> None:
@@ -205,8 +205,8 @@ class _Writer:
         places = []
         for r in range(c.runs):
             base = r * pitch
-            if c.groups > 1 and c.runs > 1:
-                base = r // c.window.width * pitch + r % c.window.width * c.x.row
+            if c.scattered and c.runs > 1:
+                base = r // c.window.width * pitch + r % c.window.width * c.step
             places += [base + i for i in range(whole, c.run)]
         taps = [b.call("t_load8", address(place)) for place in places]
         for i in range(0, len(taps), 2):

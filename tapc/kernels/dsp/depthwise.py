@@ -19,6 +19,7 @@ from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.spec import Features
+from tapc.kernels.window import Window
 
 # SMLAxy: x names the half of the weights, y that of the pixels.
 _HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
@@ -58,14 +59,19 @@ class DspDepthwise:
         spec, y, window = self.spec, self.spec.y, self.spec.window
         pairs, single = y.channels * y.height * (y.width // 2), y.channels * y.height * (y.width % 2)
         shape = f"{window.height}x{window.width}s{window.stride_x}"
+        if window.dilation_x == 1:
+            products: Features = {f"products_{shape}n2": pairs, f"products_{shape}n1": single}
+        else:
+            words = (len(needed_words(window, n)) * window.height for n in (2, 1))
+            loads = sum(n * count for n, count in zip((pairs, single), words, strict=True))
+            products = {"products_dilated_tap": (2 * pairs + single) * spec.taps, "products_dilated_word": loads}
         clamped = "c" if spec.clamped else ""
         return {
             f"expand_a{spec.x.bits}": spec.x.channels * height * width,
             "expand_row": spec.x.channels * height,
             "border": self.scratch_bytes / 4 if self.plane.bordered else 0,
             f"unpack_w{spec.w_bits}": y.channels * spec.taps,
-            f"products_{shape}n2": pairs,
-            f"products_{shape}n1": single,
+            **products,
             f"codes_o{y.bits}{clamped}": 2 * pairs + single,
             "depthwise_row": y.channels * y.height,
             "depthwise_channel": y.channels,
@@ -76,10 +82,12 @@ class DspDepthwise:
         """Return the parts of the machine code."""
         spec, window = self.spec, self.spec.window
         shape = f"{window.height}x{window.width}s{window.stride_x}n{1 + (spec.y.width > 1) + spec.y.width % 2}"
+        dilated = window.dilation_x > 1
+        copies = 2 * (spec.y.width > 1) + spec.y.width % 2
         filled = "border" if self.plane.bordered else ""
         return {
             "code_depthwise": 1,
-            f"code_products_{shape}": 1,
+            f"code_products_{'dilated' if dilated else shape}": spec.taps * copies if dilated else 1,
             f"code_unpack_w{spec.w_bits}": spec.taps,
             f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}": 1,
             f"code_expand_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,
@@ -127,6 +135,12 @@ def _emit(form: DspDepthwise, b: Body) -> None:
                     outputs(oy, y.width - 1, 1)
 
 
+def needed_words(window: Window, count: int) -> list[int]:
+    """Return which words of a row of the plane the windows of `count` neighbouring outputs need."""
+    offsets = [i * window.stride_x for i in range(count)]
+    return sorted({(o + kx * window.dilation_x) // 2 for o in offsets for kx in range(window.width)})
+
+
 class _Pairs:
     """A channel's weights in pairs, aligned to even and to odd positions, and the products that use them."""
 
@@ -164,12 +178,13 @@ class _Pairs:
     def multiply(self, acc: Any, first: Any, count: int) -> None:
         """Add the products of `count` neighbouring outputs; `first` is the first window's first word."""
         spec, b = self.spec, self.b
-        window, pitch = spec.window, self.form.plane.pitch // 2
+        window, step = spec.window, spec.window.dilation_x
+        pitch = self.form.plane.pitch // 2 * window.dilation_y
         offsets = [i * window.stride_x for i in range(count)]
         for ky in range(window.height):
-            last = (offsets[-1] + window.width - 1) // 2
+            last = (offsets[-1] + window.columns - 1) // 2
             pixels = b.array("pixels", last + 1)
-            needed = sorted({(o + kx) // 2 for o in offsets for kx in range(window.width)})
+            needed = needed_words(window, count)
             # A row beyond the reach of LDRD has an address of its own.
             row = ky * pitch if ky * pitch + last + 1 > REACH else 0
             base = b.address(b["plane"], first + row)
@@ -186,8 +201,8 @@ class _Pairs:
             for i, offset in enumerate(offsets):
                 kx = 0
                 while kx < window.width:
-                    position = offset + kx
-                    if position % 2 == 0 and kx + 1 < window.width:
+                    position = offset + kx * step
+                    if step == 1 and position % 2 == 0 and kx + 1 < window.width:
                         index = kx // 2 if kx % 2 == 0 else self.even + kx // 2
                         pair = self.words[ky * self.per_row + index]
                         b.store(acc, i, b.call("t_smlad", pair, words[position // 2], acc[i]))

@@ -46,7 +46,7 @@ class Columns(Im2col):
         window, x = self.window, self.x
         whole = whole_windows(x, self.y, window) / self.y.pixels if self.whole else 0.0
         inside = inside_taps(x, self.y, window)[1] / self.y.pixels
-        runs = window.height * (1 if self.groups == 1 else window.width)
+        runs = window.height * (window.width if self.scattered else 1)
         vectors, narrow = _pieces(self.row_taps, x.bits)
         partly, outside = slots * (inside - whole * window.taps), slots * (window.taps - inside)
         tap_vectors, tap_narrow = _pieces(self.depth, x.bits)
@@ -96,11 +96,11 @@ class Columns(Im2col):
         def runs() -> None:
             first = (origin[0] * x.width + origin[1]) * x.row + start
             with b.loop(window.height) as ky:
-                if self.groups == 1:
-                    self._copy(b, to + ky * self.row_taps, first + ky * x.width * x.row, self.row_taps)
+                if not self.scattered:
+                    self._copy(b, to + ky * self.row_taps, first + ky * self.pitch, self.row_taps)
                 else:
                     with b.loop(window.width) as kx:
-                        source = first + (ky * x.width + kx) * x.row
+                        source = first + ky * self.pitch + kx * self.step
                         self._copy(b, to + (ky * window.width + kx) * self.row_taps, source, self.row_taps)
 
         if self.whole:

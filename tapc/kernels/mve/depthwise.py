@@ -60,7 +60,8 @@ class MveDepthwise:
     def window(self) -> Window:
         """The window as the lanes see it."""
         w = self.spec.window
-        return Window(w.width, w.height, w.stride_x, w.stride_y, w.left, w.top) if self.turned else w
+        turned = w.width, w.height, w.stride_x, w.stride_y, w.left, w.top, w.dilation_x, w.dilation_y
+        return Window(*turned) if self.turned else w
 
     @property
     def plane(self) -> Expanded:
@@ -86,6 +87,17 @@ class MveDepthwise:
         """Words of the packed weights."""
         return -(-self.spec.taps * self.spec.y.channels // weights_per_word(self.spec.w_bits))
 
+    def rows_of_taps(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        """Return (row of the plane, its (line, row of taps)) of a block of lines; strides leave out rows."""
+        window, found = self.window, []
+        for k in range((self.lines - 1) * window.stride_y + window.rows):
+            distances = [(i, k - i * window.stride_y) for i in range(self.lines)]
+            taps = [(i, *divmod(distance, window.dilation_y)) for i, distance in distances]
+            own = [(i, ky) for i, ky, rest in taps if not rest and 0 <= ky < window.height]
+            if own:
+                found.append((k, own))
+        return found
+
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Pack the weights channel by channel."""
         return linear_words(weights, self.spec.w_bits)
@@ -98,6 +110,14 @@ class MveDepthwise:
         vectors = -(-y.width // LANES)
         blocks = spec.y.channels * -(-y.height // self.lines)
         shape = f"{window.height}x{window.width}s{window.stride_y}{window.stride_x}l{self.lines}"
+        products: Features = {f"products_{shape}": blocks * vectors}
+        if (window.dilation_y, window.dilation_x) != (1, 1):
+            loads = len(self.rows_of_taps()) * window.width
+            products = {
+                "products_dilated_tap": blocks * vectors * self.lines * spec.taps,
+                "products_dilated_load": blocks * vectors * loads,
+                "products_dilated_row": blocks * vectors * len(self.rows_of_taps()),
+            }
         clamped = "c" if spec.clamped else ""
         narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else ""
         return {
@@ -105,7 +125,7 @@ class MveDepthwise:
             "fill_line": spec.x.channels * height,
             "border": self.scratch_bytes if plane.bordered else 0,
             f"unpack_w{spec.w_bits}": spec.y.channels * spec.taps,
-            f"products_{shape}": blocks * vectors,
+            **products,
             f"codes_o{spec.y.bits}{clamped}{narrow}": blocks * vectors * self.lines,
             "depthwise_block": blocks,
             "depthwise_channel": spec.y.channels,
@@ -117,11 +137,12 @@ class MveDepthwise:
         spec, y, window = self.spec, self.y, self.window
         copies = (y.width >= LANES) + (y.width < LANES or y.width % LANES != 0)
         shape = f"{window.height}x{window.width}s{window.stride_y}{window.stride_x}l{self.lines}"
+        dilated = (window.dilation_y, window.dilation_x) != (1, 1)
         narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else ""
         filled = "border" if self.plane.bordered else ""
         return {
             "code_depthwise": 1,
-            f"code_products_{shape}": copies,
+            f"code_products_{'dilated' if dilated else shape}": copies * (self.lines * spec.taps if dilated else 1),
             f"code_unpack_w{spec.w_bits}": spec.taps,
             f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}{narrow}": copies * self.lines,
             f"code_fill_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,
@@ -210,14 +231,10 @@ class _Emitter:
             b.do("t_dup4", code, b["bias"][c])
         x = b.address(b.array("pixels", LANES), 0)
         first = line * (window.stride_y * self.plane.pitch) + place * window.stride_x
-        for k in range((lines - 1) * window.stride_y + window.height):
-            own = [(i, k - i * window.stride_y) for i in range(lines)]
-            own = [(i, ky) for i, ky in own if 0 <= ky < window.height]
-            if not own:  # the stride leaves out a line
-                continue
+        for k, own in form.rows_of_taps():
             row = b.bind(b.call("t_to", b.address(b["plane"], 0), first + k * self.plane.pitch, dtype="handle"))
             for kx in range(window.width):
-                b.do("t_wide4", x, row, kx, window.stride_x)
+                b.do("t_wide4", x, row, kx * window.dilation_x, window.stride_x)
                 for i, ky in own:
                     tap = kx * window.height + ky if form.turned else ky * window.width + kx
                     b.do("t_vmla4", codes[i], x, self.taps[tap])

@@ -6,6 +6,7 @@ from typing import Any
 from tapc.kernels.builder import Body
 from tapc.kernels.im2col import Im2col
 from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.window import dilated
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,12 @@ class Columns(Im2col):
         start = group * self.depth
 
         def source(ky: Any, kx: Any) -> Any:
-            return (origin[0] + ky) * x.width + origin[1] + kx
+            rows, columns = dilated(ky, window.dilation_y), dilated(kx, window.dilation_x)
+            return (origin[0] + rows) * x.width + origin[1] + columns
 
         def whole() -> None:
             with b.loop(window.height) as ky:
-                if self.groups == 1 and (x.bits == 8 or self.paired):
+                if not self.scattered and (x.bits == 8 or self.paired):
                     self._span(b, slot, source(ky, 0), 0, ky * window.width * self.depth, window.width * self.depth)
                 else:
                     with b.loop(window.width) as kx:

@@ -117,7 +117,7 @@ class ScalarConv:
             f"run_{products}": outputs * self.words / spec.run if self.packed else 0,
             f"output_o{spec.y.bits}{spec.residual_key}{clamped}t{tile}": outputs,
             f"load_{load}": slots * (whole * spec.taps + (inside - whole * spec.window.taps) * columns.depth),
-            f"row_{load}": slots * whole * (spec.window.height if spec.groups == 1 else spec.window.taps),
+            f"row_{load}": slots * whole * (spec.window.taps if columns.scattered else spec.window.height),
             f"tap_{load}": partly,
             f"pad_{load}": slots * (spec.window.taps - inside) * columns.depth,
             f"pixel{border}": slots,

@@ -102,7 +102,8 @@ class ScalarDepthwise:
                     first = oy * window.stride_y * plane.pitch + ox * window.stride_x
                     for ky in range(window.height):
                         for kx in range(window.width):
-                            x = b["plane"][first + ky * plane.pitch + kx]
+                            at = first + ky * window.dilation_y * plane.pitch + kx * window.dilation_x
+                            x = b["plane"][at]
                             b.store(acc, 0, b.call("t_mac", acc[0], taps[ky * window.width + kx], x))
                     code = requantize(b, spec.mode, acc[0], c, bits)
                     y.store(b, b["y"], oy * y.width + ox, c, code)

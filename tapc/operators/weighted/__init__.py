@@ -83,9 +83,9 @@ class Conv(Weighted):
 def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
     x, a = lowering.source(node), attributes(node)
     codes, scales, bits = lowering.graph.dequantized_constant(node.input[1])
-    pads = tuple(a.get("pads", (0, 0, 0, 0)))
-    stride, groups = tuple(a.get("strides", (1, 1))), int(a.get("group", 1))
-    _weighted(lowering, node, x, codes.transpose(0, 2, 3, 1), scales, bits, stride, pads, groups)
+    pads, groups = tuple(a.get("pads", (0, 0, 0, 0))), int(a.get("group", 1))
+    stride, dilation = (tuple(a.get(name, (1, 1))) for name in ("strides", "dilations"))
+    _weighted(lowering, node, x, codes.transpose(0, 2, 3, 1), scales, bits, stride, pads, groups, dilation)
 
 
 def _gemm(lowering: Lowering, node: onnx.NodeProto) -> None:
@@ -104,6 +104,7 @@ def _weighted(
     stride: tuple[int, int],
     pads: tuple[int, int, int, int],
     groups: int,
+    dilation: tuple[int, int] = (1, 1),
 ) -> None:
     bias = lowering.graph.dequantized_constant(node.input[2])[0]
     bound = np.abs(bias) + np.abs(weights).reshape(len(bias), -1).sum(axis=1) * 255
@@ -119,7 +120,7 @@ def _weighted(
         inputs = (lowering.graph.quantized(node.input[0]),)
         return Conv(
             node.name, inputs, key, weights.astype(np.int8), bits, bias.astype(np.int32), ratios,
-            stride, pads, groups, low, high,
+            stride, pads, groups, low, high, dilation,
         )  # fmt: skip
 
     lowering.add(node, make)
@@ -150,14 +151,15 @@ def _products(weights: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDAr
 def _torch_conv(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     from torch.nn import functional
 
-    stride, groups = tuple(attribute(node, "strides", (1, 1))), int(attribute(node, "group", 1))
+    stride, dilation = (tuple(attribute(node, name, (1, 1))) for name in ("strides", "dilations"))
+    groups = int(attribute(node, "group", 1))
     left, right, top, bottom = pads = torch_pads(node)
     even = (left, top) == (right, bottom)
 
     def step(operands: list[Any]) -> Any:
         x, weight, bias = operands
         x = x if even else functional.pad(x, pads)
-        return functional.conv2d(x, weight, bias, stride, (top, left) if even else 0, 1, groups)
+        return functional.conv2d(x, weight, bias, stride, (top, left) if even else 0, dilation, groups)
 
     return step
 
@@ -179,10 +181,12 @@ def _example(e: Example, op: str) -> str:
     channels, kernel = groups * per_group, [e.pick(1, 2, 3), e.pick(1, 3)]
     weights, bias = e.normal((groups * outputs, per_group, *kernel), 0.5), e.normal((groups * outputs,), 0.2)
     weights[:, e.pick(0, per_group - 1)] *= e.pick(0, 1)
-    pads = [e.pick(0, kernel[0] // 2), e.pick(0, kernel[1] // 2), kernel[0] // 2, 0]
+    dilations = [e.pick(1, 1, 2), e.pick(1, 1, 2, 3)]
+    pads = [e.pick(0, kernel[0] // 2), e.pick(0, kernel[1] // 2 * dilations[1]), kernel[0] // 2 * dilations[0], 0]
     y = e.node(
-        op, e.map(channels, e.pick(3, 7), e.pick(3, 8)), e.constant(weights), e.constant(bias),
-        kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, group=groups,
+        op, e.map(channels, e.pick(5, 7), 8 if dilations[1] > 1 else e.pick(3, 8)), e.constant(weights),
+        e.constant(bias), kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, group=groups,
+        dilations=dilations,
     )  # fmt: skip
     return e.node("Relu", y) if e.pick(0, 1) else y
 

@@ -79,6 +79,8 @@ class Weighted(Op):
     groups : int
     low, high : int
         Clamp bounds of the convolution's result.
+    dilation : (int, int)
+        Distance of neighbouring taps.
     residual : Residual or None
         When present, `inputs` is (x, residual tensor).
     pool : MaxPool or None
@@ -94,6 +96,7 @@ class Weighted(Op):
     groups: int
     low: int
     high: int
+    dilation: tuple[int, int] = (1, 1)
     residual: Residual | None = None
     pool: MaxPool | None = None
 

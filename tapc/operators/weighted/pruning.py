@@ -58,7 +58,7 @@ def reads(op: Weighted, zero: int, x: Bounds) -> Reads:
         if not needed[rows, local].any():
             continue
         values = x.low[None, :, :, channel : channel + 1] - zero
-        sums = accumulate(values, op.weights[rows, :, :, local : local + 1], op.stride, op.pads, 1)[0]
+        sums = accumulate(op, values, op.weights[rows, :, :, local : local + 1], 1)[0]
         needed[rows, local] &= (sums != sums[0, 0]).any(axis=(0, 1))
         share[rows, local] = np.where(needed[rows, local], 0, sums[0, 0])
     # |bias| + the shares bounds every bias that may come out of this.

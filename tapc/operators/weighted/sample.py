@@ -60,3 +60,21 @@ def depthwise(s: Sampler) -> None:
         s.ratios(outputs), (stride, stride), (pad,) * 4, channels, y.low, y.high,
     )  # fmt: skip
     s.add(op)
+
+
+@samples("dilated", 1.0)
+def dilated(s: Sampler) -> None:
+    """Add a depthwise convolution whose taps lie apart; others are made of the parts of any convolution."""
+    side, channels = s.pick(7, 8, 12), s.pick(4, 8, 16)
+    size, distance, pad = (s.pick(2, 3), s.pick(3, 3, 5)), (s.pick(1, 2), s.pick(2, 3)), s.pick(0, 2)
+    x = s.tensor((side, side, channels), 8)
+    reach = [(n - 1) * d + 1 for n, d in zip(size, distance, strict=True)]
+    if max(reach) > side + 2 * pad:
+        return
+    y = s.tensor((side + 2 * pad - reach[0] + 1, side + 2 * pad - reach[1] + 1, channels), 8)
+    weights = s.rng.integers(-2, 2, (channels, *size, 1)).astype(np.int8)
+    op = Conv(
+        s.name, (x.name,), y.name, weights, 8, np.zeros(channels, np.int32),
+        s.ratios(channels), (1, 1), (pad,) * 4, channels, y.low, y.high, distance,
+    )  # fmt: skip
+    s.add(op)

@@ -39,7 +39,9 @@ def _constants(op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, s
 
 def _window(op: Weighted) -> Window:
     _, height, width, _ = op.weights.shape
-    return Window(height, width, *op.stride, *op.pads[:2])
+    # Along a side of one tap there is no distance: equal kernels have equal specifications.
+    dilation = (distance if size > 1 else 1 for size, distance in zip((height, width), op.dilation, strict=True))
+    return Window(height, width, *op.stride, *op.pads[:2], *dilation)
 
 
 def depthwise(op: Weighted, program: Program) -> Step:

@@ -14,10 +14,13 @@ from tapc.operators.common import highest, windows
 from tapc.operators.weighted.layer import Weighted
 
 
-def accumulate(x: Ints, weights: NDArray[np.int8], stride: tuple[int, int], pads: tuple[int, ...], groups: int) -> Ints:
-    """Sum products of windows of x (zero point already subtracted) and weights (O, KH, KW, I/groups)."""
+def accumulate(op: Weighted, x: Ints, weights: NDArray[np.int8], groups: int) -> Ints:
+    """Sum products of windows of x (zero point already subtracted) and weights (O, KH, KW, I/groups).
+
+    Windows lie as those of the layer `op` do.
+    """
     outputs, kh, kw, depth = weights.shape
-    view = windows(x.astype(np.float64), (kh, kw), stride, pads, 0)
+    view = windows(x.astype(np.float64), (kh, kw), op.stride, op.pads, 0, op.dilation)
     n, oh, ow = view.shape[:3]
     if depth == 1 and groups == x.shape[3]:
         per_group = outputs // groups
@@ -40,7 +43,7 @@ def run(op: Weighted, program: Program, x: list[Ints]) -> Ints:
     """Compute a layer, with what is fused behind it."""
     source = program.tensors[op.inputs[0]]
     y = program.tensors[op.output] if op.pool is None else op.pool.middle
-    acc = accumulate(x[0] - source.zero, op.weights, op.stride, op.pads, op.groups) + op.bias
+    acc = accumulate(op, x[0] - source.zero, op.weights, op.groups) + op.bias
     m = arithmetic.multipliers(op.ratios, program.mode)
     if op.residual is None:
         code = arithmetic.requantize(acc, m, y.zero, op.low, op.high)
@@ -70,8 +73,8 @@ def accumulator_bounds(op: Weighted, program: Program, x: Bounds) -> Bounds:
     least, most = x.low[None] - zero, x.high[None] - zero
     ends = []
     for a, b in ((least, most), (most, least)):
-        acc = accumulate(a, rising, op.stride, op.pads, op.groups)
-        acc += accumulate(b, falling, op.stride, op.pads, op.groups)
+        acc = accumulate(op, a, rising, op.groups)
+        acc += accumulate(op, b, falling, op.groups)
         ends.append(acc[0] + op.bias)
     return Bounds(*ends)
 
