@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic import Mode, arithmetic_of
 from tapc.base.errors import UnsupportedError
 from tapc.graph.rules import rule, rules
 from tapc.ir.program import Op, Tensor
@@ -142,7 +142,7 @@ class Lowering:
         def code(value: float, default: int) -> int:
             if not np.isfinite(value):
                 return default
-            return int(np.clip(np.rint(np.float32(value) / np.float32(t.scale)) + t.zero, t.low, t.high))
+            return int(np.clip(arithmetic_of(self.mode).steps(value, t.scale) + t.zero, t.low, t.high))
 
         return code(bounds[0], t.low), code(bounds[1], t.high)
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, scaled
+from tapc.kernels.layout import SCALAR_RANGE, Plane, SoftmaxShares, multiplier_parameter, scaled
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -21,12 +21,14 @@ class AttentionSpec(KernelSpec):
     levels : int
         1 / scale of the softmax.
     mode : Mode
+    form : SoftmaxForm
     """
 
     x: Plane
     heads: int
     levels: int
     mode: Mode
+    form: SoftmaxForm = RATIO
 
     @property
     def kind(self) -> str:
@@ -62,6 +64,7 @@ def _emit_attention(spec: AttentionSpec, b: Body) -> None:
     x, width, row, T = spec.x, spec.width, b["row"], b.T
     sums, top = b.array("sums", 2), b.array("top", 1)
     parts = largest_divisor(width, 4)
+    shares = SoftmaxShares(b, spec.form, spec.levels)
     acc = b.array("acc", parts)
     with b.loop(spec.heads) as head, b.loop(x.pixels) as query:
         first = head * width
@@ -85,11 +88,12 @@ def _emit_attention(spec: AttentionSpec, b: Body) -> None:
         with b.loop(x.pixels) as key:
             term = b.bind(b["table"][top[0] - row[width + key]])
             b.store(row, width + key, term)
-            b.store(sums, 0, sums[0] + term)
+            b.store(sums, 0, sums[0] + shares.term(term))
+        shares.start(sums[0])
         b.store(sums, 1, 0)
         with b.loop(x.pixels) as key:
-            ratio = b.call("t_ratio", row[width + key], spec.levels, sums[0])
-            weight = b.bind(T.min(T.max(ratio + b["weight_zero"], -128), 127) - b["weight_zero"])
+            share = shares.share(row[width + key], sums[0])
+            weight = b.bind(T.min(T.max(share + b["weight_zero"], -128), 127) - b["weight_zero"])
             b.store(row, width + key, weight)
             b.store(sums, 1, sums[1] + weight)
         b.store(sums, 1, sums[1] * b["v_zero"])

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import (
     SCALAR_RANGE,
     Plane,
+    SoftmaxShares,
     SumForm,
     add_codes,
     add_parameters,
@@ -171,12 +172,14 @@ class SoftmaxSpec(KernelSpec):
         Entries of the table of exponentials: the largest difference of two codes, plus one.
     levels : int
         1 / scale of the output.
+    form : SoftmaxForm
     """
 
     x: Plane
     y: Plane
     span: int
     levels: int
+    form: SoftmaxForm = RATIO
 
     @property
     def kind(self) -> str:
@@ -198,15 +201,16 @@ class SoftmaxSpec(KernelSpec):
 def _emit_softmax(spec: SoftmaxSpec, b: Body) -> None:
     x, y, T = spec.x, spec.y, b.T
     top, total = b.array("top", 1), b.array("total", 1)
+    shares = SoftmaxShares(b, spec.form, spec.levels)
     with b.loop(x.pixels) as p:
         b.store(top, 0, -128)
         b.store(total, 0, 0)
         with b.loop(x.channels) as c:
             b.store(top, 0, T.max(top[0], x.load(b, b["x"], p, c)))
         with b.loop(x.channels) as c:
-            b.store(total, 0, total[0] + b["table"][top[0] - x.load(b, b["x"], p, c)])
+            b.store(total, 0, total[0] + shares.term(b["table"][top[0] - x.load(b, b["x"], p, c)]))
+        shares.start(total[0])
         with b.loop(x.channels) as c:
             term = b["table"][top[0] - x.load(b, b["x"], p, c)]
-            # The table keeps the total below 2^31; the scaled term needs 32 unsigned bits.
-            ratio = b.call("t_ratio", term, spec.levels, total[0])
-            y.store(b, b["y"], p, c, T.min(T.max(ratio + b["zero"], b["low"]), b["high"]))
+            share = shares.share(term, total[0])
+            y.store(b, b["y"], p, c, T.min(T.max(share + b["zero"], b["low"]), b["high"]))

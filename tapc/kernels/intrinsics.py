@@ -213,6 +213,8 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     ),
     *(_add_linear(bits) for bits in (8, 4, 0)),
     *_of_arithmetics("add"),
+    *_of_arithmetics("average"),
+    *_of_arithmetics("softmax"),
     *_of_arithmetics("normalize"),
     *MVE_INTRINSICS,
 )  # fmt: skip

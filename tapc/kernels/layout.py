@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tapc.base.arithmetic import Mode, arithmetic_of
+from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm, arithmetic_of
 from tapc.kernels.builder import Body, Parameter
 from tapc.kernels.packing import row_bytes
 
@@ -103,6 +103,30 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> An
     if bits and arithmetic_of(mode).saturating:
         return b.call(f"t_requant_{mode}{bits}", acc, *factor(b, mode, channel), b["zero"])
     return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"])
+
+
+class SoftmaxShares:
+    """What a softmax makes of its table's entries: statements and expressions of a form."""
+
+    def __init__(self, b: Body, form: SoftmaxForm, levels: int) -> None:
+        self.b, self.form, self.levels = b, form, levels
+        self._words = None if form == RATIO else b.array("words", 2)
+
+    def term(self, entry: Any) -> Any:
+        """Return what is summed up of an entry."""
+        return entry if self._words is None else self.b.call(f"t_softmax_term_{self.form}", entry)
+
+    def start(self, total: Any) -> None:
+        """Prepare for the shares of a sum."""
+        if self._words is not None:
+            self.b.do(f"t_softmax_scale_{self.form}", total, self.b.address(self._words, 0))
+
+    def share(self, entry: Any, total: Any) -> Any:
+        """Return an entry's share of the sum, without the zero point."""
+        if self._words is None:
+            # The table keeps the total below 2^31; the scaled term needs 32 unsigned bits.
+            return self.b.call("t_ratio", entry, self.levels, total)
+        return self.b.call(f"t_softmax_code_{self.form}", entry, self._words[0], self._words[1])
 
 
 SumForm = str

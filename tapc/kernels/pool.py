@@ -22,6 +22,8 @@ class PoolSpec(KernelSpec):
         Averages divide by the taps inside the image, or by all taps when `include_pad`.
     include_pad : bool
     mode : Mode
+    divided : bool
+        Averages are those of the codes as they are; see `Arithmetic.averages`.
     """
 
     x: Plane
@@ -30,6 +32,7 @@ class PoolSpec(KernelSpec):
     op: Literal["max", "average"]
     include_pad: bool
     mode: Mode
+    divided: bool = False
 
     @property
     def kind(self) -> str:
@@ -99,7 +102,10 @@ def _emit(spec: PoolSpec, b: Body) -> None:
                 code = x.load(b, b["x"], (top + dy) * x.width + left + dx, c)
                 # Bound: TVM would print the operand of a later maximum from its cache, although it has changed.
                 b.store(acc, 0, acc[0] + code - b["pad"] if average else T.max(b.bind(acc[0]), code))
-            if average:
+            if average and spec.divided:
+                mean = b.call(f"t_average_{spec.mode}", acc[0], extents[0] * extents[1])
+                value = T.min(T.max(b.bind(mean), b["low"]), b["high"])
+            elif average:
                 index = extents[0] * extents[1] - 1 if spec.counts > 1 else 0
                 value = requantize(b, spec.mode, acc[0], index)
             else:

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of, softmax_form
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
@@ -31,7 +31,7 @@ class Scores:
     ----------
     score, weight : Tensor
         Quantization before and after the softmax.
-    ratios : ndarray of float32, shape (2,)
+    ratios : ndarray, shape (2,)
         Accumulator to score, and to result.
     table : ndarray of uint32
         Exponentials of score differences.
@@ -41,7 +41,7 @@ class Scores:
 
     score: Tensor
     weight: Tensor
-    ratios: NDArray[np.float32]
+    ratios: Ratios
     table: NDArray[np.uint32]
     levels: int
 
@@ -76,7 +76,8 @@ class Attention(Op):
         acc = np.rint(np.einsum("nqhc,nkhc->nhqk", q, k, optimize=True)).astype(np.int64)
         codes = arithmetic.requantize(acc, first, scores.score.zero, scores.score.low, scores.score.high)
         weight = scores.weight
-        weights = arithmetic.softmax(codes, scores.table, scores.levels, weight.zero, weight.low, weight.high)
+        form = softmax_form(program.mode, scores.levels, weight.zero)
+        weights = arithmetic.softmax(codes, scores.table, scores.levels, weight.zero, weight.low, weight.high, form)
         sums = np.einsum("nhqk,nkhc->nqhc", (weights - weight.zero).astype(np.float64), v, optimize=True)
         acc = np.rint(sums).astype(np.int64).reshape(x[0].shape)
         return arithmetic.requantize(acc, second, y.zero, y.low, y.high)
@@ -84,7 +85,8 @@ class Attention(Op):
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         q, k, v, y = (program.tensors[name] for name in (*self.inputs, self.output))
         scores = self.scores
-        spec = AttentionSpec(q.plane, self.heads, scores.levels, program.mode)
+        form = softmax_form(program.mode, scores.levels, scores.weight.zero)
+        spec = AttentionSpec(q.plane, self.heads, scores.levels, program.mode, form)
         constants = {
             "s": factors(scores.ratios, program.mode),
             "table": Constant("t", len(scores.table), lambda: scores.table),
@@ -111,10 +113,12 @@ def _product(lowering: Lowering, node: onnx.NodeProto) -> None:
     q, k, v = (lowering.tensors[name] for name in (queries, keys, left))
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        f32 = np.float32
-        ratios = f32(q.scale) * f32(k.scale) / f32(score.scale), f32(weight.scale) * f32(v.scale) / f32(y.scale)
-        table = arithmetic.softmax_table(score.scale, v.shape[0] * v.shape[1])
-        scores = Scores(score, weight, np.array(ratios, f32), table, round(1 / weight.scale))
+        own = arithmetic_of(lowering.mode)
+        ratios = own.ratios((q.scale, k.scale), score.scale), own.ratios((weight.scale, v.scale), y.scale)
+        levels = round(1 / weight.scale)
+        form = softmax_form(lowering.mode, levels, weight.zero)
+        table = arithmetic.softmax_table(score.scale, v.shape[0] * v.shape[1], form=form)
+        scores = Scores(score, weight, np.array(ratios), table, levels)
         return Attention(node.name, (queries, keys, left), key, heads, scores)
 
     lowering.add(node, make)

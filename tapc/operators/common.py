@@ -1,5 +1,6 @@
 """What several operators share: constants of requantization and sums, windows, moves."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints, Mode, arithmetic_of
+from tapc.base.arithmetic import Ints, Mode, Multipliers, Ratios, arithmetic_of
+from tapc.base.arithmetic.interface import Made
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
@@ -19,10 +21,20 @@ from tapc.kernels.layout import LINEAR, SumForm
 Scalars = dict[str, int | float]
 
 
-def factors(ratios: NDArray[np.float32], mode: Mode) -> Constant:
+def factors(ratios: Ratios, mode: Mode) -> Constant:
     """Return a kernel's requantization factors for these ratios."""
+    return encoded(lambda: arithmetic.multipliers(ratios, mode), ratios.size, mode)
+
+
+def encoded(make: Callable[[], Multipliers], count: int, mode: Mode) -> Constant:
+    """Return a kernel's requantization factors, of which there are `count`."""
     own = arithmetic_of(mode)
-    return Constant("s", ratios.size * own.words, lambda: own.constant(arithmetic.multipliers(ratios, mode)))
+    return Constant("s", count * own.words, lambda: own.constant(make()))
+
+
+def scale_ratio(x: Tensor, y: Tensor, mode: Mode, made: Made = "exact") -> Ratios:
+    """Return the scale of one tensor over that of another, shape ()."""
+    return arithmetic_of(mode).ratios((x.scale,), y.scale, made)
 
 
 def clamp(y: Tensor, low: int, high: int) -> Scalars:
@@ -49,7 +61,7 @@ def as_words(codes: NDArray[np.int8]) -> NDArray[np.uint32]:
 
 def check_ratios(ratios: Any, mode: Mode) -> None:
     """Raise ValueError where a mode cannot express a ratio."""
-    arithmetic.multipliers(np.atleast_1d(np.asarray(ratios, np.float32)), mode)
+    arithmetic.multipliers(np.atleast_1d(np.asarray(ratios)), mode)
 
 
 def monotone(op: Op, program: Program, x: list[Bounds]) -> Bounds:
@@ -87,14 +99,14 @@ def highest(
     return found
 
 
-def rescaled(program: Program, codes: Ints, source: str, target: str, ratio: np.float32, low: int, high: int) -> Ints:
+def rescaled(program: Program, codes: Ints, source: str, target: str, ratio: Ratios, low: int, high: int) -> Ints:
     """Return codes of one tensor at the scale and zero point of another."""
-    m = arithmetic.multipliers(np.array([ratio], np.float32), program.mode)
+    m = arithmetic.multipliers(np.atleast_1d(ratio), program.mode)
     return arithmetic.requantize(codes - program.tensors[source].zero, m, program.tensors[target].zero, low, high)
 
 
 def move(
-    program: Program, op: Op, source: str, ratio: np.float32, ends: tuple[int, int], distance: int | None, **where: Any
+    program: Program, op: Op, source: str, ratio: Ratios, ends: tuple[int, int], distance: int | None, **where: Any
 ) -> Step:
     """Return the call that brings codes to another place, scale or range.
 
@@ -104,7 +116,7 @@ def move(
     op : Op
     source : str
         The tensor of `op` that is read.
-    ratio : float32
+    ratio : ndarray, shape ()
         Its scale over that of the output.
     ends : (int, int)
         Clamp bounds.
@@ -115,7 +127,7 @@ def move(
     """
     x, y = program.tensors[source], program.tensors[op.output]
     spec = MoveSpec(x.plane, y.plane, program.mode, **where)
-    constants = {"s": factors(np.array([ratio], np.float32), program.mode)}
+    constants = {"s": factors(np.atleast_1d(ratio), program.mode)}
     overlap = {} if distance is None else {source: Overlap(distance)}
     return Step(op, spec, {"x": source, "y": op.output}, constants, {"pad": x.zero, **clamp(y, *ends)}, overlap)
 

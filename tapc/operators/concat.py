@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, Ratios
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
@@ -17,14 +17,14 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, monotone, move, rescaled, small_shape
+from tapc.operators.common import check_ratios, monotone, move, rescaled, scale_ratio, small_shape
 
 
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
     """Concatenation along channels; one ratio per input."""
 
-    ratios: tuple[np.float32, ...]
+    ratios: tuple[Ratios, ...]
     low: int
     high: int
 
@@ -60,7 +60,7 @@ def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
     inputs = tuple(lowering.graph.quantized(name) for name in node.input)
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        ratios = tuple(np.float32(lowering.tensors[n].scale) / np.float32(y.scale) for n in inputs)
+        ratios = tuple(scale_ratio(lowering.tensors[n], y, lowering.mode) for n in inputs)
         return Concat(node.name, inputs, key, ratios, low, high)
 
     lowering.add(node, make)
@@ -80,7 +80,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 @samples("network", 0.048)
 def _sample(s: Sampler) -> None:
     height, width, channels = shape = small_shape(s)
-    half, parts = np.float32(0.5), (s.tensor(shape, s.bits()), s.tensor(shape, s.bits()))
+    half, parts = np.array(0.5, np.float32), (s.tensor(shape, s.bits()), s.tensor(shape, s.bits()))
     y = s.tensor((height, width, 2 * channels), parts[1].bits)
     s.add(Concat(s.name, tuple(part.name for part in parts), y.name, (half, half), y.low, y.high))
 

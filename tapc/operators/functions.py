@@ -39,6 +39,8 @@ class Function:
     inner : str
         ONNX operator whose results are arguments that it is defined for; for tests.
     tflite : TfliteForm or None
+    name : str
+        What an arithmetic knows it by that computes it in a way of its own.
     """
 
     values: Callable[..., Doubles]
@@ -48,6 +50,7 @@ class Function:
     output: tuple[float, float] | None = None
     inner: str = ""
     tflite: TfliteForm | None = None
+    name: str = ""
 
 
 def _exp(x: Doubles) -> Doubles:
@@ -83,7 +86,8 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "Cos": Function(np.cos, lambda t, x: x.cos(), {}, output=(-1.0, 1.0), tflite=_form("COS", "Cos")),
     "Elu": Function(
-        _elu, lambda t, x, alpha: t.nn.functional.elu(x, alpha), {"alpha": 1.0}, rises=True, tflite=_form("ELU", "Elu")
+        _elu, lambda t, x, alpha: t.nn.functional.elu(x, alpha), {"alpha": 1.0}, rises=True,
+        tflite=_form("ELU", "Elu"), name="elu",
     ),
     "Erf": Function(_erf, lambda t, x: x.erf(), {}, rises=True, output=(-1.0, 1.0)),
     "Exp": Function(_exp, lambda t, x: x.exp(), {}, rises=True, tflite=_form("EXP", "Exp")),
@@ -94,7 +98,7 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "HardSwish": Function(
         lambda x: x * np.clip(x / 6 + 0.5, 0, 1), lambda t, x: t.nn.functional.hardswish(x), {},
-        tflite=_form("HARD_SWISH", "HardSwish", "hard_swish"),
+        tflite=_form("HARD_SWISH", "HardSwish", "hard_swish"), name="hard swish",
     ),
     "Log": Function(np.log, lambda t, x: x.log(), {}, rises=True, inner="Sigmoid", tflite=_form("LOG", "Log")),
     "Mish": Function(lambda x: x * np.tanh(_softplus(x)), lambda t, x: t.nn.functional.mish(x), {}),
@@ -111,7 +115,9 @@ FUNCTIONS: dict[str, Function] = {
         lambda x: x / (1 + np.abs(x)), lambda t, x: t.nn.functional.softsign(x), {}, output=(-1.0, 1.0)
     ),
     "Sqrt": Function(np.sqrt, lambda t, x: x.sqrt(), {}, rises=True, inner="Abs", tflite=_form("SQRT", "Sqrt")),
-    "Tanh": Function(np.tanh, lambda t, x: x.tanh(), {}, rises=True, output=(-1.0, 1.0), tflite=_form("TANH", "Tanh")),
+    "Tanh": Function(
+        np.tanh, lambda t, x: x.tanh(), {}, rises=True, output=(-1.0, 1.0), tflite=_form("TANH", "Tanh"), name="tanh"
+    ),
     "ThresholdedRelu": Function(
         lambda x, alpha: np.where(x > alpha, x, 0), lambda t, x, alpha: t.where(x > alpha, x, t.zeros_like(x)),
         {"alpha": 1.0},
@@ -134,7 +140,7 @@ def _values(node: onnx.NodeProto, x: Doubles) -> Doubles:
 
 
 def _lower(lowering: Lowering, node: onnx.NodeProto) -> None:
-    lower_function(lowering, node, lambda x: _values(node, x))
+    lower_function(lowering, node, lambda x: _values(node, x), _of(node).name, **_given(node))
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:

@@ -24,7 +24,7 @@ def _values(x: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
 
 
 def _leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> None:
-    lower_function(lowering, node, lambda x: _values(x, _alpha(node)))
+    lower_function(lowering, node, lambda x: _values(x, _alpha(node)), "leaky relu", alpha=_alpha(node))
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:

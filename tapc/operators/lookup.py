@@ -1,13 +1,14 @@
 """Any function of one 8-bit code: a table."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic import Ints
+from tapc.base.arithmetic import Ints, Values, arithmetic_of
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
@@ -15,8 +16,6 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import as_words
-
-Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,9 @@ class Lookup(Op):
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, {}, {self.inputs[0]: Overlap(0)})]
 
 
-def lower_function(lowering: Lowering, node: onnx.NodeProto, function: Function) -> None:
+def lower_function(
+    lowering: Lowering, node: onnx.NodeProto, function: Values, name: str = "", **attributes: float
+) -> None:
     """Lower a node that applies a function to every element.
 
     Parameters
@@ -44,13 +45,20 @@ def lower_function(lowering: Lowering, node: onnx.NodeProto, function: Function)
         Of one activation.
     function : callable
         From float64 (256,), the values of all codes, to float64 (256,).
+    name : str
+        What an arithmetic knows it by that computes it in a way of its own.
+    attributes
+        As the arithmetic takes them.
     """
+    own = arithmetic_of(lowering.mode)
     x, source = lowering.source(node), lowering.graph.quantized(node.input[0])
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        values = (np.arange(-128, 128) - x.zero) * np.float64(np.float32(x.scale))
-        codes = np.rint(function(values) / np.float64(np.float32(y.scale))) + y.zero
-        return Lookup(node.name, (source,), key, np.clip(codes, y.low, y.high).astype(np.int8))
+        given, known = np.arange(-128, 128), own.functions.get(name)
+        codes: Any = known and known(given, x.quantization, y.quantization, **attributes)
+        if codes is None:
+            codes = own.function(given, function, x.quantization, y.quantization)
+        return Lookup(node.name, (source,), key, np.clip(codes, low, high).astype(np.int8))
 
     lowering.add(node, make)
 

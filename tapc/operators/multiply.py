@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
@@ -31,13 +31,13 @@ class Multiply(Op):
 
     Attributes
     ----------
-    ratio : float32
+    ratio : ndarray, shape ()
         Product of the operands' scales over the output's.
     low, high : int
         Clamp bounds.
     """
 
-    ratio: np.float32
+    ratio: Ratios
     low: int
     high: int
 
@@ -46,7 +46,7 @@ class Multiply(Op):
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
-        m = arithmetic.multipliers(np.array([self.ratio], np.float32), program.mode)
+        m = arithmetic.multipliers(np.atleast_1d(self.ratio), program.mode)
         return arithmetic.requantize((x[0] - a.zero) * (x[1] - b.zero), m, y.zero, self.low, self.high)
 
     def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
@@ -72,7 +72,7 @@ class Multiply(Op):
         whole = [name for name in self.inputs if program.tensors[name].shape == y.shape]
         distances = {name: elementwise_distance(program.tensors[name].plane, spec.y) for name in whole}
         overlap = {name: Overlap(d) for name, d in distances.items() if d is not None}
-        return [Step(self, spec, tensors, {"s": factors(np.array([self.ratio]), program.mode)}, scalars, overlap)]
+        return [Step(self, spec, tensors, {"s": factors(np.atleast_1d(self.ratio), program.mode)}, scalars, overlap)]
 
 
 def _multiply(lowering: Lowering, node: onnx.NodeProto) -> None:
@@ -80,7 +80,7 @@ def _multiply(lowering: Lowering, node: onnx.NodeProto) -> None:
     inputs = tuple(lowering.graph.quantized(name) for name in node.input)
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        ratio = np.float32(a.scale) * np.float32(b.scale) / np.float32(y.scale)
+        ratio = arithmetic_of(lowering.mode).ratios((a.scale, b.scale), y.scale)
         return Multiply(node.name, inputs, key, ratio, low, high)
 
     lowering.add(node, make)
@@ -124,7 +124,7 @@ def _sample(s: Sampler) -> None:
     other = {0: shape, 1: (1, 1, channels), 2: (side, side, 1)}[s.pick(0, 1, 2)]
     a, b, y = s.tensor(shape, s.bits()), s.tensor(other, s.bits()), s.tensor(shape, s.bits())
     low = y.low + s.pick(0, 1) * math.ceil(y.high / 8)
-    s.add(Multiply(s.name, (a.name, b.name), y.name, np.float32(0.01), low, y.high))
+    s.add(Multiply(s.name, (a.name, b.name), y.name, np.array(0.01, np.float32), low, y.high))
 
 
 register(

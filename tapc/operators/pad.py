@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, Ratios
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
@@ -18,7 +18,7 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, small_shape
+from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Pad(Op):
     """Spatial zero padding (top, left, bottom, right)."""
 
     pads: tuple[int, int, int, int]
-    ratio: np.float32
+    ratio: Ratios
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         check_ratios(self.ratio, mode)
@@ -53,7 +53,7 @@ def _pad(lowering: Lowering, node: onnx.NodeProto) -> None:
     x, pads = lowering.source(node), lowering.graph.constant(node.input[1]).tolist()
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        ratio = np.float32(x.scale) / np.float32(y.scale)
+        ratio = scale_ratio(x, y, lowering.mode)
         spatial = (pads[2], pads[3], pads[6], pads[7])
         return Pad(node.name, (lowering.graph.quantized(node.input[0]),), key, spatial, ratio)
 
@@ -82,7 +82,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 def _sample(s: Sampler) -> None:
     height, width, channels = shape = small_shape(s)
     x, y = s.tensor(shape, s.bits()), s.tensor((height + 2, width + 1, channels), s.bits())
-    s.add(Pad(s.name, (x.name,), y.name, (1, 0, 1, 1), np.float32(0.5)))
+    s.add(Pad(s.name, (x.name,), y.name, (1, 0, 1, 1), np.array(0.5, np.float32)))
 
 
 def _example(e: Example, op: str) -> str:

@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, Multipliers, Ratios, arithmetic_of
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
-from tapc.graph.rules import Rule, TorchStep, register
+from tapc.graph.rules import Rule, TorchStep, register, rule
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.overlap import Overlap, window_distance
@@ -22,34 +21,48 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
-from tapc.operators.common import check_ratios, clamp, factors, highest, keep_alike, monotone, torch_pads, windows
+from tapc.operators.common import check_ratios, clamp, encoded, highest, keep_alike, monotone, torch_pads, windows
 
 
 @dataclass(frozen=True, eq=False)
 class Pool(Op):
-    """Max or average pooling; `ratios[n - 1]` scales a sum over n taps."""
+    """Max or average pooling; `ratios[n - 1]` scales a sum over n taps; `whole` where there is one window."""
 
     op: Literal["max", "average"]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     pads: tuple[int, int, int, int]
     include_pad: bool
-    ratios: NDArray[np.float32]
+    ratios: Ratios
     low: int
     high: int
+    whole: bool = False
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         check_ratios(self.ratios, mode)
+
+    def divides(self, program: Program) -> bool:
+        """Whether codes are averaged as they are, without factors."""
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        own = arithmetic_of(program.mode).averages and not (self.whole or self.include_pad)
+        return self.op == "average" and own and x.quantization == y.quantization
+
+    def multipliers(self, mode: Mode) -> Multipliers:
+        """Return what scales sums, `[n - 1]` those over n taps."""
+        return (arithmetic.mean_multipliers if self.whole else arithmetic.multipliers)(self.ratios, mode)
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         if self.op == "max":
             return highest(x[0], self.kernel, self.stride, self.pads, self.low, self.high)
-        acc = windows(x[0] - source.zero, self.kernel, self.stride, self.pads, 0).sum(axis=(-2, -1))
+        divided = self.divides(program)
+        centred = x[0] if divided else x[0] - source.zero
+        acc = windows(centred, self.kernel, self.stride, self.pads, 0).sum(axis=(-2, -1))
         inside, border = np.ones((1, *source.shape[:2], 1), np.int64), 1 if self.include_pad else 0
         counts = windows(inside, self.kernel, self.stride, self.pads, border).sum(axis=(-2, -1))
-        m = arithmetic.multipliers(self.ratios, program.mode)
-        return arithmetic.requantize(acc, m[counts - 1], y.zero, self.low, self.high)
+        if divided:
+            return np.clip(arithmetic_of(program.mode).average(acc, counts), self.low, self.high)
+        return arithmetic.requantize(acc, self.multipliers(program.mode)[counts - 1], y.zero, self.low, self.high)
 
     def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
         return monotone(self, program, x)
@@ -60,12 +73,13 @@ class Pool(Op):
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         window = Window(*self.kernel, *self.stride, *self.pads[:2])
-        spec = PoolSpec(x.plane, y.plane, window, self.op, self.include_pad, program.mode)
+        divided = self.divides(program)
+        spec = PoolSpec(x.plane, y.plane, window, self.op, self.include_pad, program.mode, divided)
         constants = {}
-        if self.op == "average":
-            constants["s"] = factors(self.ratios[-spec.counts :], program.mode)
+        if self.op == "average" and not divided:
+            constants["s"] = encoded(lambda: self.multipliers(program.mode)[-spec.counts :], spec.counts, program.mode)
         distance = {self.inputs[0]: Overlap(window_distance(spec.x, spec.y, window, 1, buffered=False))}
-        scalars = {"pad": x.zero, **clamp(y, self.low, self.high)}
+        scalars = {"pad": 0 if divided else x.zero, **clamp(y, self.low, self.high)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, distance)]
 
 
@@ -76,13 +90,14 @@ def _pool(lowering: Lowering, node: onnx.NodeProto) -> None:
         a = {"kernel_shape": x.shape[:2]}
     kernel = tuple(a["kernel_shape"])
     counts = np.arange(1, kernel[0] * kernel[1] + 1, dtype=np.float32)
+    whole = rule(node).global_pool
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         return Pool(
             node.name, (lowering.graph.quantized(node.input[0]),), key,
             "max" if kind == "MaxPool" else "average", kernel, tuple(a.get("strides", (1, 1))),
             tuple(a.get("pads", (0, 0, 0, 0))), bool(a.get("count_include_pad", 0)),
-            np.float32(x.scale) / (np.float32(y.scale) * counts), low, high,
+            arithmetic_of(lowering.mode).mean_ratios(x.scale, y.scale, counts), low, high, whole,
         )  # fmt: skip
 
     lowering.add(node, make)

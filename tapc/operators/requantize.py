@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, Ratios
+from tapc.base.arithmetic.interface import Made
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
@@ -18,7 +19,7 @@ from tapc.ir.overlap import elementwise_distance
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, small_shape
+from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +28,13 @@ class Requantize(Op):
 
     Attributes
     ----------
-    ratio : float32
+    ratio : ndarray, shape ()
         Scale of the input over that of the output.
     low, high : int
         Clamp bounds.
     """
 
-    ratio: np.float32
+    ratio: Ratios
     low: int
     high: int
 
@@ -55,10 +56,17 @@ class Requantize(Op):
         return [move(program, self, self.inputs[0], self.ratio, ends, elementwise_distance(x.plane, y.plane))]
 
 
-def _rescale(lowering: Lowering, source: str, name: str, quantize: onnx.NodeProto, bounds: tuple[float, float]) -> None:
+def _rescale(
+    lowering: Lowering,
+    source: str,
+    name: str,
+    quantize: onnx.NodeProto,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    made: Made = "exact",
+) -> None:
     y, key = lowering.tensor(quantize), quantize.output[0]
     lowering.tensors[key] = y
-    ratio = np.float32(lowering.tensors[source].scale) / np.float32(y.scale)
+    ratio = scale_ratio(lowering.tensors[source], y, lowering.mode, made)
     lowering.ops.append(Requantize(name, (source,), key, ratio, *lowering.codes(y, bounds)))
 
 
@@ -69,7 +77,7 @@ def _quantize(lowering: Lowering, node: onnx.NodeProto) -> None:
     if producer is None:
         lowering.tensors[node.output[0]] = lowering.tensor(node)
     elif producer.op_type == "DequantizeLinear":
-        _rescale(lowering, producer.input[0], node.name, node, (-np.inf, np.inf))
+        _rescale(lowering, producer.input[0], node.name, node)
 
 
 def _clip(lowering: Lowering, node: onnx.NodeProto) -> None:
@@ -78,7 +86,7 @@ def _clip(lowering: Lowering, node: onnx.NodeProto) -> None:
         return
     quantize = lowering.graph.consumers[node.output[0]][0]
     source = lowering.graph.quantized(node.input[0])
-    _rescale(lowering, source, node.name, quantize, lowering.bounds(node, (-np.inf, np.inf)))
+    _rescale(lowering, source, node.name, quantize, lowering.bounds(node, (-np.inf, np.inf)), "single")
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
@@ -100,7 +108,7 @@ def _torch_relu(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 def _sample(s: Sampler) -> None:
     shape = small_shape(s)
     x, y = s.tensor(shape, s.bits()), s.tensor(shape, s.bits())
-    s.add(Requantize(s.name, (x.name,), y.name, np.float32(0.5), y.low, y.high))
+    s.add(Requantize(s.name, (x.name,), y.name, np.array(0.5, np.float32), y.low, y.high))
 
 
 def _example(e: Example, op: str) -> str:

@@ -53,7 +53,7 @@ class Reshape(Op):
         if not self.moves:
             return []
         y = program.tensors[self.output]
-        return [move(program, self, self.inputs[0], np.float32(1), (y.low, y.high), None, order=self.order)]
+        return [move(program, self, self.inputs[0], np.ones((), np.float32), (y.low, y.high), None, order=self.order)]
 
 
 def _transpose(lowering: Lowering, node: onnx.NodeProto) -> None:

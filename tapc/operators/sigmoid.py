@@ -15,7 +15,7 @@ from tapc.operators.lookup import lower_function
 
 
 def _sigmoid(lowering: Lowering, node: onnx.NodeProto) -> None:
-    lower_function(lowering, node, _values)
+    lower_function(lowering, node, _values, "sigmoid")
 
 
 def _values(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints
+from tapc.base.arithmetic import Ints, softmax_form
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
@@ -33,11 +33,13 @@ class Softmax(Op):
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         y = program.tensors[self.output]
-        return arithmetic.softmax(x[0], self.table, self.levels, y.zero, y.low, y.high)
+        form = softmax_form(program.mode, self.levels, y.zero)
+        return arithmetic.softmax(x[0], self.table, self.levels, y.zero, y.low, y.high, form)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        spec = SoftmaxSpec(x.plane, y.plane, len(self.table), self.levels)
+        form = softmax_form(program.mode, self.levels, y.zero)
+        spec = SoftmaxSpec(x.plane, y.plane, len(self.table), self.levels, form)
         constants = {"table": Constant("t", len(self.table), lambda: self.table)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, clamp(y, y.low, y.high))]
 
@@ -51,7 +53,8 @@ def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
         levels = round(1 / y.scale)
         if levels != 1 / y.scale or levels > 256:
             raise UnsupportedError(f"node {node.name!r}: the scale of a Softmax output must be 1/n, n <= 256")
-        table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1)
+        form = softmax_form(lowering.mode, levels, y.zero)
+        table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1, form)
         return Softmax(node.name, (lowering.graph.quantized(node.input[0]),), key, table, levels)
 
     lowering.add(node, make)

@@ -14,7 +14,7 @@ INT32 = st.integers(-(2**31), 2**31 - 1)
 RATIO = st.floats(2.0**-20, 2.0, width=32, allow_nan=False)
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 @given(acc=INT32, ratio=RATIO, zero=st.integers(-128, 127))
 def test_requantization_is_exact(mode: str, acc: int, ratio: float, zero: int) -> None:
     m = arithmetic.multipliers(np.array([ratio], np.float32), mode)

@@ -1,5 +1,6 @@
 """An independent oracle: convolutions by torch in float64 (exact at these sizes), scaling by rational arithmetic."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -30,6 +31,10 @@ def requantize(acc: int, ratio: float, mode: str, zero: int, low: int, high: int
     exact_ratio = Fraction(ratio)
     if mode == "float":
         code = nearest_even(float32(float32(Fraction(acc)) * exact_ratio))
+    elif mode == "tflite":  # half up to the factor's own power of two, then half away from zero
+        unit = Fraction(2) ** min(0, math.frexp(ratio)[1])
+        first = (acc * exact_ratio / unit + Fraction(1, 2)).__floor__() * unit
+        code = (abs(first) + Fraction(1, 2)).__floor__() * (1 if first >= 0 else -1)
     else:  # 31 significant bits hold every float32, so the scaled value is exact; half rounds up
         code = (acc * exact_ratio + Fraction(1, 2)).__floor__()
     return min(max(code + zero, low), high)

@@ -62,7 +62,7 @@ def inputs_of(programs: Sequence[Program], count: int) -> list[np.ndarray]:
     return [random_codes(p.tensors["x"], count, np.random.default_rng(1)) for p in programs]
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 @pytest.mark.parametrize("isa", get_args(Isa))
 @SLOW
 @given(st.data(), st.sampled_from(COMPILERS))
@@ -119,7 +119,7 @@ def test_grouped_convolution_whose_windows_reach_over_the_border() -> None:
 
 
 @pytest.mark.parametrize("isa", get_args(Isa))
-@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 @pytest.mark.parametrize(("bits", "swapped", "width"), [(8, False, 5), (4, True, 4), (8, True, 3)])
 def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int, swapped: bool, width: int) -> None:
     rng = np.random.default_rng(bits + swapped)
@@ -140,7 +140,7 @@ def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int,
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 @pytest.mark.parametrize("isa", get_args(Isa))
 @settings(SLOW, max_examples=3)
 @given(st.data(), st.sampled_from(COMPILERS))
@@ -163,7 +163,7 @@ def test_fused_pooling_saves_memory() -> None:
     assert fuse(p).ops[0].macs(fuse(p)) == conv.macs(p)
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("op", ["max", "average", "average_padded"])
 def test_pool(mode: str, bits: int, op: str) -> None:
@@ -195,7 +195,7 @@ def test_pool(mode: str, bits: int, op: str) -> None:
             np.testing.assert_array_equal(got[:, i, j], expected)
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 @pytest.mark.parametrize(("bits", "result"), [(8, 8), (4, 4), (8, 4), (4, 8)])
 def test_add_is_within_half_a_step_of_the_real_sum(mode: str, bits: int, result: int) -> None:
     rng = np.random.default_rng(result)
@@ -220,7 +220,7 @@ def test_addition_without_a_linear_form(low: int, high: int) -> None:
     np.testing.assert_array_equal(on_host(p, codes), expected)
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 def test_moves(mode: str) -> None:
     rng = np.random.default_rng(7)
     x, wide = tensor("x", (4, 3, 5), 8, rng), tensor("wide", (4, 3, 5), 4, rng)

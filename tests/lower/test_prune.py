@@ -21,7 +21,7 @@ from tapc.lower.reference import execute
 from tapc.operators.add import Add
 from tapc.operators.weighted import Conv
 
-MODES = ["float", "fixed"]
+MODES = ["float", "fixed", "tflite"]
 
 
 def trace(p: Program, codes: np.ndarray) -> dict[str, np.ndarray]:

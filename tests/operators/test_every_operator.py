@@ -38,7 +38,9 @@ from tapc.quantize.runtime import batched, session
 
 BOARDS = ("stm32h7", "nrf52840dk", "pico", "mps3-an547")
 # An epsilon of less than one unit of the variance's integers counts as one.
-FAR = {("LayerNormalization", "fixed"): 2}
+FAR = {("LayerNormalization", "fixed"): 2, ("LayerNormalization", "tflite"): 2, ("MatMul", "tflite"): 3}
+# TFLite rounds twice: first to 2^-n codes where a factor is about 2^-n.
+DIFFER = {"tflite": 0.45}
 MODES = tuple(arithmetic.name for arithmetic in arithmetics())
 
 
@@ -115,7 +117,7 @@ def test_the_reference_is_within_one_step_of_onnxruntime(name: str, mode: Mode) 
             found = op.reference(program, [codes[key] for key in op.inputs])
             steps = np.abs(found - codes[op.output])
             assert steps.max() <= FAR.get((name, mode), 1), (seed, op)
-            assert np.mean(steps > 0) <= 0.05, (seed, op)
+            assert np.mean(steps > 0) <= DIFFER.get(mode, 0.05), (seed, op)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -131,7 +133,10 @@ def test_bounds_hold_and_pruning_changes_no_bit(name: str, mode: Mode) -> None:
         np.testing.assert_array_equal(execute(prune(program), seen[program.input]), expected)
 
 
-@pytest.mark.parametrize(("isa", "mode"), sorted({(t.isa, t.requantize) for t in map(load_target, target_names())}))
+@pytest.mark.parametrize(
+    ("isa", "mode"),
+    sorted({(t.isa, mode) for t in map(load_target, target_names()) for mode in (t.requantize, "tflite")}),
+)
 def test_c_on_the_host(isa: Isa, mode: Mode) -> None:
     cases, names = [], with_kernels_of_their_own()
     for name in names:

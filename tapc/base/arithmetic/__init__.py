@@ -1,7 +1,7 @@
 """Exact integer arithmetic that the firmware and the reference executor share.
 
 Arithmetics differ in how they round: `float` serves cores with an FPU, `fixed` those without one. What they are is
-`interface`, each is a file of `modes`; softmax and sums in three integer operations are the same in all of them.
+`interface`, each is a file of `modes`; softmax by a ratio and sums in three integer operations are the same in all.
 The functions here ask the arithmetic whose name they are given, or which made the factors.
 """
 
@@ -17,27 +17,30 @@ from tapc.base.arithmetic.interface import (
     Multipliers,
     NormFactors,
     Quantization,
+    Ratios,
+    Values,
     arithmetic_of,
     arithmetics,
 )
-from tapc.base.arithmetic.softmax import softmax, softmax_table
+from tapc.base.arithmetic.softmax import RATIO, SoftmaxForm, softmax, softmax_form, softmax_table
 from tapc.base.arithmetic.sums import FAR, LinearAdd, linear_add
 from tapc.base.errors import RangeError
 
 __all__ = [
-    "FAR", "AddFactors", "Arithmetic", "Ints", "LinearAdd", "Mode", "Multipliers", "NormFactors", "Quantization",
-    "add", "add_factors", "arithmetic_of", "arithmetics", "linear_add", "multipliers", "norm_factors", "normalize",
-    "requantize", "softmax", "softmax_table",
+    "FAR", "RATIO", "AddFactors", "Arithmetic", "Ints", "LinearAdd", "Mode", "Multipliers", "NormFactors",
+    "Quantization", "Ratios", "SoftmaxForm", "Values", "add", "add_factors", "arithmetic_of", "arithmetics",
+    "linear_add", "mean_multipliers", "multipliers", "norm_factors", "normalize", "requantize", "softmax",
+    "softmax_form", "softmax_table",
 ]  # fmt: skip
 
 
-def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
-    """Encode float32 ratios for a mode.
+def multipliers(ratios: Ratios, mode: Mode) -> Multipliers:
+    """Encode ratios of scales for a mode.
 
     Parameters
     ----------
-    ratios : ndarray of float32
-        Positive scale ratios.
+    ratios : ndarray
+        Positive, in the precision of the arithmetic; see `Arithmetic.ratios`.
     mode : Mode
 
     Raises
@@ -45,10 +48,19 @@ def multipliers(ratios: NDArray[np.float32], mode: Mode) -> Multipliers:
     ValueError
         If a ratio is not positive and finite.
     """
-    ratios = np.asarray(ratios, np.float32)
+    return arithmetic_of(mode).multipliers(_checked(ratios, mode))
+
+
+def mean_multipliers(ratios: Ratios, mode: Mode) -> Multipliers:
+    """Encode what scales sums to means, `ratios[n - 1]` those of n codes; as `multipliers`."""
+    return arithmetic_of(mode).mean_multipliers(_checked(ratios, mode))
+
+
+def _checked(ratios: Ratios, mode: Mode) -> Ratios:
+    ratios = np.asarray(ratios, arithmetic_of(mode).precision)
     if not (np.all(np.isfinite(ratios)) and np.all(ratios > 0)):
         raise RangeError("requantization ratios must be positive and finite")
-    return arithmetic_of(mode).multipliers(ratios)
+    return ratios
 
 
 def requantize(acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:

@@ -4,7 +4,7 @@ Every arithmetic is a file in `tapc.base.arithmetic.modes`: its exact meaning, w
 kernels are given, and the C functions that they call.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from tapc.base.arithmetic.intrinsic import Intrinsic
 
 Mode = str
-"""Name of an arithmetic: `float` or `fixed`."""
+"""Name of an arithmetic: `float`, `fixed` or `tflite`."""
 Ints = NDArray[np.int64]
 Quantization = tuple[float, int]
 """Scale and zero point of a tensor."""
-Part = Literal["requantize", "add", "normalize"]
+Part = Literal["requantize", "add", "normalize", "average", "softmax"]
 """What C functions are for."""
+Ratios = NDArray[np.floating[Any]]
+"""Ratios of scales, in the precision of their arithmetic."""
+Made = Literal["exact", "product", "single"]
+"""What of a ratio TFLite rounds to float32: nothing, the product of the operands' scales, every step."""
+Doubles = NDArray[np.float64]
+Values = Callable[[Doubles], Doubles]
+"""A function of one value."""
+TableFunction = Callable[..., Ints | None]
+"""(codes, their quantization, that of the result, **attributes) -> codes of the result, not clamped; None where these
+quantizations are not its own."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,18 @@ class Arithmetic(Generic[AddT]):
         int32 words that it writes to a pointer behind these; 0: it returns a `number`.
     norm_scalars : tuple of {"shift"}
         What ``t_norm_NAME`` is given of them.
+    precision : type
+        Of ratios.
+    homogeneous : bool
+        Accumulators 2^n times as large, with factors for ratios 2^n times as small, give the same codes.
+    averages : bool
+        The mean of codes whose scale stays is ``t_average_NAME(sum, count)``, of the codes as they are.
+    functions : mapping
+        Functions of one code that it computes in a way of its own; others are rounded from float64.
+    softmax_levels : int
+        1 / scale of the softmax that it computes in a way of its own, with zero point -128; 0: it has none. Of a table
+        ``t_softmax_term_NAME(entry)`` are summed up, ``t_softmax_scale_NAME(sum, words)`` makes two words of a sum, and
+        ``t_softmax_code_NAME(entry, words...)`` what is added to the zero point.
     intrinsics : mapping
         Part -> the C functions of it.
     """
@@ -130,10 +152,60 @@ class Arithmetic(Generic[AddT]):
     norm_inverse: ClassVar[str]
     norm_words: ClassVar[int] = 0
     norm_scalars: ClassVar[tuple[Literal["shift"], ...]] = ()
+    precision: ClassVar[type[np.floating[Any]]] = np.float32
+    homogeneous: ClassVar[bool] = True
+    averages: ClassVar[bool] = False
+    functions: ClassVar[Mapping[str, TableFunction]] = {}
+    softmax_levels: ClassVar[int] = 0
     intrinsics: ClassVar[Mapping[Part, tuple[Intrinsic, ...]]]
 
-    def multipliers(self, ratios: NDArray[np.float32]) -> Multipliers:
+    def ratios(self, scales: Sequence[Any], over: Any, made: Made = "exact") -> Ratios:
+        """Return the product of scales over another scale, in float32; each may be an array."""
+        product = np.asarray(scales[0], np.float32)
+        for scale in scales[1:]:
+            product = product * np.asarray(scale, np.float32)
+        return np.asarray(product / np.asarray(over, np.float32))
+
+    def mean_ratios(self, x: float, y: float, counts: Any) -> Ratios:
+        """Return ratios of scales over numbers of summands."""
+        return np.asarray(np.float32(x) / (np.float32(y) * np.asarray(counts, np.float32)))
+
+    def steps(self, value: float, scale: float) -> float:
+        """Return a real bound as a whole number of a scale's steps."""
+        return float(np.rint(np.float32(value) / np.float32(scale)))
+
+    def multipliers(self, ratios: Ratios) -> Multipliers:
         """Encode ratios of scales, positive and finite."""
+        raise NotImplementedError
+
+    def mean_multipliers(self, ratios: Ratios) -> Multipliers:
+        """Encode what scales sums to means: `ratios[n - 1]` those of n codes."""
+        return self.multipliers(ratios)
+
+    def average(self, total: Ints, counts: Ints) -> Ints:
+        """Return the mean of `counts` codes of which the sum is given."""
+        raise NotImplementedError
+
+    def function(self, codes: Ints, values: Values, x: Quantization, y: Quantization) -> Doubles:
+        """Return the codes of a function of codes, not clamped: infinite where it is.
+
+        Parameters
+        ----------
+        codes : ndarray of int64
+        values : callable
+        x, y : Quantization
+            Of the codes and of the result.
+        """
+        real = (codes - x[1]) * np.float64(np.float32(x[0]))
+        rounded: Doubles = np.rint(values(real) / np.float64(np.float32(y[0]))) + y[1]
+        return rounded
+
+    def softmax_table(self, scale: float, span: int) -> NDArray[np.uint32]:
+        """Return what its softmax makes of the differences 0..span-1 to the largest code."""
+        raise NotImplementedError
+
+    def softmax(self, terms: Ints) -> Ints:
+        """Return what its softmax adds to the zero point, over the last axis of entries of its table."""
         raise NotImplementedError
 
     def constant(self, m: Multipliers) -> NDArray[Any]:

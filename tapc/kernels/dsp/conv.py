@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.arithmetic import arithmetic_of
 from tapc.kernels.builder import Body
 from tapc.kernels.conv import ConvSpec, Runs, add_residual
 from tapc.kernels.dsp.columns import Columns, top_fields
@@ -200,7 +201,7 @@ def _tiles(form: DspConv, b: Body, pixel: Any, group: Any) -> None:
     spec, rows, pixels, T = form.spec, form.schedule.rows, form.schedule.pixels, b.T
     tiles = -(-spec.group_outputs // rows)
     acc, code = b.array("acc", rows * pixels), b.array("code", rows * pixels)
-    rest = spec.group_outputs % rows
+    rest, back = spec.group_outputs % rows, 0 if arithmetic_of(spec.mode).homogeneous else form.shift
     with b.loop(tiles) as block:
         first = group * spec.group_outputs + block * rows
         last = (group + 1) * spec.group_outputs - 1
@@ -216,7 +217,8 @@ def _tiles(form: DspConv, b: Body, pixel: Any, group: Any) -> None:
             for j in range(pixels):
                 index = row * pixels + j
                 bits = 0 if spec.clamped else spec.y.bits
-                value = requantize(b, spec.mode, acc[index], channel(row), bits)
+                total = acc[index] if not back else b.bind(T.shift_right(acc[index], back))
+                value = requantize(b, spec.mode, total, channel(row), bits)
                 b.store(code, index, value)
         if spec.residual_bits:
             for row in range(rows):

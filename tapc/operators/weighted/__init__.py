@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic import Ints, Mode
+from tapc.base.arithmetic import Ints, Mode, arithmetic_of
+from tapc.base.arithmetic.interface import Made
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
@@ -91,7 +92,9 @@ def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
 def _gemm(lowering: Lowering, node: onnx.NodeProto) -> None:
     x = lowering.source(node)
     codes, scales, bits = lowering.graph.dequantized_constant(node.input[1])
-    _weighted(lowering, node, x, codes[:, None, None, :], scales, bits, (1, 1), (0, 0, 0, 0), 1)
+    # TFLite multiplies the scales of a dense layer that has one for all weights in float32.
+    made: Made = "product" if len(scales) == 1 else "exact"
+    _weighted(lowering, node, x, codes[:, None, None, :], scales, bits, (1, 1), (0, 0, 0, 0), 1, made=made)
 
 
 def _weighted(
@@ -105,6 +108,7 @@ def _weighted(
     pads: tuple[int, int, int, int],
     groups: int,
     dilation: tuple[int, int] = (1, 1),
+    made: Made = "exact",
 ) -> None:
     bias = lowering.graph.dequantized_constant(node.input[2])[0]
     bound = np.abs(bias) + np.abs(weights).reshape(len(bias), -1).sum(axis=1) * 255
@@ -115,8 +119,8 @@ def _weighted(
         )
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        ratios = np.float32(x.scale) * scales / np.float32(y.scale)
-        ratios = np.broadcast_to(ratios, bias.shape).astype(np.float32)
+        ratios = arithmetic_of(lowering.mode).ratios((x.scale, scales), y.scale, made)
+        ratios = np.broadcast_to(ratios, bias.shape).copy()
         inputs = (lowering.graph.quantized(node.input[0]),)
         return Conv(
             node.name, inputs, key, weights.astype(np.int8), bits, bias.astype(np.int32), ratios,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.arithmetic import Ratios
 from tapc.ir.program import Op, Tensor
 
 
@@ -71,8 +72,8 @@ class Weighted(Op):
     w_bits : {2, 4, 8}
     bias : ndarray of int32, shape (outputs,)
         Without the input's zero point, as in the ONNX.
-    ratios : ndarray of float32, shape (outputs,)
-        (x scale * weight scale) / result scale, each step rounded to float32.
+    ratios : ndarray, shape (outputs,)
+        (x scale * weight scale) / result scale, in the precision of the arithmetic.
     stride : (int, int)
     pads : (int, int, int, int)
         Top, left, bottom, right.
@@ -90,7 +91,7 @@ class Weighted(Op):
     weights: NDArray[np.int8]
     w_bits: int
     bias: NDArray[np.int32]
-    ratios: NDArray[np.float32]
+    ratios: Ratios
     stride: tuple[int, int]
     pads: tuple[int, int, int, int]
     groups: int

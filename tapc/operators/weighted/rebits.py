@@ -36,4 +36,4 @@ def _coarser(op: WeightedT, bits: int) -> WeightedT:
     factor = ((1 << (op.w_bits - 1)) - 1) / ((1 << (bits - 1)) - 1)
     weights = np.rint(op.weights / factor).astype(np.int8)
     bias = np.rint(op.bias / factor).astype(op.bias.dtype)
-    return replace(op, w_bits=bits, weights=weights, bias=bias, ratios=op.ratios * np.float32(factor))
+    return replace(op, w_bits=bits, weights=weights, bias=bias, ratios=op.ratios * op.ratios.dtype.type(factor))

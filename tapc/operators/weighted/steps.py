@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.arithmetic import arithmetic_of
 from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Constant, Program, Step
 from tapc.kernels.conv import ConvSpec
@@ -30,10 +31,11 @@ def _constants(op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, s
         folded: NDArray[Any] = (op.bias - zero * sums) << shift
         return folded.astype(np.int32)
 
+    back = shift if arithmetic_of(program.mode).homogeneous else 0
     return {
         "w": Constant("w", spec.weight_words, lambda: spec.pack(op.weights)),
         "bias": Constant("b", len(op.bias), bias),
-        "s": factors(op.ratios / np.float32(1 << shift), program.mode),
+        "s": factors(op.ratios / op.ratios.dtype.type(1 << back), program.mode),
     }
 
 

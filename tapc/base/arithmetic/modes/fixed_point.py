@@ -7,7 +7,7 @@ bits and 32-bit products.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ class FixedPoint(RatioSums[FixedSum]):
     name = "fixed"
     number = "int32"
     words = 2
-    sum_scalars = ("a", "b", "offset", "shift", "zero")
+    sum_scalars: ClassVar[tuple[str, ...]] = ("a", "b", "offset", "shift", "zero")
     norm_inverse = "t_norm_inverse_fixed"
     norm_words = 2
     norm_scalars = ("shift",)

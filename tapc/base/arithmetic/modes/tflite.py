@@ -1,0 +1,238 @@
+"""`tflite`: the integers of TensorFlow Lite's reference kernels, as TFLite-Micro runs them and NPUs compute them.
+
+Factors come from the double product of the float32 scales. A product with one is rounded to 31 bits, half up, then
+shifted, half away from zero. Additions bring both operands to the larger scale first, with 20 fractional bits.
+What TFLite has no integers for is that of `fixed`, or a table of float32 values.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.base.arithmetic.gemmlowp import divide, exp, high_product, reciprocal
+from tapc.base.arithmetic.interface import (
+    AddFactors,
+    Doubles,
+    Ints,
+    Made,
+    Multipliers,
+    Part,
+    Quantization,
+    Ratios,
+    Values,
+    register_arithmetic,
+)
+from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
+from tapc.base.arithmetic.modes.fixed_point import FixedPoint
+from tapc.base.arithmetic.tflite_functions import FUNCTIONS, encoded, half_away
+from tapc.base.errors import RangeError
+
+LEFT = 20  # fractional bits of an addition's operands
+_INTEGER_BITS, _SUM_BITS = 5, 12
+_INT32 = ("int32_t a", "int32_t b")
+_SUM = ("int32_t za", "int32_t zb", "int32_t fa", "int32_t ea", "int32_t fb", "int32_t eb", "int32_t f", "int32_t e")
+_RANGE = ("int32_t zero", "int32_t low", "int32_t high")
+_NORM = ("int32_t centred", "int32_t inverse", "int32_t shift", "int32_t gain", "int32_t offset", "int32_t right")
+
+
+@dataclass(frozen=True)
+class TfliteSum(AddFactors):
+    """Factors of an addition.
+
+    Attributes
+    ----------
+    scales : (float, float)
+        Of the operands over that of the result.
+    zeros : (int, int)
+        Of the operands.
+    factors, shifts : tuple of int
+        Of a, b and the sum.
+    """
+
+    scales: tuple[float, float]
+    zeros: tuple[int, int]
+    factors: tuple[int, int, int]
+    shifts: tuple[int, int, int]
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        """The scales of a and b over that of the result."""
+        return self.scales
+
+    def scalars(self, zero: int) -> dict[str, float]:
+        (a, b, total), (shift_a, shift_b, shift) = self.factors, self.shifts
+        zeros = {"a_zero": self.zeros[0], "b_zero": self.zeros[1]}
+        own = {"a": a, "a_shift": shift_a, "b": b, "b_shift": shift_b, "factor": total, "shift": shift}
+        return {**zeros, **own, "zero": zero}
+
+
+def _scale(acc: int, factor: int, shift: int) -> int:
+    return int(_scaled(*(np.array(part, np.int64) for part in (acc, factor, shift))))
+
+
+def _scaled(acc: Ints, factor: Ints, shift: Ints) -> Ints:
+    """Multiply and shift to the right, by 31 places first where there are more."""
+    product, first = acc * factor, np.minimum(shift, 31)
+    return divide((product + (np.int64(1) << (first - 1))) >> first, shift - first)
+
+
+INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
+    "requantize": (
+        Intrinsic(
+            "t_half_up", "int32_t", _INT32, lambda a, b: (a * b + (1 << 30)) >> 31,
+            "return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);",
+        ),
+        Intrinsic(
+            "t_half_away", "int32_t", ("int32_t a", "int32_t n"), lambda a, n: int(divide(a, n)),
+            "int32_t mask = (int32_t)((1u << n) - 1u); return (a >> n) + ((a & mask) > (mask >> 1) + (a < 0));",
+        ),
+        Intrinsic(
+            "t_scale_tflite", "int32_t", ("int32_t acc", "int32_t factor", "int32_t shift"), _scale,
+            "return t_half_away(t_half_up(acc, factor), shift - 31);",
+        ),
+        Intrinsic(
+            "t_requant_left", "int32_t", ("int32_t acc", "int32_t factor", "int32_t shift", *_RANGE), None,
+            "int64_t q = (((int64_t)acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero;"
+            " return q < low ? low : (q > high ? high : (int32_t)q);",
+            called=True,
+        ),
+        Intrinsic(
+            "t_requant_tflite", "int32_t", ("int32_t acc", "int32_t factor", "int32_t shift", *_RANGE),
+            lambda acc, factor, shift, zero, low, high: min(max(_scale(acc, factor, shift) + zero, low), high),
+            "if (shift > 31) { int32_t q = t_scale_tflite(acc, factor, shift) + zero; " + CLAMP + " }"
+            " return t_requant_left(acc, factor, shift, zero, low, high);",
+        ),
+    ),
+    "add": (
+        Intrinsic(
+            "t_add_tflite", "int32_t", (*_INT32, *_SUM, *_RANGE), None,
+            f"int32_t q = t_scale_tflite((a - za) * (1 << {LEFT}), fa, ea)"
+            f" + t_scale_tflite((b - zb) * (1 << {LEFT}), fb, eb); q = t_scale_tflite(q, f, e) + zero; " + CLAMP,
+        ),
+    ),
+    "average": (
+        Intrinsic(
+            "t_average_tflite", "int32_t", ("int32_t sum", "int32_t count"), None,
+            "return (sum > 0 ? sum + (count >> 1) : sum - (count >> 1)) / count;",
+        ),
+    ),
+    "softmax": (
+        Intrinsic(
+            "t_softmax_term_tflite", "int32_t", ("int32_t entry",), lambda entry: int(divide(entry, _SUM_BITS)),
+            f"return t_half_away(entry, {_SUM_BITS});",
+        ),
+        Intrinsic(
+            "t_softmax_scale_tflite", "void", ("int32_t sum", "int32_t *out"), None,
+            "int32_t n = __builtin_clz((uint32_t)sum); uint32_t f = ((uint32_t)sum << n) - 0x80000000u;"
+            " int32_t d = (int32_t)((f + 0x80000000u) >> 1), x = 1515870810 + t_half_up(d, -1010580540);"
+            " for (int32_t i = 0; i < 3; ++i) x += t_half_up(x, (1 << 29) - t_half_up(d, x)) * 4;"
+            f" out[0] = x >= 1 << 30 ? INT32_MAX : x * 2; out[1] = {_SUM_BITS + 23} - n;",
+            called=True,
+        ),
+        Intrinsic(
+            "t_softmax_code_tflite", "int32_t", ("int32_t entry", "int32_t scale", "int32_t shift"), None,
+            "return t_half_away(t_half_up(scale, entry), shift);",
+        ),
+    ),
+    "normalize": (
+        Intrinsic(
+            "t_norm_tflite", "int32_t", (*_NORM, *_RANGE), None,
+            "return t_norm_fixed(centred, inverse, shift, gain, offset, right, zero, low, high);",
+        ),
+    ),
+}  # fmt: skip
+
+
+@register_arithmetic
+class Tflite(FixedPoint):
+    """TFLite's integers; normalization is that of fixed point."""
+
+    name = "tflite"
+    sum_scalars = ("a_zero", "b_zero", "a", "a_shift", "b", "b_shift", "factor", "shift", "zero")
+    precision = np.float64
+    homogeneous = False
+    averages = True
+    functions = FUNCTIONS
+    softmax_levels = 256
+    intrinsics = INTRINSICS
+
+    def ratios(self, scales: Sequence[Any], over: Any, made: Made = "exact") -> Ratios:
+        inner, outer = (np.float64 if made == "exact" else np.float32), np.float32 if made == "single" else np.float64
+        product = np.asarray(scales[0], np.float32).astype(inner)
+        for scale in scales[1:]:
+            product = product * np.asarray(scale, np.float32).astype(inner)
+        ratio: Ratios = product.astype(outer) / np.asarray(over, np.float32).astype(outer)
+        return np.asarray(ratio, np.float64)
+
+    def mean_ratios(self, x: float, y: float, counts: Any) -> Ratios:
+        ratios: Ratios = self.ratios((x,), y) / counts
+        return ratios
+
+    def steps(self, value: float, scale: float) -> float:
+        return float(half_away(np.float32(value) / np.float32(scale)))
+
+    def multipliers(self, ratios: Ratios) -> Multipliers:
+        pairs = [encoded(float(ratio)) for ratio in ratios.ravel()]
+        factor, shift = (np.array(part, np.int32).reshape(ratios.shape) for part in zip(*pairs, strict=True))
+        return Multipliers(self.name, factor, shift)
+
+    def mean_multipliers(self, ratios: Ratios) -> Multipliers:
+        """Divide the factor of a sum by the number of codes, rounded down, with as many bits as before."""
+        whole, right = encoded(float(ratios[0]))
+        factors, shifts = [], []
+        for count in range(1, len(ratios) + 1):
+            left = min(count.bit_length() - 1, 32, 62 - right)
+            factors.append((whole << left) // count)
+            shifts.append(right + left)
+        return Multipliers(self.name, np.array(factors, np.int32), np.array(shifts, np.int32))
+
+    def requantize(self, acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
+        code = _scaled(acc, m.factor.astype(np.int64), m.shift.astype(np.int64))
+        return np.clip(code + zero, low, high)
+
+    def add_factors(self, a: Quantization, b: Quantization, y: Quantization) -> TfliteSum:  # type: ignore[override]
+        scales = [float(np.float32(scale)) for scale, _ in (a, b, y)]
+        most = 2 * max(scales[:2])
+        ratios = (scales[0] / most, scales[1] / most, most / (2**LEFT * scales[2]))
+        if not (min(ratios) > 0 and ratios[2] < 1):
+            raise RangeError(f"the scales {a[0]:.3g}, {b[0]:.3g} and {y[0]:.3g} are too far apart for an addition")
+        factors, shifts = zip(*map(encoded, ratios), strict=True)
+        over = (scales[0] / scales[2], scales[1] / scales[2])
+        return TfliteSum(self.name, over, (a[1], b[1]), factors, shifts)
+
+    def add(self, a: Ints, b: Ints, f: TfliteSum, zero: int, low: int, high: int) -> Ints:  # type: ignore[override]
+        factors, shifts = (np.array(part, np.int64) for part in (f.factors, f.shifts))
+        total = _scaled((a - f.zeros[0]) << LEFT, factors[0], shifts[0])
+        total = total + _scaled((b - f.zeros[1]) << LEFT, factors[1], shifts[1])
+        return np.clip(_scaled(total, factors[2], shifts[2]) + zero, low, high)
+
+    def average(self, total: Ints, counts: Ints) -> Ints:
+        rounded: Ints = np.sign(total) * ((np.abs(total) + counts // 2) // counts)
+        return rounded
+
+    def function(self, codes: Ints, values: Values, x: Quantization, y: Quantization) -> Doubles:
+        """Return the codes of float32 values, rounded half away from zero."""
+        real = np.float32(x[0]) * (codes - x[1]).astype(np.float32)
+        with np.errstate(over="ignore"):
+            found = values(real.astype(np.float64)).astype(np.float32) * (np.float32(1) / np.float32(y[0]))
+        return half_away(found) + y[1]
+
+    def softmax_table(self, scale: float, span: int) -> NDArray[np.uint32]:
+        real = min(float(np.float32(scale)) * 2 ** (31 - _INTEGER_BITS), 2.0**31 - 1)
+        factor, right = encoded(real)
+        left = 31 - right
+        least = math.floor(((1 << _INTEGER_BITS) - 1) * 2.0 ** (31 - _INTEGER_BITS) / 2.0**left)
+        difference = -np.arange(span)
+        seen = np.maximum(difference, -least)
+        # Beyond the least difference that counts nothing is left.
+        return np.where(
+            difference >= -least, exp(high_product(seen * 2**left, factor), _INTEGER_BITS), 0
+        ).astype(np.uint32)  # fmt: skip
+
+    def softmax(self, terms: Ints) -> Ints:
+        scale, over = reciprocal(divide(terms, _SUM_BITS).sum(axis=-1, keepdims=True), _SUM_BITS)
+        return divide(high_product(scale, terms), over + 23)
