@@ -13,7 +13,7 @@ from onnx import numpy_helper, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.graph.network import Group, Layer, LayerOp, Network
-from tapc.graph.rules import rule, rules
+from tapc.graph.rules import Rule, rule, rules
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,16 @@ class Graph:
         """Return the node's inputs that are not constants, in order."""
         return [name for name in node.input if name and name not in self.constants]
 
+    def rule(self, node: onnx.NodeProto) -> Rule:
+        """Return a node's rule, with the answers that depend on the node."""
+        own = rule(node)
+        return own if own.variant is None else own.variant(self, node)
+
+    def mapped(self, node: onnx.NodeProto) -> list[str]:
+        """Return the constant operands that a node's kernel reads as codes."""
+        names = [name for name in node.input if name in self.constants] if self.rule(node).maps else []
+        return [name for name in names if self.constants[name].size > 1]
+
     def before(self, node: onnx.NodeProto) -> list[str]:
         """Return the tensors that a node reads, each in front of the Reshape and Transpose nodes of attention."""
         names = []
@@ -144,7 +154,7 @@ class Graph:
         """Return the Relu or Clip that clamps this node's output and is its only use, or None."""
         tensor = node.output[0]
         uses = self.consumers[tensor]
-        if not rule(node).clamped or tensor == self.output or len(uses) != 1:
+        if not self.rule(node).clamped or tensor == self.output or len(uses) != 1:
             return None
         return uses[0] if rule(uses[0]).activation else None
 
@@ -166,7 +176,7 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
             continue
         if graph.restores(node):
             points[tensor] = Point(tensor, graph.producer[node.input[0]].op_type)
-        elif rule(node).repeats:
+        elif graph.rule(node).repeats:
             source = points[graph.activations(node)[0]]
             points[tensor] = Point(tensor, node.op_type, source.like or source.tensor, source.low, source.high)
         elif rule(node).activation:
@@ -175,7 +185,7 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
             op = before.op_type if before is not None and fused else node.op_type
             points[tensor] = Point(tensor, op, None, *graph.bounds(node))
         else:
-            points[tensor] = Point(tensor, node.op_type, fixed=rule(node).output)
+            points[tensor] = Point(tensor, node.op_type, fixed=graph.rule(node).output)
     return tuple(points.values())
 
 
@@ -200,11 +210,12 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
     fixed = {graph.input, graph.output}
     for node in graph.nodes:
         # A softmax that ends the network reads 4 bits too.
-        if rule(node).only_8_bits and (len(graph.shape(node.output[0])) == 4 or not rule(node).distribution):
-            fixed |= {node.output[0], *graph.before(node)}
+        own = graph.rule(node)
+        if own.only_8_bits and (len(graph.shape(node.output[0])) == 4 or not own.distribution):
+            fixed |= {layer_output(graph, node), *graph.before(node)}
         elif graph.restores(node):
             fixed.add(node.output[0])
-        elif (rule(node).repeats or rule(node).joins) and not graph.arranges(node):
+        elif (own.repeats or own.joins) and not graph.arranges(node):
             output = layer_output(graph, node)
             for operand in graph.activations(node):
                 parent[find(operand)] = find(output)

@@ -73,7 +73,9 @@ class Rule:
     distribution : bool
         Its output is a probability for each class.
     adds : bool
-        It adds its operands, of which one may be constant.
+        It adds its operands, of one shape, of which one may be constant.
+    maps : bool
+        Its kernel reads a constant operand of several values as codes.
     scales : bool
         Positive factors of its input's channels are those of its output's.
     keeps_sign : bool
@@ -93,6 +95,8 @@ class Rule:
     example : callable or None
         (Example, ONNX operator) -> tensor: a random instance of it in a small network; None where it occurs in the
         example of another.
+    variant : callable or None
+        (Graph, node) -> Rule where some answers depend on the node: `Graph.rule` asks it.
     check : callable or None
         (Graph, node) -> None: raises UnsupportedError for a node of a canonical graph that has no kernel.
     tflite : TfliteForm or None
@@ -111,6 +115,7 @@ class Rule:
     output: tuple[float, float] | None = None
     distribution: bool = False
     adds: bool = False
+    maps: bool = False
     scales: bool = False
     keeps_sign: bool = False
     flattens: bool = False
@@ -120,6 +125,7 @@ class Rule:
     any_size: bool = False
     global_pool: bool = False
     example: Callable[[Example, str], str] | None = None
+    variant: "Callable[[Any, onnx.NodeProto], Rule] | None" = None
     check: Callable[[Any, onnx.NodeProto], None] | None = None
     tflite: TfliteForm | None = None
 

@@ -101,6 +101,8 @@ class MoveSpec(KernelSpec):
     row, column, channel : int
     fill : bool
     mode : Mode
+    value : bool
+        What is filled is a code of its own.
     """
 
     x: Plane
@@ -111,6 +113,7 @@ class MoveSpec(KernelSpec):
     column: int = 0
     channel: int = 0
     fill: bool = False
+    value: bool = False
 
     @property
     def kind(self) -> str:
@@ -132,15 +135,16 @@ class MoveSpec(KernelSpec):
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
         planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
-        parameters = (*planes, multiplier_parameter(self.mode, 1), Parameter("pad", "int32"), *SCALAR_RANGE)
-        return build(name, parameters, lambda b: _emit_move(self, b))
+        scalars = (Parameter("pad", "int32"), *SCALAR_RANGE, *([Parameter("value", "int32")] if self.value else []))
+        return build(name, (*planes, multiplier_parameter(self.mode, 1), *scalars), lambda b: _emit_move(self, b))
 
 
 def _emit_move(spec: MoveSpec, b: Body) -> None:
     x, y, T = spec.x, spec.y, b.T
     if spec.fill:
         with b.loop(y.pixels) as p:
-            each_channel(b, y.channels, lambda c: y.store(b, b["y"], p, c, b["zero"]))
+            filled = b["value" if spec.value else "zero"]
+            each_channel(b, y.channels, lambda c: y.store(b, b["y"], p, c, filled))
 
     def target(i: Any, j: Any, c: Any) -> tuple[Any, Any]:
         """Return the pixel and the channel that a code goes to."""

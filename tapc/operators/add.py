@@ -1,7 +1,7 @@
-"""Addition of two tensors of one shape, or of a constant map."""
+"""Addition of two tensors, of which one may be broadcast along any axis or constant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
-from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
@@ -21,6 +20,15 @@ from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.elementwise import AddSpec
 from tapc.kernels.schedule import Schedule
+from tapc.operators.binary import (
+    check_operands,
+    constants_of,
+    example_of,
+    lower_binary,
+    reach_by_corners,
+    torch_binary,
+    variant_of,
+)
 from tapc.operators.common import as_words, keep_alike, monotone, small_shape, sums
 
 
@@ -97,8 +105,16 @@ class AddConstant(Op):
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, overlap)]
 
 
+def _sum(a: Any, b: Any) -> Any:
+    return a + b
+
+
 def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
     graph = lowering.graph
+    shapes = [graph.shapes.get(name) for name in (*node.input, node.output[0])]
+    if any(name in graph.constants for name in node.input) or len(set(shapes)) > 1:
+        lower_binary(lowering, node, "add", _sum)
+        return
     constants = [name for name in node.input if graph.producer[name].input[0] in graph.constants]
     if not constants:
         a, b = (graph.quantized(name) for name in node.input)
@@ -115,19 +131,15 @@ def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
     lowering.add(node, make)
 
 
-def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
-    a, b = operands
-    return Reach(a.low + b.low, a.high + b.high)
-
-
 def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
-    import torch
+    return torch_binary(graph, node, dtype, _sum)
 
-    constants = [graph.constants[name] for name in node.input if name in graph.constants]
-    if not constants:
-        return lambda operands: operands[0] + operands[-1]
-    other = torch.tensor(constants[0], dtype=dtype)
-    return lambda operands: operands[0] + other
+
+def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:
+    shapes = [graph.constants[n].shape if n in graph.constants else graph.shape(n) for n in node.input]
+    if set(shapes) == {graph.shape(node.output[0])} and all(value.size > 1 for value in constants_of(graph, node)):
+        return _SAME_SHAPE
+    return variant_of(replace(_SAME_SHAPE, joins=False, adds=False, scales=False), graph, node)
 
 
 @samples("network", 0.048)
@@ -138,6 +150,8 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
+    if e.pick(0, 1):
+        return example_of(e, op)
     channels, height, width = e.pick(1, 5, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)
     a = e.map(channels, height, width)
     b = e.map(channels, height, width) if e.pick(0, 1) else e.constant(e.normal((1, channels, height, width), 0.5))
@@ -145,6 +159,18 @@ def _example(e: Example, op: str) -> str:
     return e.node("Relu", y) if e.pick(0, 1) else y
 
 
-register(
-    Rule(_add, _torch, _reach, clamped=True, joins=True, adds=True, scales=True, any_size=True, example=_example), "Add"
+_SAME_SHAPE = Rule(
+    _add,
+    _torch,
+    reach_by_corners(_sum),
+    clamped=True,
+    joins=True,
+    adds=True,
+    maps=True,
+    scales=True,
+    any_size=True,
+    variant=_variant,
+    check=check_operands,
+    example=_example,
 )
+register(_SAME_SHAPE, "Add")

@@ -1,4 +1,4 @@
-"""Concatenation along channels."""
+"""Concatenation along channels, rows or columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +17,34 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, monotone, move, rescaled, scale_ratio, small_shape
+from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
+
+# ONNX axes as those of (N, H, W, C), and what a copy calls the place where a part begins.
+_AXES = {1: 3, 2: 1, 3: 2}
+_PLACES = {1: "row", 2: "column", 3: "channel"}
+
+
+def _axis(node: onnx.NodeProto, rank: int) -> int:
+    return int(attribute(node, "axis", 1)) % rank
 
 
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
-    """Concatenation along channels; one ratio per input."""
+    """Concatenation; one ratio per input.
+
+    Attributes
+    ----------
+    ratios : tuple of float32
+    low, high : int
+        Clamp bounds.
+    axis : {1, 2, 3}
+        Of (N, H, W, C).
+    """
 
     ratios: tuple[Ratios, ...]
     low: int
     high: int
+    axis: int = 3
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         check_ratios(self.ratios, mode)
@@ -36,12 +54,15 @@ class Concat(Op):
             rescaled(program, codes, name, self.output, ratio, self.low, self.high)
             for codes, name, ratio in zip(x, self.inputs, self.ratios, strict=True)
         ]
-        return np.concatenate(parts, axis=-1)
+        return np.concatenate(parts, axis=self.axis)
 
     def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
         return monotone(self, program, x)
 
     def keep(self, kept: Kept) -> None:
+        if self.axis != 3:
+            keep_alike(self, kept)
+            return
         start = 0
         for name in self.inputs:
             mask = kept.masks[name]
@@ -49,25 +70,29 @@ class Concat(Op):
             start += len(mask)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
-        steps, channel = [], 0
+        steps, start, place = [], 0, _PLACES[self.axis]
         for name, ratio in zip(self.inputs, self.ratios, strict=True):
-            steps.append(move(program, self, name, ratio, (self.low, self.high), None, channel=channel))
-            channel += program.tensors[name].shape[2]
+            steps.append(move(program, self, name, ratio, (self.low, self.high), None, **{place: start}))
+            start += program.tensors[name].shape[self.axis - 1]
         return steps
 
 
 def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
     inputs = tuple(lowering.graph.quantized(name) for name in node.input)
+    axis = _AXES[_axis(node, len(lowering.graph.shapes[node.output[0]]))]
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         ratios = tuple(scale_ratio(lowering.tensors[n], y, lowering.mode) for n in inputs)
-        return Concat(node.name, inputs, key, ratios, low, high)
+        return Concat(node.name, inputs, key, ratios, low, high, axis)
 
     lowering.add(node, make)
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
-    return Reach(*(np.concatenate(ends) for ends in ([p.low for p in operands], [p.high for p in operands])))
+    low, high = [p.low for p in operands], [p.high for p in operands]
+    if _axis(node, len(graph.shape(node.output[0]))) == 1:
+        return Reach(np.concatenate(low), np.concatenate(high))
+    return Reach(np.minimum.reduce(low), np.maximum.reduce(high))
 
 
 def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
@@ -86,8 +111,12 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    height, width = e.pick(1, 4, 7), e.pick(1, 3, 8)
-    return e.node(op, *(e.map(e.pick(1, 3, 4, 8), height, width) for _ in range(e.pick(2, 3))), axis=1)
+    shape, axis = [e.pick(1, 3, 4, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)], e.pick(1, 2, 3)
+    parts = []
+    for _ in range(e.pick(2, 3)):
+        shape[axis - 1] = e.pick(1, 3, 4, 8)
+        parts.append(e.map(*shape))
+    return e.node(op, *parts, axis=axis)
 
 
 register(Rule(_concat, _torch, _reach, joins=True, any_size=True, example=_example), "Concat")

@@ -34,7 +34,7 @@ class Lookup(Op):
 
 
 def lower_function(
-    lowering: Lowering, node: onnx.NodeProto, function: Values, name: str = "", **attributes: float
+    lowering: Lowering, node: onnx.NodeProto, function: Values, name: str = "", *, index: int = 0, **attributes: float
 ) -> None:
     """Lower a node that applies a function to every element.
 
@@ -47,11 +47,13 @@ def lower_function(
         From float64 (256,), the values of all codes, to float64 (256,).
     name : str
         What an arithmetic knows it by that computes it in a way of its own.
+    index : int
+        Which of its inputs is an activation.
     attributes
         As the arithmetic takes them.
     """
     own = arithmetic_of(lowering.mode)
-    x, source = lowering.source(node), lowering.graph.quantized(node.input[0])
+    x, source = lowering.source(node, index), lowering.graph.quantized(node.input[index])
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         given, known = np.arange(-128, 128), own.functions.get(name)

@@ -1,7 +1,7 @@
-"""Spatial padding with zeros."""
+"""Padding with a constant, of rows, columns and channels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,24 @@ from tapc.operators.common import check_ratios, keep_alike, monotone, move, resc
 
 @dataclass(frozen=True, eq=False)
 class Pad(Op):
-    """Spatial zero padding (top, left, bottom, right)."""
+    """Padding with one code.
+
+    Attributes
+    ----------
+    pads : (int, int, int, int)
+        Top, left, bottom, right.
+    ratio : float32
+        Scale of the input over that of the output.
+    channels : (int, int)
+        Before and behind those of the input.
+    value : int or None
+        Code of what is added; None: the output's zero point.
+    """
 
     pads: tuple[int, int, int, int]
     ratio: Ratios
+    channels: tuple[int, int] = (0, 0)
+    value: int | None = None
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         check_ratios(self.ratio, mode)
@@ -35,33 +49,60 @@ class Pad(Op):
         y = program.tensors[self.output]
         top, left, bottom, right = self.pads
         codes = rescaled(program, x[0], self.inputs[0], self.output, self.ratio, y.low, y.high)
-        return np.pad(codes, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=y.zero)
+        value = y.zero if self.value is None else self.value
+        return np.pad(codes, ((0, 0), (top, bottom), (left, right), self.channels), constant_values=value)
 
     def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
         return monotone(self, program, x)
 
     def keep(self, kept: Kept) -> None:
-        keep_alike(self, kept)
+        if not any(self.channels):
+            keep_alike(self, kept)
+            return
+        # Added channels are all there as soon as one is: nobody needs them who does not need the others.
+        x, y = kept.masks[self.inputs[0]], kept.masks[self.output]
+        y[:] |= y.any()
+        x[:] |= y.any()
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         y = program.tensors[self.output]
-        where = {"row": self.pads[0], "column": self.pads[1], "fill": True}
-        return [move(program, self, self.inputs[0], self.ratio, (y.low, y.high), None, **where)]
+        where = {"row": self.pads[0], "column": self.pads[1], "channel": self.channels[0], "fill": True}
+        where["value"] = self.value is not None
+        step = move(program, self, self.inputs[0], self.ratio, (y.low, y.high), None, **where)
+        if self.value is None:
+            return [step]
+        return [replace(step, scalars={**step.scalars, "value": self.value})]
+
+
+def _value(node: onnx.NodeProto, constants: Mapping[str, Any]) -> float:
+    return float(constants[node.input[2]].item()) if len(node.input) > 2 and node.input[2] else 0.0
+
+
+def _channels(graph: Graph, node: onnx.NodeProto) -> tuple[int, int]:
+    pads = graph.constants[node.input[1]].tolist()
+    return pads[1], pads[len(pads) // 2 + 1]
 
 
 def _pad(lowering: Lowering, node: onnx.NodeProto) -> None:
     x, pads = lowering.source(node), lowering.graph.constant(node.input[1]).tolist()
+    value = _value(node, {name: lowering.graph.constant(name) for name in node.input[2:3] if name})
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         ratio = scale_ratio(x, y, lowering.mode)
-        spatial = (pads[2], pads[3], pads[6], pads[7])
-        return Pad(node.name, (lowering.graph.quantized(node.input[0]),), key, spatial, ratio)
+        begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+        spatial = (*begins[2:], *ends[2:]) or (0, 0, 0, 0)
+        channels, source = (begins[1], ends[1]), lowering.graph.quantized(node.input[0])
+        code = lowering.codes(y, (value, value))[0] if value else None
+        return Pad(node.name, (source,), key, spatial, ratio, channels, code)
 
     lowering.add(node, make)
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
-    return operands[0].with_zero()
+    x, value, (before, behind) = operands[0], _value(node, graph.constants), _channels(graph, node)
+    inner = Reach(np.minimum(x.low, value), np.maximum(x.high, value))
+    ends = (np.pad(bound, (before, behind), constant_values=value) for bound in (inner.low, inner.high))
+    return Reach(*ends)
 
 
 def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
@@ -71,7 +112,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     if mode not in (b"constant", "constant") or (len(node.input) > 3 and node.input[3]):
         raise UnsupportedError(f"node {node.name!r}: a canonical Pad is constant and names no axes")
     pads = graph.constants[node.input[1]].tolist()
-    value = float(graph.constants[node.input[2]].item()) if len(node.input) > 2 and node.input[2] else 0.0
+    value = _value(node, graph.constants)
     rank = len(pads) // 2
     # ONNX lists the axes from the first, begins before ends; torch from the last, begin and end together.
     order = [extent for axis in reversed(range(rank)) for extent in (pads[axis], pads[axis + rank])]
@@ -86,9 +127,18 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    ends = [0, 0, e.pick(0, 1), e.pick(1, 2), 0, 0, e.pick(0, 2), e.pick(0, 1)]
-    x = e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4))
-    return e.node(op, x, e.constant(np.array(ends)), e.constant(np.float32(0)), mode="constant")
+    channels = e.pick(0, 1)
+    ends = [0, channels * e.pick(0, 1), e.pick(0, 1), e.pick(1, 2), 0, channels * 2, e.pick(0, 2), e.pick(0, 1)]
+    x, value = e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4)), e.constant(np.float32(e.pick(0, 0, 0.5, -3)))
+    return e.node(op, x, e.constant(np.array(ends)), value, mode="constant")
 
 
-register(Rule(_pad, _torch, _reach, repeats=True, scales=True, keeps_sign=True, any_size=True, example=_example), "Pad")
+def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:
+    value, plain = _value(node, graph.constants), not any(_channels(graph, node))
+    return replace(_PAD, repeats=not value, scales=plain and not value, keeps_sign=value >= 0)
+
+
+_PAD = Rule(
+    _pad, _torch, _reach, repeats=True, scales=True, keeps_sign=True, any_size=True, example=_example, variant=_variant
+)
+register(_PAD, "Pad")

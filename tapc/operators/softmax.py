@@ -15,7 +15,7 @@ from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
-from tapc.ir.lowering import Lowering
+from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.elementwise import SoftmaxSpec
@@ -47,7 +47,9 @@ class Softmax(Op):
 def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
     if softmax_of_scores(lowering, node):
         return
-    x = lowering.source(node)
+    x, rank = lowering.source(node), len(lowering.graph.shapes[node.input[0]])
+    if int(attributes(node).get("axis", -1)) % rank != 1:
+        raise UnsupportedError(f"node {node.name!r}: a Softmax that is not attention's must be over axis 1")
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         levels = round(1 / y.scale)
@@ -79,7 +81,9 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    return e.node(op, e.vector(e.pick(2, 5, 10)), axis=-1)
+    if e.pick(0, 1):
+        return e.node(op, e.vector(e.pick(2, 5, 10)), axis=e.pick(1, -1))
+    return e.node(op, e.map(e.pick(2, 5), e.pick(1, 4), e.pick(1, 3)), axis=1)
 
 
 register(

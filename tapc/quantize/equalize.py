@@ -133,7 +133,7 @@ def _weighty(graph: Graph, name: str) -> bool:
 
 def _maps(graph: Graph, node: onnx.NodeProto) -> list[str]:
     """Return the constant operands of an addition."""
-    return [name for name in node.input if name in graph.constants] if rule(node).adds else []
+    return [name for name in node.input if name in graph.constants] if graph.rule(node).adds else []
 
 
 def _tied(graph: Graph) -> list[list[str]]:
@@ -149,13 +149,13 @@ def _tied(graph: Graph) -> list[list[str]]:
     fixed = {graph.input, graph.output}
     once: dict[str, int] = defaultdict(int)
     for node in graph.nodes:
-        for name in _maps(graph, node) if rule(node).adds else list(node.input)[1:3]:
+        for name in _maps(graph, node) if graph.rule(node).adds else list(node.input)[1:3]:
             once[name] += 1
     for node in graph.nodes:
         output, operands = str(node.output[0]), graph.activations(node)
         find(output)
         flattens = rule(node).flattens and len(graph.shape(operands[0])) == 4
-        if rule(node).scales or (flattens and len(graph.shape(output)) == 2):
+        if graph.rule(node).scales or (flattens and len(graph.shape(output)) == 2):
             for operand in operands:
                 parent[find(operand)] = find(output)
             if any(once[name] > 1 or graph.constants[name].shape[:2] != graph.shape(output)[:2]
@@ -247,7 +247,7 @@ def _positive(graph: Graph, tensor: str) -> bool:
     if rule(node).activation:
         low = graph.bounds(node)[0]
         return low is not None and low >= 0
-    return rule(node).keeps_sign and node.input[0] in graph.producer and _positive(graph, node.input[0])
+    return graph.rule(node).keeps_sign and node.input[0] in graph.producer and _positive(graph, node.input[0])
 
 
 def _depthwise(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -136,13 +136,12 @@ def export_qdq(
         if rule(node).weighted:
             copy.input.append(builder.read(node.input[0]))
             copy.input.extend(builder.layer_constants(node, layers[node.name]))
-        elif rule(node).adds and len(graph.activations(node)) == 1:
-            copy.input.extend(
-                builder.constant_map(name, graph.constants[name]) if name in graph.constants else builder.read(name)
-                for name in node.input
-            )
         else:
+            mapped = graph.mapped(node)
             for name in node.input:
+                if name in mapped:
+                    copy.input.append(builder.constant_map(name, graph.constants[name]))
+                    continue
                 if name in graph.constants:
                     builder.constant(name, graph.constants[name])
                 copy.input.append(builder.read(name) if name in parameters else name)

@@ -1,6 +1,7 @@
 """What every channel of a tensor can take, whatever the network's input: interval arithmetic over the weights."""
 
 import numpy as np
+import onnx
 
 from tapc.graph.analysis import Graph
 from tapc.graph.reach import Reach
@@ -18,8 +19,9 @@ def reaches(graph: Graph) -> dict[str, Reach]:
         if reach is None:
             found[output] = _anything(graph, output)
             continue
-        names = list(node.input) if rule(node).adds else graph.activations(node)
-        found[output] = reach(graph, node, [found[n] if n in found else _constant(graph, n) for n in names])
+        own = graph.rule(node)
+        names = list(node.input) if own.adds or own.maps else graph.activations(node)
+        found[output] = reach(graph, node, [found[n] if n in found else _constant(graph, node, n) for n in names])
     return found
 
 
@@ -28,7 +30,8 @@ def _anything(graph: Graph, tensor: str) -> Reach:
     return Reach(np.full(channels, -np.inf), np.full(channels, np.inf))
 
 
-def _constant(graph: Graph, name: str) -> Reach:
-    value = graph.constants[name].astype(np.float64)
+def _constant(graph: Graph, node: onnx.NodeProto, name: str) -> Reach:
+    value, rank = graph.constants[name].astype(np.float64), len(graph.shape(node.output[0]))
+    value = value.reshape(*[1] * (rank - value.ndim), *value.shape)
     axes = tuple(axis for axis in range(value.ndim) if axis != 1)
     return Reach(value.min(axis=axes), value.max(axis=axes))

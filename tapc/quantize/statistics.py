@@ -98,7 +98,7 @@ def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Net
         "output_width": int(shape[3]) if spatial else 1,
         "first": int(layer.depth == 0),
         "last": int(layer.depth == count - 1),
-        "residual": int(any(rule(n).adds for n in graph.consumers[layer_output(graph, node)])),
+        "residual": int(any(graph.rule(n).adds for n in graph.consumers[layer_output(graph, node)])),
         "relu": int(graph.fused_activation(node) is not None),
     }
     return row

@@ -281,7 +281,7 @@ def geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int
 def _excess(graph: Graph, node: onnx.NodeProto, exact: Values, quantized: Values) -> Float | None:
     """Return the error on the other operand of the addition that alone reads this layer, where it is known already."""
     users = graph.consumers[node.output[0]]
-    if len(users) != 1 or not rule(users[0]).adds:
+    if len(users) != 1 or not graph.rule(users[0]).adds:
         return None
     other = next((name for name in graph.activations(users[0]) if name != node.output[0]), None)
     if other is None or other not in quantized or other not in exact:

@@ -1,0 +1,162 @@
+"""Operators of two operands, either of which may be broadcast along any axis."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from tapc.base.arithmetic import Mode
+from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.layout import (
+    SCALAR_RANGE,
+    Plane,
+    SumForm,
+    add_codes,
+    add_parameters,
+    each_channel,
+    multiplier_parameter,
+    requantize,
+)
+from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.spec import Features, KernelSpec
+
+Operation = Literal["add", "sub", "mul", "min", "max"]
+UNROLL = 8
+
+
+@dataclass(frozen=True)
+class BinarySpec(KernelSpec):
+    """Requantized sum, difference, product, minimum or maximum.
+
+    Attributes
+    ----------
+    operation : {"add", "sub", "mul", "min", "max"}
+    a, b : Plane
+        Operands; an extent of 1 is repeated to that of y.
+    y : Plane
+    mode : Mode
+    form : SumForm
+        Of sums and differences, which add the second operand's negative; empty otherwise.
+    clamped : bool
+        The result is clamped more narrowly than y's codes.
+    """
+
+    operation: Operation
+    a: Plane
+    b: Plane
+    y: Plane
+    mode: Mode
+    form: SumForm
+    clamped: bool
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return f"{self.operation}_a{self.a.bits}b{self.b.bits}o{self.y.bits}"
+
+    @property
+    def folded(self) -> "BinarySpec":
+        """The same with as few axes as tell what is repeated: the loops of the kernel."""
+        if not self.bytes_only:
+            return self
+        sides = [(p.height, p.width, p.channels) for p in (self.a, self.b, self.y)]
+        axes = [axis for axis in zip(*sides, strict=True) if axis[2] > 1]
+        merged: list[tuple[int, int, int]] = []
+        for axis in axes:
+            if merged and all((one > 1) == (other > 1) for one, other in zip(merged[-1], axis, strict=True)):
+                a, b, y = merged.pop()
+                axis = (a * axis[0], b * axis[1], y * axis[2])
+            merged.append(axis)
+        merged = [(1, 1, 1)] * (3 - len(merged)) + merged
+        planes = [Plane(rows, columns, channels, 8) for rows, columns, channels in zip(*merged, strict=True)]
+        return replace(self, a=planes[0], b=planes[1], y=planes[2])
+
+    @property
+    def bytes_only(self) -> bool:
+        """Whether all codes are bytes."""
+        return self.a.bits == self.b.bits == self.y.bits == 8
+
+    @property
+    def unroll(self) -> int:
+        """Codes per iteration of the innermost loop."""
+        return largest_divisor(self.folded.y.channels, UNROLL) if self.bytes_only else 2
+
+    @property
+    def factors(self) -> int:
+        """Requantization factors."""
+        return {"mul": 1, "min": 2, "max": 2}.get(self.operation, 0)
+
+    def instruction_features(self) -> Features:
+        """Count codes, what is loaded for them, and what surrounds them."""
+        own = self.folded
+        count, channels = own.y.pixels * own.y.channels, own.y.channels
+        wide = [p.bits for p in (own.a, own.b) if p.channels > 1 or channels == 1]
+        part = f"{self.operation}{self.form}"
+        return {
+            f"binary_{part}_o{self.y.bits}{'c' if self.clamped else ''}": count,
+            "binary_load8": count * wide.count(8),
+            "binary_load4": count * wide.count(4),
+            "binary_loop": count / self.unroll,
+            "binary_pixel": own.y.pixels,
+            "binary_row": own.y.height,
+            "call": 1,
+        }
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        part = f"{self.operation}{self.form}{'c' if self.clamped else ''}"
+        narrow = (self.a.bits == 4) + (self.b.bits == 4)
+        return {
+            "code_binary": 1, f"code_binary_{part}": self.unroll, "code_binary_a4": narrow,
+            f"code_binary_o{self.y.bits}": 1,
+        }  # fmt: skip
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        parameters: tuple[Parameter, ...] = (
+            self.a.parameter("x"), self.b.parameter("r"), self.y.parameter("y", constant=False),
+        )  # fmt: skip
+        if self.factors:
+            zeros = (Parameter("x_zero", "int32"), Parameter("r_zero", "int32"))
+            parameters += (multiplier_parameter(self.mode, self.factors), *zeros, *SCALAR_RANGE)
+        else:
+            parameters += add_parameters(self.form)
+        return build(name, parameters, lambda b: _emit(self.folded, b))
+
+
+def _emit(spec: BinarySpec, b: Body) -> None:
+    y = spec.y
+    with b.loop(y.height) as i, b.loop(y.width) as j:
+
+        def code(plane: Plane, name: str, c: Any) -> Any:
+            row, column = (i if plane.height > 1 else 0), (j if plane.width > 1 else 0)
+            loaded = plane.load(b, b[name], row * plane.width + column, c if plane.channels > 1 else 0)
+            if spec.factors:
+                return loaded - b[f"{name}_zero"]
+            return 0 - loaded if name == "r" and spec.operation == "sub" else loaded
+
+        planes = ((spec.a, "x"), (spec.b, "r"))
+        # What a whole pixel shares is read once.
+        shared = [b.bind(code(p, name, 0)) if p.channels == 1 < y.channels else None for p, name in planes]
+
+        def one(c: Any) -> None:
+            operands = [
+                code(*plane, c) if known is None else known for plane, known in zip(planes, shared, strict=True)
+            ]
+            y.store(b, b["y"], i * y.width + j, c, _result(spec, b, *operands))
+
+        if not spec.bytes_only:
+            each_channel(b, y.channels, one)
+            return
+        with b.loop(y.channels // spec.unroll) as outer:
+            for u in range(spec.unroll):
+                one(outer * spec.unroll + u)
+
+
+def _result(spec: BinarySpec, b: Body, left: Any, right: Any) -> Any:
+    bits = 0 if spec.clamped else spec.y.bits
+    if not spec.factors:
+        return add_codes(b, spec.form, left, right, bits)
+    if spec.operation == "mul":
+        return requantize(b, spec.mode, b.bind(left * right), 0, bits)
+    choose = b.T.min if spec.operation == "min" else b.T.max
+    codes = [b.bind(requantize(b, spec.mode, value, i, bits)) for i, value in enumerate((left, right))]
+    return choose(*codes)

@@ -1,0 +1,324 @@
+"""What operators of two operands share, either of which may be broadcast along any axis, or be constant."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base import arithmetic
+from tapc.base.arithmetic import AddFactors, Ints, Mode, Ratios, arithmetic_of
+from tapc.base.errors import UnsupportedError
+from tapc.graph.analysis import Graph
+from tapc.graph.example import Example
+from tapc.graph.reach import Doubles, Reach
+from tapc.graph.rules import Rule, TorchStep
+from tapc.ir.channels import Bounds, Kept
+from tapc.ir.lowering import Lowering
+from tapc.ir.overlap import Overlap, elementwise_distance
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
+from tapc.kernels.binary import BinarySpec, Operation
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import Scalars, as_words, check_ratios, clamp, factors, sums
+from tapc.operators.lookup import lower_function
+
+_SUMS: tuple[Operation, ...] = ("add", "sub")
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """A constant operand.
+
+    Attributes
+    ----------
+    codes : ndarray of int8, shape (H, W, C)
+        Extents of 1 are repeated.
+    scale : float
+    zero : int
+    first : bool
+        It is the first operand.
+    """
+
+    codes: NDArray[np.int8]
+    scale: float
+    zero: int
+    first: bool
+
+    @property
+    def tensor(self) -> Tensor:
+        """What a kernel takes it for."""
+        height, width, channels = self.codes.shape
+        return Tensor("", (height, width, channels), 8, self.scale, self.zero)
+
+    def __str__(self) -> str:
+        return f"int8{list(self.codes.shape)} * {self.scale:.8g}{' first' if self.first else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Binary(Op):
+    """Sum, difference, product, minimum or maximum; extents of 1 are repeated to those of the other operand.
+
+    Attributes
+    ----------
+    operation : {"add", "sub", "mul", "min", "max"}
+    low, high : int
+        Clamp bounds.
+    fixed : Fixed or None
+        The constant operand, where there is one.
+    """
+
+    operation: Operation
+    low: int
+    high: int
+    fixed: Fixed | None = None
+
+    def operands(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return both operands; a constant one has no name."""
+        own = [tensors[name] for name in self.inputs]
+        if self.fixed is not None:
+            own.insert(0 if self.fixed.first else 1, self.fixed.tensor)
+        a, b = own
+        return a, b
+
+    def kind(self, spec: Any) -> str:
+        return {"sub": "subtract", "mul": "multiply"}.get(self.operation, self.operation)
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        if self.operation in _SUMS:
+            self._add_factors(tensors, mode)
+        else:
+            check_ratios(self._ratios(tensors, mode), mode)
+
+    def _add_factors(self, tensors: Mapping[str, Tensor], mode: Mode) -> AddFactors:
+        a, b = self.operands(tensors)
+        return arithmetic.add_factors(
+            a.quantization, self._added(b).quantization, tensors[self.output].quantization, mode
+        )
+
+    def _added(self, b: Tensor) -> Tensor:
+        """Return what is added: of a difference the second operand's negative."""
+        return _Negative(b.name, b.shape, b.bits, b.scale, -b.zero) if self.operation == "sub" else b
+
+    def _ratios(self, tensors: Mapping[str, Tensor], mode: Mode) -> Ratios:
+        (a, b), over, own = self.operands(tensors), tensors[self.output].scale, arithmetic_of(mode)
+        if self.operation == "mul":
+            return np.atleast_1d(own.ratios((a.scale, b.scale), over))
+        return np.array([own.ratios((t.scale,), over) for t in (a, b)])
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        (a, b), y = self.operands(program.tensors), program.tensors[self.output]
+        codes = list(x)
+        if self.fixed is not None:
+            codes.insert(0 if self.fixed.first else 1, self.fixed.codes[None].astype(np.int64))
+        if self.operation in _SUMS:
+            f = self._add_factors(program.tensors, program.mode)
+            second = -codes[1] if self.operation == "sub" else codes[1]
+            return arithmetic.add(codes[0], second, f, y.zero, self.low, self.high)
+        m = arithmetic.multipliers(self._ratios(program.tensors, program.mode), program.mode)
+        left, right = codes[0] - a.zero, codes[1] - b.zero
+        if self.operation == "mul":
+            return arithmetic.requantize(left * right, m, y.zero, self.low, self.high)
+        choose = np.minimum if self.operation == "min" else np.maximum
+        sides = enumerate((left, right))
+        scaled = (arithmetic.requantize(v, m[i : i + 1], y.zero, self.low, self.high) for i, v in sides)
+        found: Ints = choose(*scaled)
+        return found
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        # All of them are least and greatest at corners, and requantization keeps the order.
+        corners: list[list[Ints]] = [[]]
+        for bound in x:
+            corners = [[*corner, end[None]] for corner in corners for end in (bound.low, bound.high)]
+        found = [self.reference(program, corner)[0] for corner in corners]
+        return Bounds(np.minimum.reduce(found), np.maximum.reduce(found))
+
+    def keep(self, kept: Kept) -> None:
+        masks = [kept.masks[name] for name in (*self.inputs, self.output)]
+        most = len(masks[-1])
+        kept.couple(*(mask for mask in masks if len(mask) == most))
+        for mask in masks:
+            if len(mask) < most:
+                mask[:] = True
+
+    def sliced(self, kept: Kept) -> Self:
+        if self.fixed is None or self.fixed.codes.shape[2] == 1:
+            return self
+        codes = np.ascontiguousarray(self.fixed.codes[:, :, kept.masks[self.output]])
+        return replace(self, fixed=replace(self.fixed, codes=codes))
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        (a, b), y = self.operands(program.tensors), program.tensors[self.output]
+        constants: dict[str, Constant] = {}
+        scalars: Scalars
+        form = ""
+        if self.operation in _SUMS:
+            form, scalars = sums(program, a, self._added(b), y, self.low, self.high)
+        else:
+            scalars = {"x_zero": a.zero, "r_zero": b.zero, **clamp(y, self.low, self.high)}
+            constants["s"] = factors(self._ratios(program.tensors, program.mode), program.mode)
+        clamped = self.low > y.low or self.high < y.high
+        spec = BinarySpec(self.operation, a.plane, b.plane, y.plane, program.mode, form, clamped)
+        if (fixed := self.fixed) is not None:
+            words = Constant("m", -(-fixed.codes.size // 4), lambda: as_words(fixed.codes))
+            constants["x" if fixed.first else "r"] = words
+        tensors = dict(zip(_parts(self), self.inputs, strict=True)) | {"y": self.output}
+        whole = [name for name in self.inputs if program.tensors[name].shape == y.shape]
+        distances = {name: elementwise_distance(program.tensors[name].plane, spec.y) for name in whole}
+        overlap = {name: Overlap(d) for name, d in distances.items() if d is not None}
+        return [Step(self, spec, tensors, constants, scalars, overlap)]
+
+
+def _parts(op: Binary) -> tuple[str, ...]:
+    if op.fixed is None:
+        return "x", "r"
+    return ("r",) if op.fixed.first else ("x",)
+
+
+class _Negative(Tensor):
+    """A tensor of the negatives of another's codes."""
+
+    @property
+    def low(self) -> int:
+        """Smallest code."""
+        return -super().high
+
+    @property
+    def high(self) -> int:
+        """Largest code."""
+        return -super().low
+
+
+Function = Callable[[Any, Any], Any]
+"""Of two arrays of float64."""
+
+
+def lower_binary(lowering: Lowering, node: onnx.NodeProto, operation: Operation, function: Function) -> None:
+    """Lower a node of two operands: a constant of one value makes it a table."""
+    graph = lowering.graph
+    plain = [i for i, name in enumerate(node.input) if name in graph.constants]
+    if plain:
+        (at,) = plain
+        value = np.float64(graph.constant(node.input[at]).item())
+        lower_function(
+            lowering, node, lambda x: np.asarray(function(value, x) if at == 0 else function(x, value)), index=1 - at
+        )
+        return
+    mapped = [i for i, name in enumerate(node.input) if graph.producer[name].input[0] in graph.constants]
+    fixed = None
+    if mapped:
+        codes, scale, zero = constant_codes(lowering, node.input[mapped[0]])
+        fixed = Fixed(_nhwc(codes, len(graph.shapes[node.output[0]])), scale, zero, mapped[0] == 0)
+    inputs = tuple(graph.quantized(name) for i, name in enumerate(node.input) if i not in mapped)
+    lowering.add(node, lambda y, key, low, high: Binary(node.name, inputs, key, operation, low, high, fixed))
+
+
+def constant_codes(lowering: Lowering, name: str) -> tuple[NDArray[Any], float, int]:
+    """Return codes, scale and zero point of a dequantized constant operand."""
+    codes, scales, _ = lowering.graph.dequantized_constant(name)
+    given = lowering.graph.producer[name].input
+    zero = int(lowering.graph.constant(given[2]).item()) if len(given) > 2 and given[2] else 0
+    return codes, float(scales[0]), zero
+
+
+def _nhwc(codes: NDArray[Any], rank: int) -> NDArray[np.int8]:
+    """Return a constant that broadcasts to (1, C, H, W) or (1, F) as (H, W, C)."""
+    codes = codes.reshape(*[1] * (rank - codes.ndim), *codes.shape)
+    found = codes[0].transpose(1, 2, 0) if rank == 4 else codes.reshape(1, 1, -1)
+    return np.ascontiguousarray(found).astype(np.int8)
+
+
+def constants_of(graph: Graph, node: onnx.NodeProto) -> list[NDArray[Any]]:
+    """Return the constant operands of a node."""
+    return [graph.constants[name] for name in node.input if name in graph.constants]
+
+
+def variant_of(rule: Rule, graph: Graph, node: onnx.NodeProto) -> Rule:
+    """Return the rule of a node of two operands: where one is a number, it is a table."""
+    constants = constants_of(graph, node)
+    scalar = any(value.size == 1 for value in constants)
+    spatial = any(value.ndim == 4 and max(value.shape[2:]) > 1 for value in constants)
+    return replace(rule, only_8_bits=scalar, any_size=not spatial)
+
+
+def check_operands(graph: Graph, node: onnx.NodeProto) -> None:
+    """Raise UnsupportedError for operands that have no kernel."""
+    names = list(node.input)
+    if len(names) != 2 or len(constants_of(graph, node)) > 1:
+        raise UnsupportedError(f"node {node.name!r}: {node.op_type} takes two operands, of which one may be constant")
+    shapes = [graph.constants[name].shape if name in graph.constants else graph.shape(name) for name in names]
+    ranks = [len(shape) for name, shape in zip(names, shapes, strict=True) if name not in graph.constants]
+    if len(set(ranks)) > 1 or max(map(len, shapes)) > ranks[0]:
+        a, b = map(list, shapes)
+        raise UnsupportedError(f"node {node.name!r}: {node.op_type} of {a} and {b}: give both as many axes")
+
+
+def torch_binary(graph: Graph, node: onnx.NodeProto, dtype: Any, function: Function) -> TorchStep:
+    """Return a step that calls a function of torch on both operands."""
+    import torch
+
+    known = [
+        torch.tensor(graph.constants[name], dtype=dtype) if name in graph.constants else None for name in node.input
+    ]
+
+    def step(operands: list[Any]) -> Any:
+        given = list(operands)
+        return function(*(given.pop(0) if value is None else value for value in known))
+
+    return step
+
+
+def reach_by_corners(function: Function) -> Callable[[Graph, onnx.NodeProto, list[Reach]], Reach]:
+    """Return the reach of what is least and greatest where both operands are."""
+
+    def reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
+        channels = graph.shape(node.output[0])[1]
+        a, b = operands
+        with np.errstate(invalid="ignore", over="ignore"):  # 0 times what has no bound, and infinities that differ
+            corners = [np.broadcast_to(function(p, q), channels) for p in (a.low, a.high) for q in (b.low, b.high)]
+        unknown = np.isnan(corners).any(axis=0)
+        ends: Sequence[Doubles] = [np.asarray(choose(corners), np.float64) for choose in (_least, _most)]
+        return Reach(np.where(unknown, -np.inf, ends[0]), np.where(unknown, np.inf, ends[1]))
+
+    return reach
+
+
+def _least(corners: Any) -> Any:
+    return np.fmin.reduce(corners)
+
+
+def _most(corners: Any) -> Any:
+    return np.fmax.reduce(corners)
+
+
+def example_of(e: Example, op: str) -> str:
+    """Return a node of two activations, of which either may be broadcast, or of one and a constant."""
+    kind = e.pick("vectors", "maps", "crossed", "constant", "scalar")
+    if kind == "vectors":
+        features = e.pick(1, 5, 8)
+        operands = [e.vector(features), e.vector(e.pick(1, features))]
+    elif kind == "maps":
+        shape = e.pick(1, 5, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)
+        operands = [e.map(*shape), e.map(*(e.pick(1, extent) for extent in shape))]
+    elif kind == "crossed":
+        channels, height, width = e.pick(2, 5), e.pick(2, 4), e.pick(1, 3)
+        operands = [e.map(channels, 1, width), e.map(1, height, e.pick(1, width))]
+    else:
+        shape = e.pick(1, 5, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)
+        given = (1, *(e.pick(1, extent) for extent in shape)) if kind == "constant" else e.pick((), (1,), (1, 1, 1, 1))
+        operands = [e.map(*shape), e.constant(e.normal(given, 0.7))]
+    y = e.node(op, *(operands if e.pick(0, 1) else operands[::-1]))
+    return e.node("Relu", y) if e.pick(0, 1) else y
+
+
+@samples("binary", 1.0)
+def _sample(s: Sampler) -> None:
+    side, channels = s.pick(1, 3, 6, 8), s.pick(2, 5, 8, 16, 32)
+    shape = (side, side, channels)
+    other = {0: shape, 1: (1, 1, channels), 2: (side, side, 1)}[s.pick(0, 1, 2)]
+    a, b, y = s.tensor(shape, s.bits()), s.tensor(other, s.bits()), s.tensor(shape, s.bits())
+    operations: tuple[Operation, ...] = ("add", "sub", "mul", "min", "max")
+    low = y.low + s.pick(0, 1) * -(-y.high // 8)
+    s.add(Binary(s.name, (a.name, b.name), y.name, operations[s.pick(0, 1, 2, 3, 4)], low, y.high))
