@@ -140,7 +140,7 @@ def _values(node: onnx.NodeProto, x: Doubles) -> Doubles:
 
 
 def _lower(lowering: Lowering, node: onnx.NodeProto) -> None:
-    lower_function(lowering, node, lambda x: _values(node, x), _of(node).name, **_given(node))
+    lower_function(lowering, node, lambda x: _values(node, x), _of(node).name, 0, **_given(node))
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:

@@ -34,7 +34,7 @@ class Lookup(Op):
 
 
 def lower_function(
-    lowering: Lowering, node: onnx.NodeProto, function: Values, name: str = "", *, index: int = 0, **attributes: float
+    lowering: Lowering, node: onnx.NodeProto, function: Values, name: str = "", index: int = 0, **attributes: float
 ) -> None:
     """Lower a node that applies a function to every element.
 

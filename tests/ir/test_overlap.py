@@ -18,6 +18,7 @@ from tapc.kernels.schedule import Schedule
 from tapc.lower.steps import steps_of
 from tapc.operators.add import Add, AddConstant
 from tapc.operators.attention import Attention, Scores
+from tapc.operators.binary import Binary
 from tapc.operators.layer_norm import LayerNorm
 from tapc.operators.lookup import Lookup
 from tapc.operators.pool import Pool
@@ -150,7 +151,7 @@ def test_kernels_of_every_other_operator(mode: str) -> None:
     rng = np.random.default_rng(3)
     programs = [*sums(mode, rng), *pools(mode, rng), *tokens(mode, rng)]
     assert {type(step.spec).__name__ for p in programs for step in steps_of(p) if step.distance} == {
-        "AddSpec", "AttentionSpec", "LayerNormSpec", "LookupSpec", "MoveSpec", "PoolSpec"
+        "AddSpec", "AttentionSpec", "BinarySpec", "LayerNormSpec", "LookupSpec", "MoveSpec", "PoolSpec"
     }  # fmt: skip
     assert check(programs) > 300
 
@@ -167,8 +168,11 @@ def sums(mode: str, rng: np.random.Generator) -> list[Program]:
                 Add("add", ("a", "b"), "y", y.low, y.high),
                 AddConstant("constant", ("a",), "y", codes, 0.02, y.low, y.high),
                 Requantize("requantize", ("a",), "y", ratio, y.low, y.high),
+                *(Binary(kind, ("a", "b"), "y", kind, y.low, y.high) for kind in ("sub", "max")),
             ]
             found += [program([op], [a, b, y], mode) for op in ops]
+            one = replace(b, shape=(1, 1, channels))
+            found.append(program([Binary("mul", ("a", "b"), "y", "mul", y.low, y.high)], [a, one, y], mode))
     return found
 
 
