@@ -1,5 +1,6 @@
 """Small canonical float ONNX graphs with random weights, for tests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +59,14 @@ class Builder:
         names = [self.constant(f"{name}.pads", np.array(pads, np.int64)), self.constant(f"{name}.zero", np.float32(0))]
         return self.node("Pad", [x, *names], name, mode="constant")
 
-    def build(self, output: str) -> Model:
+    def build(self, *outputs: str, inputs: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+        """Return the network; `inputs` are those beside `x`."""
+        shapes = {"x": self.shape, **(inputs or {})}
         graph = helper.make_graph(
             self.nodes,
             "net",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs],
             initializer=self.initializers,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
@@ -142,3 +145,19 @@ def dead(seed: int = 0) -> Model:
     y = b.node("Add", [b.conv(side, "back", 14, 14), y], "add")
     y = b.node("Flatten", [b.node("GlobalAveragePool", [y], "pool")], "flatten", axis=1)
     return b.build(b.gemm(y, "fc", 14, 5))
+
+
+def pair(seed: int = 0) -> Model:
+    """Two inputs, a picture and a map of depths that are added, and three numbers that are joined late.
+
+    Three outputs: the sum's map, which goes on; classes; and the numbers themselves, in another shape.
+    """
+    b = Builder((1, 3, 8, 8), seed)
+    both = b.node("Add", [b.conv("x", "picture", 3, 6), b.conv("depth", "depths", 1, 6)], "sum")
+    y = b.node("Relu", [both], "sum.relu")
+    z = b.conv(y, "behind", 6, 4, stride=2)
+    flat = b.node("Flatten", [b.node("GlobalAveragePool", [z], "pool")], "flat", axis=1)
+    joined = b.node("Concat", [flat, "numbers"], "joined", axis=1)
+    scores = b.node("Softmax", [b.gemm(joined, "fc", 7, 4)], "scores", axis=1)
+    numbers = b.reshape("numbers", "numbers.copy", [1, 3])
+    return b.build(y, scores, numbers, inputs={"depth": (1, 1, 8, 8), "numbers": (1, 3)})

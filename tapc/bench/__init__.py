@@ -123,7 +123,7 @@ def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int,
         bias, ratios = np.zeros(layer.outputs, np.int32), np.full(layer.outputs, 1e-3, np.float32)
         pads = (layer.kernel // 2,) * 4
         ops.append(Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127))
-    return Program("bench", target.requantize, tensors, tuple(ops), "x", ops[-1].output, target.isa)
+    return Program("bench", target.requantize, tensors, tuple(ops), ("x",), (ops[-1].output,), target.isa)
 
 
 def _measure(

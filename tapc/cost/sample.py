@@ -31,4 +31,4 @@ def random_program(
     shares = np.array([share for share, _ in known])
     while len(sampler.ops) < count:
         known[int(sampler.rng.choice(len(known), p=shares / shares.sum()))][1](sampler)
-    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), start.name, sampler.ops[-1].output, isa)
+    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), (start.name,), (sampler.ops[-1].output,), isa)

@@ -100,13 +100,15 @@ def from_python(data: Any, seed: int) -> DataSet:
     name = type(data).__name__
     with reading(name, "samples", "give an array, (x, y), a dictionary of arrays or a torch data set"):
         if isinstance(data, Mapping):
-            arrays = {str(key): _array(value) for key, value in data.items()}
+            arrays = {str(key): as_array(value) for key, value in data.items()}
             shapes = {key: value.shape for key, value in arrays.items()}
             return named_arrays(name, shapes, arrays.__getitem__, "no 'y' is given")
         if hasattr(data, "shape"):
-            return named_arrays("array", {"x": _array(data).shape}, lambda _: _array(data), "only inputs were given")
+            return named_arrays(
+                "array", {"x": as_array(data).shape}, lambda _: as_array(data), "only inputs were given"
+            )
         if isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
-            pair = dict(zip("xy", map(_array, data), strict=True))
+            pair = dict(zip("xy", map(as_array, data), strict=True))
             return named_arrays("arrays", {key: value.shape for key, value in pair.items()}, pair.__getitem__, "")
         if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
             chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:MOST])
@@ -122,11 +124,11 @@ def _drawn(name: str, items: Iterable[Any], *, batches: bool) -> DataSet:
     size = taken = 0
     for item in items:
         pair = item if isinstance(item, (tuple, list)) else (item,)
-        x = _array(pair[0])
+        x = as_array(pair[0])
         x = x if batches else x[None]
         inputs.append(x)
         if len(pair) > 1:
-            y = _array(pair[1])
+            y = as_array(pair[1])
             labels.append(y if batches else y[None])
         size, taken = size + x.nbytes, taken + len(x)
         if taken >= MOST or size > MEMORY:
@@ -140,7 +142,7 @@ def _drawn(name: str, items: Iterable[Any], *, batches: bool) -> DataSet:
     return named_arrays(name, shapes, arrays.__getitem__, "its items have no labels")
 
 
-def _array(value: Any) -> NDArray[Any]:
+def as_array(value: Any) -> NDArray[Any]:
     """Return an array for a numpy array, tensor, picture, number or string."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()

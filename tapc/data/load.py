@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.errors import DataError
+from tapc.base.ports import Ports, sample_shape
 from tapc.data import images
 from tapc.data.arrays import from_python
 from tapc.data.csvfile import open_csv
@@ -15,7 +16,8 @@ from tapc.data.dataset import DataSet, labels_of
 from tapc.data.fit import fitted
 from tapc.data.limits import MEMORY, check_regular
 from tapc.data.npz import open_npy, open_npy_folder, open_npz
-from tapc.data.samples import Samples, Split
+from tapc.data.samples import Samples, Split, as_ports
+from tapc.data.several import open_several, tokens
 from tapc.data.units import PixelUnits
 
 CALIBRATION_LIMIT = 512
@@ -27,7 +29,7 @@ _SMALLEST_SIDE = 8
 
 def load_samples(
     source: Any,
-    shape: tuple[int, ...],
+    shape: tuple[int, ...] | Ports,
     *,
     pixel_scale: float | PixelUnits,
     count: int | None,
@@ -53,8 +55,9 @@ def load_samples(
     source : path, arrays or DataSet
         npz, npy, CSV, zip or folder; an array of inputs, (inputs, labels), a dictionary of arrays, a torch data set or
         loader; or what `open_data` made of one of these, where several splits are loaded from it.
-    shape : tuple of int
-        The network's input shape, (1, C, H, W) or (1, F).
+    shape : tuple of int or of Port
+        The network's input shape, (1, C, H, W) or (1, F), or its inputs. Of several the samples are rows; npz archives,
+        folders of .npy files and dictionaries have an array by the name of each.
     pixel_scale : float or PixelUnits
         What raw integer values are multiplied with, or how else they become inputs.
     count : int or None
@@ -70,7 +73,14 @@ def load_samples(
         Missing, corrupt or empty data, or samples of another size than the network takes.
     """
     units = pixel_scale if isinstance(pixel_scale, PixelUnits) else PixelUnits(pixel_scale)
-    data = source if isinstance(source, DataSet) else open_data(source, shape, seed)
+    ports = as_ports(shape)
+    data = source if isinstance(source, DataSet) else open_data(source, ports, seed)
+    if (len(ports) > 1 or ports[0].tokens) and units.given:
+        raise DataError(
+            f"{data.name}: --pixel-scale, --mean and --std are for networks with one input of values; give the samples "
+            "as the network takes them"
+        )
+    shape = (1, *sample_shape(ports))
     if count is not None and count < 1:
         raise DataError(f"{data.name}: {count} samples asked for; give at least 1")
     parts, single = data.chosen(split)
@@ -88,7 +98,11 @@ def load_samples(
     if raw.dtype.kind == "f" and not np.isfinite(raw).all():
         raise DataError(f"{data.name}: samples hold NaN or infinite values; remove or repair them")
     raw, doubts = fitted(raw, shape, data.name)
-    x, own = _inputs(raw, data, units)
+    x, own = (
+        (tokens(raw, ports[0], data.name), PixelUnits())
+        if len(ports) == 1 and ports[0].tokens
+        else _inputs(raw, data, units)
+    )
     if not np.isfinite(x).all():
         raise DataError(f"{data.name}: values are too large for 32-bit floats")
     return Samples(
@@ -105,14 +119,18 @@ def load_samples(
     )
 
 
-def open_data(source: Any, shape: tuple[int, ...], seed: int = 0) -> DataSet:
-    """Open a data set; values are read when they are wanted.
+def open_data(source: Any, shape: tuple[int, ...] | Ports, seed: int = 0) -> DataSet:
+    """Open a data set for a network's input shape or its inputs; values are read when they are wanted.
 
     Raises
     ------
     DataError
         Missing, of an unknown kind, or damaged.
     """
+    ports = as_ports(shape)
+    if len(ports) > 1:
+        return open_several(source, ports)
+    shape = ports[0].shape
     if not isinstance(source, (str, os.PathLike)):
         return from_python(source, seed)
     path = Path(source)

@@ -40,6 +40,8 @@ class Metric:
         The network ends with a Softmax.
     reason : str
         Why there is none.
+    span : (int, int) or None
+        Where the output that is measured lies in rows of several.
     """
 
     name: MetricName
@@ -47,6 +49,11 @@ class Metric:
     threshold: float | None = None
     certain: bool = False
     reason: str = ""
+    span: tuple[int, int] | None = None
+
+    def own(self, outputs: Floats) -> Floats:
+        """Return what is measured of outputs (N, ...), rows of several among them."""
+        return outputs if self.span is None else outputs[:, slice(*self.span)]
 
     @property
     def classes(self) -> bool:
@@ -107,6 +114,8 @@ def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
     """
     if wanted not in METRICS:
         raise UsageError(f"unknown metric {wanted!r}; known: {', '.join(METRICS)}")
+    if len(graph.graph.output) > 1:
+        return _among(wanted, samples, graph)
     inputs, shape = (_extents(value) for value in (graph.graph.input[0], graph.graph.output[0]))
     outputs, last = math.prod(shape), _ending(graph)
     plain = Metric("none", outputs, None, last == "Softmax")
@@ -119,7 +128,7 @@ def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
         return replace(plain, reason=reason)
     whole = np.issubdtype(samples.y.dtype, np.integer)
     truth = whole and set(np.unique(samples.y).tolist()) <= {0, 1}
-    rebuilt = outputs > 2 and outputs == math.prod(inputs) and last != "Softmax"
+    rebuilt = outputs > 2 and outputs == math.prod(inputs) and last != "Softmax" and len(graph.graph.input) == 1
     threshold = 0.5 if last in ("Sigmoid", "HardSigmoid", "unit") else 0.0
     name = wanted
     if wanted == "auto":
@@ -145,6 +154,30 @@ def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
         raise DataError(f"--metric {name}: the network has {outputs} outputs; one or two are needed")
     check_classes(samples, 2)
     return replace(plain, name="binary" if name == "binary" else "auc", threshold=threshold if outputs == 1 else None)
+
+
+def _among(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
+    """Return the metric of the one of several outputs that names classes, or none."""
+    sizes = [math.prod(_extents(value)) for value in graph.graph.output]
+    found = []
+    for index, (end, size) in enumerate(zip(np.cumsum(sizes).tolist(), sizes, strict=True)):
+        view = onnx.ModelProto()
+        view.CopyFrom(graph)
+        view.graph.ClearField("output")
+        view.graph.output.append(graph.graph.output[index])
+        metric = choose("none", samples, view)
+        if metric.certain or (size > 1 and max(_extents(graph.graph.output[index])) == size):
+            found.append((metric.certain, view, (end - size, end)))
+    certain = [entry for entry in found if entry[0]] or found
+    if wanted != "none" and samples.y is not None and len(certain) == 1:
+        metric = choose(wanted, samples, certain[0][1])
+        if metric.classes:
+            return replace(metric, span=certain[0][2])
+    names = ", ".join(value.name for value in graph.graph.output)
+    if wanted not in ("auto", "none"):
+        raise DataError(f"--metric {wanted}: of several outputs ({names}) none alone names classes")
+    none = choose(wanted, samples, view).reason if samples.y is None or wanted == "none" else ""
+    return Metric("none", sum(sizes), reason=none or f"several outputs ({names})")
 
 
 def _fitting(
@@ -266,7 +299,7 @@ def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
         return Score()
     if len(outputs) != len(samples.y) or len(outputs) == 0:
         raise DataError(f"{len(outputs)} outputs against {len(samples.y)} labels; needs as many, and at least one")
-    flat, y = outputs.reshape(len(outputs), -1).astype(np.float64), samples.y
+    flat, y = metric.own(outputs).reshape(len(outputs), -1).astype(np.float64), samples.y
     if metric.name == "top1":
         share = 100 * float(np.mean(flat.argmax(axis=1) == y))
         return Score({"top1": share}, share, share)
@@ -344,13 +377,6 @@ def auc(score: Floats, y: NDArray[Any]) -> float | None:
     return float((rankdata(score)[y == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
-def sqnr(exact: Floats, found: Floats) -> float | None:
-    """Return the signal to noise of outputs against exact ones, in decibels; None where nothing differs or is there."""
-    a, b = exact.astype(np.float64).reshape(-1), found.astype(np.float64).reshape(-1)
-    noise, power = float(np.square(b - a).sum()), float(np.square(a).sum())
-    return 10 * math.log10(power / noise) if noise and power else None
-
-
 def same_class(exact: Floats, found: Floats) -> float:
     """Return the percentage of samples whose largest outputs are the same."""
     first, second = (array.reshape(len(array), -1).argmax(axis=1) for array in (exact, found))
@@ -362,33 +388,10 @@ def agreement(metric: Metric, exact: Floats, found: Floats) -> float | None:
 
     Without labels only a Softmax tells classes from targets or a reconstruction.
     """
+    exact, found = metric.own(exact), metric.own(found)
     if metric.classes or (metric.name == "none" and metric.certain):
         return same_class(exact, found)
     if metric.name != "binary" or metric.threshold is None:
         return None
     above = [array.reshape(-1) > metric.threshold for array in (exact, found)]
     return 100 * float(np.mean(above[0] == above[1]))
-
-
-def confusion(outputs: Floats, y: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Count samples by class (rows) and by the class that the outputs name (columns)."""
-    named = outputs.reshape(len(outputs), -1).argmax(axis=1)
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (y, named), 1)
-    return counts
-
-
-def confidence(outputs: Floats, certain: bool) -> float:
-    """Return the mean of the largest probability, in percent: what a well-made network's top-1 is near to.
-
-    Parameters
-    ----------
-    outputs : float (N, ...)
-    certain : bool
-        They are probabilities already, not logits.
-    """
-    flat = outputs.reshape(len(outputs), -1).astype(np.float64)
-    if not certain:
-        flat = np.exp(flat - flat.max(axis=1, keepdims=True))
-        flat /= flat.sum(axis=1, keepdims=True)
-    return 100 * float(flat.max(axis=1).mean())

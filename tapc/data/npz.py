@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,10 @@ _OWN = ("scale", "zero_point")
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
+Shapes = dict[str, tuple[int, ...]]
+Read = Callable[[str], NDArray[Any]]
+
+
 def open_npz(path: Path) -> DataSet:
     """Open an npz archive.
 
@@ -27,9 +32,25 @@ def open_npz(path: Path) -> DataSet:
     DataError
         Damaged, encrypted, too large, or without inputs.
     """
+    return named_arrays(str(path), *npz_arrays(path, _wanted), "the archive has no 'y'")
+
+
+def _wanted(names: Iterable[str]) -> set[str]:
+    names = list(names)
+    return {*roles(names).values(), *(name for name in _OWN if name in names)}
+
+
+def npz_arrays(path: Path, pick: Callable[[Iterable[str]], set[str]]) -> tuple[Shapes, Read]:
+    """Return the shapes of the arrays of an archive that are picked by their names, and what reads one.
+
+    Raises
+    ------
+    DataError
+        Damaged, encrypted, too large, or nothing is picked.
+    """
     with reading(str(path), "a readable npz archive", "write it with numpy.savez"), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        wanted = {*roles(members).values(), *(name for name in _OWN if name in members)}
+        wanted = pick(members)
         if not wanted:
             raise DataError(f"{path}: holds {sorted(members)[:20]}; {NEEDS}")
         shapes = {}
@@ -46,7 +67,7 @@ def open_npz(path: Path) -> DataSet:
         ):
             return _array(stream, f"{path}: {name}")
 
-    return named_arrays(str(path), shapes, read, "the archive has no 'y'")
+    return shapes, read
 
 
 def open_npy(path: Path) -> DataSet:
@@ -60,6 +81,18 @@ def open_npy_folder(path: Path, files: list[Path]) -> DataSet:
 
 
 def _files(path: Path, files: dict[str, Path], unlabelled: str) -> DataSet:
+    return named_arrays(str(path), *npy_arrays(files, _wanted(files) or set(files)), unlabelled)
+
+
+def npy_arrays(files: Mapping[str, Path], wanted: set[str]) -> tuple[Shapes, Read]:
+    """Return the shapes of .npy files by their names, and what reads one.
+
+    Raises
+    ------
+    DataError
+        Damaged or too large.
+    """
+
     def read(name: str) -> NDArray[Any]:
         with (
             reading(str(files[name]), "a readable .npy file", "write it with numpy.save"),
@@ -68,14 +101,13 @@ def _files(path: Path, files: dict[str, Path], unlabelled: str) -> DataSet:
             return _array(stream, str(files[name]))
 
     shapes = {}
-    wanted = {*roles(files).values(), *(name for name in _OWN if name in files)}
-    for name in sorted(wanted or files):
+    for name in sorted(wanted):
         with (
             reading(str(files[name]), "a readable .npy file", "write it with numpy.save"),
             files[name].open("rb") as stream,
         ):
             shapes[name] = _header(stream, str(files[name]))[0]
-    return named_arrays(str(path), shapes, read, unlabelled)
+    return shapes, read
 
 
 def _check_member(path: Path, info: zipfile.ZipInfo) -> None:

@@ -1,12 +1,12 @@
 """Samples in memory: what every reader returns, random ones, and whether two sets overlap."""
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.ports import Port, Ports, joined
 from tapc.data.units import PixelUnits
 
 RANDOM_BYTES = 256 << 20
@@ -55,25 +55,43 @@ class Samples:
     whole: bool = False
 
 
-def random_samples(shape: tuple[int, ...], count: int, seed: int, low: float = 0.0, high: float = 1.0) -> Samples:
+def random_samples(
+    shape: tuple[int, ...] | Ports, count: int, seed: int, low: float = 0.0, high: float = 1.0
+) -> Samples:
     """Return random inputs where there is no data: 256 levels from low to high, as an 8-bit sensor gives.
 
     Parameters
     ----------
-    shape : tuple of int
-        The network's input shape with batch 1.
+    shape : tuple of int or of Port
+        The network's input shape with batch 1, or its inputs. Tokens are any of those that there are.
     count, seed : int
         Fewer than `count` where they would take more than `RANDOM_BYTES`.
     low, high : float
         Range in the network's input units.
     """
-    count = min(count, max(1, RANDOM_BYTES // (4 * math.prod(shape[1:]))))
-    levels = np.random.default_rng(seed).integers(0, 256, (count, *shape[1:]), np.uint8)
-    x = levels.astype(np.float32)
-    x *= np.float32((high - low) / 255.0)
-    x += np.float32(low)
-    source = f"random: {count} inputs, uniform in [{low:g}, {high:g}], seed {seed}; not real data"
+    ports = as_ports(shape)
+    count = min(count, max(1, RANDOM_BYTES // (4 * sum(port.size for port in ports))))
+    generator = np.random.default_rng(seed)
+    parts = []
+    for port in ports:
+        size = (count, *port.shape[1:])
+        if port.tokens:
+            parts.append(generator.integers(0, port.tokens, size).astype(np.float32))
+            continue
+        part = generator.integers(0, 256, size, np.uint8).astype(np.float32)
+        part *= np.float32((high - low) / 255.0)
+        part += np.float32(low)
+        parts.append(part)
+    x = joined(parts)
+    what = "any tokens" if all(port.tokens for port in ports) else f"uniform in [{low:g}, {high:g}]"
+    source = f"random: {count} inputs, {what}, seed {seed}; not real data"
     return Samples(x, None, source, raw=(low, high), unlabelled="random inputs have no labels")
+
+
+def as_ports(shape: tuple[int, ...] | Ports) -> Ports:
+    """Return a network's inputs; a shape with batch 1 is that of the one."""
+    ports = tuple(value for value in shape if isinstance(value, Port))
+    return ports or (Port("x", tuple(value for value in shape if not isinstance(value, Port))),)
 
 
 def in_order(samples: Samples, classes: tuple[str, ...] | None) -> Samples:

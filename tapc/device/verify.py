@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
+from tapc.base.ports import joined
 from tapc.base.tool import check_going
 from tapc.device.interface import DeviceRun
 from tapc.ir.program import Op, Program
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered
+from tapc.lower.codes import apart, values
 from tapc.lower.reference import execute
 
 BATCH = 32
@@ -58,7 +60,7 @@ class Verification:
     mismatch : Mismatch or None
         In execution order the first.
     codes : ndarray of int64, shape (N, H, W, C)
-        Output codes of the device.
+        Output codes of the device; of several outputs, rows (N, values).
     """
 
     layers: dict[str, bool]
@@ -69,9 +71,7 @@ class Verification:
 
     def outputs(self, program: Program) -> NDArray[np.float32]:
         """Return the device's outputs (N, C x H x W) in the order and units of the float network."""
-        y = program.tensors[program.output]
-        codes = self.codes.transpose(0, 3, 1, 2).reshape(len(self.codes), -1)
-        return (codes - y.zero).astype(np.float32) * np.float32(y.scale)
+        return values(program, self.codes)
 
     @property
     def exact(self) -> bool:
@@ -81,8 +81,24 @@ class Verification:
 
 def device_inputs(network: Lowered, codes: Ints) -> NDArray[np.int8]:
     """Return the bytes that the device reads, shape (N, bytes)."""
-    bits = network.program.tensors[network.program.input].bits
-    return pack_activations(codes, bits).reshape(len(codes), -1).view(np.int8)
+    program, names = network.program, network.program.inputs
+    parts = [
+        pack_activations(part, program.tensors[name].bits).reshape(len(codes), -1)
+        for name, part in zip(names, apart(program, names, codes), strict=True)
+    ]
+    return joined(parts).view(np.int8)
+
+
+def device_outputs(program: Program, outputs: NDArray[np.int8]) -> Ints:
+    """Return the output codes for the bytes that the device gives, shape (N, bytes)."""
+    tensors = [program.tensors[name] for name in program.outputs]
+    ends = np.cumsum([t.bytes for t in tensors]).tolist()
+    raw = outputs.view(np.uint8)
+    parts = [
+        unpack_activations(np.ascontiguousarray(raw[:, end - t.bytes : end]), t.shape, t.bits)
+        for t, end in zip(tensors, ends, strict=True)
+    ]
+    return joined(parts)
 
 
 def _first_difference(sample: int, layer: str, expected: Ints, actual: Ints) -> Mismatch | None:
@@ -94,12 +110,24 @@ def _first_difference(sample: int, layer: str, expected: Ints, actual: Ints) -> 
 
 
 def reference_outputs(network: Lowered, codes: Ints) -> Ints:
-    """Run the reference executor in batches; shape (N, H, W, C)."""
+    """Run the reference executor in batches; shape (N, H, W, C), or rows."""
     parts = []
     for start in range(0, len(codes), BATCH):
         check_going()
         parts.append(execute(network.reference, codes[start : start + BATCH]))
     return np.concatenate(parts)
+
+
+def _in_outputs(program: Program, wanted: Ints, actual: Ints) -> list[Mismatch]:
+    """Return the first difference of the outputs, under the layer that gives the output."""
+    sample = int(np.argwhere((actual != wanted).reshape(len(actual), -1).any(axis=1))[0, 0])
+    makers = {op.output: op.name for op in program.ops}
+    pairs = zip(*(apart(program, program.outputs, codes) for codes in (wanted, actual)), strict=True)
+    for name, (expected, found) in zip(program.outputs, pairs, strict=True):
+        difference = _first_difference(sample, makers.get(name, name), expected[sample], found[sample])
+        if difference is not None:
+            return [difference]
+    return []
 
 
 def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | None = None) -> Verification:
@@ -141,12 +169,9 @@ def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | No
 
     if count:
         execute(network.reference, codes[:count], observe=observe)
-    y = program.tensors[program.output]
-    actual = unpack_activations(run.outputs.view(np.uint8), y.shape, y.bits)
+    actual = device_outputs(program, run.outputs)
     wanted = reference_outputs(network, codes) if expected is None else expected
     outputs_exact = bool(np.array_equal(actual, wanted))
     if not outputs_exact and not mismatches:
-        sample = int(np.argwhere((actual != wanted).any(axis=(1, 2, 3)))[0, 0])
-        found = _first_difference(sample, program.ops[-1].name, wanted[sample], actual[sample])
-        mismatches += [found] if found else []
+        mismatches += _in_outputs(program, wanted, actual)
     return Verification(layers, outputs_exact, count, mismatches[0] if mismatches else None, actual)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tapc.base.errors import DataError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.data import Samples
 from tapc.data.metrics import check_classes
 from tapc.finetune.network import QuantizedGraph
@@ -105,11 +105,18 @@ def finetune(
     ------
     DataError
         Too few samples.
+    UnsupportedError
+        The network has several inputs or outputs.
     """
     torch.manual_seed(training.seed)
     generator = torch.Generator().manual_seed(training.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     graph = Graph(model.onnx)
+    if len(graph.inputs) > 1 or len(graph.outputs) > 1:
+        raise UnsupportedError(
+            f"training takes networks with one input and one output; this one has inputs {', '.join(graph.inputs)} and "
+            f"outputs {', '.join(graph.outputs)}: compile it without --train, learned rounding (adaround) helps it, too"
+        )
     teacher, student = TorchGraph(graph).to(device), QuantizedGraph(graph, quantized).to(device)
     x = torch.from_numpy(samples.x)
     if len(x) < 2 * _HELD:

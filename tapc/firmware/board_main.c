@@ -1,15 +1,17 @@
-/* Firmware's main: one inference on a zero input; a debugger finds the result at tapc_output. */
+/* Firmware's main: one inference on a zero input; a debugger finds the (first) result at tapc_output. */
 #include <string.h>
 
 #include "tapc_network.h"
+
+#define CLEAR(memory, bytes) memset(memory, 0, bytes);
 
 const int8_t *volatile tapc_output;
 
 int main(void)
 {
-    memset(network_input(), 0, NETWORK_INPUT_BYTES);
+    NETWORK_EACH_INPUT(CLEAR)
     network_run();
-    tapc_output = network_output();
+    tapc_output = NETWORK_FIRST_OUTPUT;
     for (;;) {
         __asm__ volatile("wfi");
     }

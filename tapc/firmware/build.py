@@ -153,11 +153,18 @@ def _build(
 
 def alias_header(names: Names) -> str:
     """Return a header by which tapc's own C files, that are the same for all networks, call this one."""
-    aliases = {f"network_{what}": names.symbol(what) for what in ("input", "output", "run", "arena", "step_output")}
-    sizes = ("STEPS", "INPUT_BYTES", "OUTPUT_BYTES", "ARENA_BYTES")
-    aliases |= {f"NETWORK_{what}": names.macro(what) for what in sizes}
+    aliases = {f"network_{what}": names.symbol(what) for what in ("run", "arena", "step_output")}
+    aliases |= {f"NETWORK_{what}": names.macro(what) for what in ("STEPS", "ARENA_BYTES")}
     lines = [f'#include "{names.file(part)}"' for part in (".h", "steps.h")]
-    return "\n".join([*lines, *(f"#define {alias} {name}" for alias, name in aliases.items()), ""])
+    lines += [f"#define {alias} {name}" for alias, name in aliases.items()]
+    for kind in ("input", "output"):
+        each, several = f"NETWORK_EACH_{kind.upper()}", names.macro(f"EACH_{kind.upper()}")
+        memory, size = names.symbol(kind), names.macro(f"{kind.upper()}_BYTES")
+        lines += [f"#ifdef {several}", f"#define {each}(use) {several}(use)"]
+        lines += [f"#define NETWORK_FIRST_{kind.upper()} {memory}(0)", "#else"]
+        lines += [f"#define {each}(use) use({memory}(), {size})"]
+        lines += [f"#define NETWORK_FIRST_{kind.upper()} {memory}()", "#endif"]
+    return "\n".join([*lines, ""])
 
 
 def _link(

@@ -15,10 +15,14 @@ enum { EXIT_DONE = 0, EXIT_FILES = 2, EXIT_FAULT = 3 };
 
 extern uint32_t tapc_stack_limit[], tapc_stack_top[];
 
-/* Read from the ELF by the runner. */
+#define SIZE(memory, bytes) +(bytes)
+#define READ(memory, bytes) transfer(SYS_READ, input, memory, bytes);
+#define WRITE(memory, bytes) transfer(SYS_WRITE, output, memory, bytes);
+
+/* Read from the ELF by the runner: bytes of all inputs and of all outputs. */
 const struct {
     uint32_t steps, input_bytes, output_bytes;
-} tapc_twin_info __attribute__((section(".harness_info"), used)) = {NETWORK_STEPS, NETWORK_INPUT_BYTES, NETWORK_OUTPUT_BYTES};
+} tapc_twin_info __attribute__((section(".harness_info"), used)) = {NETWORK_STEPS, NETWORK_EACH_INPUT(SIZE), NETWORK_EACH_OUTPUT(SIZE)};
 
 static struct {
     uint32_t magic, samples, layers;
@@ -149,11 +153,11 @@ int main(void)
         ((volatile uint8_t *)network_arena)[i] = 0xA5; /* hardware does not clear it either */
     }
     for (uint32_t sample = 0; sample < header.samples; ++sample) {
-        transfer(SYS_READ, input, network_input(), NETWORK_INPUT_BYTES);
+        NETWORK_EACH_INPUT(READ)
         marks = 0;
         dumping = sample < header.layers;
         network_run();
-        transfer(SYS_WRITE, output, network_output(), NETWORK_OUTPUT_BYTES);
+        NETWORK_EACH_OUTPUT(WRITE)
     }
     static uint32_t stack[2];
     stack[0] = stack_high_water();

@@ -141,10 +141,10 @@ def trials(
     """
     for seed in range(first, first + seeds):
         common = {"pixel_scale": model.units, "seed": seed, "reserve": calibration}
-        known = load_samples(data, model.input_shape, count=calibration, split="calibration", **common)  # type: ignore[arg-type]
+        known = load_samples(data, model.inputs, count=calibration, split="calibration", **common)  # type: ignore[arg-type]
         x = known.x
         test = load_samples(
-            test_data or data, model.input_shape, count=tested, split="all" if test_data else "test", **common,  # type: ignore[arg-type]
+            test_data or data, model.inputs, count=tested, split="all" if test_data else "test", **common,  # type: ignore[arg-type]
         )  # fmt: skip
         if test.y is None:
             raise DataError(

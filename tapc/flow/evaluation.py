@@ -11,9 +11,10 @@ from tapc.base.files import reading
 from tapc.base.options import Source
 from tapc.base.progress import Stages
 from tapc.data import Samples
-from tapc.data.metrics import Metric, agreement, choose, confusion, measure, sqnr
+from tapc.data.figures import confusion, least_sqnr
+from tapc.data.metrics import Metric, agreement, choose, measure
 from tapc.flow.rerun import Build, open_build
-from tapc.lower.codes import input_codes
+from tapc.lower.codes import input_codes, output_sizes, steps_apart
 from tapc.quantize.runtime import evaluate
 
 
@@ -81,7 +82,8 @@ class Evaluation:
     threshold : float or None
         Of a single output.
     sqnr_db : float or None
-        Signal to noise of the device's outputs against the float network's; None where they are equal.
+        Signal to noise of the device's outputs against the float network's, of the worst of several; None where they
+        are equal.
     classes : tuple of ClassFigures
         Empty where outputs are no classes.
     exact : bool
@@ -155,7 +157,6 @@ def evaluate_build(
         network = build.lowered()
         codes = input_codes(network.program, test.x)
     _, result = build.prove(network, codes, min(4, len(codes)), stages)
-    y = network.program.tensors[network.program.output]
     device = result.outputs(network.program)
     outputs = {"float": exact, "onnx": quantized, "device": device}
     return Evaluation(
@@ -165,12 +166,14 @@ def evaluate_build(
         len(codes),
         tuple(_executor(name, value, exact, metric, test) for name, value in outputs.items()),
         True,
-        round(float(np.abs(device - quantized.reshape(device.shape)).max() / y.scale), 3),
+        round(float(np.max(steps_apart(network.program, device, quantized))), 3),
         metric.name,
         metric.reason,
         metric.threshold,
-        sqnr(exact, device),
-        class_figures(exact, device, test.y, test.labels or labels_of(build)) if metric.classes else (),
+        least_sqnr(output_sizes(network.program), exact, device),
+        class_figures(metric.own(exact), metric.own(device), test.y, test.labels or labels_of(build))
+        if metric.classes
+        else (),
     )
 
 

@@ -7,6 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.errors import DataError, MismatchError
+from tapc.base.ports import split
 from tapc.frontend import FloatModel, Reference
 from tapc.frontend.verify import TOLERANCE
 from tapc.graph.analysis import analyse
@@ -63,11 +64,11 @@ def check_on(model: FloatModel, x: Float) -> FloatModel:
     if model.run is None:
         return found
     assert found.reference is not None
-    error = _difference(found, found.reference)
-    if error > TOLERANCE * _largest(y):
+    error, worst, largest = _difference(found, found.reference)
+    if worst > TOLERANCE * largest:
         raise DataError(
-            f"canonicalization: the graph differs from its source by {error:.3g} on the samples, where the largest "
-            f"output is {_largest(y):.3g}; export the model in inference mode, without control flow that depends on it"
+            f"canonicalization: the graph differs from its source by {worst:.3g} on the samples, where the largest "
+            f"output is {largest:.3g}; export the model in inference mode, without control flow that depends on it"
         )
     return replace(found, source_error=max(error, model.source_error or 0.0))
 
@@ -113,11 +114,10 @@ def check_same(model: FloatModel, reference: Reference, stage: str) -> FloatMode
     MismatchError
         They differ by more than rounding: names the stage.
     """
-    error = _difference(model, reference)
-    largest = _largest(reference.y)
-    if error > TOLERANCE * largest:
+    error, worst, largest = _difference(model, reference)
+    if worst > TOLERANCE * largest:
         raise MismatchError(
-            f"{stage} changed what the network computes, by {error:.3g} where the largest output is {largest:.3g}, a "
+            f"{stage} changed what the network computes, by {worst:.3g} where the largest output is {largest:.3g}, a "
             "fault of tapc" + ("; --no-equalize avoids it" if stage == "equalization" else "")
         )
     return replace(model, source_error=None if model.source_error is None else max(error, model.source_error))
@@ -126,18 +126,21 @@ def check_same(model: FloatModel, reference: Reference, stage: str) -> FloatMode
 def affordable(model: FloatModel, samples: int) -> NDArray[np.int64]:
     """Return which samples a comparison may take, spread evenly over all: at least 8, all of them where it is cheap."""
     macs = sum(layer.macs for layer in analyse(model.onnx, model.name).layers)
-    macs += int(np.prod(model.input_shape)) + int(np.prod(model.output_shape))
+    macs += sum(port.size for port in (*model.inputs, *model.outputs))
     count = min(samples, max(_LEAST_SAMPLES, _MACS // macs))
     return np.linspace(0, samples - 1, count).round().astype(np.int64)
 
 
-def _difference(model: FloatModel, reference: Reference) -> float:
+def _difference(model: FloatModel, reference: Reference) -> tuple[float, float, float]:
+    """Return the largest difference over all outputs; that of the worst output for its size; and its largest value."""
     got = evaluate(model.onnx, reference.x, optimized=True)
     if got.shape != reference.y.shape:
         raise DataError(f"the source gives outputs of shape {reference.y.shape}, its graph {got.shape}")
-    difference = np.abs(got - reference.y)
-    return float(difference.max()) if np.isfinite(difference).all() else float("inf")
-
-
-def _largest(y: Float) -> float:
-    return float(np.abs(y).max())
+    exact = split(model.outputs, reference.y)
+    found = []
+    for name, value in split(model.outputs, got).items():
+        difference = np.abs(value - exact[name])
+        error = float(difference.max()) if np.isfinite(difference).all() else float("inf")
+        found.append((error, float(np.abs(exact[name]).max())))
+    worst = max(found, key=lambda entry: entry[0] / entry[1] if entry[1] else entry[0] and np.inf)
+    return max(error for error, _ in found), *worst

@@ -1,6 +1,5 @@
 """A compilation's samples: found, loaded, brought to the network's input units, and how they measure the network."""
 
-import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,11 +62,11 @@ def check_input(model: FloatModel, board: Board, options: Options) -> None:
     ------
     BudgetError
     """
-    size = math.prod(model.input_shape)
+    size = sum(port.size * (4 if port.tokens else 1) for port in model.inputs)
     outside = None if options.no_external or options.ram is not None else board.external_ram
     room = max(board.arena_region.size, 0 if outside is None else outside.size)
     if size > room:
-        extents = "x".join(map(str, model.input_shape[1:]))
+        extents = " and ".join("x".join(map(str, port.shape[1:])) for port in model.inputs)
         raise BudgetError(
             f"{model.name}: the input, {extents} values of 8 bits, takes {size:,} bytes; {board.name} has {room:,} for "
             "activations: take a board with more memory, or a network with a smaller input"
@@ -107,18 +106,18 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
         if isinstance(file, (str, os.PathLike)) and not _there(file):
             raise DataError(f"data {file}: no such file or folder")
     # Once for both splits: what is drawn in another order each time would mix them, an iterator would be used up.
-    source = None if source is None else open_data(source, model.input_shape, options.seed)
+    source = None if source is None else open_data(source, model.inputs, options.seed)
     tested: Any = source if options.test_data is None else options.test_data
     calibration = (
         _random(model, options.calibration, options.seed)
         if source is None
-        else load_samples(source, model.input_shape, pixel_scale=model.units, count=options.calibration,
+        else load_samples(source, model.inputs, pixel_scale=model.units, count=options.calibration,
                           split="calibration", seed=options.seed)
     )  # fmt: skip
     test = (
         _random(model, options.eval, options.seed + 1)
         if tested is None
-        else load_samples(tested, model.input_shape, pixel_scale=model.units, count=options.eval,
+        else load_samples(tested, model.inputs, pixel_scale=model.units, count=options.eval,
                           split="test" if options.test_data is None else "all", seed=options.seed)
     )  # fmt: skip
     calibration, test = (in_order(samples, model.labels) for samples in (calibration, test))
@@ -127,7 +126,8 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
         check_classes(calibration, metric.outputs)
     if source is not None:
         warnings += tuple(dict.fromkeys((*calibration.warnings, *test.warnings)))
-        warnings += (*few(calibration), *uneven(calibration), *overlap(calibration, test))
+        doubtful = uneven(calibration) if len(model.inputs) == 1 else ()
+        warnings += (*few(calibration), *doubtful, *overlap(calibration, test))
     elif tested is not None:
         warnings += test.warnings
     return Data(calibration, test, warnings, metric)
@@ -143,5 +143,7 @@ def _there(file: str | os.PathLike[str]) -> bool:
 def _random(model: FloatModel, count: int, seed: int) -> Samples:
     units = model.units
     high = 1.0 if units.scale == 1.0 else 255.0
-    samples = random_samples(model.input_shape, count, seed, 0.0, high)
+    samples = random_samples(model.inputs, count, seed, 0.0, high)
+    if len(model.inputs) > 1 or model.inputs[0].tokens:
+        return samples
     return replace(samples, x=units.apply(samples.x), units=units)

@@ -258,7 +258,7 @@ def training_samples(
         source = Path(evaluated)
     for path in paths:
         tests = options.test_data is None and source is not None and path.resolve() == source.resolve()
-        samples = load_samples(path, model.input_shape, pixel_scale=model.units, count=None,
+        samples = load_samples(path, model.inputs, pixel_scale=model.units, count=None,
                                split="calibration" if tests else "train", seed=options.seed)  # fmt: skip
         if tests and len(samples.x) == CALIBRATION_LIMIT:
             warnings.append(

@@ -12,6 +12,7 @@ from tapc.cycles.blocks import Block, disassemble, executed_blocks
 from tapc.flow.rerun import open_build
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
+from tapc.lower.codes import random_codes
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
     board, target = load_board(build.board), load_target(str(build.report["core"]))
     with stages.stage("lower"):
         network = build.lowered()
-        x = network.program.tensors[network.program.input]
+        zeros = np.zeros_like(random_codes(network.program, 1, 0))
     with stages.stage("simulate") as advance:
-        run = build.run(network, np.zeros((1, *x.shape), np.int64), progress=advance)
+        run = build.run(network, zeros, progress=advance)
     model = None
     if cycles.available(target.name):
         with stages.stage("estimate cycles"):

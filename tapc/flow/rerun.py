@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 from pydantic import BaseModel, Field, ValidationError
 
@@ -21,10 +20,11 @@ from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samp
 from tapc.data.metrics import Score, choose, measure
 from tapc.device import DeviceRun, device_for
 from tapc.device.verify import Verification, device_inputs, verify
+from tapc.graph.analysis import input_ports
 from tapc.hardware.target import load_target
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
-from tapc.lower.codes import input_codes
+from tapc.lower.codes import input_codes, random_codes
 from tapc.lower.names import names_in
 
 _MOST_REPORT, _MOST_NETWORK = 64 << 20, 2 << 30
@@ -144,13 +144,12 @@ class Build:
 
     def samples(self, data: Path, count: int | None, split: Split, seed: int) -> Samples:
         """Load samples in the network's input units."""
-        shape = tuple(d.dim_value for d in self.model.graph.input[0].type.tensor_type.shape.dim)
         r = self.report
         units = PixelUnits(
             float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))),
             bool(r.get("units_given", False)),
         )  # fmt: skip
-        samples = load_samples(data, shape, pixel_scale=units, count=count, split=split, seed=seed)
+        samples = load_samples(data, input_ports(self.model), pixel_scale=units, count=count, split=split, seed=seed)
         return in_order(samples, tuple(r["labels"]) if r.get("labels") else None)
 
     def float_model(self) -> onnx.ModelProto:
@@ -170,7 +169,8 @@ class Build:
         tensors, target = network.program.tensors, load_target(str(self.report["core"]))
         image, inputs = device_for(target, foreign=True).load(self), device_inputs(network, codes)
         sizes = [tensors[step.output].bytes for step in network.steps]
-        expected = len(sizes), inputs.shape[1], tensors[network.program.output].bytes
+        outputs = sum(tensors[name].bytes for name in network.program.outputs)
+        expected = len(sizes), inputs.shape[1], outputs
         if (image.steps, image.input_bytes, image.output_bytes) != expected:
             raise DataError(f"{self.folder}: {image.path.name} is not that of model.onnx; compile the network again")
         run = image.run(inputs, layers=layers, progress=progress)
@@ -327,11 +327,9 @@ def rerun(
     build = open_build(folder).with_units(source or Source())
     with stages.stage("lower"):
         network = build.lowered()
-        x = network.program.tensors[network.program.input]
         tested, metric = None, None
         if data in (None, "random"):
-            generator = np.random.default_rng(seed)
-            codes = generator.integers(x.low, x.high + 1, (samples, *x.shape)).astype(np.int64)
+            codes = random_codes(network.program, samples, seed)
         else:
             loaded = build.samples(Path(str(data)), samples, "test", seed)
             tested, codes = loaded, input_codes(network.program, loaded.x)

@@ -15,6 +15,7 @@ from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import source_error
+from tapc.graph.analysis import input_ports, output_ports
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ def load(
     input_shape : tuple of int or None
         (1, C, H, W) or (1, features); needed where the source does not tell it.
     samples : float32 array of shape (N, *input_shape[1:]) or None
-        Real inputs in canonical layout that are compared besides random ones.
+        Real inputs in canonical layout that are compared besides random ones; rows (N, values) of several inputs.
     seed : int
         Seed of the random inputs and of a callable's random weights.
 
@@ -68,18 +69,16 @@ def load(
         else:
             imported = _read_module(source, weights, input_shape)
         graph = canonicalize(imported.graph)
-        (inlet,), (outlet,) = graph.graph.input, graph.graph.output
-        for value in (inlet, outlet):
-            if 0 in _shape(value):
-                raise UnsupportedError(f"{name}: {value.name!r} has shape {_shape(value)}, which holds nothing")
+        inputs, outputs = input_ports(graph), output_ports(graph)
+        for port in (*inputs, *outputs):
+            if 0 in port.shape:
+                raise UnsupportedError(f"{name}: {port.name!r} has shape {port.shape}, which holds nothing")
         error = source_error(graph, imported.run, samples, seed) if imported.run is not None else None
     return FloatModel(
         name=imported.name,
         onnx=graph,
-        input_name=inlet.name,
-        input_shape=_shape(inlet),
-        output_name=outlet.name,
-        output_shape=_shape(outlet),
+        inputs=inputs,
+        outputs=outputs,
         source=name,
         source_error=error,
         pixel_scale=imported.pixel_scale,

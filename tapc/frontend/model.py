@@ -8,10 +8,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tapc.base.errors import UnsupportedError
+from tapc.base.ports import Port, Ports
 from tapc.data import PixelUnits
 
 Runner = Callable[[NDArray[Any]], NDArray[Any]]
-"""float32 network inputs (N, ...) -> float32 outputs (N, ...), each sample for itself, both in canonical layout."""
+"""float32 network inputs (N, ...) -> float32 outputs (N, ...), each sample for itself, both in canonical layout.
+
+Several inputs or outputs lie side by side in rows (N, values); see `tapc.base.ports`.
+"""
 
 
 def one_by_one(run: Callable[[NDArray[Any]], NDArray[Any]]) -> Runner:
@@ -49,10 +54,8 @@ class FloatModel:
         The network's name: zoo name, callable or file stem.
     onnx : onnx.ModelProto
         Opset 21, IR 10, batch 1, static shapes; only operators that have a `tapc.graph.rules.Rule`.
-    input_name, output_name : str
-        The graph's one input and one output, both float32.
-    input_shape, output_shape : tuple of int
-        NCHW or (1, features).
+    inputs, outputs : tuple of Port
+        Name and shape of each, NCHW or (1, features).
     source : str
         Path or zoo name that was loaded.
     source_error : float or None
@@ -80,10 +83,8 @@ class FloatModel:
 
     name: str
     onnx: onnx.ModelProto
-    input_name: str
-    input_shape: tuple[int, ...]
-    output_name: str
-    output_shape: tuple[int, ...]
+    inputs: Ports
+    outputs: Ports
     source: str
     source_error: float | None
     pixel_scale: float
@@ -96,6 +97,33 @@ class FloatModel:
     units_given: bool = False
     equalized_for: int | None = None
     reference: Reference | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def input_name(self) -> str:
+        """Name of the one input."""
+        return self._only(self.inputs, "inputs").name
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the one input, NCHW or (1, features)."""
+        return self._only(self.inputs, "inputs").shape
+
+    @property
+    def output_name(self) -> str:
+        """Name of the one output."""
+        return self._only(self.outputs, "outputs").name
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the one output."""
+        return self._only(self.outputs, "outputs").shape
+
+    def _only(self, ports: Ports, what: str) -> Port:
+        if len(ports) != 1:
+            raise UnsupportedError(
+                f"{self.name} has {len(ports)} {what} ({', '.join(map(str, ports))}); this takes one"
+            )
+        return ports[0]
 
     @property
     def units(self) -> PixelUnits:

@@ -11,23 +11,25 @@ from tapc.frontend.model import Imported
 from tapc.frontend.onnx_checks import check_kind, check_sizes
 from tapc.frontend.verify import onnx_runner
 
+_TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)
+
 
 def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
-    """Read an ONNX file with one image or vector input.
+    """Read an ONNX file.
 
     Parameters
     ----------
     path : pathlib.Path
         The file; external data is looked up beside it.
     input_shape : tuple of int or None
-        Shape that fixes the input's dynamic dimensions; needed only where one besides the batch is dynamic.
+        Shape that fixes the one input's dynamic dimensions; needed only where one besides the batch is dynamic.
 
     Raises
     ------
     DataError
         Missing or corrupt file.
     UnsupportedError
-        Dynamic dimension besides the batch, or a batch that is fixed to another value than 1.
+        Dynamic dimension besides the batch, or a batch that is fixed to another value than 1 in more than the inputs.
     """
     check_file(path)
     try:
@@ -43,35 +45,64 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
         checker.check_model(model)
     except Exception as error:
         raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
-    name = fix_input(model, input_shape)
-    return Imported(
-        printable(path.stem), model, onnx_runner(model, name), f"onnx file {path}, checked against onnxruntime"
-    )
+    given = onnx.ModelProto()
+    given.CopyFrom(model)
+    fix_inputs(model, input_shape)
+    batch = _batch(given)
+    run = onnx_runner(model) if batch == 1 else onnx_runner(given, batch)  # what the file says is what is compared with
+    return Imported(printable(path.stem), model, run, f"onnx file {path}, checked against onnxruntime")
 
 
-def fix_input(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> str:
-    """Fix the batch of the model's input to 1, in place; return the input's name.
+def _batch(model: onnx.ModelProto) -> int:
+    """Return the batch that the inputs say, 1 where it is free."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    dims = [value.type.tensor_type.shape.dim for value in model.graph.input if value.name not in constants]
+    return max([own[0].dim_value for own in dims if own and own[0].dim_value > 0], default=1)
+
+
+def fix_inputs(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> None:
+    """Fix the batch of the model's inputs to 1, in place; one that is fixed to another value is set to 1.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    input_shape : tuple of int or None
+        Of the one input.
 
     Raises
     ------
     UnsupportedError
-        See `read_onnx`; also where the model has another number of inputs than one.
+        See `read_onnx`.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1:
+    if input_shape is not None and len(inputs) != 1:
+        names = [value.name for value in inputs]
         raise UnsupportedError(
-            f"the network has inputs {[value.name for value in inputs]}; tapc compiles one input to one output"
+            f"the network has inputs {names}, and an input shape is for one; export the model with fixed shapes"
         )
-    value = inputs[0]
-    tensor = value.type.tensor_type
-    if tensor.elem_type != TensorProto.FLOAT:
-        raise UnsupportedError(f"input {value.name!r} is {_kind(tensor.elem_type)}")
-    dims = tensor.shape.dim
+    batches = set()
+    for value in inputs:
+        if value.type.tensor_type.elem_type not in _TYPES:
+            raise UnsupportedError(f"input {value.name!r} is {_kind(value.type.tensor_type.elem_type)}")
+        batches.add(_fix(value, input_shape))
+    if batches > {1}:
+        raise UnsupportedError(
+            f"the first dimensions of the inputs are {sorted(batches)}: that of some is no batch; export the model "
+            "with batch 1"
+        )
+    if batches != {1}:
+        _rebatch(model, max(batches))
+
+
+def _fix(value: onnx.ValueInfoProto, input_shape: tuple[int, ...] | None) -> int:
+    """Fix an input's shape, with batch 1; return the batch that it had, 1 where that was free."""
+    dims = value.type.tensor_type.shape.dim
     if input_shape is not None and len(input_shape) != len(dims):
         raise UnsupportedError(
             f"input {value.name!r} has {len(dims)} dimensions, the given shape {input_shape} does not"
         )
+    batch = 1
     for axis, dim in enumerate(dims):
         given = input_shape[axis] if input_shape is not None else None
         if dim.HasField("dim_value") and dim.dim_value > 0:
@@ -89,20 +120,34 @@ def fix_input(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> st
                 f"input {value.name!r}: dimension {axis} ({dim.dim_param or 'unnamed'}) is dynamic; "
                 "export the model with a fixed shape, or give the input shape"
             )
-        if axis == 0 and fixed != 1:
-            raise UnsupportedError(
-                f"input {value.name!r}: the batch is fixed to {fixed}; export the model with batch 1"
-            )
+        if axis == 0:
+            batch, fixed = fixed, 1
         dim.dim_value = fixed
     check_elements(value.name, [dim.dim_value for dim in dims])
-    return str(value.name)
+    return batch
+
+
+def _rebatch(model: onnx.ModelProto, batch: int) -> None:
+    """Refuse what says the batch once more, as constants of Reshape nodes do; forget what was inferred with it."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            constants.update((node.output[0], item.t) for item in node.attribute if item.name == "value")
+    for node in model.graph.node:
+        shape = constants.get(node.input[1]) if node.op_type == "Reshape" else None
+        if shape is not None and onnx.numpy_helper.to_array(shape).reshape(-1)[:1] == batch:
+            raise UnsupportedError(
+                f"the batch is fixed to {batch}, also in the shape of node {node.name or node.output[0]!r} (Reshape); "
+                "export the model with batch 1"
+            )
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
 
 
 def _kind(element: int) -> str:
     known = element in TensorProto.DataType.values()
     name = TensorProto.DataType.Name(element) if known else f"of an unknown type ({element})"
-    if name in ("INT32", "INT64"):
-        return f"{name}: inputs of tokens or indices are not supported, only float32 pictures and vectors"
     if name in ("INT8", "UINT8", "INT16", "UINT16"):
         return f"{name}: the network is quantized; pass the float32 network, tapc quantizes it itself"
-    return f"{name}; pass the network with a float32 input"
+    return f"{name}; pass the network with float32 inputs"

@@ -73,9 +73,10 @@ class _Converter:
         self.converters |= dict.fromkeys(self.forms, self._elementwise)
 
     def convert(self, name: str) -> onnx.ModelProto:
-        inlet, outlet = self._interface()
-        tensor = self.graph.tensors[inlet]
-        self.values[inlet] = Value(tensor.name or "input", tensor.shape)
+        self._check_interface()
+        for index in self.graph.inputs:
+            tensor = self.graph.tensors[index]
+            self.values[index] = Value(tensor.name or "input", tensor.shape)
         for op in self.live:
             if op.kind not in self.converters:
                 raise self._unsupported(
@@ -83,34 +84,36 @@ class _Converter:
                 )
             self._check_float(op)
             self.converters[op.kind](op)
-        if outlet not in self.values:
-            raise UnsupportedError(f"output {self.graph.tensors[outlet].name!r} is not computed from the input")
-        value = self.values[outlet]
+        inlets = [
+            (value.name, canonical_shape(value.shape)) for value in map(self.values.get, self.graph.inputs) if value
+        ]
+        return self.builder.model(name, inlets, [self._output(index) for index in self.graph.outputs])
+
+    def _output(self, index: int) -> tuple[str, tuple[int, ...]]:
+        """Return an output's name and shape in the ONNX graph."""
+        tensor = self.graph.tensors[index]
+        if index not in self.values:
+            raise UnsupportedError(f"output {tensor.name!r} is not computed from the input")
+        value = self.values[index]
         if value.moved is not None:
             raise UnsupportedError(
-                f"output {self.graph.tensors[outlet].name!r} is a flattened image in height, width, channel order; "
+                f"output {tensor.name!r} is a flattened image in height, width, channel order; "
                 "end the network in a dense layer or in the image itself"
             )
-        label = self.graph.tensors[outlet].name or "output"
+        label = tensor.name or "output"
         final = self.builder.node("Identity", [value.name], "", f"{label}_out" if label == value.name else label)
-        shapes = canonical_shape(tensor.shape), canonical_shape(value.shape)
-        return self.builder.model(name, (self.values[inlet].name, shapes[0]), (final, shapes[1]))
+        return final, canonical_shape(value.shape)
 
-    def _interface(self) -> tuple[int, int]:
-        names = [[self.graph.tensors[i].name for i in ends] for ends in (self.graph.inputs, self.graph.outputs)]
-        if len(names[0]) != 1 or len(names[1]) != 1:
-            raise UnsupportedError(
-                f"the network has inputs {names[0]} and outputs {names[1]}; tapc compiles one input to one output"
-            )
-        for index in (self.graph.inputs[0], self.graph.outputs[0]):
+    def _check_interface(self) -> None:
+        for index in (*self.graph.inputs, *self.graph.outputs):
             self._require_float(self.graph.tensors[index])
-        tensor = self.graph.tensors[self.graph.inputs[0]]
-        if len(tensor.shape) not in (2, 4) or tensor.shape[0] != 1:
-            raise UnsupportedError(
-                f"input {tensor.name!r} has shape {list(tensor.shape)}; only (1, H, W, C) and (1, features) work: "
-                "give a network of signals (1, T, C) the input (1, 1, T, C); samples of shape (T, C) need no change"
-            )
-        return self.graph.inputs[0], self.graph.outputs[0]
+        for index in self.graph.inputs:
+            tensor = self.graph.tensors[index]
+            if len(tensor.shape) not in (2, 4) or tensor.shape[0] != 1:
+                raise UnsupportedError(
+                    f"input {tensor.name!r} has shape {list(tensor.shape)}; only (1, H, W, C) and (1, features) work: "
+                    "give a network of signals (1, T, C) the input (1, 1, T, C); samples of shape (T, C) need no change"
+                )
 
     def _require_float(self, tensor: Tensor) -> None:
         if tensor.type in ("INT32", "INT64"):

@@ -82,9 +82,12 @@ class OnnxBuilder:
         return result
 
     def model(
-        self, name: str, inlet: tuple[str, tuple[int, ...]], outlet: tuple[str, tuple[int, ...]]
+        self, name: str, inlets: list[tuple[str, tuple[int, ...]]], outlets: list[tuple[str, tuple[int, ...]]]
     ) -> onnx.ModelProto:
-        """Return the model with one float32 input and output, each given as (name, shape)."""
-        values = [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in (inlet, outlet)]
-        graph = helper.make_graph(self._nodes, name, values[:1], values[1:], self._initializers)
+        """Return the model with float32 inputs and outputs, each given as (name, shape)."""
+        ends = [
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in values]
+            for values in (inlets, outlets)
+        ]
+        graph = helper.make_graph(self._nodes, name, *ends, self._initializers)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.errors import DataError, TapcError
+from tapc.base.ports import Port, joined, split
 from tapc.frontend.boundary import check_file, first_line, printable
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import convert
+from tapc.frontend.tflite_layout import canonical_shape
 from tapc.frontend.tflite_reader import TfliteGraph, parse
 
 
@@ -43,7 +45,7 @@ def read_tflite(path: Path) -> Imported:
     stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
     try:
-        run = litert_runner(float_weights(blob, graph) if stored else blob)
+        run = litert_runner(float_weights(blob, graph) if stored else blob, graph)
     except ImportError:
         return Imported(
             printable(path.stem),
@@ -54,7 +56,7 @@ def read_tflite(path: Path) -> Imported:
     return Imported(printable(path.stem), model, run, f"{origin}, checked against LiteRT")
 
 
-def litert_runner(blob: bytes) -> Runner:
+def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
     """Return a function that runs a TFLite model in LiteRT's own CPU kernels, NCHW in and out.
 
     Raises
@@ -73,18 +75,21 @@ def litert_runner(blob: bytes) -> Runner:
         interpreter.allocate_tensors()
     except Exception as error:
         raise DataError(f"LiteRT cannot run the model: {first_line(error)}") from error
-    inlet = interpreter.get_input_details()[0]["index"]
-    outlet = interpreter.get_output_details()[0]["index"]
+    inlets = {detail["index"]: detail for detail in interpreter.get_input_details()}
+    indices = graph.inputs  # the interpreter lists them in the file's order, as it does the outputs
+    ports = tuple(Port(str(index), canonical_shape(tuple(map(int, inlets[index]["shape"])))) for index in indices)
 
     def run(x: NDArray[Any]) -> NDArray[Any]:
-        image = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x
         try:
-            interpreter.set_tensor(inlet, image)
+            for name, value in split(ports, x).items():
+                kind = inlets[int(name)]["dtype"]
+                image = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+                interpreter.set_tensor(int(name), np.ascontiguousarray(image, kind))
             interpreter.invoke()
         except Exception as error:
             raise DataError(f"LiteRT cannot run the model: {first_line(error)}") from error
-        y = np.array(interpreter.get_tensor(outlet))
-        return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
+        found = [np.array(interpreter.get_tensor(index)) for index in graph.outputs]
+        return joined([y.transpose(0, 3, 1, 2) if y.ndim == 4 else y for y in found])
 
     return one_by_one(run)
 

@@ -22,12 +22,14 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.errors import DataError, UnsupportedError, UsageError
+from tapc.base.ports import Port, joined, split
 from tapc.frontend.boundary import check_elements
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.zoo.official import official_weights
 from tapc.zoo.registry import ZooEntry, get, load_weights
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 _EXPORT_OPSET = 20
@@ -140,7 +142,6 @@ def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...
     if not isinstance(module, nn.Module):
         raise UsageError(f"{source} returned {type(module).__name__}; it must return an nn.Module or (module, shape)")
     shape = input_shape or shape or getattr(module, "input_shape", None)
-    shape = getattr(shape, "shape", shape)
     if shape is None:
         raise UsageError(
             f"{source}: the input shape is unknown; return (module, (1, C, H, W)), set module.input_shape, "
@@ -158,9 +159,10 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str) -> Im
     Parameters
     ----------
     module : torch.nn.Module
-        Maps one float32 tensor to one.
-    shape : tuple of int
-        (1, C, H, W) or (1, features); the batch may be left out.
+        Maps tensors to a tensor, or to a tuple, list or dictionary of them.
+    shape : tuple of int, or several
+        (1, C, H, W) or (1, features); the batch may be left out. Of several inputs a tuple of shapes; an example tensor
+        of integers in place of a shape says that the input holds tokens.
     name, origin : str
         The network's name and where it comes from.
 
@@ -173,15 +175,29 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str) -> Im
     """
     import torch
 
-    full = _full_shape(shape, origin)
-    _check_arguments(module, origin)
+    examples = _examples(shape, origin)
+    names = _input_names(module, len(examples), origin)
     module = module.eval()
     for key, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataError(f"parameter {key!r} holds NaN or infinite values; retrain or repair the model")
-    graph = _export(module, torch.zeros(full), origin)
+    graph = _export(module, examples, names, origin)
+    run = _runner(module, examples, names)
+    return Imported(name, graph, run, f"{origin}, checked against torch {torch.__version__}")
 
-    return Imported(name, graph, _runner(module), f"{origin}, checked against torch {torch.__version__}")
+
+def _examples(shape: Any, origin: str) -> "list[torch.Tensor]":
+    """Return an example of each input."""
+    import torch
+
+    several = isinstance(shape, (tuple, list)) and shape and all(not hasattr(one, "__index__") for one in shape)
+    found = []
+    for one in shape if several else [shape]:
+        kind = getattr(one, "dtype", torch.float32)
+        tokens = isinstance(kind, torch.dtype) and not kind.is_floating_point
+        full = _full_shape(getattr(one, "shape", one), origin)
+        found.append(torch.zeros(full, dtype=kind if tokens else torch.float32))
+    return found
 
 
 def _full_shape(shape: Any, origin: str) -> tuple[int, ...]:
@@ -197,26 +213,60 @@ def _full_shape(shape: Any, origin: str) -> tuple[int, ...]:
     return full
 
 
-def _check_arguments(module: "nn.Module", origin: str) -> None:
-    """Raise UnsupportedError for a module of several inputs."""
+def _input_names(module: "nn.Module", count: int, origin: str) -> list[str]:
+    """Return the names of a module's inputs; UsageError where it needs more than there are shapes."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):
-        return
-    needed = [
-        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(needed) > 1:
-        raise UnsupportedError(f"{origin}: the network has inputs {needed}; tapc compiles one input to one output")
+        parameters = {}.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p.name for p in parameters if p.name in names and p.default is p.empty]
+    if len(needed) > count:
+        raise UsageError(
+            f"{origin}: the network has inputs {needed} and {count} shape(s); give one for each, as "
+            "((1, C, H, W), (1, features))"
+        )
+    if count == 1:
+        return ["input"]
+    return names[:count] if len(names) >= count else [f"input_{index}" for index in range(count)]
 
 
-def _runner(module: "nn.Module") -> Runner:
+def _flat(value: Any) -> list[Any]:
+    """Return the tensors in what a module gives, in order."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in _flat(part)]
+    return [] if value is None else [value]
+
+
+def _output_names(module: "nn.Module", examples: "list[torch.Tensor]") -> list[str]:
+    import torch
+
+    try:
+        with _silence(), torch.no_grad():
+            given = module(*examples)
+    except Exception:
+        return ["output"]  # the exporter says what is wrong
+    if isinstance(given, dict) and all(hasattr(value, "shape") for value in given.values()) and len(given) > 1:
+        return [str(key) for key in given]
+    count = len(_flat(given))
+    return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
+
+
+def _runner(module: "nn.Module", examples: "list[torch.Tensor]", names: list[str]) -> Runner:
     """Return a function that runs a module, in batches where that gives what single samples give."""
     import torch
 
+    ports = tuple(Port(name, tuple(example.shape)) for name, example in zip(names, examples, strict=True))
+
     def once(x: NDArray[Any]) -> NDArray[Any]:
+        inputs = [
+            torch.from_numpy(value.copy()).to(example.dtype)
+            for value, example in zip(split(ports, x).values(), examples, strict=True)
+        ]
         with torch.no_grad():
-            return np.asarray(module(torch.from_numpy(x.copy())).numpy())
+            return joined([np.asarray(value.numpy()) for value in _flat(module(*inputs))])
 
     single = one_by_one(once)
 
@@ -240,20 +290,21 @@ def _runner(module: "nn.Module") -> Runner:
     return run
 
 
-def _export(module: "nn.Module", example: Any, origin: str) -> onnx.ModelProto:
+def _export(module: "nn.Module", examples: "list[torch.Tensor]", names: list[str], origin: str) -> onnx.ModelProto:
     """Export with the TorchScript exporter, which is fast and keeps module paths; else through torch.export."""
     import torch
 
-    options: dict[str, Any] = {"opset_version": _EXPORT_OPSET, "input_names": ["input"], "output_names": ["output"]}
+    outputs = _output_names(module, examples)
+    options: dict[str, Any] = {"opset_version": _EXPORT_OPSET, "input_names": names, "output_names": outputs}
     try:
         with _silence(), torch.no_grad():
             buffer = io.BytesIO()
-            torch.onnx.export(module, (example,), cast(Any, buffer), dynamo=False, **options)
+            torch.onnx.export(module, tuple(examples), cast(Any, buffer), dynamo=False, **options)
         return onnx.load_from_string(buffer.getvalue())
     except (Exception, SystemExit) as first:
         try:
             with _silence(), torch.no_grad():
-                program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **options)
+                program = torch.onnx.export(module, tuple(examples), dynamo=True, verbose=False, **options)
             assert program is not None
             return program.model_proto
         except (Exception, SystemExit) as error:

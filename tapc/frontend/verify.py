@@ -8,19 +8,32 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.errors import DataError
+from tapc.base.ports import Port, Ports, joined, sample_shape, split
 from tapc.frontend.boundary import first_line
 from tapc.frontend.model import Runner, one_by_one
+from tapc.graph.analysis import input_ports, output_ports
 
 TOLERANCE = 1e-3
 """Largest difference to the source runtime, relative to the largest output, that is rounding."""
 _RANDOM_INPUTS = 4
 
 
-def onnx_runner(model: onnx.ModelProto, input_name: str) -> Runner:
-    """Return a function that runs a float ONNX model in onnxruntime on one CPU thread.
+def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
+    """Return a function that runs an ONNX model in onnxruntime on one CPU thread.
 
     The first call raises DataError if onnxruntime refuses the model.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    batch : int
+        Its fixed batch: so many samples are given at once, the last of them more than once where there are fewer.
     """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    values = [value for value in model.graph.input if value.name not in constants]
+    shapes = [tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in values]
+    ports = tuple(Port(value.name, (1, *shape[1:])) for value, shape in zip(values, shapes, strict=True))
+    types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in values}
 
     @functools.cache
     def session() -> Any:
@@ -35,14 +48,21 @@ def onnx_runner(model: onnx.ModelProto, input_name: str) -> Runner:
             raise DataError(f"onnxruntime cannot run the model: {first_line(error)}") from error
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        count = len(x)
+        whole = np.concatenate([x, np.repeat(x[-1:], batch - count, axis=0)]) if count < batch else x
+        feed = {name: value.astype(types[name], copy=False) for name, value in split(ports, whole).items()}
         try:
-            return np.asarray(session().run(None, {input_name: x})[0])
+            found = session().run(None, feed)
         except DataError:
             raise
         except Exception as error:
             raise DataError(f"onnxruntime cannot run the model: {first_line(error)}") from error
+        return joined([np.asarray(value)[:count] for value in found])
 
-    return one_by_one(run)
+    def together(x: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([run(x[start : start + batch]) for start in range(0, len(x), batch)])
+
+    return one_by_one(run) if batch == 1 else together
 
 
 def source_error(
@@ -71,28 +91,45 @@ def source_error(
     DataError
         The difference exceeds `TOLERANCE` of the largest output, or samples have the wrong shape or are not finite.
     """
-    value = canonical.graph.input[0]
-    shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-    inputs = np.random.default_rng(seed).random((_RANDOM_INPUTS, *shape[1:]), np.float32)
+    ports, outputs = input_ports(canonical), output_ports(canonical)
+    inputs, shape = _random(ports, seed), sample_shape(ports)
     if samples is not None:
-        if samples.shape[1:] != shape[1:]:
-            raise DataError(f"samples have shape {samples.shape}; the network's input is {shape}")
+        if samples.shape[1:] != shape:
+            raise DataError(f"samples have shape {samples.shape}; the network's input is {(1, *shape)}")
         if not np.isfinite(samples).all():
             raise DataError("samples hold NaN or infinite values")
         inputs = np.concatenate([inputs, samples.astype(np.float32)])
-    run = onnx_runner(canonical, value.name)
-    error = largest = 0.0
+    run = onnx_runner(canonical)
+    errors, largest = dict.fromkeys((port.name for port in outputs), 0.0), {port.name: 0.0 for port in outputs}
     for x in inputs:
         expected, got = reference(x[None]), run(x[None])
         if expected.shape != got.shape:
             raise DataError(f"the source computes an output of shape {expected.shape}, its ONNX graph {got.shape}")
         if not np.isfinite(expected).all():
             raise DataError("the source network's output is not finite on inputs in [0, 1)")
-        error = max(error, float(np.abs(expected - got).max()))
-        largest = max(largest, float(np.abs(expected).max()))
-    if error > TOLERANCE * largest:
-        raise DataError(
-            f"the canonical graph differs from its source by {error:.3g} where the largest output is {largest:.3g}; "
-            "export the model in inference mode, without control flow that depends on the data"
-        )
-    return error
+        exact = split(outputs, expected)
+        for name, value in split(outputs, got).items():
+            errors[name] = max(errors[name], float(np.abs(exact[name] - value).max()))
+            largest[name] = max(largest[name], float(np.abs(exact[name]).max()))
+    for name, error in errors.items():
+        if error > TOLERANCE * largest[name]:
+            where = f" at output {name!r}" if len(outputs) > 1 else ""
+            raise DataError(
+                f"the canonical graph differs from its source by {error:.3g}{where} where the largest output is "
+                f"{largest[name]:.3g}; export the model in inference mode, without control flow that depends on the "
+                "data"
+            )
+    return max(errors.values())
+
+
+def _random(ports: Ports, seed: int) -> NDArray[np.float32]:
+    """Return a few random inputs, uniform in [0, 1), tokens among those that there are."""
+    generator = np.random.default_rng(seed)
+    return joined(
+        [
+            generator.integers(0, port.tokens, (_RANDOM_INPUTS, *port.shape[1:])).astype(np.float32)
+            if port.tokens
+            else generator.random((_RANDOM_INPUTS, *port.shape[1:]), np.float32)
+            for port in ports
+        ]
+    )

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
+from tapc.base.ports import Port, Ports, split, typed
 from tapc.graph.network import Group, Layer, LayerOp, Network
 from tapc.graph.rules import Rule, rule, rules
 
@@ -53,7 +55,12 @@ class Graph:
     Raises
     ------
     UnsupportedError
-        An operator without a rule, or more than one input or output.
+        An operator without a rule, or no input or output.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+        Tensors of the interface, in the model's order.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -67,13 +74,39 @@ class Graph:
                 raise UnsupportedError(
                     f"node {node.name!r}: operator {node.op_type} is not supported; supported: {', '.join(rules())}"
                 )
-        inputs = [value.name for value in model.graph.input if value.name not in self.constants]
-        outputs = [value.name for value in model.graph.output]
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise UnsupportedError(
-                f"the network has inputs {inputs} and outputs {outputs}; tapc compiles one input to one output"
-            )
-        self.input, self.output = inputs[0], outputs[0]
+        self.inputs = tuple(str(value.name) for value in model.graph.input if value.name not in self.constants)
+        self.outputs = tuple(str(value.name) for value in model.graph.output)
+        if not self.inputs or not self.outputs:
+            raise UnsupportedError(f"the network has inputs {list(self.inputs)} and outputs {list(self.outputs)}")
+
+    @property
+    def input(self) -> str:
+        """The one input; UnsupportedError where there are several."""
+        return _one(self.inputs, "inputs")
+
+    @property
+    def output(self) -> str:
+        """The one output; UnsupportedError where there are several."""
+        return _one(self.outputs, "outputs")
+
+    @cached_property
+    def input_ports(self) -> Ports:
+        """The inputs with their shapes."""
+        return input_ports(self.model)
+
+    @cached_property
+    def output_ports(self) -> Ports:
+        """The outputs with their shapes."""
+        return tuple(Port(name, self.shape(name)) for name in self.outputs)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Inputs of integers, which are not quantized."""
+        return tuple(port.name for port in self.input_ports if port.tokens)
+
+    def feed(self, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return what each input takes of samples (N, ...) or, of several inputs, rows (N, values)."""
+        return typed(self.input_ports, split(self.input_ports, x))
 
     @cached_property
     def producer(self) -> dict[str, onnx.NodeProto]:
@@ -154,9 +187,52 @@ class Graph:
         """Return the Relu or Clip that clamps this node's output and is its only use, or None."""
         tensor = node.output[0]
         uses = self.consumers[tensor]
-        if not self.rule(node).clamped or tensor == self.output or len(uses) != 1:
+        if not self.rule(node).clamped or tensor in self.outputs or len(uses) != 1:
             return None
         return uses[0] if rule(uses[0]).activation else None
+
+
+def input_ports(model: onnx.ModelProto) -> Ports:
+    """Return the inputs of a canonical or QDQ graph with their shapes."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    return tuple(
+        Port(value.name, _extents(value), _tokens(model, value, constants))
+        for value in model.graph.input
+        if value.name not in constants
+    )
+
+
+def output_ports(model: onnx.ModelProto) -> Ports:
+    """Return the outputs of a graph with their shapes."""
+    return tuple(Port(value.name, _extents(value)) for value in model.graph.output)
+
+
+def _extents(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    dims = value.type.tensor_type.shape.dim
+    if not all(dim.HasField("dim_value") for dim in dims):
+        raise UnsupportedError(f"tensor {value.name!r} has no static shape; export the model with fixed shapes")
+    return tuple(dim.dim_value for dim in dims)
+
+
+def _tokens(model: onnx.ModelProto, value: onnx.ValueInfoProto, constants: Mapping[str, onnx.TensorProto]) -> int:
+    """Return how many tokens an input of integers may hold: the fewest rows of the tables that it looks up in."""
+    if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+        return 0
+    made = {name: node for node in model.graph.node for name in node.output}
+    rows = []
+    for node in model.graph.node:
+        if value.name in list(node.input)[1:2]:
+            table = node.input[0]
+            while table in made:
+                table = made[table].input[0]
+            rows.append(int(constants[table].dims[0]) if table in constants else 1)
+    return min(rows, default=1)
+
+
+def _one(names: tuple[str, ...], what: str) -> str:
+    if len(names) != 1:
+        raise UnsupportedError(f"the network has {len(names)} {what} ({', '.join(names)}); this takes one")
+    return names[0]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -168,8 +244,8 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def quantization_points(graph: Graph) -> tuple[Point, ...]:
-    """Return the tensors that are quantized, in execution order, the network input first."""
-    points: dict[str, Point] = {graph.input: Point(graph.input, "Input")}
+    """Return the tensors that are quantized, in execution order, the network's inputs first; tokens are none."""
+    points = {name: Point(name, "Input") for name in graph.inputs if name not in graph.tokens}
     for node in graph.nodes:
         tensor = node.output[0]
         if graph.fused_activation(node) is not None or graph.arranges(node) or _restored(graph, node):
@@ -207,7 +283,7 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
             tensor = parent[tensor]
         return tensor
 
-    fixed = {graph.input, graph.output}
+    fixed = {*graph.inputs, *graph.outputs}
     for node in graph.nodes:
         # A softmax that ends the network reads 4 bits too.
         own = graph.rule(node)
@@ -252,8 +328,8 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
     """Find the layers with weights and the activation tensors that must share a bit width.
 
     Operators that join (Add, Concat) couple their operands and result; those that repeat a scale (MaxPool, Flatten,
-    Reshape, Pad) couple input and output. A group that holds the network's input or output, or what an operator with
-    8-bit kernels alone reads or writes, is an interface group and stays at 8 bits.
+    Reshape, Pad) couple input and output. A group that holds an input or output of the network, or what an operator
+    with 8-bit kernels alone reads or writes, is an interface group and stays at 8 bits.
     A convolution is `depthwise` where it has one input and one output channel per group.
 
     Parameters
@@ -266,7 +342,7 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
     Returns
     -------
     Network
-        Layers in execution order; groups ordered by their first tensor, the input's group first.
+        Layers in execution order; groups ordered by their first tensor, those of the inputs first.
 
     Raises
     ------

@@ -55,8 +55,8 @@ class Group:
     tensors : tuple of str
         Names in the canonical float ONNX.
     interface : bool
-        Holds the network's input or output, or what a normalization, Gelu, Softmax or attention reads or writes; those
-        stay at 8 bits.
+        Holds an input or output of the network, or what a normalization, Gelu, Softmax or attention reads or writes;
+        those stay at 8 bits.
     """
 
     tensors: tuple[str, ...]

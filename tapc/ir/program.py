@@ -255,37 +255,54 @@ class Program:
     tensors : dict of str to Tensor
     ops : tuple of Op
         In execution order.
-    input, output : str
-        Tensor names.
+    inputs, outputs : tuple of str
+        Tensors of the interface; two outputs may be one tensor, and an output an input.
     isa : {"dsp", "mve", "scalar"}
         Instruction set family of the core, for which kernels are chosen.
     live : dict of str to ndarray of bool
         Tensor -> which of the network's channels it holds; those that are not listed hold all.
     prefix : str
         What the names of its C library begin with; empty: a prefix made of `name`.
+    input_names, output_names : tuple of str
+        What the network calls its inputs and outputs; empty: as their tensors.
     """
 
     name: str
     mode: Mode
     tensors: dict[str, Tensor]
     ops: tuple[Op, ...]
-    input: str
-    output: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     isa: Isa = "dsp"
     live: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     prefix: str = ""
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+
+    @property
+    def input(self) -> str:
+        """The one input; ValueError where there are several."""
+        (name,) = self.inputs
+        return name
+
+    @property
+    def output(self) -> str:
+        """The one output; ValueError where there are several."""
+        (name,) = self.outputs
+        return name
 
     def with_ops(self, ops: tuple[Op, ...]) -> "Program":
         """Return a copy with other operators; tensors that nothing uses are dropped."""
-        used = {self.input, self.output}.union(*({*op.inputs, op.output} for op in ops))
+        used = {*self.inputs, *self.outputs}.union(*({*op.inputs, op.output} for op in ops))
         tensors = {k: v for k, v in self.tensors.items() if k in used}
         return replace(self, ops=ops, tensors=tensors, live={k: v for k, v in self.live.items() if k in used})
 
     def __str__(self) -> str:
-        lines = [f"program {self.name} (requantization: {self.mode})", f"input  {self.tensors[self.input]}"]
+        lines = [f"program {self.name} (requantization: {self.mode})"]
+        lines += [f"input  {self.tensors[name]}" for name in self.inputs]
         for op in self.ops:
             lines.append(f"{op.name} = {op}({', '.join(op.inputs)})")
             live = self.live.get(op.output)
             channels = "" if live is None else f" ({live.sum()} of {len(live)} channels)"
             lines.append(f"    -> {self.tensors[op.output]}{channels}")
-        return "\n".join([*lines, f"output {self.output}"])
+        return "\n".join([*lines, *(f"output {name}" for name in self.outputs)])

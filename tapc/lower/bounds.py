@@ -15,10 +15,10 @@ def bounds(program: Program) -> dict[str, Bounds]:
     Returns
     -------
     dict of str to Bounds
-        By tensor name; the input may be anything.
+        By tensor name; the inputs may be anything.
     """
-    x = program.tensors[program.input]
-    found = {program.input: anything(x.shape, x.low, x.high)}
+    inputs = {name: program.tensors[name] for name in program.inputs}
+    found = {name: anything(x.shape, x.low, x.high) for name, x in inputs.items()}
     for op in program.ops:
         found[op.output] = op.bounds(program, [found[name] for name in op.inputs])
     return found

@@ -41,11 +41,16 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
             )
         with np.errstate(over="ignore"):  # infinite ratios are refused below
             handler(lowering, node)
-    source = lowering.graph.consumers[model.graph.input[0].name][0].output[0]
-    target = lowering.graph.quantized(model.graph.output[0].name)
+    graph = lowering.graph
+    sources = tuple(str(graph.consumers[value.name][0].output[0]) for value in model.graph.input)
+    targets = tuple(graph.quantized(value.name) for value in model.graph.output)
     for op in lowering.ops:
         _check_scales(op, lowering.tensors, mode)
-    return Program(name, mode, lowering.tensors, tuple(lowering.ops), source, target, isa)
+    return Program(
+        name, mode, lowering.tensors, tuple(lowering.ops), sources, targets, isa,
+        input_names=tuple(value.name for value in model.graph.input),
+        output_names=tuple(value.name for value in model.graph.output),
+    )  # fmt: skip
 
 
 def _check_scales(op: Op, tensors: dict[str, Tensor], mode: Mode) -> None:

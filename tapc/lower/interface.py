@@ -15,6 +15,7 @@ from tapc.lower.ctext import c_comment, c_float, c_string, plain
 from tapc.lower.facts import Facts
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan
+from tapc.lower.sides import sides
 
 OPTIMIZATION = (
     "-O2",
@@ -53,26 +54,28 @@ def interface_files(
         None where nothing is known but the program.
     """
     facts = facts or Facts()
-    x, y = program.tensors[program.input], program.tensors[program.output]
-    classes = y.shape[2] if y.shape[:2] == (1, 1) else 1
+    inputs, outputs = sides(program, names, facts.labels)
+    convertible = all(side.tensor.bits in (8, 32) for side in (*inputs, *outputs))
     context: dict[str, Any] = {
         "version": version("tapc"),
         "name": program.name,
         "n": names,
-        "program": program,
         "plan": plan,
         "steps": steps,
-        "input": x,
-        "output": y,
-        "classes": classes,
+        "inputs": inputs,
+        "outputs": outputs,
+        "input": inputs[0],
+        "output": outputs[0],
+        "single": len(inputs) == 1 and len(outputs) == 1,
+        "convertible": convertible,
         "weight_bytes": weight_bytes,
         "external": dict(external),
         "optimization": OPTIMIZATION,
         "facts": facts,
         "bits": textwrap.wrap("; ".join(map(c_comment, facts.bits)), 110),
         "units": facts.units,
-        "codes": _codes(program, facts) if x.bits == y.bits == 8 else [],
-        "labels": facts.labels if len(facts.labels) == classes else (),
+        "codes": _codes(program, facts) if convertible else [],
+        "labels": facts.labels if any(side.labelled for side in outputs) else (),
     }
     templates = environment()
     files = {
@@ -111,7 +114,7 @@ def _markdown(text: str) -> str:
 
 def _codes(program: Program, facts: Facts) -> list[list[str]]:
     """Return lines with the input's codes of all raw bytes: for each channel, or once where channels are alike."""
-    if facts.units is None or not facts.bytes_in:
+    if facts.units is None or not facts.bytes_in or len(program.inputs) > 1:
         return []
     channels = program.tensors[program.input].shape[2]
     raw = np.repeat(np.arange(256)[:, None], channels, axis=1)

@@ -14,6 +14,7 @@ from tapc.lower.interface import environment, interface_files
 from tapc.lower.kernel_store import kernel
 from tapc.lower.names import Names, default_prefix
 from tapc.lower.plan import Plan
+from tapc.lower.sides import sides
 from tapc.lower.sources import kernel_files, steps_header, weights_header, weights_source
 
 
@@ -83,10 +84,17 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
         ]
         calls.append({"title": f"{step.op.name}: {step.spec.kind}", "function": function.name, "arguments": arguments})
     source = environment().get_template("network.c.j2")
+    inputs, outputs = sides(program, names, ())
     files = {
         **shown_files(program, steps, plan, regions),
         names.file(".c"): source.render(
-            version=version("tapc"), name=program.name, n=names, program=program, offsets=plan.offsets, calls=calls
+            version=version("tapc"),
+            name=program.name,
+            n=names,
+            inputs=inputs,
+            outputs=outputs,
+            offsets=plan.offsets,
+            calls=calls,
         ),
         **kernel_files(list(kernels.values()), names),
         names.file("weights.h"): weights_header(constants, names),

@@ -68,22 +68,24 @@ def lifetimes(program: Program, steps: Sequence[Step]) -> tuple[list[Buffer], Di
     def root(name: str) -> str:
         return alias.get(name, name)
 
-    first: dict[str, int] = {root(program.input): 0}
-    last: dict[str, int] = {root(program.input): 0}
+    # All inputs are filled before the first step; outputs are read after the last one.
+    first = dict.fromkeys(map(root, program.inputs), 0)
+    last = dict.fromkeys(map(root, program.inputs), 0)
     for i, step in enumerate(steps):
         for name in step.inputs:
             first.setdefault(root(name), 0)  # written by nobody: it exists from the start
         first.setdefault(root(step.output), i)
         for name in (*step.inputs, step.output):
             last[root(name)] = i
-    last[root(program.output)] = len(steps) - 1
+    kept = set(map(root, program.outputs))
+    last |= dict.fromkeys(kept, max(len(steps) - 1, 0))
     buffers = [Buffer(name, program.tensors[name].bytes, first[name], last[name]) for name in first]
     buffers += [Buffer(f"scratch {i}", s.spec.scratch_bytes, i, i) for i, s in enumerate(steps) if s.spec.scratch_bytes]
     distances = {
         (root(step.output), root(name)): d
         for i, step in enumerate(steps)
         for name, d in step.distance.items()
-        if last[root(name)] == i and first[root(step.output)] == i
+        if last[root(name)] == i and first[root(step.output)] == i and root(name) not in kept
     }
     return buffers, distances, alias
 

@@ -13,7 +13,7 @@ def prune(program: Program) -> Program:
     """Remove channels without effect.
 
     The result computes the same output codes for every input; each tensor holds the codes of the channels that
-    `Program.live` names. Input and output keep all channels, every other tensor at least one.
+    `Program.live` names. Inputs and outputs keep all channels, every other tensor at least one.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def _kept(program: Program, known: dict[str, Bounds]) -> Kept:
 
     Sets only grow, so the operators may be asked in any order until none adds anything.
     """
-    ends = (program.input, program.output)
+    ends = (*program.inputs, *program.outputs)
     names = set(ends).union(*({*op.inputs, op.output} for op in program.ops))
     masks = {name: np.full(program.tensors[name].shape[2], name in ends) for name in names}
     kept = Kept(masks, known, {name: t.zero for name, t in program.tensors.items()})

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
+from tapc.base.ports import joined
 from tapc.ir.program import Op, Program
+from tapc.lower.codes import apart
 
 Values = dict[str, Ints]
 
@@ -24,22 +26,23 @@ def execute(
     ----------
     program : Program
     inputs : ndarray of int, shape (N, H, W, C)
-        Codes of the input tensor.
+        Codes of the input tensor; of several, rows (N, values).
     observe : callable, optional
         Called with each operator and its output codes, shape (N, H, W, C).
 
     Returns
     -------
     ndarray of int64, shape (N, H, W, C)
-        Codes of the output tensor.
+        Codes of the output tensor; of several, rows (N, values).
     """
-    values: Values = {program.input: np.asarray(inputs).astype(np.int64)}
+    given = apart(program, program.inputs, np.asarray(inputs).astype(np.int64))
+    values: Values = dict(zip(program.inputs, given, strict=True))
     last = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
     for i, op in enumerate(program.ops):
         values[op.output] = op.reference(program, [values[name] for name in op.inputs])
         if observe is not None:
             observe(op, values[op.output])
         for name in set(op.inputs):
-            if last[name] == i and name != program.output:
+            if last[name] == i and name not in program.outputs:
                 del values[name]
-    return values[program.output]
+    return joined([values[name] for name in program.outputs])

@@ -11,6 +11,7 @@ from tapc.kernels.intrinsics import INTRINSICS, header
 from tapc.lower.ctext import c_float
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan
+from tapc.lower.sides import sides
 
 _CONST = "|".join(entry.name for entry in INTRINSICS if entry.result == "const void *")
 
@@ -102,4 +103,8 @@ def steps_header(program: Program, steps: Sequence[Step], plan: Plan, names: Nam
         *rows,
         "};",
     ]
+    for own in sides(program, names, ()):
+        if len(own) > 1:
+            uses = " ".join(f"use({side.function}(), {side.macro}_BYTES)" for side in own)
+            lines += [f"#define {names.macro(f'EACH_{own[0].kind.upper()}')}(use) {uses}"]
     return guarded(names, "STEPS_H", lines)

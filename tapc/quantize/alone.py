@@ -12,6 +12,7 @@ from tapc.graph.network import Network
 from tapc.graph.rules import rule
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.gptq import Gptq
+from tapc.quantize.losses import OutputLoss
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import LEARNED_FROM, Rounding, rounding_method
 from tapc.quantize.runtime import Float, NodeRunner, evaluate
@@ -28,7 +29,7 @@ Losses = dict[str, dict[int, float]]
 
 
 def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence[int], rounding: str) -> Losses:
-    """Measure the squared error of the network's output, over its variance, for each layer and weight width alone.
+    """Measure the squared error of the outputs, each over its variance, for each layer and weight width alone.
 
     More bits are never worse: where a measurement says otherwise, the width takes the loss of the next wider one.
 
@@ -56,8 +57,7 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
     largest = max(int(np.prod(graph.shape(str(node.output[0])))) for node in graph.nodes)
     fits = max(1, min(_FIT, len(x) - probes, _FIT_BYTES // (4 * largest)))
     fit, probe = np.ascontiguousarray(x[:fits]), np.ascontiguousarray(x[-probes:])
-    exact = evaluate(logits, probe, optimized=True)
-    power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
+    error = OutputLoss(Graph(logits).output_ports, evaluate(logits, probe, optimized=True))
     base = LEARNED_FROM if rounding in LEARNED else rounding
     method: Rounding = _QUICK if base == "gptq" else rounding_method(base)
     layers = {layer.name: layer for layer in network.layers}
@@ -90,8 +90,7 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
             axes = tuple(axis for axis in range(output.ndim) if axis != 1)
             shift = (output - run(node, operands)).mean(axis=axes, dtype=np.float64).astype(np.float32)
             changed = _with_layer(logits, node, rounded, bias + shift)
-            difference = evaluate(changed, probe, optimized=True) - exact
-            loss = float(np.square(difference).sum(dtype=np.float64)) / power
+            loss = error(evaluate(changed, probe, optimized=True))
             losses[bits] = max(loss, *losses.values()) if losses else loss
         result[node.name] = losses
     return result

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tapc.base.errors import DataError
+from tapc.base.ports import sample_shape
 from tapc.graph.analysis import Graph, Point, quantization_points
 from tapc.quantize.runtime import Float, batched, batches, session
 
@@ -70,7 +71,7 @@ def calibrate(model: HasGraph, x: Float, *, seed: int, pictures: bool = False) -
     model : FloatModel
         Canonical float ONNX in `model.onnx`.
     x : float32 (N, *input_shape[1:])
-        Samples in the network's input units.
+        Samples in the network's input units; rows (N, values) where there are several inputs.
     seed : int
         Chooses the sub-sample.
     pictures : bool
@@ -82,7 +83,7 @@ def calibrate(model: HasGraph, x: Float, *, seed: int, pictures: bool = False) -
         No samples, a wrong shape, or NaN or infinite values in the samples or in any tensor.
     """
     graph = Graph(model.onnx)
-    expected = graph.shape(graph.input)[1:]
+    expected = sample_shape(graph.input_ports)
     if len(x) == 0:
         raise DataError("the calibration set is empty; give at least one sample, 256 are usual")
     if x.shape[1:] != expected:
@@ -91,7 +92,7 @@ def calibrate(model: HasGraph, x: Float, *, seed: int, pictures: bool = False) -
         bad = int(np.argmin(np.isfinite(x).reshape(len(x), -1).all(axis=1)))
         raise DataError(f"calibration sample {bad} holds NaN or infinite values; remove or repair it")
     points = {point.tensor: point for point in quantization_points(graph)}
-    names = [name for name in points if name != graph.input]
+    names = [name for name in points if name not in graph.inputs]
     exposed = batched(model.onnx)
     del exposed.graph.output[:]
     exposed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
@@ -104,7 +105,8 @@ def calibrate(model: HasGraph, x: Float, *, seed: int, pictures: bool = False) -
     high = dict.fromkeys(points, -np.inf)
     kept: dict[str, list[NDArray[np.float32]]] = {name: [] for name in points}
     for part in batches(np.ascontiguousarray(x, np.float32), 8 * sum(elements.values())):
-        results = dict(zip(names, runner.run(names, {graph.input: part}), strict=True)) | {graph.input: part}
+        given = graph.feed(part)
+        results = dict(zip(names, runner.run(names, given), strict=True)) | given
         for name in points:
             values = results[name].reshape(-1)
             low[name] = min(low[name], float(values.min()))

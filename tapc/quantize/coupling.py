@@ -56,7 +56,6 @@ def couplings(
     advance : callable, optional
         Told (samples done, samples).
     """
-    predicted = prediction(graph)
     sizes = {name: graph.shape(name)[1] for name in tensors if 1 < graph.shape(name)[1] <= _WIDEST}
     if not sizes:
         return {}
@@ -66,14 +65,15 @@ def couplings(
     count = min(len(x), max(_SAMPLES[0], min(_SAMPLES[1], _MACS // max(macs, 1))))
     index = np.sort(np.random.default_rng(seed).permutation(len(x))[:count])
     generator = torch.Generator().manual_seed(seed)
+    predicted = prediction(graph).scaled(module, torch.from_numpy(x[index]).to(device))
     first = {name: np.zeros((size, size)) for name, size in sizes.items()}
     second = {name: np.zeros((size, size)) for name, size in sizes.items()}
     for start in range(0, count, _CHUNK):
         if advance is not None:
             advance(start, count)
         batch = torch.from_numpy(x[index[start : start + _CHUNK]])
-        values = module.tensors(batch.to(device).requires_grad_(), [*sizes, predicted.tensor])
-        logits = predicted.flat(values[predicted.tensor])
+        values = module.tensors(batch.to(device).requires_grad_(), [*sizes, *predicted.tensors])
+        logits = predicted.flat(values)
         products = dict.fromkeys(sizes, torch.zeros(()))
         for _ in range(_PROBES):
             signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits.dtype) * 2 - 1

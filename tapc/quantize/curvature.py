@@ -2,7 +2,8 @@ r"""Curvature of a network's own predictive distribution with respect to each la
 
 The distribution p(y | x, w) is categorical where the network classifies: a final Softmax, or a flat output of more
 than one and fewer values than the input, taken as logits. Else it is Gaussian with unit variance around the output,
-as for an autoencoder. With f the output (logits), J its Jacobian with respect to the weights of one layer and
+as for an autoencoder; so it is for several outputs, each over its deviation. With f the output (logits), J its
+Jacobian with respect to the weights of one layer and
 C = diag(p) - p p^T (categorical) or the identity (Gaussian), the Fisher information of a sample is
 
     F = E_{y ~ p} [ d log p(y)/dw  d log p(y)/dw^T ] = J^T C J .
@@ -23,9 +24,9 @@ arXiv 1905.03696, and HAWQ-V2, arXiv 1911.03852.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -59,19 +60,36 @@ class Prediction:
     Attributes
     ----------
     kind : {"categorical", "gaussian"}
-    tensor : str
-        The logits, or the mean of the Gaussian: a tensor of the graph.
+    tensors : tuple of str
+        The logits, or the mean of the Gaussian: a tensor of the graph; of several outputs, one each.
     axis : int
         Axis of the classes; the others index independent variables.
+    scales : tuple of float
+        What each of several tensors is multiplied by.
     """
 
     kind: str
-    tensor: str
+    tensors: tuple[str, ...]
     axis: int = 1
+    scales: tuple[float, ...] = ()
 
-    def flat(self, values: Tensor) -> Tensor:
-        """Return the tensor (N, ...) as (N, variables, classes)."""
+    def flat(self, found: Mapping[str, Tensor]) -> Tensor:
+        """Return the tensors (N, ...) as (N, variables, classes)."""
+        if len(self.tensors) > 1:
+            scales = self.scales or (1.0,) * len(self.tensors)
+            parts = [found[name].flatten(1) * scale for name, scale in zip(self.tensors, scales, strict=True)]
+            return torch.cat(parts, 1)[:, None]
+        values = found[self.tensors[0]]
         return values.movedim(self.axis, -1).flatten(1, -2) if values.ndim > 2 else values[:, None]
+
+    def scaled(self, net: TorchGraph, x: Tensor) -> "Prediction":
+        """Return it with each of several tensors relative to its deviation on samples x (N, ...)."""
+        if len(self.tensors) == 1:
+            return self
+        with torch.no_grad():
+            found = net.tensors(x, self.tensors)
+        spreads = [float((found[name] - found[name].mean(0)).square().sum(0).sum()) for name in self.tensors]
+        return replace(self, scales=tuple(math.sqrt(len(x) / spread) if spread else 1.0 for spread in spreads))
 
     def root(self, flat: Tensor, vectors: Tensor) -> Tensor:
         """Return C^(1/2) times vectors: B with B B^T = C, columns sqrt(p_k) (e_k - p); both (N, variables, classes)."""
@@ -91,14 +109,21 @@ class Prediction:
 
 def prediction(graph: Graph) -> Prediction:
     """Return how the network's output is read; see the module's text for the rule."""
+    if len(graph.outputs) > 1:
+        return Prediction("gaussian", tuple(_before_distribution(graph, name) for name in graph.outputs))
     last = graph.producer[graph.output]
     if rule(last).distribution:
         shape = graph.shape(graph.output)
-        return Prediction("categorical", str(last.input[0]), int(attribute(last, "axis", -1)) % len(shape))
+        return Prediction("categorical", (str(last.input[0]),), int(attribute(last, "axis", -1)) % len(shape))
     shape, outputs = graph.shape(graph.output), math.prod(graph.shape(graph.output))
     flat = math.prod(shape[2:]) == 1
-    classifies = flat and 1 < outputs < math.prod(graph.shape(graph.input))
-    return Prediction("categorical" if classifies else "gaussian", graph.output)
+    classifies = flat and 1 < outputs < sum(port.size for port in graph.input_ports)
+    return Prediction("categorical" if classifies else "gaussian", (graph.output,))
+
+
+def _before_distribution(graph: Graph, output: str) -> str:
+    last = graph.producer[output]
+    return str(last.input[0]) if rule(last).distribution else output
 
 
 @contextmanager
@@ -148,12 +173,12 @@ class Curvature:
         exact_rows: int = EXACT_ROWS,
         advance: Advance | None = None,
     ) -> None:
-        self.prediction = prediction(graph)
         self._net = TorchGraph(graph, dtype).requires_grad_(False)
         self._x = torch.tensor(x, dtype=dtype)
+        self.prediction = prediction(graph).scaled(self._net, self._x)
         self._seed = seed
         self._advance = advance or (lambda done, total: None)
-        outputs = math.prod(graph.shape(graph.output))
+        outputs = sum(port.size for port in graph.output_ports)
         parameters = sum(weight.numel() for weight in self._net.weight)
         self.rows = len(x) * outputs
         self.exact = self.rows <= exact_rows and self.rows * parameters * self._x.element_size() <= EXACT_BYTES
@@ -255,5 +280,4 @@ class Curvature:
 
     def _output(self, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """Return the logits or means as (N, variables, classes)."""
-        tensor = self.prediction.tensor
-        return self.prediction.flat(self._net.tensors(x, [tensor], weights)[tensor])
+        return self.prediction.flat(self._net.tensors(x, self.prediction.tensors, weights))

@@ -54,7 +54,7 @@ def equalize(model: onnx.ModelProto, x: Float, wbits: int | Mapping[str, int] = 
     model : onnx.ModelProto
         Canonical float ONNX.
     x : float32 (N, *input_shape[1:])
-        Samples that show the ranges.
+        Samples that show the ranges; rows (N, values) where there are several inputs.
     wbits : int or mapping of str to int
         Weight bits of all layers, or by node name.
     """
@@ -115,7 +115,7 @@ def channel_ranges(model: onnx.ModelProto, tensors: list[str], x: Float) -> dict
     peaks: dict[str, Doubles] = {}
     sums: dict[str, Doubles] = {}
     for part in batches(np.ascontiguousarray(x, np.float32), size):
-        for name, value in zip(tensors, runner.run(tensors, {graph.input: part}), strict=True):
+        for name, value in zip(tensors, runner.run(tensors, graph.feed(part)), strict=True):
             axes = (0, *range(2, value.ndim))
             peak = np.abs(value).max(axis=axes).astype(np.float64)
             square = np.square(value, dtype=np.float64).mean(axis=axes[1:]).sum(axis=0)
@@ -146,7 +146,7 @@ def _tied(graph: Graph) -> list[list[str]]:
             tensor = parent[tensor]
         return tensor
 
-    fixed = {graph.input, graph.output}
+    fixed = {*graph.inputs, *graph.outputs}
     once: dict[str, int] = defaultdict(int)
     for node in graph.nodes:
         for name in _maps(graph, node) if graph.rule(node).adds else list(node.input)[1:3]:
@@ -167,7 +167,7 @@ def _tied(graph: Graph) -> list[list[str]]:
         else:
             fixed |= {output, *operands}
     members: dict[str, list[str]] = defaultdict(list)
-    for tensor in [graph.input, *(str(node.output[0]) for node in graph.nodes)]:
+    for tensor in [*graph.inputs, *(str(node.output[0]) for node in graph.nodes)]:
         members[find(tensor)].append(tensor)
     closed = {find(tensor) for tensor in fixed}
     return [tensors for root, tensors in members.items() if root not in closed and _alike(graph, tensors)]

@@ -29,8 +29,8 @@ class _Builder:
         self.initializers: dict[str, onnx.TensorProto] = {}
 
     def free(self, name: str) -> str:
-        """Return a name that is not that of the network's input or output."""
-        while name in (self.graph.input, self.graph.output):
+        """Return a name that is not that of an input or output of the network."""
+        while name in self.graph.inputs or name in self.graph.outputs:
             name += "_"
         return name
 
@@ -57,12 +57,12 @@ class _Builder:
         ]
 
     def raw(self, tensor: str) -> str:
-        """Name of a tensor's float value before quantization; the network output keeps its name after it."""
-        return self.free(f"{tensor}_float") if tensor == self.graph.output else tensor
+        """Name of a tensor's float value before quantization; an output of the network keeps its name after it."""
+        return self.free(f"{tensor}_float") if tensor in self.graph.outputs else tensor
 
     def read(self, tensor: str) -> str:
         """Name of a quantized tensor's dequantized value, which its consumers read."""
-        return tensor if tensor == self.graph.output else self.free(f"{tensor}_dequantized")
+        return tensor if tensor in self.graph.outputs else self.free(f"{tensor}_dequantized")
 
     def constant_map(self, name: str, value: Array) -> str:
         """Append the DequantizeLinear of a constant operand, 8-bit and symmetric; return its value's name."""
@@ -108,8 +108,8 @@ def export_qdq(
 ) -> onnx.ModelProto:
     """Write the QDQ ONNX.
 
-    Nodes and the network's input and output keep their names. A quantized tensor T has the codes
-    `T_quantized` and the value `T_dequantized` (the network output: codes `T_quantized`, value `T`).
+    Nodes and the network's inputs and outputs keep their names. A quantized tensor T has the codes
+    `T_quantized` and the value `T_dequantized` (outputs of the network: codes `T_quantized`, value `T`).
 
     Parameters
     ----------
@@ -128,7 +128,9 @@ def export_qdq(
         Opset 21, IR 10; opset 25, IR 13 where a layer has 2-bit weights. Full-checked by onnx.checker.
     """
     builder = _Builder(graph)
-    builder.activation(graph.input, owners[graph.input], parameters[graph.input])
+    for name in graph.inputs:
+        if name in parameters:
+            builder.activation(name, owners[name], parameters[name])
     for node in graph.nodes:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
@@ -157,8 +159,8 @@ def export_qdq(
     onnx_graph = helper.make_graph(
         builder.nodes,
         graph.model.graph.name or "network",
-        [_value(graph, graph.input)],
-        [_value(graph, graph.output)],
+        [_value(graph, name) for name in graph.inputs],
+        [_value(graph, name) for name in graph.outputs],
         initializer=list(builder.initializers.values()),
     )
     int2 = any(layer.weights.bits == 2 for layer in layers.values())
@@ -216,4 +218,5 @@ def far_sums(model: onnx.ModelProto) -> bool:
 
 
 def _value(graph: Graph, tensor: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, graph.shape(tensor))
+    kind = TensorProto.INT32 if tensor in graph.tokens else TensorProto.FLOAT
+    return helper.make_tensor_value_info(tensor, kind, graph.shape(tensor))

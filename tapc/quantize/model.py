@@ -76,7 +76,7 @@ def validate_bits(network: Network, bits: Bits) -> None:
             )
         if group.interface and width != 8:
             raise UsageError(
-                f"activation group {index} ({group.tensors[0]!r}) holds the network's input or output, or what an "
+                f"activation group {index} ({group.tensors[0]!r}) holds an input or output of the network, or what an "
                 f"operator with 8-bit kernels only reads or writes; those stay at 8 bits; it was given {width}"
             )
 
@@ -206,7 +206,7 @@ def _couplings(
         if node.name in narrow and int(attribute(node, "group", 1)) == 1
     }  # fmt: skip
     if refiner is not None:
-        tensors |= {unit.output for unit in refiner.units if narrow & set(unit.layers)} - {graph.output}
+        tensors |= {unit.output for unit in refiner.units if narrow & set(unit.layers)} - set(graph.outputs)
     if not tensors:
         return {}
     macs = sum(layer.macs for layer in network.layers)
@@ -229,6 +229,11 @@ def _refiner(
     """Return what learns, and whom the walk tells of its progress."""
     if rounding not in LEARNED:
         return None, advance
+    if rounding != "adaround" and (len(graph.inputs) > 1 or len(graph.outputs) > 1):
+        raise UsageError(
+            f"--rounding {rounding} learns what leads from one input to one output; the network has inputs "
+            f"{', '.join(graph.inputs)} and outputs {', '.join(graph.outputs)}: take gptq or adaround"
+        )
     from tapc.quantize.incremental import Effort
     from tapc.quantize.refine import NetworkRefiner, TorchRefiner
 

@@ -9,11 +9,11 @@ from tapc.graph.rules import rule
 
 
 def reaches(graph: Graph) -> dict[str, Reach]:
-    """Bound every activation of a canonical float graph, whose input may be anything.
+    """Bound every activation of a canonical float graph, whose inputs may be anything.
 
     Rounding is not part of the bounds: leave a margin.
     """
-    found = {graph.input: _anything(graph, graph.input)}
+    found = {name: _anything(graph, name) for name in graph.inputs}
     for node in graph.nodes:
         reach, output = rule(node).reach, str(node.output[0])
         if reach is None:

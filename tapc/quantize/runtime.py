@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tapc.base.errors import DataError, UnsupportedError
+from tapc.base.ports import joined, sample_shape, split, typed
 from tapc.data import Samples
+from tapc.graph.analysis import input_ports
 from tapc.graph.rules import nodes_where
 
 THREADS = 2
@@ -84,16 +86,16 @@ def evaluate(onnx_model: onnx.ModelProto, samples: Samples | Float, *, optimized
     Parameters
     ----------
     onnx_model : onnx.ModelProto
-        One input and one output, batch 1.
+        Batch 1.
     samples : Samples or float32 (N, ...)
-        In the network's input units.
+        In the network's input units; rows (N, values) where there are several inputs.
     optimized : bool
         Let onnxruntime fuse QDQ into its integer kernels. INT2 weights and sub-byte activations need False.
 
     Returns
     -------
     float32 (N, ...)
-        The network's output per sample.
+        The network's output per sample; rows (N, values) where there are several outputs.
 
     Raises
     ------
@@ -101,15 +103,17 @@ def evaluate(onnx_model: onnx.ModelProto, samples: Samples | Float, *, optimized
         No samples, or samples of another shape than the network's input.
     """
     x = samples.x if isinstance(samples, Samples) else samples
-    value = onnx_model.graph.input[0]
-    expected = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:]
+    ports = input_ports(onnx_model)
+    expected = sample_shape(ports)
     if len(x) == 0:
         raise DataError("no samples to evaluate; give a data set with at least one sample")
     if x.shape[1:] != expected:
         raise DataError(f"samples have shape {x.shape[1:]}, the network takes {expected}")
     runner = session(batched(onnx_model), optimized=optimized)
     per_sample = 64 * int(np.prod(expected)) * 4
-    return np.concatenate([runner.run(None, {value.name: part})[0] for part in batches(x, per_sample)])
+    return np.concatenate(
+        [joined(runner.run(None, typed(ports, split(ports, part)))) for part in batches(x, per_sample)]
+    )
 
 
 def top1(logits: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]]) -> float:

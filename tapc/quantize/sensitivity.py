@@ -14,6 +14,7 @@ from tapc.proxy import ProxyContext
 from tapc.proxy.columns import Table
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.derivatives import NetworkDerivatives
+from tapc.quantize.losses import OutputLoss
 from tapc.quantize.runtime import Float, batched, evaluate, session
 from tapc.quantize.statistics import statistics
 from tapc.quantize.weights import quantize_weights
@@ -62,8 +63,7 @@ def proxy_context(
     outputs = {layer: tensors[name] for layer, name in results.items()}
     probe = np.ascontiguousarray(x[:ERROR_SAMPLES], np.float32)
     logits = without_softmax(model.onnx)
-    exact = evaluate(logits, probe, optimized=True)
-    power = float(np.square(exact - exact.mean(axis=0)).sum(dtype=np.float64)) or 1.0
+    loss = OutputLoss(Graph(logits).output_ports, evaluate(logits, probe, optimized=True))
 
     def rounded(layer: str, w_bits: int) -> Float:
         return quantize_weights(weights[layer], w_bits).dequantized().astype(np.float32)
@@ -75,8 +75,7 @@ def proxy_context(
         tensor = next(t for t in changed.graph.initializer if t.name == name)
         approximate = rounded(layer, w_bits)
         tensor.CopyFrom(numpy_helper.from_array(approximate, name))
-        difference = evaluate(changed, probe, optimized=True) - exact
-        return float(np.square(difference).sum(dtype=np.float64)) / power
+        return loss(evaluate(changed, probe, optimized=True))
 
     def table() -> Table:
         return statistics(model, network, calibration, x, distortion)
@@ -89,14 +88,24 @@ def proxy_context(
 
 def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the network up to its logits: a softmax saturates, and hides errors where it does."""
-    last = next(node for node in model.graph.node if node.output[0] == model.graph.output[0].name)
-    if not rule(last).distribution:
+    read = {name for node in model.graph.node for name in node.input}
+    names = {value.name for value in model.graph.output} - read
+    last = {
+        str(node.output[0]): str(node.input[0])
+        for node in model.graph.node
+        if node.output[0] in names and rule(node).distribution
+    }
+    taken = {value.name for value in model.graph.output}
+    last = {name: before for name, before in last.items() if before not in taken}
+    if not last or len(set(last.values())) < len(last):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    copy.graph.node.remove(next(node for node in copy.graph.node if node.output[0] == last.output[0]))
-    copy.graph.output[0].name = last.input[0]
-    kept = [value for value in copy.graph.value_info if value.name != last.input[0]]
+    for node in [node for node in copy.graph.node if node.output[0] in last]:
+        copy.graph.node.remove(node)
+    for value in copy.graph.output:
+        value.name = last.get(value.name, value.name)
+    kept = [value for value in copy.graph.value_info if value.name not in last.values()]
     del copy.graph.value_info[:]
     copy.graph.value_info.extend(kept)
     return copy
@@ -105,9 +114,9 @@ def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
 def _tensors(model: onnx.ModelProto, names: list[str], x: Float) -> dict[str, Float]:
     """Run the float network and return the named tensors, batch first."""
     exposed = batched(model)
-    source = exposed.graph.input[0].name
     del exposed.graph.output[:]
-    wanted = [name for name in names if name != source]
+    given = Graph(model).feed(x)
+    wanted = [name for name in names if name not in given]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    values = session(exposed, optimized=False).run(wanted, {source: np.ascontiguousarray(x, np.float32)})
-    return dict(zip(wanted, values, strict=True)) | ({source: x} if source in names else {})
+    values = session(exposed, optimized=False).run(wanted, given)
+    return dict(zip(wanted, values, strict=True)) | {name: value for name, value in given.items() if name in names}

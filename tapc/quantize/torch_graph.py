@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tapc.base.errors import DataError, UnsupportedError
+from tapc.base.ports import sample_shape, split
 from tapc.graph.analysis import Graph
 from tapc.graph.rules import TorchStep, rule
 
@@ -62,12 +63,12 @@ class TorchGraph(nn.Module):
         return dict(zip(self.layers, self.bias, strict=True))
 
     def forward(self, x: Tensor, weights: Weights | None = None, biases: Weights | None = None) -> Tensor:
-        """Return the network's output.
+        """Return the network's one output; `tensors` gives several.
 
         Parameters
         ----------
         x : Tensor (N, *input_shape[1:])
-            In the network's input units and of the module's dtype.
+            In the network's input units and of the module's dtype; rows (N, values) where there are several inputs.
         weights, biases : mapping of str to Tensor, optional
             Layer name -> what is used in place of the parameter.
 
@@ -91,7 +92,7 @@ class TorchGraph(nn.Module):
         ----------
         x : Tensor (N, *input_shape[1:])
         names : collection of str
-            Names of tensors in the graph; its input is one of them.
+            Names of tensors in the graph; its inputs are among them.
         weights, biases : mapping of str to Tensor, optional
             As for `forward`.
 
@@ -100,16 +101,17 @@ class TorchGraph(nn.Module):
         DataError
             Samples of another shape than the network's input, or a name that the graph lacks.
         """
-        expected = self.graph.shape(self.graph.input)[1:]
+        expected = sample_shape(self.graph.input_ports)
         if tuple(x.shape[1:]) != expected:
             raise DataError(f"samples have shape {tuple(x.shape[1:])}, the network takes {expected}")
-        missing = set(names) - set(self._steps) - {self.graph.input}
+        inputs = split(self.graph.input_ports, x)
+        missing = set(names) - set(self._steps) - set(inputs)
         if missing:
             raise DataError(f"the graph has no tensor {sorted(missing)[0]!r}")
-        kept = {self.graph.input: x} if self.graph.input in names else {}
+        kept = {name: value for name, value in inputs.items() if name in names}
         wanted = set(names) - set(kept)
         if wanted:
-            for name, value in self._walk(x, weights or {}, biases or {}):
+            for name, value in self._walk(inputs, weights or {}, biases or {}):
                 if name in wanted:
                     kept[name] = value
                     if wanted <= set(kept):
@@ -120,8 +122,8 @@ class TorchGraph(nn.Module):
         """Return the function of the node that computes a tensor: its activations in order, then weights and bias."""
         return self._steps[output]
 
-    def _walk(self, x: Tensor, weights: Weights, biases: Weights) -> Iterator[tuple[str, Tensor]]:
-        values = {self.graph.input: x}
+    def _walk(self, inputs: Mapping[str, Tensor], weights: Weights, biases: Weights) -> Iterator[tuple[str, Tensor]]:
+        values = dict(inputs)
         uses = {name: len(nodes) for name, nodes in self.graph.consumers.items()}
         for node in self.graph.nodes:
             names, output = self.graph.activations(node), str(node.output[0])

@@ -107,7 +107,7 @@ def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
         Every node once, in order.
     """
     remaining = {name: len(nodes) for name, nodes in graph.consumers.items()}
-    alive = {graph.input}
+    alive = set(graph.inputs)
     stretches: list[list[onnx.NodeProto]] = [[]]
     for node in graph.nodes:
         stretches[-1].append(node)

@@ -139,7 +139,7 @@ def quantize_layers(
     parameters : dict of str to ActivationParameters
         Per quantized tensor.
     x : float32 (N, ...)
-        Network inputs to walk with.
+        Network inputs to walk with; rows (N, values) of several.
     rounding : Rounding
     bias_correction : bool
     couplings : mapping of str to float64 (outputs, outputs), optional
@@ -201,9 +201,10 @@ class _Walk:
         self.excess: Float | None = None
 
     def start(self, x: Float) -> None:
-        """Set the network's input."""
-        self.exact[self.graph.input] = x
-        self.quantized[self.graph.input] = fake_quantize(x, self.parameters[self.graph.input])
+        """Set the network's inputs."""
+        for name, value in self.graph.feed(x).items():
+            self.exact[name] = value
+            self.quantized[name] = self._stored(name, value)
 
     def step(self, node: onnx.NodeProto) -> None:
         """Compute a node in both networks; round it where it has weights."""
@@ -293,7 +294,8 @@ def float_walk(graph: Graph, x: Float, run: NodeRunner) -> Iterator[tuple[onnx.N
     """Yield every node with its float activations (N, ...) and its float output, in execution order."""
     free = batch_reshape(graph)
     values = Values(graph)
-    values[graph.input] = x
+    for name, value in graph.feed(x).items():
+        values[name] = value
     for node in graph.nodes:
         inputs = values.take(graph.activations(node))
         output = run(node, operands(free, node, inputs))

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from tapc.base.options import Options
 from tapc.data import Samples
-from tapc.data.metrics import LEAST_SQNR, Metric, confidence, measure
+from tapc.data.figures import confidence
+from tapc.data.metrics import LEAST_SQNR, Metric, measure
 from tapc.hardware.board import Board
 from tapc.report.schema import Accuracy
 
@@ -70,7 +71,7 @@ def doubts(test: Samples, metric: Metric, logits: NDArray[np.float32] | None) ->
     unsure = None
     if logits is not None and metric.classes and test.y is not None and len(test.x) >= FEWEST:
         share = measure(metric, logits, test).share or 0.0
-        sure = confidence(logits, metric.certain)
+        sure = confidence(metric.own(logits), metric.certain)
         unsure = sure - share
         if unsure > DOUBTFUL and not raw:
             return (

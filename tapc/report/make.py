@@ -4,10 +4,14 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapc import cycles
 from tapc.data import Samples
-from tapc.data.metrics import agreement, confusion, measure, sqnr
+from tapc.data.figures import confusion, least_sqnr, sqnr
+from tapc.data.metrics import agreement, measure
+from tapc.ir.program import Program
+from tapc.lower.codes import output_sizes, steps_apart
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
 from tapc.report.schema import (
@@ -16,6 +20,7 @@ from tapc.report.schema import (
     Inputs,
     LayerReport,
     Memory,
+    OutputReport,
     Quantity,
     Report,
     SampleFiles,
@@ -266,13 +271,17 @@ def accuracy(c: Compilation) -> Accuracy:
     if c.measured is None:
         return none
     measured, program, test, metric = c.measured, c.lowered.program, c.test, c.metric
-    y = program.tensors[program.output]
-    codes = measured.verification.codes.transpose(0, 3, 1, 2).reshape(len(test.x), -1)
-    onnx_codes = np.rint(measured.onnx_logits.reshape(codes.shape) / np.float32(y.scale)).astype(np.int64) + y.zero
-    classes = y.shape[0] * y.shape[1] == 1
-    same_codes = 100.0 * float(np.mean(codes.argmax(axis=1) == onnx_codes.argmax(axis=1))) if classes else None
+    tensors = [program.tensors[name] for name in program.outputs]
     device = measured.verification.outputs(program)
+    sizes = output_sizes(program)
+    scales = np.repeat(np.array([y.scale for y in tensors], np.float32), sizes)
+    codes, onnx_codes = (
+        np.rint(values.reshape(device.shape) / scales).astype(np.int64) for values in (device, measured.onnx_logits)
+    )
+    classes = len(tensors) == 1 and tensors[0].shape[:2] == (1, 1)
+    same_codes = 100.0 * float(np.mean(codes.argmax(axis=1) == onnx_codes.argmax(axis=1))) if classes else None
     exact = measured.float_logits.reshape(codes.shape)
+    apart = steps_apart(program, device, exact)
     outputs = {"float": exact, "onnx": measured.onnx_logits, "device": device}
     scores = {name: measure(metric, values, test) for name, values in outputs.items()}
     counted = metric.classes and metric.outputs <= _CONFUSION and test.y is not None
@@ -287,10 +296,24 @@ def accuracy(c: Compilation) -> Accuracy:
         reason=metric.reason or None,
         threshold=metric.threshold,
         scores={name: score.values for name, score in scores.items() if score.values},
-        sqnr_db=sqnr(exact, device),
-        float_max_step=float(np.abs(device - exact).max() / y.scale),
+        sqnr_db=least_sqnr(sizes, exact, device),
+        float_max_step=max(apart),
+        outputs=_output_reports(program, exact, device, apart) if len(tensors) > 1 else (),
         float_agreement=agreement(metric, exact, device),
-        confusion=tuple(map(tuple, confusion(device, test.y, metric.outputs).tolist()))
+        confusion=tuple(map(tuple, confusion(metric.own(device), test.y, metric.outputs).tolist()))
         if counted and test.y is not None
         else None,
     )
+
+
+def _output_reports(
+    program: Program, exact: NDArray[np.float32], device: NDArray[np.float32], apart: list[float]
+) -> tuple[OutputReport, ...]:
+    """Report each of several outputs; rows (N, values) of all."""
+    found, end = [], 0
+    names = program.output_names or program.outputs
+    for name, size, steps in zip(names, output_sizes(program), apart, strict=True):
+        own = slice(end, end + size)
+        found.append(OutputReport(name=name, sqnr_db=sqnr(exact[:, own], device[:, own]), float_max_step=steps))
+        end += size
+    return tuple(found)

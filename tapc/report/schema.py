@@ -103,6 +103,21 @@ class Memory(_Frozen):
     tensors: tuple[TensorReport, ...] = ()
 
 
+class OutputReport(_Frozen):
+    """One of several outputs.
+
+    Attributes
+    ----------
+    name : str
+    sqnr_db, float_max_step : float or None
+        As in `Accuracy`, of this output.
+    """
+
+    name: str
+    sqnr_db: float | None
+    float_max_step: float
+
+
 class Accuracy(_Frozen):
     """How well the outputs are the labels, over the same samples, and how near the device is to the float network.
 
@@ -119,14 +134,16 @@ class Accuracy(_Frozen):
     scores : dict
         `float`, `onnx` and `device` -> the metric's figures by name; see `tapc.data.metrics.Score`.
     sqnr_db : float or None
-        Signal to noise of the device's outputs against the float network's, in decibels; None where they are equal or
-        nothing ran.
+        Signal to noise of the device's outputs against the float network's, in decibels, of the worst of several
+        outputs; None where they are equal or nothing ran.
     float_max_step : float or None
         Largest difference between both, in steps of the output's scale.
     float_agreement : float or None
         Share (percent) of samples on which both name the same class, where outputs are classes.
     confusion : tuple of tuple of int or None
         Samples by class (rows) and by the class that the device names (columns), for up to 100 classes.
+    outputs : tuple of OutputReport
+        Each of several outputs; empty where there is one.
     samples : int
         Samples that the device ran; `onnx` and `float` are measured on the same ones.
     onnx_agreement : float or None
@@ -149,6 +166,7 @@ class Accuracy(_Frozen):
     float_max_step: float | None = None
     float_agreement: float | None = None
     confusion: tuple[tuple[int, ...], ...] | None = None
+    outputs: tuple[OutputReport, ...] = ()
 
 
 class SampleFiles(_Frozen):

@@ -94,6 +94,9 @@ def accuracy_lines(a: Accuracy) -> list[str]:
         signal = "equal" if not a.float_max_step else "-" if a.sqnr_db is None else f"{a.sqnr_db:.1f} dB"
         same = "" if a.float_agreement is None else f", same class on {_percent(a.float_agreement)}"
         lines.append(f"device against float: SQNR {signal}, at most {a.float_max_step:.1f} output steps apart{same}")
+    for output in a.outputs:
+        signal = "equal" if not output.float_max_step else "-" if output.sqnr_db is None else f"{output.sqnr_db:.1f} dB"
+        lines.append(f"  output {output.name}: SQNR {signal}, at most {output.float_max_step:.1f} steps apart")
     return lines
 
 

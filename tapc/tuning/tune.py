@@ -147,7 +147,7 @@ def _library(program: Program, batch: Sequence[_Variant]) -> tuple[Library, int]
         tensors |= {name: program.tensors[name] for name in v.op.inputs} | {output.name: output}
         ops.append(replace(v.op, name=output.name, output=output.name))
     source = batch[0].op.inputs[0]
-    variants = Program("variants", program.mode, tensors, tuple(ops), source, ops[-1].output, program.isa)
+    variants = Program("variants", program.mode, tensors, tuple(ops), (source,), (ops[-1].output,), program.isa)
     schedules = {op.name: v.spec.form.schedule for op, v in zip(ops, batch, strict=True)}
     steps = steps_of(variants, schedules)
     library = Lowered(variants, steps, plan(variants, steps, rounds=0), variants).library()

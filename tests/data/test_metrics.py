@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 
 from tapc.base.errors import DataError, UsageError
 from tapc.data import Samples
-from tapc.data.metrics import agreement, auc, choose, confidence, confusion, measure, outcome, sqnr
+from tapc.data.figures import confidence, confusion, sqnr
+from tapc.data.metrics import agreement, auc, choose, measure, outcome
 
 RNG = np.random.default_rng(5)
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import dead, everything, pooled, residual
+from graph_builder import dead, everything, pair, pooled, residual
 from kernels.programs import WARNINGS
 
 import tapc
+from tapc.base.progress import Stages
 from tapc.flow.rerun import describe, open_build, rerun
 from tapc.quantize import evaluate
 
@@ -49,6 +50,25 @@ def test_every_operator_is_exact(board: str, bits: str, everything_onnx: Path, t
     assert all(layer.exact and layer.instructions for layer in report.layers)
     assert report.instructions == sum(layer.instructions or 0 for layer in report.layers)
     assert report.memory.arena.predicted == report.memory.arena.measured
+
+
+def test_several_inputs_and_outputs(tmp_path: Path) -> None:
+    """Three inputs by name, three outputs: one goes on inside, one names classes, one is an input again."""
+    onnx.save(pair().onnx, tmp_path / "pair.onnx")
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.random((40, 8, 8, 3)), "depth": rng.normal(0, 3, (40, 8, 8)), "numbers": rng.random((40, 3))}
+    np.savez(tmp_path / "d.npz", y=rng.integers(0, 4, 40), **arrays)
+    result = tapc.compile(
+        tmp_path / "pair.onnx", board=BOARDS[0], data=tmp_path / "d.npz", output=tmp_path / "b",
+        options=few(OPTIONS["mixed"], rounding="nearest"),
+    )  # fmt: skip
+    report = result.report
+    assert report.exact
+    assert report.accuracy.metric == "top1"
+    assert [output.name for output in report.accuracy.outputs] == ["sum.relu_out", "scores_out", "numbers.copy_out"]
+    assert report.accuracy.sqnr_db == min(output.sqnr_db or 99 for output in report.accuracy.outputs)
+    again = rerun(tmp_path / "b", data=None, samples=3, seed=1, all_layers=True, stages=Stages())
+    assert all(layer.exact for layer in again.layers)
 
 
 @pytest.mark.parametrize("board", BOARDS)

@@ -21,7 +21,10 @@ def assert_canonical(model: onnx.ModelProto) -> None:
     assert model.ir_version == 10
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 21)]
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    assert len(model.graph.input) == len(model.graph.output) == 1
+    names = [value.name for value in (*model.graph.input, *model.graph.output)]
+    assert len(model.graph.input)
+    assert len(model.graph.output)
+    assert len(set(names)) == len(names)
     names = [node.name for node in model.graph.node]
     assert all(names)
     assert len(set(names)) == len(names)

@@ -104,9 +104,10 @@ def test_dynamic_batch_becomes_one(tmp_path: Path) -> None:
     assert load(save(model("Relu", ["r"], shape=("n", 3, 4, 8)), tmp_path)).output_shape == (1, 3, 4, 8)
 
 
-def test_fixed_batch(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="batch is fixed to 8"):
-        load(save(model("Relu", ["r"], shape=(8, 3, 4, 8)), tmp_path))
+def test_fixed_batch_that_a_constant_repeats(tmp_path: Path) -> None:
+    source = model("Reshape", ["r", "s"], {"s": ints(8, 96)}, shape=(8, 3, 4, 8))
+    with pytest.raises(UnsupportedError, match=r"batch is fixed to 8, also in the shape of node .* \(Reshape\)"):
+        load(save(source, tmp_path))
 
 
 def test_custom_domain(tmp_path: Path) -> None:
@@ -116,14 +117,17 @@ def test_custom_domain(tmp_path: Path) -> None:
         load(save(source, tmp_path))
 
 
-def test_several_inputs_or_outputs(tmp_path: Path) -> None:
-    source = model("Relu", ["r"])
-    source.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, IMAGE))
-    with pytest.raises(UnsupportedError, match=r"outputs \['y', 'r'\]"):
-        load(save(source, tmp_path))
+def test_one_shape_for_several_inputs(tmp_path: Path) -> None:
     source = model("Add", ["r", "z"])
     source.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, IMAGE))
-    with pytest.raises(UnsupportedError, match=r"inputs \['x', 'z'\]"):
+    with pytest.raises(UnsupportedError, match=r"inputs \['x', 'z'\], and an input shape is for one"):
+        load(save(source, tmp_path), input_shape=IMAGE)
+
+
+def test_batches_that_differ(tmp_path: Path) -> None:
+    source = model("Add", ["r", "z"])
+    source.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, (4, *IMAGE[1:])))
+    with pytest.raises(UnsupportedError, match=r"first dimensions of the inputs are \[1, 4\]"):
         load(save(source, tmp_path))
 
 

@@ -99,13 +99,6 @@ def test_quantized_inside(tmp_path: Path) -> None:
         load(write(builder, builder.operator("DEQUANTIZE", [hidden], IMAGE), folder=tmp_path))
 
 
-def test_several_outputs(tmp_path: Path) -> None:
-    builder = TfliteBuilder(*IMAGE)
-    first = relu(builder)
-    with pytest.raises(UnsupportedError, match="one input to one output"):
-        load(write(builder, first, builder.operator("RELU6", [first], IMAGE), folder=tmp_path))
-
-
 def test_input_rank(tmp_path: Path) -> None:
     builder = TfliteBuilder(1, 7, 5)
     with pytest.raises(UnsupportedError, match=r"input 'in' has shape \[1, 7, 5\]"):

@@ -53,6 +53,16 @@ class Two(nn.Module):
 def two():
     return Two(), (1, 4)
 
+class Both(nn.Module):
+    def forward(self, x, depth):
+        return {"sum": (x + depth).relu(), "product": x.flatten(1) * depth.flatten(1)}
+
+def both():
+    return Both(), ((1, 3, 4, 5), (3, 4, 5))
+
+def wanting():
+    return Both(), (1, 3, 4, 5)
+
 class Odd(nn.Module):
     def forward(self, x):
         return torch.fft.fft(x).real
@@ -114,7 +124,7 @@ def test_nothing_is_printed(file: Path, capfd: pytest.CaptureFixture[str]) -> No
     [
         ("bad_weights", DataError, r"parameter 'weight' holds NaN"),
         ("branch", DataError, r"differs from its source"),
-        ("two", UnsupportedError, r"one input to one output"),
+        ("wanting", UsageError, r"inputs \['x', 'depth'\] and 1 shape\(s\); give one for each"),
         ("odd", UnsupportedError, r"DFT|fft"),
         ("raises", UsageError, r"raises failed: RuntimeError: no such checkpoint"),
         ("number", UsageError, r"returned int; it must return an nn.Module"),
@@ -198,3 +208,12 @@ def test_both_exporters_give_the_same_graph(monkeypatch: pytest.MonkeyPatch) -> 
     assert [n.name for n in second.graph.node if n.op_type == "Conv"] != [""]
     x = np.random.default_rng(0).random((1, 3, 4, 4), np.float32)
     np.testing.assert_allclose(run(first, x), run(second, x), rtol=1e-4, atol=1e-6)
+
+
+def test_several_inputs_and_outputs_have_the_names_of_the_module(file: Path) -> None:
+    loaded = load(f"{file}:both")
+    assert_canonical(loaded.onnx)
+    assert [(port.name, port.shape) for port in loaded.inputs] == [("x", (1, 3, 4, 5)), ("depth", (1, 3, 4, 5))]
+    assert [(port.name, port.shape) for port in loaded.outputs] == [("sum", (1, 3, 4, 5)), ("product", (1, 60))]
+    assert loaded.source_error is not None
+    assert [port.name for port in load(f"{file}:two").outputs] == ["output_0", "output_1"]

@@ -82,7 +82,7 @@ class TfliteBuilder:
     def finish(self, *outputs: int) -> bytes:
         import flatbuffers
 
-        self.graph.inputs, self.graph.outputs = [self.input], list(outputs)
+        self.graph.inputs, self.graph.outputs = self.graph.inputs or [self.input], list(outputs)
         self.model.subgraphs = [self.graph]
         packer = flatbuffers.Builder(1 << 16)
         packer.Finish(self.model.Pack(packer), b"TFL3")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.device.verify import device_inputs, device_outputs
 from tapc.ir.program import Op, Program, Tensor
-from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, scheduled
 from tapc.operators.weighted import Conv
@@ -48,7 +48,7 @@ def conv_op(
 
 
 def program(ops: list[Op], tensors: list[Tensor], mode: str = "float", isa: str = "dsp") -> Program:
-    return Program("test", mode, {t.name: t for t in tensors}, tuple(ops), tensors[0].name, tensors[-1].name, isa)
+    return Program("test", mode, {t.name: t for t in tensors}, tuple(ops), (tensors[0].name,), (tensors[-1].name,), isa)
 
 
 def lowered(p: Program, schedules: Mapping[str, Schedule] | None = None) -> Lowered:
@@ -108,7 +108,6 @@ def _build(cc: str, checks: Sequence[str], sources: Sequence[Path], program_file
 
 
 def _outputs(command: list[str], p: Program, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    x, y = p.tensors[p.input], p.tensors[p.output]
-    data = b"".join(pack_activations(sample, x.bits).tobytes() for sample in codes)
+    data = device_inputs(lowered(p), codes).tobytes()
     output = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
-    return unpack_activations(np.frombuffer(output, np.uint8).reshape(len(codes), -1), y.shape, y.bits)
+    return device_outputs(p, np.frombuffer(output, np.int8).reshape(len(codes), -1))

@@ -113,7 +113,7 @@ class Chain:
 
     def program(self) -> Program:
         tensors = {t.name: t for t in self.tensors}
-        return Program("test", self.mode, tensors, tuple(self.ops), self.tensors[0].name, self.tensors[-1].name)
+        return Program("test", self.mode, tensors, tuple(self.ops), (self.tensors[0].name,), (self.tensors[-1].name,))
 
 
 @st.composite

@@ -157,7 +157,7 @@ def test_half_the_fisher_form_is_the_divergence_of_small_perturbations() -> None
 
 
 def test_how_outputs_are_read() -> None:
-    assert prediction(Graph(everything().onnx)).tensor == "fc2_out"
+    assert prediction(Graph(everything().onnx)).tensors == ("fc2_out",)
     assert prediction(Graph(everything().onnx)).kind == "categorical"
     assert prediction(Graph(classifier().onnx)).kind == "categorical"
     assert prediction(Graph(autoencoder().onnx)).kind == "gaussian"

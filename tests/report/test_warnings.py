@@ -32,7 +32,7 @@ def test_a_single_output_agrees_by_its_threshold() -> None:
     verification = SimpleNamespace(codes=codes.reshape(4, 1, 1, 1), outputs=lambda _: codes[:, None].astype(float))
     made: Any = SimpleNamespace(
         measured=SimpleNamespace(verification=verification, float_logits=logits, onnx_logits=logits),
-        lowered=SimpleNamespace(program=SimpleNamespace(tensors={"y": y}, output="y")),
+        lowered=SimpleNamespace(program=SimpleNamespace(tensors={"y": y}, outputs=("y",))),
         test=Samples(np.zeros((4, 1), np.float32), np.array([0, 1, 1, 1]), "d"),
         metric=Metric("binary", 1, threshold=0.0),
     )

@@ -13,7 +13,7 @@ from tapc.frontend.canonical.elementwise import canonical_elementwise
 from tapc.frontend.canonical.gelu import fuse_gelu
 from tapc.frontend.canonical.linear import canonical_layers
 from tapc.frontend.canonical.moves import fold_moves
-from tapc.frontend.canonical.names import name_nodes, unique_names
+from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
 from tapc.frontend.canonical.reshaping import canonical_reshapes, remove_identities
 from tapc.frontend.canonical.spatial import canonical_pools, fold_pads
 from tapc.frontend.canonical.tokens import canonical_tokens
@@ -46,7 +46,7 @@ FOLDED = (
 def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     """Bring a float ONNX graph to canonical form; the argument is left as it is.
 
-    Canonical: batch 1, static shapes, opset 21 and IR 10, one float32 input and output of rank 2 or 4 (NCHW),
+    Canonical: batch 1, static shapes, opset 21 and IR 10, float32 inputs and outputs of rank 2 or 4 (NCHW),
     only operators that have a rule, BatchNormalization folded, every layer with a bias, unique names derived from the
     source's.
 
@@ -71,7 +71,7 @@ def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     work = _with_static_shapes(model, opset)
     graph = work.graph
     _check_interface(graph)
-    output = graph.outputs[0].name
+    outputs = [str(value.name) for value in graph.outputs]
     check_finite(graph)
     _check_operators(graph)
     remove_identities(graph)
@@ -85,7 +85,7 @@ def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     canonical_pools(graph)
     canonical_elementwise(graph, opset)
     canonical_reshapes(graph)
-    return _finish(work, str(output))
+    return _finish(work, outputs)
 
 
 def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
@@ -158,15 +158,12 @@ def _remove_unused(graph: ir.Graph) -> None:
 
 
 def _check_interface(graph: ir.Graph) -> None:
-    inputs = list(graph.inputs)
-    if len(inputs) != 1 or len(graph.outputs) != 1:
-        raise UnsupportedError(
-            f"the network has inputs {[value.name for value in inputs]} and outputs "
-            f"{[value.name for value in graph.outputs]}; tapc compiles one input to one output"
-        )
-    for value, role in ((inputs[0], "input"), (graph.outputs[0], "output")):
-        if value.dtype != ir.DataType.FLOAT:
-            raise UnsupportedError(f"{role} {value.name!r} is {value.dtype}; pass the float32 network")
+    for values, role in ((graph.inputs, "input"), (graph.outputs, "output")):
+        if not values:
+            raise UnsupportedError(f"the network has no {role}; there is nothing to compile")
+        for value in values:
+            if value.dtype != ir.DataType.FLOAT:
+                raise UnsupportedError(f"{role} {value.name!r} is {value.dtype}; pass the float32 network")
 
 
 def _check_operators(graph: ir.Graph) -> None:
@@ -184,11 +181,9 @@ def _unknown(node: str, operator: str) -> UnsupportedError:
     )
 
 
-def _finish(work: ir.Model, output: str) -> onnx.ModelProto:
+def _finish(work: ir.Model, outputs: list[str]) -> onnx.ModelProto:
     graph = work.graph
-    if graph.outputs[0].producer() is None:
-        raise UnsupportedError(f"output {output!r} is not computed from the input; there is nothing to compile")
-    graph.outputs[0].name = output
+    name_outputs(graph, outputs)
     _remove_unused(graph)
     for node in graph:
         if node.op_type not in rules():

@@ -2,8 +2,13 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
+
+from tapc.base.errors import UnsupportedError
+from tapc.frontend.canonical.edit import constant, shape
 
 _PREFIX = {"GlobalAveragePool": "global_average_pool", "AveragePool": "average_pool", "MaxPool": "max_pool"}
 _GENERATED = re.compile(r"(node_.*|n?\d+(_\d+)*|val_\d+|.*::.*)", re.IGNORECASE)
@@ -43,6 +48,29 @@ def unique_names(graph: ir.Graph) -> None:
         taken.add(name)
         node.name = name
     _name_values(graph)
+
+
+def name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Give the graph's outputs their names; one that is an input, or another output, becomes a Reshape of it.
+
+    Raises
+    ------
+    UnsupportedError
+        An output that no input reaches, or nothing is computed at all.
+    """
+    computed = {value for value in graph.outputs if value.producer() is not None}
+    taken: set[ir.Value] = set()
+    for index, name in enumerate(names):
+        value = graph.outputs[index]
+        if not computed or not (value in computed or value.is_graph_input()):
+            raise UnsupportedError(f"output {name!r} is not computed from the input; there is nothing to compile")
+        if value in taken or value not in computed:
+            extents = constant(graph, f"{name}.shape", np.array(shape(value), np.int64))
+            copy = ir.Value(shape=value.shape, type=value.type)
+            graph.append(ir.node("Reshape", [value, extents], outputs=[copy], name=""))
+            graph.outputs[index] = copy
+        taken.add(value)
+        graph.outputs[index].name = name
 
 
 def _name_values(graph: ir.Graph) -> None:

@@ -28,7 +28,7 @@ def absorb_flatten(program: Program) -> Program:
         source = program.tensors[flatten.inputs[0]]
         height, width, channels = source.shape
         dense = users.get(flatten.output, [])
-        if flatten.output == program.output or not dense or not all(isinstance(op, Weighted) for op in dense):
+        if flatten.output in program.outputs or not dense or not all(isinstance(op, Weighted) for op in dense):
             continue
         for op in dense:
             assert isinstance(op, Weighted)
@@ -50,7 +50,7 @@ def fuse_residual(program: Program) -> Program:
             for op in producers
             if isinstance(op, Weighted)
             and op.residual is None
-            and op.output != program.output
+            and op.output not in program.outputs
             and len(users[op.output]) == 1
             and not op.depthwise(program.tensors[op.inputs[0]].shape[2])
         ]
@@ -75,7 +75,12 @@ def fuse_pool(program: Program) -> Program:
             continue
         middle, y = program.tensors[conv.output], program.tensors[pool.output]
         lines = pool.kernel[0] * middle.bytes // middle.shape[0]
-        if len(users[conv.output]) > 1 or pool.kernel[0] > pool.stride[0] or y.bytes + lines >= middle.bytes:
+        if (
+            conv.output in program.outputs
+            or len(users[conv.output]) > 1
+            or pool.kernel[0] > pool.stride[0]
+            or y.bytes + lines >= middle.bytes
+        ):
             continue
         fused = MaxPool(pool.name, middle, pool.kernel, pool.stride, pool.low, pool.high)
         ops[ops.index(conv)] = replace(conv, output=pool.output, pool=fused)

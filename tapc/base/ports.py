@@ -1,0 +1,70 @@
+"""Several inputs or outputs of a network in one array: a row for each sample, the values of all side by side.
+
+What has one input and one output sees samples (N, ...) as they are; with several, rows (N, values).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a network.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        The batch, 1, first.
+    tokens : int
+        It holds tokens from 0 to one less, whole numbers in arrays of float32; 0 where it holds values.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    tokens: int = 0
+
+    @property
+    def size(self) -> int:
+        """Values of a sample."""
+        return math.prod(self.shape[1:])
+
+    def __str__(self) -> str:
+        return f"{self.name!r} of shape {self.shape}"
+
+
+Ports = tuple[Port, ...]
+
+
+def sample_shape(ports: Sequence[Port]) -> tuple[int, ...]:
+    """Return the shape of a sample of all ports: that of the one, or the values in a row."""
+    return ports[0].shape[1:] if len(ports) == 1 else (sum(port.size for port in ports),)
+
+
+def split(ports: Sequence[Port], x: Any) -> dict[str, Any]:
+    """Return each port's samples (N, ...), an array or a tensor as `x` is."""
+    if len(ports) == 1:
+        return {ports[0].name: x}
+    ends = np.cumsum([port.size for port in ports]).tolist()
+    return {
+        port.name: x[:, end - port.size : end].reshape(len(x), *port.shape[1:])
+        for port, end in zip(ports, ends, strict=True)
+    }
+
+
+def joined(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the samples of all ports: those of the one (N, ...), or rows (N, values)."""
+    if len(values) == 1:
+        return values[0]
+    return np.concatenate([value.reshape(len(value), -1) for value in values], axis=1)
+
+
+def typed(ports: Sequence[Port], values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return each port's samples in the type that the canonical graph takes: float32, or int32 for tokens."""
+    kinds = {port.name: np.int32 if port.tokens else np.float32 for port in ports}
+    return {name: np.ascontiguousarray(value, kinds[name]) for name, value in values.items()}
