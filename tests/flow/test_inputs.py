@@ -8,6 +8,7 @@ import pytest
 
 from tapc.base.errors import BudgetError, DataError, UsageError
 from tapc.base.options import Options
+from tapc.base.ports import Port
 from tapc.data import Samples, in_order
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.frontend import FloatModel, load
@@ -88,7 +89,7 @@ def test_units(model: FloatModel) -> None:
 
 
 def test_inputs_larger_than_the_memory_are_refused_before_samples_are_made(model: FloatModel) -> None:
-    large = replace(model, input_shape=(1, 3, 1024, 1024))
+    large = replace(model, inputs=(Port("x", (1, 3, 1024, 1024)),))
     with pytest.raises(BudgetError, match="takes 3,145,728 bytes; pico has"):
         check_input(large, load_board("pico"), Options())
     check_input(model, load_board("pico"), Options())
