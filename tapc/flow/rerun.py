@@ -244,11 +244,13 @@ def read_network(folder: Path, name: str) -> onnx.ModelProto:
     Raises
     ------
     DataError
-        The file is missing or damaged, or points at other files.
+        The file is missing or damaged, holds no network, or points at other files.
     """
     path = part(folder, name)
     with reading(f"network {path}"):
         model = onnx.load_model_from_string(read_regular(path, _MOST_NETWORK, "network"))
+    if not model.graph.input or not model.graph.output:
+        raise DataError(f"{path} has no input or no output; compile the network again")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise DataError(f"{path} points at other files for its data, as no network of tapc's does")
     return model
