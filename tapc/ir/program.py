@@ -81,8 +81,8 @@ class Constant:
 
     Attributes
     ----------
-    role : {"w", "b", "s", "t"}
-        Packed weights, bias, requantization factors, table.
+    role : {"w", "b", "s", "t", "l", "m"}
+        Packed weights, bias, requantization factors, table, a second table, operand; each once in a step.
     words : int
         32-bit words.
     make : callable

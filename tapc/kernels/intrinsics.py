@@ -194,6 +194,13 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         lambda term, levels, total: (term * levels + total // 2) // total,
         "return (int32_t)(((uint32_t)term * (uint32_t)levels + (uint32_t)total / 2u) / (uint32_t)total);",
     ),
+    # A natural logarithm, by lines between a table's entries; see `tapc.base.arithmetic.logarithm`.
+    Intrinsic(
+        "t_logarithm", "int32_t", ("int32_t v", "const int32_t *logs", "int32_t octave"), None,
+        "int32_t n = 31 - __builtin_clz((uint32_t)v); uint32_t m = ((uint32_t)v << (31 - n)) & 0x7FFFFFFFu;"
+        " const int32_t *p = logs + (m >> 25); int32_t rest = (int32_t)(m >> 9 & 0xFFFFu);"
+        " return n * octave + p[0] + (int32_t)((int64_t)(p[1] - p[0]) * rest >> 16);",
+    ),
     *_of_arithmetics("requantize"),
     Intrinsic(
         "t_signed", "int32_t", ("int32_t word", "int32_t left", "int32_t right"),

@@ -1,0 +1,57 @@
+"""Logarithms of a softmax over the channels of each pixel."""
+
+from dataclasses import dataclass
+
+from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.logarithm import SEGMENTS
+from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+from tapc.kernels.spec import Features, KernelSpec
+
+
+@dataclass(frozen=True)
+class LogSoftmaxSpec(KernelSpec):
+    """Difference to the largest code, less the logarithm of the sum of exponentials.
+
+    Attributes
+    ----------
+    x, y : Plane
+    mode : Mode
+    """
+
+    x: Plane
+    y: Plane
+    mode: Mode
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return "logsoftmax"
+
+    def instruction_features(self) -> Features:
+        """Count codes and pixels."""
+        return {"logsoftmax_code": self.x.pixels * self.x.channels, "logsoftmax_pixel": self.x.pixels, "call": 1}
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
+        tables = (Parameter("table", "int32", 256), Parameter("logs", "int32", SEGMENTS + 1))
+        scalars = tuple(Parameter(part, "int32") for part in ("step", "one", "octave"))
+        parameters = (*planes, *tables, multiplier_parameter(self.mode, 1), *scalars, *SCALAR_RANGE)
+        return build(name, parameters, lambda b: _emit(self, b))
+
+
+def _emit(spec: LogSoftmaxSpec, b: Body) -> None:
+    x, T = spec.x, b.T
+    top, total = b.array("top", 1), b.array("total", 1)
+    with b.loop(x.pixels) as p:
+        b.store(top, 0, -128)
+        b.store(total, 0, 0)
+        with b.loop(x.channels) as c:
+            b.store(top, 0, T.max(b.bind(top[0]), x.load(b, b["x"], p, c)))
+        with b.loop(x.channels) as c:
+            b.store(total, 0, total[0] + b["table"][top[0] - x.load(b, b["x"], p, c)])
+        rest = b.bind(b.call("t_logarithm", total[0], b.address(b["logs"], 0), b["octave"]) - b["one"])
+        with b.loop(x.channels) as c:
+            acc = b.bind((x.load(b, b["x"], p, c) - top[0]) * b["step"] - rest)
+            spec.y.store(b, b["y"], p, c, requantize(b, spec.mode, acc, 0, 8))
