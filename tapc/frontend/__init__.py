@@ -14,7 +14,7 @@ from tapc.base.errors import UnsupportedError, UsageError
 from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
 from tapc.frontend.model import FloatModel, Imported, Reference
-from tapc.frontend.verify import source_error
+from tapc.frontend.verify import arranged, source_error
 from tapc.graph.analysis import input_ports, output_ports
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def load(
     DataError
         Missing or corrupt file, NaN weights, or a graph that does not compute what the source computes.
     """
-    from tapc.frontend.canonical import canonicalize  # onnx-ir takes a second, which not everyone here needs
+    from tapc.frontend.canonical import canonical_form  # onnx-ir takes a second, which not everyone here needs
 
     name = str(source) if isinstance(source, str | Path) else type(source).__name__
     with reading(name):  # no reader foresees everything that a file may hold
@@ -68,12 +68,15 @@ def load(
             imported = _read(name, weights, input_shape, seed)
         else:
             imported = _read_module(source, weights, input_shape)
-        graph = canonicalize(imported.graph)
+        canonical = canonical_form(imported.graph, channels_last=imported.channels_last)
+        graph, run = canonical.onnx, arranged(canonical.inputs, canonical.outputs, imported.run)
         inputs, outputs = input_ports(graph), output_ports(graph)
+        if imported.channels_last and input_shape is not None and tuple(input_shape) != inputs[0].shape:
+            raise UsageError(f"its input has shape {inputs[0].shape}, not {tuple(input_shape)}")
         for port in (*inputs, *outputs):
             if 0 in port.shape:
                 raise UnsupportedError(f"{name}: {port.name!r} has shape {port.shape}, which holds nothing")
-        error = source_error(graph, imported.run, samples, seed) if imported.run is not None else None
+        error = source_error(graph, run, samples, seed) if run is not None else None
     return FloatModel(
         name=imported.name,
         onnx=graph,
@@ -84,7 +87,7 @@ def load(
         pixel_scale=imported.pixel_scale,
         labels=imported.labels,
         provenance=imported.provenance,
-        run=imported.run,
+        run=run,
         mean=imported.mean,
         std=imported.std,
         dataset=imported.dataset,
@@ -129,11 +132,7 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
         return read_onnx(path, input_shape)
     from tapc.frontend.tflite_source import read_tflite
 
-    imported = read_tflite(path)
-    given = _shape(imported.graph.graph.input[0])
-    if input_shape is not None and tuple(input_shape) != given:
-        raise UsageError(f"its input has shape {given}, not {tuple(input_shape)}")
-    return imported
+    return read_tflite(path)
 
 
 def _read_zoo(entry: zoo.ZooEntry, weights: Path | None) -> Imported:

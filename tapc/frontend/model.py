@@ -140,7 +140,7 @@ class Imported:
     name : str
         The network's name.
     graph : onnx.ModelProto
-        NCHW float ONNX of any operators and opset.
+        Float ONNX of any operators and opset.
     run : Callable or None
         The source runtime; None where it is not installed.
     provenance : str
@@ -151,6 +151,8 @@ class Imported:
         See `FloatModel`.
     labels : tuple of str or None
         See `FloatModel`.
+    channels_last : bool
+        Inputs and outputs of four axes are (N, H, W, C).
     """
 
     name: str
@@ -162,3 +164,4 @@ class Imported:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     dataset: str = ""
+    channels_last: bool = False

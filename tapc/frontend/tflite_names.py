@@ -1,7 +1,7 @@
 """Layer names from the scopes that TensorFlow leaves in tensor names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _LEAVES = {
     "CONV_2D": ("Conv2D",),
@@ -18,6 +18,20 @@ _LEAVES = {
     "PAD": ("Pad",),
     "CONCATENATION": ("concat",),
 }
+
+
+def tensor_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a name of its own for each tensor: that of the file, where no other tensor has it."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for index, name in enumerate(names):
+        free = name or f"tensor_{index}"
+        free = f"{free}#{index}" if free in taken else free
+        taken.add(free)
+        found.append(free)
+    return tuple(found)
+
+
 _MODEL = re.compile(r"(model|functional|sequential|StatefulPartitionedCall)(_\d+)?")
 
 

@@ -11,7 +11,6 @@ from tapc.base.ports import Port, joined, split
 from tapc.frontend.boundary import check_file, first_line, printable
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import convert
-from tapc.frontend.tflite_layout import canonical_shape
 from tapc.frontend.tflite_reader import TfliteGraph, parse
 
 
@@ -52,12 +51,13 @@ def read_tflite(path: Path) -> Imported:
             model,
             None,
             f"{origin}, not checked: ai-edge-litert is missing (pip install ai-edge-litert)",
+            channels_last=True,
         )
-    return Imported(printable(path.stem), model, run, f"{origin}, checked against LiteRT")
+    return Imported(printable(path.stem), model, run, f"{origin}, checked against LiteRT", channels_last=True)
 
 
 def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
-    """Return a function that runs a TFLite model in LiteRT's own CPU kernels, NCHW in and out.
+    """Return a function that runs a TFLite model in LiteRT's own CPU kernels, tensors as in the file.
 
     Raises
     ------
@@ -77,19 +77,18 @@ def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
         raise DataError(f"LiteRT cannot run the model: {first_line(error)}") from error
     inlets = {detail["index"]: detail for detail in interpreter.get_input_details()}
     indices = graph.inputs  # the interpreter lists them in the file's order, as it does the outputs
-    ports = tuple(Port(str(index), canonical_shape(tuple(map(int, inlets[index]["shape"])))) for index in indices)
+    ports = tuple(Port(str(index), tuple(map(int, inlets[index]["shape"]))) for index in indices)
 
     def run(x: NDArray[Any]) -> NDArray[Any]:
         try:
             for name, value in split(ports, x).items():
                 kind = inlets[int(name)]["dtype"]
-                image = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
-                interpreter.set_tensor(int(name), np.ascontiguousarray(image, kind))
+                interpreter.set_tensor(int(name), np.ascontiguousarray(value, kind))
             interpreter.invoke()
         except Exception as error:
             raise DataError(f"LiteRT cannot run the model: {first_line(error)}") from error
         found = [np.array(interpreter.get_tensor(index)) for index in graph.outputs]
-        return joined([y.transpose(0, 3, 1, 2) if y.ndim == 4 else y for y in found])
+        return found[0] if len(found) == 1 else joined([y.reshape(1, -1) for y in found])
 
     return one_by_one(run)
 

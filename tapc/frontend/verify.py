@@ -1,7 +1,8 @@
 """Compare the canonical graph with the runtime of the source it came from."""
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -16,6 +17,32 @@ from tapc.graph.analysis import input_ports, output_ports
 TOLERANCE = 1e-3
 """Largest difference to the source runtime, relative to the largest output, that is rounding."""
 _RANDOM_INPUTS = 4
+
+
+class _Arranged(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    def canonical(self, x: NDArray[Any]) -> NDArray[Any]: ...
+
+    def restored(self, x: NDArray[Any]) -> NDArray[Any]: ...
+
+
+def arranged(inputs: Sequence[_Arranged], outputs: Sequence[_Arranged], run: Runner | None) -> Runner | None:
+    """Return a source's runner that takes and gives canonical tensors; None where there is none."""
+    if run is None:
+        return None
+
+    def each(x: NDArray[Any]) -> NDArray[Any]:
+        given = joined([port.restored(part) for port, part in _parts(inputs, x)])
+        return joined([port.canonical(part) for port, part in _parts(outputs, run(given).reshape(len(x), -1))])
+
+    return each
+
+
+def _parts(ports: Sequence[_Arranged], x: NDArray[Any]) -> list[tuple[_Arranged, NDArray[Any]]]:
+    rows, ends = x.reshape(len(x), -1), np.cumsum([port.size for port in ports]).tolist()
+    return [(port, rows[:, end - port.size : end]) for port, end in zip(ports, ends, strict=True)]
 
 
 def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
@@ -57,7 +84,13 @@ def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
             raise
         except Exception as error:
             raise DataError(f"onnxruntime cannot run the model: {first_line(error)}") from error
-        return joined([np.asarray(value)[:count] for value in found])
+        # A source of batch 1 may have outputs whose first axis is none.
+        values = [np.asarray(value) for value in found]
+        return (
+            joined([value[:count] if batch > 1 else value for value in values])
+            if len(values) == 1
+            else joined([(value[:count] if batch > 1 else value).reshape(count, -1) for value in values])
+        )
 
     def together(x: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([run(x[start : start + batch]) for start in range(0, len(x), batch)])

@@ -154,7 +154,7 @@ class Graph:
         return [name for name in names if self.constants[name].size > 1]
 
     def before(self, node: onnx.NodeProto) -> list[str]:
-        """Return the tensors that a node reads, each in front of the Reshape and Transpose nodes of attention."""
+        """Return the tensors that a node reads, each in front of the moves whose results are not stored."""
         names = []
         for name in self.activations(node):
             while (step := self.producer.get(name)) is not None and self.arranges(step):
@@ -162,18 +162,31 @@ class Graph:
             names.append(name)
         return names
 
+    @cached_property
+    def _within(self) -> tuple[set[str], dict[str, onnx.NodeProto]]:
+        """Results of moves before operators that need them, and of moves behind them with these operators."""
+        first: set[str] = set()
+        last: dict[str, onnx.NodeProto] = {}
+        for node in self.nodes:
+            if (within := rule(node).within) is not None:
+                before, behind = within(self, node)
+                first |= {step.output[0] for step in before}
+                last |= {step.output[0]: node for step in behind}
+        return first, last
+
     def arranges(self, node: onnx.NodeProto) -> bool:
-        """Whether a node only orders elements for a normalization or a product: its result is never stored."""
-        users = [user.op_type for user in self.consumers[node.output[0]]]
-        if node.op_type == "Transpose":
-            return not self.restores(node)
-        return node.op_type == "Reshape" and bool(users) and set(users) <= {"MatMul", "Transpose"}
+        """Whether a node only orders elements for the one behind it: its result is never stored."""
+        tensor = node.output[0]
+        if tensor in self._within[0]:
+            return True
+        users = self.consumers[tensor]
+        if not rule(node).arranges or tensor == self.output or len(users) != 1 or self.restores(node):
+            return False
+        return rule(users[0]).arranges and users[0].output[0] not in self._within[0]
 
     def restores(self, node: onnx.NodeProto) -> bool:
-        """Whether a node brings the result of a normalization or a product back into a map."""
-        producer = self.producer.get(node.input[0])
-        inner = {"Transpose": "LayerNormalization", "Reshape": "MatMul"}.get(node.op_type)
-        return producer is not None and producer.op_type == inner
+        """Whether a node brings the result of an operator, which is not stored, into the order that is."""
+        return node.output[0] in self._within[1]
 
     def bounds(self, node: onnx.NodeProto) -> tuple[float | None, float | None]:
         """Return the clamp of a Relu or Clip; None where it is open."""
@@ -253,7 +266,7 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
         if graph.restores(node):
             points[tensor] = Point(tensor, graph.producer[node.input[0]].op_type)
         elif graph.rule(node).repeats:
-            source = points[graph.activations(node)[0]]
+            source = points[graph.before(node)[0]]
             points[tensor] = Point(tensor, node.op_type, source.like or source.tensor, source.low, source.high)
         elif rule(node).activation:
             before = graph.producer.get(node.input[0])
@@ -293,7 +306,7 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
             fixed.add(node.output[0])
         elif (own.repeats or own.joins) and not graph.arranges(node):
             output = layer_output(graph, node)
-            for operand in graph.activations(node):
+            for operand in graph.before(node):
                 parent[find(operand)] = find(output)
     members: dict[str, list[str]] = defaultdict(list)
     for point in points:

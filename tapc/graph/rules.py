@@ -14,6 +14,7 @@ import onnx
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 
+Within = tuple[list[onnx.NodeProto], list[onnx.NodeProto]]
 TorchStep = Callable[[list[Any]], Any]
 """From the tensors that a node reads, weights and bias last, to what it gives."""
 
@@ -85,7 +86,9 @@ class Rule:
     to_shape : bool
         Its second input is the shape of its output, the batch first.
     arranges : bool
-        It may be there to order elements for another operator alone, so that its result is never stored.
+        It moves elements of its first input: in a chain of such nodes the last result alone is stored.
+    within : callable or None
+        (Graph, node) -> nodes that move elements for this node alone, before and behind it: nothing between is stored.
     elementwise : bool
         It has one input, and makes each element of its output of the element at the same place alone.
     any_size : bool
@@ -121,6 +124,7 @@ class Rule:
     flattens: bool = False
     to_shape: bool = False
     arranges: bool = False
+    within: Callable[[Any, onnx.NodeProto], Within] | None = None
     elementwise: bool = False
     any_size: bool = False
     global_pool: bool = False

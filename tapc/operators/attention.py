@@ -13,7 +13,7 @@ from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of, softmax_form
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
-from tapc.graph.rules import Rule, TorchStep, register
+from tapc.graph.rules import Rule, TorchStep, Within, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
@@ -162,4 +162,17 @@ def _example(e: Example, op: str) -> str:
     return e.node("Reshape", y, e.constant(np.array([1, channels, height, columns])))
 
 
-register(Rule(_product, _torch, only_8_bits=True, example=_example), "MatMul")
+def _within(graph: Graph, node: onnx.NodeProto) -> Within:
+    """Return what splits heads and turns them for a product, and the Reshape behind that with the values."""
+    before = []
+    for name in node.input:
+        step = graph.producer.get(name)
+        if step is not None and step.op_type == "Transpose":
+            before.append(step)
+            step = graph.producer.get(step.input[0])
+        if step is not None and step.op_type == "Reshape":
+            before.append(step)
+    return before, [user for user in graph.consumers[node.output[0]] if user.op_type == "Reshape"]
+
+
+register(Rule(_product, _torch, only_8_bits=True, within=_within, example=_example), "MatMul")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tapc.base.arithmetic import Ints, Mode, norm_factors, normalize
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
-from tapc.graph.rules import Rule, TorchStep, register
+from tapc.graph.rules import Rule, TorchStep, Within, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
@@ -93,4 +93,10 @@ def _example(e: Example, op: str) -> str:
     return e.node("Transpose", e.node(op, x, gain, offset, axis=-1, epsilon=e.pick(1e-5, 1e-3)), perm=[0, 3, 1, 2])
 
 
-register(Rule(_layer_norm, _torch, only_8_bits=True, example=_example), "LayerNormalization")
+def within(graph: Graph, node: onnx.NodeProto) -> Within:
+    """Return the Transpose before a normalization, and that behind it."""
+    before = graph.producer.get(node.input[0])
+    return ([] if before is None else [before]), graph.consumers[node.output[0]][:1]
+
+
+register(Rule(_layer_norm, _torch, only_8_bits=True, within=within, example=_example), "LayerNormalization")

@@ -19,6 +19,7 @@ from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import monotone, move
+from tapc.operators.move import lower_move
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class Reshape(Op):
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         height, width, channels = program.tensors[self.output].shape
+        if not self.moves:
+            return x[0].reshape(len(x[0]), height, width, channels)
         if self.order == "to_nchw":
             return x[0].transpose(0, 3, 1, 2).reshape(len(x[0]), height, width, channels)
         return x[0].reshape(len(x[0]), channels, height, width).transpose(0, 2, 3, 1)
@@ -56,15 +59,17 @@ class Reshape(Op):
         return [move(program, self, self.inputs[0], np.ones((), np.float32), (y.low, y.high), None, order=self.order)]
 
 
-def _transpose(lowering: Lowering, node: onnx.NodeProto) -> None:
-    """Take no step: a Transpose only arranges what a normalization or a product reads or gives."""
-
-
 def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:
     users = lowering.graph.consumers[node.output[0]]
     if lowering.graph.producer[node.input[0]].op_type != "DequantizeLinear" or users[0].op_type != "QuantizeLinear":
+        lower_move(lowering, node)
         return
     x = lowering.source(node)
+    between = lowering.graph.shapes[node.output[0]]
+    pixels = x.shape[0] * x.shape[1], int(np.prod(between[2:]))
+    if 1 not in pixels and between[1] != x.shape[2]:
+        lower_move(lowering, node)
+        return
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         if x.quantization != y.quantization or x.bits != y.bits:
@@ -73,8 +78,8 @@ def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:
         wide = x if flat else y
         plain = wide.shape[0] * wide.shape[1] == 1 or (wide.shape[2] == 1 and x.bits == 8)
         order: Literal["to_nchw", "from_nchw"] = "to_nchw" if flat else "from_nchw"
-        if not flat and x.shape[0] * x.shape[1] != 1 and x.shape != y.shape:
-            raise UnsupportedError(f"node {node.name!r} reshapes a map to a map; only flattening and its inverse")
+        if x.shape[2] == y.shape[2]:  # the same channels of pixels in the same order
+            plain = True
         return Reshape(
             node.name, (lowering.graph.quantized(node.input[0]),), key, order, not (plain or x.shape == y.shape)
         )
@@ -118,4 +123,4 @@ def _example(e: Example, op: str) -> str:
 _FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True, example=_example)
 register(_FLATTEN, "Flatten")
 register(replace(_FLATTEN, to_shape=True, arranges=True), "Reshape")
-register(Rule(_transpose, _torch_transpose, arranges=True), "Transpose")
+register(Rule(lower_move, _torch_transpose, repeats=True, arranges=True, keeps_sign=True), "Transpose")

@@ -9,11 +9,9 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
-from tapc.base.errors import UnsupportedError
 from tapc.frontend.canonical import canonicalize
 from tapc.zoo.vit import VisionTransformer
 
@@ -146,22 +144,3 @@ def test_gelu_by_hand() -> None:
                 return x * plus * 0.5 if "erf + 1) *" in order else x * 0.5 * plus
 
         assert operators(check(exported(Net(), dynamo=False))) == ["Gelu"]
-
-
-def test_a_product_that_is_not_attention() -> None:
-    nodes = [helper.make_node("MatMul", ["x", "x"], ["y"], name="square")]
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 2, 4, 4)) for name in "xy"]
-    graph = helper.make_graph(nodes, "g", value[:1], value[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    with pytest.raises(UnsupportedError, match="not as attention does"):
-        canonicalize(model)
-
-
-def test_a_normalization_over_rows() -> None:
-    nodes = [helper.make_node("LayerNormalization", ["x", "w"], ["y"], name="norm", axis=-1)]
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 2, 4, 4)) for name in "xy"]
-    weight = helper.make_tensor("w", TensorProto.FLOAT, (4,), [1.0] * 4)
-    graph = helper.make_graph(nodes, "g", value[:1], value[1:], initializer=[weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    with pytest.raises(UnsupportedError, match="over all of its channels"):
-        canonicalize(model)

@@ -1,64 +1,82 @@
 """Any float ONNX graph of supported operators -> the canonical graph that the rest of tapc reads."""
 
+from dataclasses import dataclass, field
+
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import checker, inliner, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.boundary import check_elements, first_line
+from tapc.frontend.canonical import translate  # noqa: F401 - its operators register themselves
 from tapc.frontend.canonical.affine import fold_affine
 from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
-from tapc.frontend.canonical.elementwise import canonical_elementwise
 from tapc.frontend.canonical.gelu import fuse_gelu
-from tapc.frontend.canonical.linear import canonical_layers
-from tapc.frontend.canonical.moves import fold_moves
+from tapc.frontend.canonical.interface import Interface, arrangement, describe, place_input, place_output
 from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
-from tapc.frontend.canonical.reshaping import canonical_reshapes, remove_identities
-from tapc.frontend.canonical.spatial import canonical_pools, fold_pads
-from tapc.frontend.canonical.tokens import canonical_tokens
+from tapc.frontend.canonical.placed import Index
+from tapc.frontend.canonical.slices import split_layers
+from tapc.frontend.canonical.spatial import fold_pads
+from tapc.frontend.canonical.translate.batched import attention
+from tapc.frontend.canonical.translator import Translator, translated
 from tapc.frontend.onnx_checks import check_sizes
 from tapc.graph.rules import rules
 
 _MOST_INDICES = 1 << 16
+_SHAPELESS = ("GroupNormalization",)
+"""Operators whose shape inference onnx leaves to their function's body; they keep the shape."""
+_NOTHING = ("Identity", "Dropout", "Cast")
 OPSET = 21
 IR_VERSION = 10
-FOLDED = (
-    "BatchNormalization",
-    "Cast",
-    "Div",
-    "Dropout",
-    "Erf",
-    "Expand",
-    "Gather",
-    "Identity",
-    "Mul",
-    "ReduceMean",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Sub",
-    "Unsqueeze",
-)
-"""Operators that canonicalization turns into others or removes, where that is possible."""
+
+
+@dataclass(frozen=True, eq=False)
+class Canonical:
+    """A canonical graph and how it hangs together with its source.
+
+    Attributes
+    ----------
+    onnx : onnx.ModelProto
+        See `canonicalize`.
+    inputs, outputs : tuple of Interface
+    sources : dict of str to str
+        Canonical tensor -> the source tensor whose elements it holds, all of them.
+    rows : dict of str to (str, ndarray of int64)
+        Canonical weights or bias -> the source's constant, and the row of it for each of their rows.
+    """
+
+    onnx: onnx.ModelProto
+    inputs: tuple[Interface, ...]
+    outputs: tuple[Interface, ...]
+    sources: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, tuple[str, Index]] = field(default_factory=dict)
 
 
 def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Bring a float ONNX graph to canonical form; see `canonical_form`."""
+    return canonical_form(model).onnx
+
+
+def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Canonical:
     """Bring a float ONNX graph to canonical form; the argument is left as it is.
 
-    Canonical: batch 1, static shapes, opset 21 and IR 10, float32 inputs and outputs of rank 2 or 4 (NCHW),
-    only operators that have a rule, BatchNormalization folded, every layer with a bias, unique names derived from the
-    source's.
+    Canonical: batch 1, static shapes, opset 21 and IR 10; what is quantized, inputs and outputs included, has the shape
+    (1, C, H, W) or (1, F) and is float32, between such tensors there may be moves of any rank; only operators that
+    have a rule, BatchNormalization folded, every layer with a bias, unique names derived from the source's.
 
     Parameters
     ----------
     model : onnx.ModelProto
         Checked model with static input shape, any opset from 7.
+    channels_last : bool
+        Inputs and outputs of four axes are (1, H, W, C).
 
     Returns
     -------
-    onnx.ModelProto
-        The canonical model; the same bytes for the same argument.
+    Canonical
+        The same for the same argument.
 
     Raises
     ------
@@ -71,21 +89,60 @@ def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     work = _with_static_shapes(model, opset)
     graph = work.graph
     _check_interface(graph)
-    outputs = [str(value.name) for value in graph.outputs]
     check_finite(graph)
     _check_operators(graph)
-    remove_identities(graph)
     fuse_gelu(graph)
-    canonical_tokens(graph, opset)
-    canonical_layers(graph)
-    fold_moves(graph, opset)
-    canonical_reshapes(graph)
+    plain = ir.to_proto(work)
+    usual = [arrangement(shape(value), channels_last=channels_last) for value in graph.inputs]
+    found, demanded = _translate(work, opset, usual, channels_last=channels_last)
+    if any(wanted is not None for wanted in demanded):
+        # An input is arranged as the first that reads all of it needs it.
+        asked = [
+            elements if wanted is None or wanted.ndim != elements.ndim else elements.reshape(-1)[wanted]
+            for elements, wanted in zip(usual, demanded, strict=True)
+        ]
+        if any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(asked, usual, strict=True)):
+            found, _ = _translate(_decode(plain), opset, asked, channels_last=channels_last)
+    return found
+
+
+def _translate(
+    work: ir.Model, opset: int, elements: list[Index], *, channels_last: bool
+) -> tuple[Canonical, list[Index | None]]:
+    """Write the canonical graph with inputs of these elements; return it, and what was asked of the inputs."""
+    graph = work.graph
+    t = Translator(graph, opset)
+    inlets = list(graph.inputs)
+    bases = [place_input(t, value, each) for value, each in zip(inlets, elements, strict=True)]
+    known = translated()
+    last, source_nodes = None, list(graph)
+    for node in source_nodes:
+        last = node
+        if node in t.deferred:
+            attention(t, node)
+        else:
+            known[node.op_type](t, node)
+    inputs = tuple(describe(str(value.name), shape(value), each) for value, each in zip(inlets, elements, strict=True))
+    outputs, t.asks = [], False
+    for position, value in enumerate(list(graph.outputs)):
+        placed = t.placed.get(value)
+        if placed is None or last is None:
+            raise UnsupportedError(f"output {value.name!r} is not computed from the input; there is nothing to compile")
+        base, order = place_output(t, last, placed, channels_last=channels_last)
+        outputs.append(describe(str(value.name), shape(value), order))
+        if base in bases and all(node.op_type in _NOTHING for node in source_nodes):
+            raise UnsupportedError(f"output {value.name!r} is not computed from the input; there is nothing to compile")
+        graph.outputs[position] = base
+    graph.inputs[:] = bases
+    _remove_unused(graph)
+    fold_affine(graph, layers_only=True)
+    split_layers(graph)
     fold_affine(graph)
     fold_pads(graph)
-    canonical_pools(graph)
-    canonical_elementwise(graph, opset)
-    canonical_reshapes(graph)
-    return _finish(work, outputs)
+    proto, names = _finish(work, [outlet.name for outlet in outputs])
+    sources = {str(value.name): name for value, name in t.sources.items() if value.name in names}
+    rows = {str(value.name): found for value, found in t.rows.items() if value.name in names}
+    return Canonical(proto, inputs, tuple(outputs), sources, rows), [t.demanded.get(base) for base in bases]
 
 
 def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
@@ -110,6 +167,10 @@ def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
         output.type.tensor_type.ClearField("shape")
     for _ in range(4):
         work = _decode(_infer(proto))
+        for node in work.graph:
+            value = node.inputs[0] if node.op_type in _SHAPELESS else None
+            if value is not None and value.shape is not None:
+                node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
         fold_constants(work.graph, opset)
         _remove_unused(work.graph)
         if all(value.shape is not None and value.shape.is_static() for node in work.graph for value in node.outputs):
@@ -168,27 +229,24 @@ def _check_interface(graph: ir.Graph) -> None:
 
 def _check_operators(graph: ir.Graph) -> None:
     for node in graph:
-        if node.op_type not in rules() and node.op_type not in FOLDED:
+        if node.op_type not in translated():
             raise _unknown(node.name or str(node.outputs[0].name), node.op_type)
 
 
 def _unknown(node: str, operator: str) -> UnsupportedError:
     hint = "; pass the float network, tapc quantizes it itself" if "Linear" in operator else ""
-    folded = [name for name in FOLDED if name not in rules()]
     return UnsupportedError(
-        f"node {node!r}: operator {operator} is not supported{hint}; "
-        f"supported: {', '.join(rules())}; folded where possible: {', '.join(folded)}"
+        f"node {node!r}: operator {operator} is not supported{hint}; supported: {', '.join(sorted(translated()))}"
     )
 
 
-def _finish(work: ir.Model, outputs: list[str]) -> onnx.ModelProto:
+def _finish(work: ir.Model, outputs: list[str]) -> tuple[onnx.ModelProto, set[str]]:
     graph = work.graph
     name_outputs(graph, outputs)
     _remove_unused(graph)
     for node in graph:
         if node.op_type not in rules():
-            raise unsupported(node, "could not be folded")
-        _check_result(node)
+            raise unsupported(node, "has no kernel in this form")
         node.doc_string = None
         node.metadata_props.clear()
     unique_names(graph)
@@ -205,17 +263,8 @@ def _finish(work: ir.Model, outputs: list[str]) -> onnx.ModelProto:
     del result.graph.metadata_props[:]
     try:
         checker.check_model(result, full_check=True)
-        return shape_inference.infer_shapes(result, strict_mode=True)
+        inferred = shape_inference.infer_shapes(result, strict_mode=True)
     except (checker.ValidationError, shape_inference.InferenceError) as error:
         raise DataError(f"the graph's shapes do not fit together: {error}") from error
-
-
-def _check_result(node: ir.Node) -> None:
-    output = node.outputs[0]
-    extents = shape(output)
-    if len(extents) not in (2, 4) or extents[0] != 1:
-        raise unsupported(
-            node, f"its output has shape {list(extents)}; only (1, C, H, W) and (1, features) are supported"
-        )
-    if output.dtype != ir.DataType.FLOAT:
-        raise unsupported(node, f"its output is {output.dtype}; use float32 throughout")
+    names = {str(value.name) for node in graph for value in (*node.inputs, *node.outputs) if value is not None}
+    return inferred, names

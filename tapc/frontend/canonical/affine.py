@@ -9,6 +9,7 @@ from tapc.frontend.canonical.edit import (
     attribute,
     constant,
     content,
+    insert_before,
     operand,
     replace,
     rewrite,
@@ -20,25 +21,22 @@ from tapc.frontend.canonical.edit import (
 from tapc.frontend.canonical.linear import parameters, set_parameters
 
 Vector = NDArray[np.float64]
-_BETWEEN = ("Transpose", "Reshape", "Flatten")
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 
 
-def fold_affine(graph: ir.Graph) -> None:
+def fold_affine(graph: ir.Graph, *, layers_only: bool = False) -> None:
     """Fold y = scale * x + shift per channel into the Conv or Gemm around it.
 
     The preceding layer takes it where it has no other reader. Otherwise a (1, features) vector's following Gemm
     takes it, and a 4-D tensor gets a 1x1 depthwise Conv.
 
-    Raises
-    ------
-    UnsupportedError
-        Constants that are not per channel, division by a tensor, or no layer that could take the operation.
+    With `layers_only` nothing but the preceding layer takes it. Constants that are not one value per channel stay
+    operands of their own.
     """
     for node in list(graph):
         affine = _affine(node)
         if affine is not None:
-            _fold(graph, node, *affine)
+            _fold(graph, node, *affine, layers_only)
 
 
 def _affine(node: ir.Node) -> tuple[ir.Value, Vector, Vector] | None:
@@ -53,9 +51,9 @@ def _affine(node: ir.Node) -> tuple[ir.Value, Vector, Vector] | None:
         return None
     value, array = (left, fixed[1]) if fixed[0] is None else (right, fixed[0])
     assert array is not None
-    if node.op_type == "Add" and array.shape == shape(value) and max(array.shape[2:], default=1) > 1:
-        return None  # a constant map: an addition of its own
     vector = _per_channel(node, value, array)
+    if vector is None or (node.op_type == "Div" and value is not left):
+        return None  # an operator of its own
     one, zero = np.ones_like(vector), np.zeros_like(vector)
     if node.op_type == "Add":
         return value, one, vector
@@ -63,8 +61,6 @@ def _affine(node: ir.Node) -> tuple[ir.Value, Vector, Vector] | None:
         return value, vector, zero
     if node.op_type == "Sub":
         return (value, one, -vector) if value is left else (value, -one, vector)
-    if value is not left:
-        raise unsupported(node, "dividing by a tensor is not supported")
     with np.errstate(divide="ignore"):
         return value, 1 / vector, zero
 
@@ -83,19 +79,15 @@ def _batch_normalization(node: ir.Node) -> tuple[ir.Value, Vector, Vector]:
     return source(node), scale, beta - mean * scale
 
 
-def _per_channel(node: ir.Node, value: ir.Value, array: NDArray[np.generic]) -> Vector:
+def _per_channel(node: ir.Node, value: ir.Value, array: NDArray[np.generic]) -> Vector | None:
     extents = shape(value)
-    if shape(node.outputs[0]) != extents or len(extents) < 2:
-        raise unsupported(
-            node, f"combines {list(extents)} with a constant {list(array.shape)}; broadcasting is not supported"
-        )
     full = array.reshape((1,) * (len(extents) - array.ndim) + array.shape)
-    if any(extent != 1 for axis, extent in enumerate(full.shape) if axis != 1):
-        raise unsupported(node, f"its constant of shape {list(array.shape)} is not one value per channel (axis 1)")
+    if shape(node.outputs[0]) != extents or any(extent != 1 for axis, extent in enumerate(full.shape) if axis != 1):
+        return None
     return np.broadcast_to(full.reshape(-1).astype(np.float64), (extents[1],)).copy()
 
 
-def _fold(graph: ir.Graph, node: ir.Node, value: ir.Value, scale: Vector, shift: Vector) -> None:
+def _fold(graph: ir.Graph, node: ir.Node, value: ir.Value, scale: Vector, shift: Vector, layers_only: bool) -> None:
     before = value.producer()
     if before is not None and before.op_type in ("Conv", "Gemm") and sole_consumer(value) is node:
         weights, bias = parameters(before)
@@ -103,26 +95,43 @@ def _fold(graph: ir.Graph, node: ir.Node, value: ir.Value, scale: Vector, shift:
         set_parameters(before, weights * by_output, bias * scale + shift)
         replace(node, value)
         return
-    extents = shape(value)
-    if len(extents) == 4:
-        channels = extents[1]
-        kernel = constant(graph, f"{node.name}.weight", scale.reshape(channels, 1, 1, 1).astype(np.float32))
-        offset = constant(graph, f"{node.name}.bias", shift.astype(np.float32))
-        attributes: dict[str, AttributeValue] = {
-            "kernel_shape": (1, 1),
-            "strides": (1, 1),
-            "pads": (0, 0, 0, 0),
-            "dilations": (1, 1),
-            "group": channels,
-        }
-        rewrite(node, "Conv", [value, kernel, offset], attributes)
+    if layers_only:
+        return
+    if len(shape(value)) == 4:
+        rewrite(node, "Conv", *_depthwise(graph, node, value, scale, shift))
         return
     after = sole_consumer(node.outputs[0])
     if after is None or after.op_type != "Gemm":
-        beside = [value.producer(), after]
-        between = next((other for other in beside if other is not None and other.op_type in _BETWEEN), None)
-        reason = "" if between is None else f": the {between.op_type} {between.name!r} lies between"
-        raise unsupported(node, f"no Conv or Gemm beside it can take this per-channel scale and shift{reason}")
+        _as_map(graph, node, value, scale, shift)
+        return
     weights, bias = parameters(after)
     set_parameters(after, weights * scale, bias + weights.astype(np.float64) @ shift)
     replace(node, value)
+
+
+def _depthwise(
+    graph: ir.Graph, node: ir.Node, value: ir.Value, scale: Vector, shift: Vector
+) -> tuple[list[ir.Value | None], dict[str, AttributeValue]]:
+    """Return operands and attributes of a 1x1 depthwise Conv."""
+    channels = len(scale)
+    kernel = constant(graph, f"{node.name}.weight", scale.reshape(channels, 1, 1, 1).astype(np.float32))
+    offset = constant(graph, f"{node.name}.bias", shift.astype(np.float32))
+    attributes: dict[str, AttributeValue] = {
+        "kernel_shape": (1, 1),
+        "strides": (1, 1),
+        "pads": (0, 0, 0, 0),
+        "dilations": (1, 1),
+        "group": channels,
+    }
+    return [value, kernel, offset], attributes
+
+
+def _as_map(graph: ir.Graph, node: ir.Node, value: ir.Value, scale: Vector, shift: Vector) -> None:
+    """Scale and shift features as the channels of a map of one pixel."""
+    features = len(scale)
+    pixel = (1, features, 1, 1)
+    target = constant(graph, f"{node.name}.shape", np.array(pixel, np.int64))
+    map_ = insert_before(node, "Reshape", [value, target], {}, pixel, "")
+    inputs, attributes = _depthwise(graph, node, map_, scale, shift)
+    result = insert_before(node, "Conv", inputs, attributes, pixel, node.name or "")
+    rewrite(node, "Flatten", [result], {"axis": 1}).name = ""

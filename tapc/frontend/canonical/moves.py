@@ -1,83 +1,160 @@
-"""Transposes between a map and the dense layer that reads it: the layer's weights are permuted instead."""
+"""Moves: a canonical tensor of some elements of another, in a few standard nodes."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from tapc.frontend.canonical.edit import (
-    attribute,
-    content,
-    insert_before,
-    operand,
-    shape,
-    sole_consumer,
-    source,
-    unsupported,
-)
-from tapc.frontend.canonical.linear import parameters, set_parameters
-from tapc.frontend.canonical.views import moved, whole
-
-_MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
-_ELEMENTWISE = ("Relu", "Clip")
+from tapc.frontend.canonical.edit import constant, insert_before, shape
+from tapc.frontend.canonical.placed import Index
 
 
-def fold_moves(graph: ir.Graph, opset: int) -> None:
-    """Let each Gemm behind a Transpose read the map itself, flattened, with the columns of its weights in that order.
+def write_move(node: ir.Node, base: ir.Value, wanted: Index) -> ir.Value:
+    """Write nodes before `node` that bring elements of a canonical tensor into another arrangement.
+
+    In the order of preference: one Reshape or Flatten; Reshape, Transpose, Reshape; a Slice or Gather along each axis;
+    a Gather from the flattened tensor.
 
     Parameters
     ----------
-    graph : onnx_ir.Graph
-        Edited in place; its Gemms are canonical.
-    opset : int
-        Opset of the source.
+    node : onnx_ir.Node
+    base : onnx_ir.Value
+        (1, C, H, W) or (1, F).
+    wanted : ndarray of int64, shape (C, H, W) or (F,)
+        Flat positions in `base`.
 
-    Raises
-    ------
-    UnsupportedError
-        A BatchNormalization of what was transposed.
+    Returns
+    -------
+    onnx_ir.Value
+        (1, C, H, W) or (1, F), as `wanted`.
     """
-    for node in list(graph):
-        if node.op_type == "Gemm":
-            _fold(node, opset)
-        elif node.op_type == "BatchNormalization" and shape(source(node))[0] != 1:
-            before = source(node).producer()
-            between = "" if before is None else f" (the {before.op_type} {before.name!r} lies before it)"
-            extents = list(shape(source(node)))
-            raise unsupported(node, f"normalizes {extents}, whose first axis is not the batch of 1{between}")
+    writer = _Writer(node)
+    flat, size = wanted.reshape(-1), int(np.prod(shape(base)))
+    if flat.size == size:
+        if np.array_equal(flat, np.arange(size)):
+            return writer.reshape(base, wanted.shape)
+        digits = affine(flat)
+        if digits is not None and (found := writer.permuted(base, digits, wanted.shape)) is not None:
+            return found
+    found = writer.along_axes(base, wanted)
+    return writer.gathered(base, wanted) if found is None else found
 
 
-def _fold(gemm: ir.Node, opset: int) -> None:
-    chain: list[ir.Node] = []
-    value = source(gemm)
-    while (before := value.producer()) is not None and before.op_type in (*_MOVES, *_ELEMENTWISE):
-        if sole_consumer(value) is not (chain[-1] if chain else gemm):
-            break
-        chain.append(before)
-        value = source(before)
-    while chain and chain[-1].op_type != "Transpose":
-        value = chain.pop().outputs[0]
-    if not chain or content(value) is not None or len(shape(value)) != 4:
-        return
-    view = whole(value)
-    for node in reversed(chain):
-        found = moved(node, view, opset) if node.op_type in _MOVES else [view]
-        if found is None:
-            return
-        view = found[0]
-    for node in reversed(chain):  # in the order of the map
-        if node.op_type in _ELEMENTWISE:
-            inputs = [value, *(operand(node, i) for i in range(1, len(node.inputs)))]
-            kept = {name: attribute(node, name, None) for name in node.attributes}
-            value = insert_before(gemm, node.op_type, inputs, kept, shape(value), node.name or "")
-    weights, bias = parameters(gemm)
-    permuted = np.empty_like(weights)
-    permuted[:, view.index.reshape(-1)] = weights
-    set_parameters(gemm, permuted, bias)
-    gemm.replace_input_with(0, insert_before(gemm, "Flatten", [value], {"axis": 1}, (1, weights.shape[1]), ""))
-    for node in chain:
-        _graph(node).remove(node, safe=True)
+def affine(flat: NDArray[np.integer]) -> list[tuple[int, int]] | None:
+    """Return nested loops, outermost first, that give these positions in order: (extent, stride) each.
+
+    The first position is where the loops begin. None where no such loops exist.
+    """
+    loops: list[tuple[int, int]] = []
+    while flat.size > 1:
+        steps = np.diff(flat)
+        stride = int(steps[0])
+        breaks = np.flatnonzero(steps != stride)
+        run = int(breaks[0]) + 1 if breaks.size else flat.size
+        length = _period(flat, run, stride)
+        if length is None:
+            return None
+        loops.append((length, stride))
+        flat = flat[::length]
+    return loops[::-1]
 
 
-def _graph(node: ir.Node) -> ir.Graph:
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
-    return graph
+def _period(flat: NDArray[np.integer], run: int, stride: int) -> int | None:
+    """Return the longest inner loop: a divisor of the size, of at most `run` elements."""
+    for length in range(run, 1, -1):
+        if flat.size % length == 0:
+            expected = flat[::length, None] + stride * np.arange(length)
+            if np.array_equal(flat.reshape(-1, length), expected):
+                return length
+    return None
+
+
+class _Writer:
+    def __init__(self, node: ir.Node) -> None:
+        self.node = node
+        assert isinstance(node.graph, ir.Graph)
+        self.graph = node.graph
+
+    def emit(
+        self, op: str, inputs: Sequence[ir.Value], extents: Sequence[int], **attributes: int | Sequence[int]
+    ) -> ir.Value:
+        return insert_before(self.node, op, inputs, attributes, extents, "")
+
+    def constant(self, part: str, values: Sequence[int] | NDArray[np.integer]) -> ir.Value:
+        return constant(self.graph, f"move.{part}", np.array(values, np.int64))
+
+    def reshape(self, value: ir.Value, extents: Sequence[int]) -> ir.Value:
+        """Reshape to (1, *extents), where that is another shape."""
+        target = (1, *extents)
+        if shape(value) == target:
+            return value
+        if len(extents) == 1:
+            return self.emit("Flatten", [value], target, axis=1)
+        return self.emit("Reshape", [value, self.constant("shape", target)], target)
+
+    def permuted(self, base: ir.Value, loops: list[tuple[int, int]], extents: Sequence[int]) -> ir.Value | None:
+        """Split the axes, permute the parts and join them anew, where that is all."""
+        order = sorted(range(len(loops)), key=lambda i: -loops[i][1])
+        parts = [loops[i][0] for i in order]
+        strides = [int(np.prod(parts[i + 1 :], dtype=np.int64)) for i in range(len(parts))]
+        if [loops[i][1] for i in order] != strides or len(parts) > 7:
+            return None
+        own = shape(base)[1:]
+        shown = [extent for extent in extents if extent != 1]
+        if parts == [extent for extent in own if extent != 1] and shown == [extent for extent, _ in loops]:
+            return self._transposed(base, loops, order, extents)
+        perm = [order.index(i) for i in range(len(loops))]
+        split = self.reshape(base, parts)
+        target = (1, *(loops[i][0] for i in range(len(loops))))
+        moved = self.emit("Transpose", [split], target, perm=(0, *(axis + 1 for axis in perm)))
+        return self.reshape(moved, extents)
+
+    def _transposed(
+        self, base: ir.Value, loops: list[tuple[int, int]], order: list[int], extents: Sequence[int]
+    ) -> ir.Value:
+        own = shape(base)[1:]
+        axes = [axis for axis, extent in enumerate(own) if extent != 1]
+        perm = [axes[order.index(i)] for i in range(len(loops))]
+        ones = [axis for axis in range(len(own)) if axis not in perm]
+        full: list[int] = []
+        if len(extents) == len(own):  # put ones where the result has them
+            ordered, singles = iter(perm), iter(ones)
+            full = [next(singles) if extent == 1 else next(ordered) for extent in extents if ones or extent != 1]
+        if sorted(full) != list(range(len(own))):
+            full = [*perm, *ones]
+        moved = self.emit(
+            "Transpose", [base], (1, *(own[axis] for axis in full)), perm=(0, *(axis + 1 for axis in full))
+        )
+        return self.reshape(moved, extents)
+
+    def along_axes(self, base: ir.Value, wanted: Index) -> ir.Value | None:
+        """Choose along each axis on its own."""
+        own = shape(base)[1:]
+        if wanted.ndim != len(own):
+            return None
+        parts = np.unravel_index(wanted, own)
+        value = base
+        for axis, part in enumerate(parts):
+            line = np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
+            if (line != line[:, :1]).any():
+                return None
+        for axis, part in enumerate(parts):
+            chosen = np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)[:, 0]
+            if not np.array_equal(chosen, np.arange(own[axis])):
+                value = self._along(value, axis + 1, chosen)
+        return value
+
+    def _along(self, value: ir.Value, axis: int, chosen: NDArray[np.integer]) -> ir.Value:
+        extents = list(shape(value))
+        extents[axis] = len(chosen)
+        step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
+        if step > 0 and np.array_equal(chosen, chosen[0] + step * np.arange(len(chosen))):
+            parts = {"starts": [int(chosen[0])], "ends": [int(chosen[-1]) + 1], "axes": [axis], "steps": [step]}
+            return self.emit("Slice", [value, *(self.constant(k, v) for k, v in parts.items())], extents)
+        return self.emit("Gather", [value, self.constant("indices", chosen)], extents, axis=axis)
+
+    def gathered(self, base: ir.Value, wanted: Index) -> ir.Value:
+        """Choose from the flattened tensor."""
+        flat = self.reshape(base, (int(np.prod(shape(base))),))
+        return self.emit("Gather", [flat, self.constant("indices", wanted)], (1, *wanted.shape), axis=1)

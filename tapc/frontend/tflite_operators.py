@@ -1,0 +1,370 @@
+"""How each TFLite operator is spelled in ONNX."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tapc.frontend.tflite_convert import Converter, converts
+from tapc.frontend.tflite_reader import Operator
+
+
+@converts("CONV_2D")
+def conv(c: Converter, op: Operator) -> None:
+    """Convert (O, H, W, I) weights."""
+    weights = c.constant(op, 1)
+    group, rest = divmod(c.shape(op)[-1], weights.shape[3])
+    if rest:
+        raise c.unsupported(op, f"{weights.shape[3]} channels per group of {c.shape(op)[-1]}")
+    _convolve(c, op, weights.transpose(0, 3, 1, 2), group)
+
+
+@converts("DEPTHWISE_CONV_2D")
+def depthwise(c: Converter, op: Operator) -> None:
+    """Convert (1, H, W, O) weights."""
+    _convolve(c, op, c.constant(op, 1).transpose(3, 0, 1, 2), c.shape(op)[-1])
+
+
+def _convolve(c: Converter, op: Operator, weights: Any, group: int) -> None:
+    window = c.window(op, weights.shape[2:])
+    inputs = [c.builder.channels_first(c.value(op)), c.builder.constant(weights, c.names[op.inputs[1]] + ".oihw")]
+    inputs += [c.value(op, 2)] if c.has(op, 2) else []
+    node = c.builder.node("Conv", inputs, c.name(op), group=group, **window)
+    c.emit(op, c.builder.channels_last(node))
+
+
+@converts("TRANSPOSE_CONV")
+def transposed(c: Converter, op: Operator) -> None:
+    """Convert (O, H, W, I) weights; the output's shape is that of the file."""
+    weights = c.constant(op, 1).transpose(3, 0, 1, 2)
+    out, image, strides = c.result(op)[1:3], c.shape(op, 2)[1:3], (op.options["StrideH"], op.options["StrideW"])
+    pads, extra = [0, 0, 0, 0], [0, 0]
+    for axis in (0, 1):
+        full = (image[axis] - 1) * strides[axis] + weights.shape[2 + axis]
+        cut = max(full - out[axis], 0) if op.options["Padding"] == 0 else 0
+        pads[axis], pads[axis + 2] = cut // 2, cut - cut // 2
+        extra[axis] = out[axis] - (full - cut)
+    if min(extra) < 0:
+        raise c.unsupported(op, f"its output {list(out)} is smaller than what it computes")
+    inputs = [c.builder.channels_first(c.value(op, 2)), c.builder.constant(weights, c.names[op.inputs[1]] + ".iohw")]
+    inputs += [c.value(op, 3)] if c.has(op, 3) else []
+    node = c.builder.node(
+        "ConvTranspose", inputs, c.name(op), kernel_shape=list(weights.shape[2:]), strides=list(strides), pads=pads,
+        output_padding=extra,
+    )  # fmt: skip
+    c.emit(op, c.builder.channels_last(node))
+
+
+@converts("FULLY_CONNECTED")
+def dense(c: Converter, op: Operator) -> None:
+    """Convert (O, I) weights, for one row or more."""
+    weights = c.constant(op, 1)
+    outputs, inputs = weights.shape
+    if op.options["WeightsFormat"] != 0:
+        raise c.unsupported(op, "shuffled weights")
+    rows, rest = divmod(math.prod(c.shape(op)), inputs)
+    if rest or math.prod(c.result(op)) != rows * outputs:
+        raise c.unsupported(op, f"{list(c.shape(op))} does not hold vectors of {inputs} features")
+    value = c.value(op)
+    if c.shape(op) != (rows, inputs):
+        value = c.builder.reshape(value, (rows, inputs))
+    operands = [value, c.value(op, 1), *([c.value(op, 2)] if c.has(op, 2) else [])]
+    node = c.builder.node("Gemm", operands, c.name(op), transB=1)
+    if c.result(op) != (rows, outputs):
+        node = c.builder.reshape(node, c.result(op))
+    c.emit(op, node)
+
+
+@converts("BATCH_MATMUL")
+def batch_matmul(c: Converter, op: Operator) -> None:
+    """Convert a product of matrices."""
+    operands = []
+    for position, flag in enumerate(("AdjX", "AdjY")):
+        value, rank = c.value(op, position), len(c.shape(op, position))
+        if op.options[flag]:
+            value = c.builder.node("Transpose", [value], perm=[*range(rank - 2), rank - 1, rank - 2])
+        operands.append(value)
+    c.emit(op, c.builder.node("MatMul", operands, c.name(op)))
+
+
+_BINARY = {"ADD": "Add", "SUB": "Sub", "DIV": "Div", "MUL": "Mul", "MAXIMUM": "Max", "MINIMUM": "Min", "POW": "Pow"}
+
+
+@converts(*_BINARY)
+def binary(c: Converter, op: Operator) -> None:
+    """Convert operators of two operands that are broadcast."""
+    c.emit(op, c.builder.node(_BINARY[op.kind], [c.value(op, 0), c.value(op, 1)], c.name(op)))
+
+
+@converts("SQUARED_DIFFERENCE")
+def squared_difference(c: Converter, op: Operator) -> None:
+    """Convert (a - b)^2."""
+    difference = c.builder.node("Sub", [c.value(op, 0), c.value(op, 1)])
+    c.emit(op, c.builder.node("Mul", [difference, difference], c.name(op)))
+
+
+@converts("ADD_N")
+def add_n(c: Converter, op: Operator) -> None:
+    """Convert a sum of several operands."""
+    c.emit(op, c.builder.node("Sum", [c.value(op, i) for i in range(len(op.inputs))], c.name(op)))
+
+
+@converts("SQUARE")
+def square(c: Converter, op: Operator) -> None:
+    """Convert x^2."""
+    c.emit(op, c.builder.node("Pow", [c.value(op), c.builder.constant(np.array(2, np.float32))], c.name(op)))
+
+
+@converts("RSQRT")
+def rsqrt(c: Converter, op: Operator) -> None:
+    """Convert x^-0.5."""
+    c.emit(op, c.builder.node("Pow", [c.value(op), c.builder.constant(np.array(-0.5, np.float32))], c.name(op)))
+
+
+@converts("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1")
+def clamp(c: Converter, op: Operator) -> None:
+    """Convert an activation on its own."""
+    c.emit(op, c.activation(op, c.value(op), op.kind, c.name(op)))
+
+
+@converts("PRELU")
+def prelu(c: Converter, op: Operator) -> None:
+    """Convert a slope per element of the last axes."""
+    c.emit(op, c.builder.node("PRelu", [c.value(op), c.value(op, 1)], c.name(op)))
+
+
+@converts("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D")
+def pool(c: Converter, op: Operator) -> None:
+    """Convert a pooling."""
+    if op.kind == "L2_POOL_2D":
+        raise c.unsupported(op, "the root of a mean of squares is not supported")
+    window = c.window(op, (op.options["FilterHeight"], op.options["FilterWidth"]))
+    kind = "AveragePool" if op.kind == "AVERAGE_POOL_2D" else "MaxPool"
+    c.emit(
+        op, c.builder.channels_last(c.builder.node(kind, [c.builder.channels_first(c.value(op))], c.name(op), **window))
+    )
+
+
+_REDUCTIONS = {"MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMin"}
+
+
+@converts(*_REDUCTIONS)
+def reduce(c: Converter, op: Operator) -> None:
+    """Convert a reduction over constant axes."""
+    axes = sorted({axis % len(c.shape(op)) for axis in c.integers(op, 1)})
+    kept = int(bool(op.options["KeepDims"]))
+    c.emit(
+        op, c.builder.node(_REDUCTIONS[op.kind], [c.value(op), c.builder.integers(*axes)], c.name(op), keepdims=kept)
+    )
+
+
+@converts("ARG_MAX")
+def argmax(c: Converter, op: Operator) -> None:
+    """Convert the place of the maximum along a constant axis."""
+    axis = c.integers(op, 1)[0]
+    c.done(op.outputs[0], c.builder.node("ArgMax", [c.value(op)], c.name(op), axis=axis, keepdims=0))
+
+
+@converts("SOFTMAX", "LOG_SOFTMAX")
+def softmax(c: Converter, op: Operator) -> None:
+    """Convert a softmax over the last axis."""
+    value, beta = c.value(op), op.options.get("Beta", 1.0)
+    if beta != 1.0:
+        value = c.builder.node("Mul", [value, c.builder.constant(np.array(beta, np.float32))])
+    c.emit(op, c.builder.node("Softmax" if op.kind == "SOFTMAX" else "LogSoftmax", [value], c.name(op), axis=-1))
+
+
+@converts("L2_NORMALIZATION")
+def l2_normalization(c: Converter, op: Operator) -> None:
+    """Convert the division by the length along the last axis."""
+    c.emit(op, c.builder.node("LpNormalization", [c.value(op)], c.name(op), axis=-1, p=2))
+
+
+@converts("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BROADCAST_TO")
+def reshape(c: Converter, op: Operator) -> None:
+    """Convert a change of shape; it is that of the output in the file."""
+    if op.kind == "BROADCAST_TO":
+        c.emit(op, c.builder.node("Expand", [c.value(op), c.builder.integers(*c.result(op))], c.name(op)))
+    else:
+        c.emit(op, c.builder.reshape(c.value(op), c.result(op), c.name(op)))
+
+
+@converts("TRANSPOSE")
+def transpose(c: Converter, op: Operator) -> None:
+    """Convert a constant permutation."""
+    c.emit(op, c.builder.node("Transpose", [c.value(op)], c.name(op), perm=c.integers(op, 1)))
+
+
+@converts("CONCATENATION")
+def concat(c: Converter, op: Operator) -> None:
+    """Convert the joining of operands along an axis."""
+    values = [c.value(op, position) for position in range(len(op.inputs))]
+    c.emit(op, c.builder.node("Concat", values, c.name(op), axis=op.options["Axis"]))
+
+
+@converts("PACK")
+def pack(c: Converter, op: Operator) -> None:
+    """Convert the joining along a new axis."""
+    rank = len(c.result(op))
+    axis = op.options["Axis"] % rank
+    parts = [
+        c.builder.node("Unsqueeze", [c.value(op, position), c.builder.integers(axis)])
+        for position in range(len(op.inputs))
+    ]
+    c.emit(op, c.builder.node("Concat", parts, c.name(op), axis=axis))
+
+
+@converts("UNPACK")
+def unpack(c: Converter, op: Operator) -> None:
+    """Convert the taking apart along an axis that disappears."""
+    for position, index in enumerate(op.outputs):
+        where = c.builder.constant(np.array(position, np.int64))
+        c.done(index, c.builder.node("Gather", [c.value(op), where], axis=op.options["Axis"]))
+
+
+@converts("SPLIT", "SPLIT_V")
+def split(c: Converter, op: Operator) -> None:
+    """Convert the cutting along an axis."""
+    data, along = (1, 0) if op.kind == "SPLIT" else (0, 2)
+    axis = c.integers(op, along)[0] % len(c.shape(op, data))
+    start = 0
+    for index in op.outputs:
+        end = start + c.graph.tensors[index].shape[axis]
+        parts = [c.builder.integers(value) for value in (start, end, axis)]
+        c.done(index, c.builder.node("Slice", [c.value(op, data), *parts]))
+        start = end
+
+
+@converts("SLICE")
+def slice_(c: Converter, op: Operator) -> None:
+    """Convert a box of constant place; its size is that of the output in the file."""
+    starts = c.integers(op, 1)
+    ends = [start + extent for start, extent in zip(starts, c.result(op), strict=True)]
+    parts = [c.builder.integers(*values) for values in (starts, ends, range(len(starts)))]
+    c.emit(op, c.builder.node("Slice", [c.value(op), *parts], c.name(op)))
+
+
+@converts("STRIDED_SLICE")
+def strided_slice(c: Converter, op: Operator) -> None:
+    """Convert a slice with steps, masks and axes that disappear."""
+    if op.options["EllipsisMask"] or op.options["NewAxisMask"] or op.options.get("Offset"):
+        raise c.unsupported(op, "an ellipsis, a new axis or ends that are offsets")
+    begins, ends, steps = (c.integers(op, position) for position in (1, 2, 3))
+    extents, rank = c.shape(op), len(begins)
+    for axis in range(rank):
+        step = steps[axis]
+        if op.options["BeginMask"] >> axis & 1:
+            begins[axis] = 0 if step > 0 else extents[axis] - 1
+        if op.options["EndMask"] >> axis & 1:
+            ends[axis] = extents[axis] if step > 0 else -(2**31)
+        if op.options["ShrinkAxisMask"] >> axis & 1:
+            begins[axis] %= extents[axis]
+            ends[axis], steps[axis] = begins[axis] + 1, 1
+    parts = [c.builder.integers(*values) for values in (begins, ends, range(rank), steps)]
+    c.emit(op, c.builder.reshape(c.builder.node("Slice", [c.value(op), *parts], c.name(op)), c.result(op)))
+
+
+@converts("GATHER")
+def gather(c: Converter, op: Operator) -> None:
+    """Convert a choice along an axis."""
+    if op.options["BatchDims"]:
+        raise c.unsupported(op, f"batch_dims {op.options['BatchDims']}")
+    c.emit(op, c.builder.node("Gather", [c.value(op), c.value(op, 1)], c.name(op), axis=op.options["Axis"]))
+
+
+@converts("EMBEDDING_LOOKUP")
+def lookup(c: Converter, op: Operator) -> None:
+    """Convert a choice of rows."""
+    c.emit(op, c.builder.node("Gather", [c.value(op, 1), c.value(op, 0)], c.name(op), axis=0))
+
+
+@converts("TILE")
+def tile(c: Converter, op: Operator) -> None:
+    """Convert repetition."""
+    c.emit(op, c.builder.node("Tile", [c.value(op), c.builder.integers(*c.integers(op, 1))], c.name(op)))
+
+
+@converts("REVERSE_V2")
+def reverse(c: Converter, op: Operator) -> None:
+    """Convert the order from the end along axes."""
+    axes = [axis % len(c.shape(op)) for axis in c.integers(op, 1)]
+    count = len(axes)
+    parts = [[-1] * count, [-(2**31)] * count, axes, [-1] * count]
+    c.emit(op, c.builder.node("Slice", [c.value(op), *(c.builder.integers(*part) for part in parts)], c.name(op)))
+
+
+@converts("PAD", "PADV2", "MIRROR_PAD")
+def pad(c: Converter, op: Operator) -> None:
+    """Convert constant padding, and padding by reflection."""
+    ends = c.builder.integers(*(int(value) for value in c.constant(op, 1).reshape(-1, 2).T.reshape(-1)))
+    inputs, attributes = [c.value(op), ends], {}
+    if op.kind == "PADV2":
+        inputs.append(c.builder.constant(np.array(c.constant(op, 2), np.float32).reshape(())))
+    if op.kind == "MIRROR_PAD":
+        if op.options["Mode"] != 0:
+            raise c.unsupported(op, "symmetric padding, which repeats the edge, is not supported")
+        attributes["mode"] = "reflect"
+    c.emit(op, c.builder.node("Pad", inputs, c.name(op), **attributes))
+
+
+@converts("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
+def resize(c: Converter, op: Operator) -> None:
+    """Convert resizing of maps."""
+    height, width = c.result(op)[1:3]
+    channels = c.shape(op)[3]
+    corners, centers = bool(op.options["AlignCorners"]), bool(op.options["HalfPixelCenters"])
+    where = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
+    attributes: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": where}
+    if op.kind == "RESIZE_NEAREST_NEIGHBOR":
+        # TFLite rounds half up where corners are aligned, and down otherwise; centers of pixels lie half a pixel on.
+        how = "round_prefer_ceil" if corners or centers else "floor"
+        attributes |= {"mode": "nearest", "nearest_mode": how}
+    sizes = c.builder.integers(1, channels, height, width)
+    node = c.builder.node("Resize", [c.builder.channels_first(c.value(op)), "", "", sizes], c.name(op), **attributes)
+    c.emit(op, c.builder.channels_last(node))
+
+
+@converts("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
+def blocks(c: Converter, op: Operator) -> None:
+    """Convert channels to blocks of pixels and back; the channels of a block's pixel lie together."""
+    size = op.options["BlockSize"]
+    n, height, width, channels = c.shape(op)
+    if op.kind == "DEPTH_TO_SPACE":
+        parts, order = (n, height, width, size, size, channels // size**2), [0, 1, 3, 2, 4, 5]
+    else:
+        parts, order = (n, height // size, size, width // size, size, channels), [0, 1, 3, 2, 4, 5]
+    node = c.builder.node("Transpose", [c.builder.reshape(c.value(op), parts)], c.name(op), perm=order)
+    c.emit(op, c.builder.reshape(node, c.result(op)))
+
+
+@converts("DEQUANTIZE")
+def dequantize(c: Converter, op: Operator) -> None:
+    """Take weights that the reader has dequantized."""
+    if op.inputs[0] in c.values:
+        c.done(op.outputs[0], c.value(op))
+    else:
+        c.constants[op.outputs[0]] = c.constant(op, 0)
+
+
+@converts("DENSIFY")
+def densify(c: Converter, op: Operator) -> None:
+    """Take weights that the reader has written out."""
+    c.constants[op.outputs[0]] = c.constant(op, 0)
+
+
+@converts("CAST")
+def cast(c: Converter, op: Operator) -> None:
+    """Convert a change between kinds of numbers."""
+    import onnx
+
+    kinds = {"FLOAT32": onnx.TensorProto.FLOAT, "INT32": onnx.TensorProto.INT32, "INT64": onnx.TensorProto.INT64}
+    target = c.graph.tensors[op.outputs[0]].type
+    if target not in kinds:
+        raise c.unsupported(op, f"casts to {target}")
+    c.emit(op, c.builder.node("Cast", [c.value(op)], c.name(op), to=kinds[target]))
+
+
+@converts("HARD_SWISH")
+def hard_swish(c: Converter, op: Operator) -> None:
+    """Convert x * clip(x + 3, 0, 6) / 6."""
+    c.emit(op, c.builder.node("HardSwish", [c.value(op)], c.name(op)))

@@ -1,0 +1,99 @@
+"""A copy of some elements in another order: nested loops with strides, or tables where there are none."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.layout import Plane
+from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.spec import Features, KernelSpec
+
+_UNROLL = 4
+
+
+@dataclass(frozen=True)
+class GatherSpec(KernelSpec):
+    """y's elements, in the order in which they are stored, from x's.
+
+    Attributes
+    ----------
+    x, y : Plane
+        Of the same bits.
+    first : int
+        Where the loops begin in x, in elements.
+    loops : tuple of (int, int or None)
+        Extent and stride of each loop, outermost first; None: the loop has a table of offsets, one after the other.
+    """
+
+    x: Plane
+    y: Plane
+    first: int
+    loops: tuple[tuple[int, int | None], ...]
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return f"gather_a{self.x.bits}" + ("_table" if self.table_words else "")
+
+    @property
+    def table_words(self) -> int:
+        """Entries of the tables."""
+        return sum(extent for extent, stride in self.loops if stride is None)
+
+    @property
+    def form(self) -> str:
+        """What the innermost loop reads."""
+        stride = self.loops[-1][1] if self.loops else 1
+        reads = {None: "table", 1: "run"}.get(stride, "step")
+        return f"{reads}{self.x.bits}"
+
+    def instruction_features(self) -> Features:
+        """Count elements, and how often the innermost loop begins."""
+        inner = self.loops[-1][0] if self.loops else 1
+        total = self.y.pixels * self.y.channels
+        outer = sum(extent for extent, _ in self.loops[:-1])
+        parts = {f"gather_{self.form}": total, "gather_row": total / inner, "gather_loop": outer, "call": 1}
+        return parts if self.x.bits == 8 else {**parts, "gather_row4": total / inner}
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        unroll = largest_divisor(self.loops[-1][0], _UNROLL) if self.loops else 1
+        return {f"code_gather_{self.form}": unroll, "code_gather_loop": len(self.loops), "code_gather": 1}
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
+        tables = (Parameter("table", "int32", self.table_words),) if self.table_words else ()
+        return build(name, (*planes, *tables), lambda b: _emit(self, b))
+
+
+def _emit(spec: GatherSpec, b: Body) -> None:
+    begins, words = [], 0
+    for extent, stride in spec.loops:
+        begins.append(words)
+        words += extent if stride is None else 0
+
+    def copy(source: Any, target: Any) -> None:
+        if spec.x.bits == 8:
+            b.store(b["y"], target, b["x"][source])
+            return
+        codes = spec.x.load(b, b["x"], b.T.truncdiv(source, spec.x.channels), b.T.truncmod(source, spec.x.channels))
+        spec.y.store(b, b["y"], b.T.truncdiv(target, spec.y.channels), b.T.truncmod(target, spec.y.channels), codes)
+
+    def walk(depth: int, source: Any, target: Any) -> None:
+        extent, stride = spec.loops[depth]
+        inner = depth == len(spec.loops) - 1
+        unroll = largest_divisor(extent, _UNROLL) if inner else 1
+        with b.loop(extent // unroll) as outer:
+            for i in range(unroll):
+                step = outer * unroll + i
+                offset = b["table"][step + begins[depth]] if stride is None else step * stride
+                if inner:
+                    copy(source + offset, target * extent + step)
+                else:
+                    walk(depth + 1, source + offset, target * extent + step)
+
+    if spec.loops:
+        walk(0, spec.first, 0)
+    else:
+        copy(spec.first, 0)
