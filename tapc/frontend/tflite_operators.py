@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tapc.frontend.tflite_convert import Converter, converts
+from tapc.frontend.tflite_converter import Converter, converts
 from tapc.frontend.tflite_reader import Operator
 
 

@@ -1,0 +1,191 @@
+"""Writes the operators of a TFLite graph as ONNX nodes, one after the other."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base.errors import DataError, UnsupportedError
+from tapc.frontend.tflite_names import layer_name, tensor_names
+from tapc.frontend.tflite_onnx import OnnxBuilder, as_array
+from tapc.frontend.tflite_reader import Operator, TfliteGraph
+from tapc.graph.rules import rules
+
+_CLAMPS = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}
+_FUSED = {0: None, 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
+SHAPE_ONLY_INPUT = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+Convert = Callable[["Converter", Operator], None]
+_known: dict[str, Convert] = {}
+
+
+def converts(*kinds: str) -> Callable[[Convert], Convert]:
+    """Return a decorator for what converts operators of these TFLite kinds."""
+
+    def add(convert_: Convert) -> Convert:
+        _known.update(dict.fromkeys(kinds, convert_))
+        return convert_
+
+    return add
+
+
+class Converter:
+    """Writes the operators of a TFLite graph, one after the other.
+
+    Attributes
+    ----------
+    builder : OnnxBuilder
+    values : dict of int to str
+        TFLite tensor -> name in the ONNX graph, of what is computed already.
+    constants : dict of int to ndarray
+    """
+
+    def __init__(self, graph: TfliteGraph) -> None:
+        self.graph = graph
+        self.names = tensor_names([tensor.name for tensor in graph.tensors])
+        self.builder = OnnxBuilder()
+        self.values: dict[int, str] = {}
+        self.constants = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
+        self.forms = {form.kind: (name, form) for name, rule in rules().items() if (form := rule.tflite) is not None}
+        self._written: dict[int, str] = {}
+
+    def convert(self, name: str) -> onnx.ModelProto:
+        """Return the ONNX model."""
+        known = dict.fromkeys(self.forms, elementwise) | _known
+        for index in self.graph.inputs:
+            self._require_input(index)
+            self.values[index] = self.names[index]
+        for op in _live(self.graph):
+            if op.kind not in known:
+                raise self.unsupported(
+                    op, f"operator {op.kind} is not supported; supported: {', '.join(sorted(known))}"
+                )
+            self._check(op)
+            known[op.kind](self, op)
+        for index in self.graph.outputs:
+            if index not in self.values:
+                raise UnsupportedError(f"output {self.names[index]!r} is not computed from the input")
+        inputs, outputs = (
+            [(self.values[i], self.graph.tensors[i].shape, self.graph.tensors[i].type) for i in ends]
+            for ends in (self.graph.inputs, dict.fromkeys(self.graph.outputs))
+        )
+        return self.builder.model(name, inputs, outputs)
+
+    def _require_input(self, index: int) -> None:
+        tensor = self.graph.tensors[index]
+        if tensor.type not in ("FLOAT32", "INT32", "INT64"):
+            raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.type}; pass the float32 network")
+        if tensor.shape and tensor.shape[0] != 1 and len(tensor.shape) > 2:
+            raise UnsupportedError(
+                f"input {tensor.name!r}: the batch is fixed to {tensor.shape[0]}; convert the model with batch 1"
+            )
+
+    def _check(self, op: Operator) -> None:
+        data = op.inputs[:1] if op.kind in SHAPE_ONLY_INPUT else op.inputs
+        for index in data:
+            array = self.constants.get(index)
+            if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+                name = self.graph.tensors[index].name
+                raise DataError(f"tensor {name!r} holds NaN or infinite values; retrain or repair the model")
+
+    def unsupported(self, op: Operator, problem: str) -> UnsupportedError:
+        """Build the error for an operator that cannot be converted."""
+        output = self.graph.tensors[op.outputs[0]].name if op.outputs else ""
+        return UnsupportedError(f"operator {op.index} ({op.kind}, output {output!r}): {problem}")
+
+    def shape(self, op: Operator, position: int = 0) -> tuple[int, ...]:
+        """Return the shape of an input."""
+        return self.graph.tensors[op.inputs[position]].shape
+
+    def result(self, op: Operator) -> tuple[int, ...]:
+        """Return the shape of the output."""
+        return self.graph.tensors[op.outputs[0]].shape
+
+    def value(self, op: Operator, position: int = 0) -> str:
+        """Return an input's name in the ONNX graph, activation or constant."""
+        index = op.inputs[position] if position < len(op.inputs) else -1
+        if index in self.values:
+            return self.values[index]
+        array = self.constants.get(index)
+        if array is None:
+            raise self.unsupported(op, f"input {position} must be computed from the network's input")
+        if index not in self._written:
+            self._written[index] = self.builder.constant(as_array(array), self.names[index])
+        return self._written[index]
+
+    def constant(self, op: Operator, position: int) -> NDArray[Any]:
+        """Return an input that must be constant."""
+        array = self.constants.get(op.inputs[position]) if position < len(op.inputs) else None
+        if array is None:
+            raise self.unsupported(op, f"input {position} must be constant")
+        return array
+
+    def integers(self, op: Operator, position: int) -> list[int]:
+        """Return an input that must be constant integers."""
+        return [int(value) for value in self.constant(op, position).reshape(-1)]
+
+    def has(self, op: Operator, position: int) -> bool:
+        """Whether an operator has an optional input."""
+        return position < len(op.inputs) and op.inputs[position] >= 0
+
+    def name(self, op: Operator) -> str:
+        """Return the layer's name; empty where the file tells none."""
+        names = [self.graph.tensors[i].name for i in (*op.inputs[1:2], *op.outputs) if i >= 0]
+        leaves = self.forms[op.kind][1].leaves if op.kind in self.forms else ()
+        return layer_name(op.kind, names, leaves)
+
+    def emit(self, op: Operator, node: str) -> None:
+        """Register an operator's result, after its fused activation."""
+        kind = _FUSED.get(op.options.get("FusedActivationFunction", 0), "an unknown one")
+        if kind is not None:
+            node = self.activation(op, node, kind, f"{name}.relu" if (name := self.name(op)) else "")
+        self.done(op.outputs[0], node)
+
+    def done(self, index: int, node: str) -> None:
+        """Register a result under the name that the file gives it."""
+        self.values[index] = self.builder.node("Identity", [node], "", self.names[index])
+
+    def activation(self, op: Operator, node: str, kind: str, name: str) -> str:
+        """Write an activation."""
+        if kind not in _CLAMPS:
+            raise self.unsupported(op, f"the fused activation {kind} is not supported")
+        low, high = _CLAMPS[kind]
+        if high is None:
+            return self.builder.node("Relu", [node], name)
+        bounds = [self.builder.constant(np.array(bound, np.float32)) for bound in (low, high)]
+        return self.builder.node("Clip", [node, *bounds], name)
+
+    def window(self, op: Operator, kernel: Sequence[int]) -> dict[str, Any]:
+        """Return the ONNX attributes of a window operator; SAME padding puts the odd row at the bottom."""
+        dilations = [op.options.get(f"Dilation{axis}Factor", 1) for axis in "HW"]
+        strides, pads = (op.options["StrideH"], op.options["StrideW"]), [0, 0, 0, 0]
+        if len(self.shape(op)) != 4:
+            raise self.unsupported(op, f"its input has shape {list(self.shape(op))}, not (N, H, W, C)")
+        if min(*strides, *dilations) < 1:
+            raise self.unsupported(op, f"strides {list(strides)}, dilations {dilations}")
+        if op.options["Padding"] == 0:
+            for axis, extent in enumerate(self.shape(op)[1:3]):
+                reach = (kernel[axis] - 1) * dilations[axis] + 1
+                total = max((math.ceil(extent / strides[axis]) - 1) * strides[axis] + reach - extent, 0)
+                pads[axis], pads[axis + 2] = total // 2, total - total // 2
+        attributes: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(strides), "pads": pads}
+        return attributes | ({"dilations": dilations} if dilations != [1, 1] else {})
+
+
+def elementwise(c: Converter, op: Operator) -> None:
+    """Convert an operator that its rule describes: of one activation, or of two operands that are broadcast."""
+    name, form = c.forms[op.kind]
+    operands = [c.value(op, position) for position in range(len(op.inputs))]
+    c.emit(op, c.builder.node(name, operands, c.name(op), **form.attributes(op.options)))
+
+
+def _live(graph: TfliteGraph) -> tuple[Operator, ...]:
+    """Return the operators that the outputs depend on; target shapes are static, so what computes them is dead."""
+    needed, live = set(graph.outputs), []
+    for op in reversed(graph.operators):
+        if needed.intersection(op.outputs):
+            live.append(op)
+            needed.update(op.inputs[:1] if op.kind in SHAPE_ONLY_INPUT else op.inputs)
+    return tuple(reversed(live))
