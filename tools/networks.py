@@ -1,0 +1,100 @@
+"""Compile every network of a folder for some boards and print docs/networks.md: what each became, or why not.
+
+    python tools/networks.py ../shared/data/networks --board stm32h7 --board pico --build /tmp/networks > docs/networks.md
+
+What is in the build folder already is not compiled again; `--fresh` compiles all of it.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Networks
+
+Published files that people deploy on microcontrollers, unchanged, and what `tapc compile FILE --board BOARD --data random`
+makes of them (`python tools/networks.py FOLDER --board BOARD ... > docs/networks.md`). *exact*: every byte of every layer
+that the firmware computed in QEMU equals the reference executor's. The error is that of the canonical float graph against the
+source's own runtime, the largest of a few random inputs. Bytes and instructions are read from the image and counted in QEMU. A refusal is
+what the command says."""
+SECONDS = 900
+
+
+def outcome(path: Path, board: str, build: Path, options: list[str], *, fresh: bool) -> dict[str, Any]:
+    """Compile a network, or read what became of it; return exit code, message and figures."""
+    folder = build / board / path.name
+    note = folder.with_name(f"{path.name}.json")
+    if note.is_file() and not fresh:
+        found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        return found
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-P", "-m", "tapc", "compile", str(path), "--board", board, "--data", "random", "-q"]
+    try:
+        done = subprocess.run(
+            [*command, "--json", "-o", str(folder), *options], capture_output=True, text=True, timeout=SECONDS,
+            check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        code, output, error = done.returncode, done.stdout, done.stderr
+    except subprocess.TimeoutExpired:
+        code, output, error = 124, "", f"error: not done after {SECONDS} s"
+    result: dict[str, Any] = {"code": code}
+    if code == 0:
+        result["report"] = json.loads(output)
+    else:
+        text = next((line for line in error.splitlines() if line.startswith("error")), error[-400:])
+        result["message"] = re.sub(rf"\S*{re.escape(path.name)}:? ?", "", text.removeprefix("error: "))
+    note.write_text(json.dumps(result), encoding="utf-8")
+    return result
+
+
+def row(path: Path, result: dict[str, Any]) -> str:
+    """Return a network's line."""
+    if result["code"] != 0:
+        message = str(result["message"]).replace("|", "\\|").replace("\n", " ")
+        if len(message) > 240:
+            message = message[:240].rsplit(" ", 1)[0] + " ..."
+        return f"| {path.name} | refused ({result['code']}) | {message} | | | |"
+    report = result["report"]
+    error, memory = report["source_error"], report["memory"]
+    shown = "" if error is None else f"{error:.1e}"
+    return (
+        f"| {path.name} | {'exact' if report['exact'] else 'not proved'} | {shown} | {memory['flash']['measured']:,} "
+        f"| {memory['ram']['measured']:,} | {report['instructions']:,} |"
+    )
+
+
+def main() -> None:
+    """Compile and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--board", action="append", required=True)
+    parser.add_argument("--build", type=Path, default=Path("build/networks"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="", help="compile files whose names hold this alone")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("options", nargs="*", help="further options of `tapc compile`, behind --")
+    given = parser.parse_args()
+    files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
+    files = [path for path in files if given.only in path.name]
+    print(HEAD)
+    for board in given.board:
+        with ThreadPoolExecutor(given.jobs) as pool:
+            results = list(
+                pool.map(
+                    lambda path, board=board: outcome(path, board, given.build, given.options, fresh=given.fresh), files
+                )
+            )
+        compiled = sum(result["code"] == 0 for result in results)
+        print(f"\n## {board}: {compiled} of {len(files)}\n")
+        print("| file | | float error, or the reason | flash | RAM | instructions |\n|---|---|---|---|---|---|")
+        for path, result in zip(files, results, strict=True):
+            print(row(path, result))
+
+
+if __name__ == "__main__":
+    main()
