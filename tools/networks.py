@@ -1,6 +1,6 @@
 """Compile every network of a folder for some boards and print docs/networks.md: what each became, or why not.
 
-    python tools/networks.py ../shared/data/networks --board stm32h7 --board pico --build /tmp/networks > docs/networks.md
+    python tools/networks.py ../shared/data/networks --board stm32h7 --board pico > docs/networks.md
 
 What is in the build folder already is not compiled again; `--fresh` compiles all of it.
 """
@@ -17,11 +17,11 @@ from typing import Any
 
 HEAD = """# Networks
 
-Published files that people deploy on microcontrollers, unchanged, and what `tapc compile FILE --board BOARD --data random`
-makes of them (`python tools/networks.py FOLDER --board BOARD ... > docs/networks.md`). *exact*: every byte of every layer
-that the firmware computed in QEMU equals the reference executor's. The error is that of the canonical float graph against the
-source's own runtime, the largest of a few random inputs. Bytes and instructions are read from the image and counted in QEMU. A refusal is
-what the command says."""
+Published files that people deploy on microcontrollers, unchanged, and what `tapc compile FILE --board BOARD --data
+random` makes of them (`python tools/networks.py FOLDER --board BOARD > docs/networks.md`). *exact*: every byte of every
+layer that the firmware computed in QEMU equals the reference executor's. The error is that of the canonical float graph
+against the source's own runtime, the largest of a few random inputs. Bytes and instructions are read from the image and
+counted in QEMU. A refusal is what the command says."""
 SECONDS = 900
 
 
@@ -77,17 +77,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="compile files whose names hold this alone")
     parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("options", nargs="*", help="further options of `tapc compile`, behind --")
-    given = parser.parse_args()
+    parser.epilog = "further options are those of `tapc compile`"
+    given, options = parser.parse_known_args()
+    options = [option for option in options if option != "--"]
     files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
     files = [path for path in files if given.only in path.name]
     print(HEAD)
     for board in given.board:
         with ThreadPoolExecutor(given.jobs) as pool:
             results = list(
-                pool.map(
-                    lambda path, board=board: outcome(path, board, given.build, given.options, fresh=given.fresh), files
-                )
+                pool.map(lambda path, board=board: outcome(path, board, given.build, options, fresh=given.fresh), files)
             )
         compiled = sum(result["code"] == 0 for result in results)
         print(f"\n## {board}: {compiled} of {len(files)}\n")

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.strides import Loops, visited
+
 
 @dataclass(frozen=True)
 class Port:
@@ -23,22 +25,48 @@ class Port:
         The batch, 1, first.
     tokens : int
         It holds tokens from 0 to one less, whole numbers in arrays of float32; 0 where it holds values.
+    source : tuple of int
+        Shape in the source network where that, or the order of its elements, is another; empty where they are alike.
+    loops : tuple of (int, int)
+        Where the elements lie in the source's tensor, see `tapc.base.strides`.
     """
 
     name: str
     shape: tuple[int, ...]
     tokens: int = 0
+    source: tuple[int, ...] = ()
+    loops: Loops = ()
 
     @property
     def size(self) -> int:
         """Values of a sample."""
         return math.prod(self.shape[1:])
 
+    def canonical(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return samples (N, *shape[1:]) of what the source network takes or gives, (N * source[0], *source[1:])."""
+        if not self.source:
+            return x.reshape(-1, *self.shape[1:])
+        flat = x.reshape(-1, math.prod(self.source))  # some sources have no batch
+        return flat[:, visited(self.loops)].reshape(len(flat), *self.shape[1:])
+
+    def taken(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return samples as the canonical tensor has them where they are those of the source; others as they are."""
+        return self.canonical(x) if self.source and x.shape[1:] == self.source[1:] != self.shape[1:] else x
+
+    def restored(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return samples as the source network has them, the inverse of `canonical`."""
+        if not self.source:
+            return x.reshape(-1, *self.shape[1:])
+        flat = x.reshape(-1, self.size)[:, np.argsort(visited(self.loops))]
+        return flat.reshape(len(flat) * self.source[0], *self.source[1:])
+
     def __str__(self) -> str:
         return f"{self.name!r} of shape {self.shape}"
 
 
 Ports = tuple[Port, ...]
+LAYOUT = "tapc.layout."
+"""What the metadata of a graph begins with that tell how its inputs and outputs lie in those of the source."""
 
 
 def sample_shape(ports: Sequence[Port]) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ def load_samples(
         raise DataError(f"{data.name}: samples are of type {raw.dtype}; give integers or floats")
     if raw.dtype.kind == "f" and not np.isfinite(raw).all():
         raise DataError(f"{data.name}: samples hold NaN or infinite values; remove or repair them")
-    raw, doubts = fitted(raw, shape, data.name)
+    raw, doubts = fitted(ports[0].taken(raw) if len(ports) == 1 else raw, shape, data.name)
     x, own = (
         (tokens(raw, ports[0], data.name), PixelUnits())
         if len(ports) == 1 and ports[0].tokens

@@ -94,10 +94,10 @@ def _taking(
 
 def _values(raw: NDArray[Any], port: Port, name: str) -> NDArray[np.float32]:
     if port.tokens:
-        return tokens(fitted(raw, port.shape, name)[0], port, name)
+        return tokens(fitted(port.taken(raw), port.shape, name)[0], port, name)
     if raw.dtype.kind not in "biuf":
         raise DataError(f"{name}: samples are of type {raw.dtype}; give integers or floats")
-    return fitted(raw, port.shape, name)[0].astype(np.float32)
+    return fitted(port.taken(raw), port.shape, name)[0].astype(np.float32)
 
 
 def tokens(raw: NDArray[Any], port: Port, name: str) -> NDArray[np.float32]:

@@ -1,8 +1,7 @@
 """Compare the canonical graph with the runtime of the source it came from."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,16 +18,7 @@ TOLERANCE = 1e-3
 _RANDOM_INPUTS = 4
 
 
-class _Arranged(Protocol):
-    @property
-    def size(self) -> int: ...
-
-    def canonical(self, x: NDArray[Any]) -> NDArray[Any]: ...
-
-    def restored(self, x: NDArray[Any]) -> NDArray[Any]: ...
-
-
-def arranged(inputs: Sequence[_Arranged], outputs: Sequence[_Arranged], run: Runner | None) -> Runner | None:
+def arranged(inputs: Ports, outputs: Ports, run: Runner | None) -> Runner | None:
     """Return a source's runner that takes and gives canonical tensors; None where there is none."""
     if run is None:
         return None
@@ -40,7 +30,7 @@ def arranged(inputs: Sequence[_Arranged], outputs: Sequence[_Arranged], run: Run
     return each
 
 
-def _parts(ports: Sequence[_Arranged], x: NDArray[Any]) -> list[tuple[_Arranged, NDArray[Any]]]:
+def _parts(ports: Ports, x: NDArray[Any]) -> list[tuple[Port, NDArray[Any]]]:
     rows, ends = x.reshape(len(x), -1), np.cumsum([port.size for port in ports]).tolist()
     return [(port, rows[:, end - port.size : end]) for port, end in zip(ports, ends, strict=True)]
 

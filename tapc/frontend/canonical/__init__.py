@@ -8,13 +8,15 @@ import onnx_ir as ir
 from onnx import checker, inliner, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
+from tapc.base.ports import Ports
+from tapc.base.strides import strided
 from tapc.frontend.boundary import check_elements, first_line
 from tapc.frontend.canonical import translate  # noqa: F401 - its operators register themselves
 from tapc.frontend.canonical.affine import fold_affine
 from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
 from tapc.frontend.canonical.gelu import fuse_gelu
-from tapc.frontend.canonical.interface import Interface, arrangement, describe, place_input, place_output
+from tapc.frontend.canonical.interface import arrangement, describe, layouts, place_input, place_output
 from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
 from tapc.frontend.canonical.placed import Index
 from tapc.frontend.canonical.slices import split_layers
@@ -40,7 +42,7 @@ class Canonical:
     ----------
     onnx : onnx.ModelProto
         See `canonicalize`.
-    inputs, outputs : tuple of Interface
+    inputs, outputs : tuple of Port
     sources : dict of str to str
         Canonical tensor -> the source tensor whose elements it holds, all of them.
     rows : dict of str to (str, ndarray of int64)
@@ -48,8 +50,8 @@ class Canonical:
     """
 
     onnx: onnx.ModelProto
-    inputs: tuple[Interface, ...]
-    outputs: tuple[Interface, ...]
+    inputs: Ports
+    outputs: Ports
     sources: dict[str, str] = field(default_factory=dict)
     rows: dict[str, tuple[str, Index]] = field(default_factory=dict)
 
@@ -97,13 +99,18 @@ def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Ca
     found, demanded = _translate(work, opset, usual, channels_last=channels_last)
     if any(wanted is not None for wanted in demanded):
         # An input is arranged as the first that reads all of it needs it.
-        asked = [
-            elements if wanted is None or wanted.ndim != elements.ndim else elements.reshape(-1)[wanted]
-            for elements, wanted in zip(usual, demanded, strict=True)
-        ]
+        asked = [_asked(*pair) for pair in zip(usual, demanded, strict=True)]
         if any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(asked, usual, strict=True)):
             found, _ = _translate(_decode(plain), opset, asked, channels_last=channels_last)
     return found
+
+
+def _asked(elements: Index, wanted: Index | None) -> Index:
+    """Return an input's elements in the arrangement that was asked for, where it may be arranged so."""
+    if wanted is None or wanted.ndim != elements.ndim:
+        return elements
+    found = elements.reshape(-1)[wanted]
+    return elements if strided(found.reshape(-1)) is None else found
 
 
 def _translate(
@@ -140,6 +147,7 @@ def _translate(
     fold_affine(graph)
     fold_pads(graph)
     proto, names = _finish(work, [outlet.name for outlet in outputs])
+    onnx.helper.set_model_props(proto, layouts((*inputs, *outputs)))
     sources = {str(value.name): name for value, name in t.sources.items() if value.name in names}
     rows = {str(value.name): found for value, found in t.rows.items() if value.name in names}
     return Canonical(proto, inputs, tuple(outputs), sources, rows), [t.demanded.get(base) for base in bases]

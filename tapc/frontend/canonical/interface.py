@@ -1,53 +1,16 @@
 """The network's inputs and outputs: how the elements of the source's lie in the canonical ones."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
+from tapc.base.ports import LAYOUT, Port
+from tapc.base.strides import strided
 from tapc.frontend.canonical.edit import shape
 from tapc.frontend.canonical.placed import Groups, Index, Placed, arrange, candidates, is_free
 from tapc.frontend.canonical.translator import Translator, inverse
-
-
-@dataclass(frozen=True, eq=False)
-class Interface:
-    """An input or output of a network.
-
-    Attributes
-    ----------
-    name : str
-    source : tuple of int
-        Shape in the source network, batch included.
-    shape : tuple of int
-        Canonical shape, (1, C, H, W) or (1, F).
-    order : ndarray of int64 or None
-        For each element of the canonical tensor, the one of the source tensor that it is; None where they lie alike.
-    """
-
-    name: str
-    source: tuple[int, ...]
-    shape: tuple[int, ...]
-    order: Index | None
-
-    @property
-    def size(self) -> int:
-        """Elements."""
-        return int(np.prod(self.shape))
-
-    def canonical(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return samples (N, *source[1:]) as the canonical tensor has them, (N, *shape[1:])."""
-        flat = x.reshape(-1, int(np.prod(self.source)))  # some sources have no batch
-        return (flat if self.order is None else flat[:, self.order]).reshape(len(flat), *self.shape[1:])
-
-    def restored(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return canonical samples (N, *shape[1:]) as the source has them, (N, *source[1:])."""
-        flat = x.reshape(len(x), -1)
-        if self.order is not None:
-            flat = flat[:, np.argsort(self.order)]
-        return flat.reshape(len(x) * self.source[0], *self.source[1:]) if self.source else flat.reshape(len(x))
 
 
 def arrangement(extents: Sequence[int], *, channels_last: bool) -> Index:
@@ -67,11 +30,19 @@ def place_input(t: Translator, value: ir.Value, elements: Index) -> ir.Value:
     return base
 
 
-def describe(name: str, source: Sequence[int], elements: Index) -> Interface:
-    """Return an interface whose canonical tensor has these elements of the source tensor."""
-    flat = elements.reshape(-1)
-    order = None if np.array_equal(flat, np.arange(flat.size)) else flat
-    return Interface(name, tuple(source), (1, *elements.shape), order)
+def describe(name: str, source: Sequence[int], elements: Index) -> Port:
+    """Return an input or output whose canonical tensor has these elements of the source tensor."""
+    extents, loops = (1, *elements.shape), strided(elements.reshape(-1))
+    assert loops is not None, name
+    alike = extents == tuple(source) and np.array_equal(elements.reshape(-1), np.arange(elements.size))
+    return Port(name, extents) if alike else Port(name, extents, source=tuple(source), loops=loops)
+
+
+def layouts(ports: Sequence[Port]) -> dict[str, str]:
+    """Return what a canonical graph says of ports that are arranged in another way than in the source."""
+    return {
+        f"{LAYOUT}{port.name}": json.dumps({"shape": port.source, "loops": port.loops}) for port in ports if port.source
+    }
 
 
 def place_output(t: Translator, node: ir.Node, placed: Placed, *, channels_last: bool) -> tuple[ir.Value, Index]:

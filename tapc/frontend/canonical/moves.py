@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from tapc.base.strides import Loops, strided
 from tapc.frontend.canonical.edit import constant, insert_before, shape
 from tapc.frontend.canonical.placed import Index
 
@@ -34,40 +35,11 @@ def write_move(node: ir.Node, base: ir.Value, wanted: Index) -> ir.Value:
     if flat.size == size:
         if np.array_equal(flat, np.arange(size)):
             return writer.reshape(base, wanted.shape)
-        digits = affine(flat)
+        digits = strided(flat)
         if digits is not None and (found := writer.permuted(base, digits, wanted.shape)) is not None:
             return found
     found = writer.along_axes(base, wanted)
     return writer.gathered(base, wanted) if found is None else found
-
-
-def affine(flat: NDArray[np.integer]) -> list[tuple[int, int]] | None:
-    """Return nested loops, outermost first, that give these positions in order: (extent, stride) each.
-
-    The first position is where the loops begin. None where no such loops exist.
-    """
-    loops: list[tuple[int, int]] = []
-    while flat.size > 1:
-        steps = np.diff(flat)
-        stride = int(steps[0])
-        breaks = np.flatnonzero(steps != stride)
-        run = int(breaks[0]) + 1 if breaks.size else flat.size
-        length = _period(flat, run, stride)
-        if length is None:
-            return None
-        loops.append((length, stride))
-        flat = flat[::length]
-    return loops[::-1]
-
-
-def _period(flat: NDArray[np.integer], run: int, stride: int) -> int | None:
-    """Return the longest inner loop: a divisor of the size, of at most `run` elements."""
-    for length in range(run, 1, -1):
-        if flat.size % length == 0:
-            expected = flat[::length, None] + stride * np.arange(length)
-            if np.array_equal(flat.reshape(-1, length), expected):
-                return length
-    return None
 
 
 class _Writer:
@@ -93,7 +65,7 @@ class _Writer:
             return self.emit("Flatten", [value], target, axis=1)
         return self.emit("Reshape", [value, self.constant("shape", target)], target)
 
-    def permuted(self, base: ir.Value, loops: list[tuple[int, int]], extents: Sequence[int]) -> ir.Value | None:
+    def permuted(self, base: ir.Value, loops: Loops, extents: Sequence[int]) -> ir.Value | None:
         """Split the axes, permute the parts and join them anew, where that is all."""
         order = sorted(range(len(loops)), key=lambda i: -loops[i][1])
         parts = [loops[i][0] for i in order]
@@ -110,9 +82,7 @@ class _Writer:
         moved = self.emit("Transpose", [split], target, perm=(0, *(axis + 1 for axis in perm)))
         return self.reshape(moved, extents)
 
-    def _transposed(
-        self, base: ir.Value, loops: list[tuple[int, int]], order: list[int], extents: Sequence[int]
-    ) -> ir.Value:
+    def _transposed(self, base: ir.Value, loops: Loops, order: list[int], extents: Sequence[int]) -> ir.Value:
         own = shape(base)[1:]
         axes = [axis for axis, extent in enumerate(own) if extent != 1]
         perm = [axes[order.index(i)] for i in range(len(loops))]
