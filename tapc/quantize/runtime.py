@@ -136,9 +136,12 @@ class NodeRunner:
         key = node.output[0]
         if key not in self._sessions:
             # An operand that is read twice (x + x) is one graph input.
+            # Integers are shapes and the like, whose number some operators must know.
             inputs = {
                 name: helper.make_tensor_value_info(
-                    name, helper.np_dtype_to_tensor_dtype(operand.dtype), [None] * operand.ndim
+                    name,
+                    helper.np_dtype_to_tensor_dtype(operand.dtype),
+                    list(operand.shape) if operand.dtype.kind == "i" else [None] * operand.ndim,
                 )
                 for name, operand in zip(names, operands, strict=True)
             }

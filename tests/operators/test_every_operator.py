@@ -41,6 +41,8 @@ BOARDS = ("stm32h7", "nrf52840dk", "pico", "mps3-an547")
 FAR = {("LayerNormalization", "fixed"): 2, ("LayerNormalization", "tflite"): 2, ("MatMul", "tflite"): 3}
 # TFLite rounds twice: first to 2^-n codes where a factor is about 2^-n.
 DIFFER = {"tflite": 0.45}
+# Halfway between pixels lie halves, which are rounded to even, or up.
+HALVES = {"Resize": 0.2}
 MODES = tuple(arithmetic.name for arithmetic in arithmetics())
 
 
@@ -117,7 +119,10 @@ def test_the_reference_is_within_one_step_of_onnxruntime(name: str, mode: Mode) 
             found = op.reference(program, [codes[key] for key in op.inputs])
             steps = np.abs(found - codes[op.output])
             assert steps.max() <= FAR.get((name, mode), 1), (seed, op)
-            assert np.mean(steps > 0) <= DIFFER.get(mode, 0.05), (seed, op)
+            assert np.mean(steps > 0) <= DIFFER.get(mode, 0.05 if mode == "float" else HALVES.get(name, 0.05)), (
+                seed,
+                op,
+            )
 
 
 @pytest.mark.parametrize("mode", MODES)
