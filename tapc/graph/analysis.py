@@ -275,7 +275,8 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
         if graph.fused_activation(node) is not None or graph.arranges(node) or _restored(graph, node):
             continue
         if graph.restores(node):
-            points[tensor] = Point(tensor, graph.producer[node.input[0]].op_type)
+            maker = graph.producer[node.input[0]]
+            points[tensor] = Point(tensor, maker.op_type, fixed=graph.rule(maker).output)
         elif graph.rule(node).repeats:
             source = points[graph.before(node)[0]]
             points[tensor] = Point(tensor, node.op_type, source.like or source.tensor, source.low, source.high)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +12,7 @@ from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of, softmax_form
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
-from tapc.graph.rules import Rule, TorchStep, Within, register
+from tapc.graph.rules import Within
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
@@ -100,8 +99,8 @@ class Attention(Op):
         return [Step(self, spec, tensors, constants, scalars, distance)]
 
 
-def _product(lowering: Lowering, node: onnx.NodeProto) -> None:
-    """Lower the two products: the first is remembered until the second is met."""
+def lower_attention(lowering: Lowering, node: onnx.NodeProto) -> None:
+    """Lower the two products of attention: the first is remembered until the second is met."""
     left, right = (lowering.graph.quantized(name) for name in node.input)
     weighted = lowering.weighted.get(right)
     if weighted is None:
@@ -136,10 +135,6 @@ def softmax_of_scores(lowering: Lowering, node: onnx.NodeProto) -> bool:
     return True
 
 
-def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
-    return lambda operands: operands[0] @ operands[-1]
-
-
 @samples("transformer", 1.0)
 def _sample(s: Sampler) -> None:
     side, heads = s.pick(2, 3, 5, 8), s.pick(1, 2, 3)
@@ -150,7 +145,8 @@ def _sample(s: Sampler) -> None:
     s.add(Attention(s.name, (q.name, k.name, v.name), y.name, heads, scores))
 
 
-def _example(e: Example, op: str) -> str:
+def attention_example(e: Example, op: str) -> str:
+    """Return attention over maps that depend on the input."""
     heads, width, height, columns = e.pick(1, 2, 3), e.pick(4, 8), e.pick(2, 3, 5), e.pick(2, 4)
     channels, tokens = heads * width, height * columns
     parts = []
@@ -162,7 +158,7 @@ def _example(e: Example, op: str) -> str:
     return e.node("Reshape", y, e.constant(np.array([1, channels, height, columns])))
 
 
-def _within(graph: Graph, node: onnx.NodeProto) -> Within:
+def attention_within(graph: Graph, node: onnx.NodeProto) -> Within:
     """Return what splits heads and turns them for a product, and the Reshape behind that with the values."""
     before = []
     for name in node.input:
@@ -173,6 +169,3 @@ def _within(graph: Graph, node: onnx.NodeProto) -> Within:
         if step is not None and step.op_type == "Reshape":
             before.append(step)
     return before, [user for user in graph.consumers[node.output[0]] if user.op_type == "Reshape"]
-
-
-register(Rule(_product, _torch, only_8_bits=True, within=_within, example=_example), "MatMul")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import joined, sample_shape, split, typed
@@ -136,16 +136,16 @@ class NodeRunner:
         key = node.output[0]
         if key not in self._sessions:
             # An operand that is read twice (x + x) is one graph input.
-            # Integers are shapes and the like, whose number some operators must know.
+            # Lists of integers are shapes and the like, whose number some operators must know.
             inputs = {
                 name: helper.make_tensor_value_info(
                     name,
                     helper.np_dtype_to_tensor_dtype(operand.dtype),
-                    list(operand.shape) if operand.dtype.kind == "i" else [None] * operand.ndim,
+                    list(operand.shape) if operand.ndim == 1 and operand.dtype.kind == "i" else [None] * operand.ndim,
                 )
                 for name, operand in zip(names, operands, strict=True)
             }
-            output = helper.make_tensor_value_info(key, TensorProto.FLOAT, None)
+            output = helper.make_empty_tensor_value_info(key)
             graph = helper.make_graph([node], "node", list(inputs.values()), [output])
             model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=10)
             self._sessions[key] = session(model, optimized=False, arena=False)

@@ -94,11 +94,12 @@ def test_torch_and_the_intervals_agree_with_onnxruntime(name: str) -> None:
     for seed in SEEDS:
         given = case((name,), seed)
         graph = Graph(given.float_model)
-        names = [str(node.output[0]) for node in graph.nodes]
+        whole = [str(node.output[0]) for node in graph.nodes if node.op_type == "ArgMax"]  # whole numbers have no codes
+        names = [str(node.output[0]) for node in graph.nodes if node.output[0] not in whole]
         expected = values(given.float_model, names, given.x)
         found = TorchGraph(graph).tensors(torch.from_numpy(given.x), names)
         for tensor, bound in reaches(graph).items():
-            if tensor == graph.input:
+            if tensor == graph.input or tensor in whole:
                 continue
             value = expected[tensor]
             largest = max(float(np.abs(value).max()), 1e-6)

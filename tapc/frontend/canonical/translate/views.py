@@ -6,7 +6,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tapc.frontend.boundary import first_line
-from tapc.frontend.canonical.edit import attribute, content, operand, shape, unsupported
+from tapc.frontend.canonical.edit import AttributeValue, attribute, content, operand, shape, unsupported
 from tapc.frontend.canonical.placed import Index, Placed
 from tapc.frontend.canonical.translator import Translator, translates
 
@@ -103,11 +103,13 @@ def _linear(t: Translator, node: ir.Node, placed: Placed) -> None:
     wanted = (1, extents[1], *(1,) * (4 - rank), *target[2:])
     default = "asymmetric" if node.op_type == "Upsample" or t.opset < 11 else "half_pixel"
     mode = attribute(node, "coordinate_transformation_mode", default)
-    sizes = np.array(wanted, np.int64)
     name = node.name or "resize"
-    inputs = [value, None, None, _integers(t, f"{name}.sizes", sizes)]
-    result = t.emit(node, "Resize", inputs, {"mode": "linear", "coordinate_transformation_mode": mode}, wanted)
-    t.result(node, result, np.arange(sizes.prod()))
+    inputs = [value, None, None, _integers(t, f"{name}.sizes", np.array(wanted[2:], np.int64))]
+    attributes: dict[str, AttributeValue] = {
+        "mode": "linear", "coordinate_transformation_mode": mode, "axes": (2, 3),
+    }  # fmt: skip
+    result = t.emit(node, "Resize", inputs, attributes, wanted)
+    t.result(node, result, np.arange(int(np.prod(wanted))))
 
 
 def _integers(t: Translator, name: str, array: NDArray[np.int64]) -> ir.Value:
