@@ -1,6 +1,7 @@
 """Write small int8 TFLite files and run them with TFLite-Micro, whose integers are the meaning of `tflite`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,24 @@ def run(blob: bytes, samples: Codes) -> Codes:
         interpreter.set_input(sample.reshape(shape), 0)
         interpreter.invoke()
         found.append(np.array(interpreter.get_output(0)))
+    return np.stack(found)[:, 0]
+
+
+def run_file(path: Path, samples: Codes, x: tuple[float, int], y: tuple[float, int]) -> Codes:
+    """Return the output codes (N, ...) of a network file, whose input and output may be float32 values of codes."""
+    module = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="needs tflite-micro")
+    interpreter = module.Interpreter.from_file(str(path), arena_size=1 << 23)
+    details, found = interpreter.get_input_details(0), []
+    for sample in samples:
+        values: NDArray[Any] = sample
+        if details["dtype"] == np.float32:
+            values = (sample.astype(np.float32) - x[1]) * np.float32(x[0])
+        interpreter.set_input(values.reshape(details["shape"]), 0)
+        interpreter.invoke()
+        result = np.array(interpreter.get_output(0))
+        if result.dtype == np.float32:
+            result = np.rint(result / np.float32(y[0])) + y[1]
+        found.append(result.astype(np.int8))
     return np.stack(found)[:, 0]
 
 

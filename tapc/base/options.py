@@ -14,6 +14,10 @@ METRICS = ("auto", "top1", "binary", "regression", "auc", "none")
 """What accuracy may be; see `tapc.data.metrics`."""
 
 
+ARITHMETICS = ("float", "fixed", "tflite")
+"""How integers may round; see `tapc.base.arithmetic`."""
+
+
 @dataclass(frozen=True)
 class Source:
     """How a network and its inputs are to be read, where they do not say themselves.
@@ -86,6 +90,10 @@ class Options:
         What the C library's names begin with; made of the network's name where None.
     simulate : bool
         Run the firmware; without it nothing is proved or measured.
+    keep : bool
+        Of a network that is quantized already, keep scales and integers; else it is quantized anew.
+    arithmetic : {"float", "fixed", "tflite"} or None
+        How integers round; by default as the source's own runtime where it is kept, else as the core.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -111,6 +119,8 @@ class Options:
     seed: int = 0
     prefix: str | None = None
     simulate: bool = True
+    keep: bool = True
+    arithmetic: str | None = None
 
     def __post_init__(self) -> None:
         for name, (convert, expected) in _VALUES.items():
@@ -209,5 +219,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no_external": (_flag, "True or False"),
     "seed": (_whole(0), "a whole number, at least 0"),
     "simulate": (_flag, "True or False"),
+    "keep": (_flag, "True or False"),
+    "arithmetic": (_maybe(_one_of(*ARITHMETICS)), f"one of {', '.join(ARITHMETICS)}, or None"),
 }
 """What converts and checks a field's value, and what it should have been."""

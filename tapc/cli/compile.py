@@ -97,6 +97,18 @@ _OPTIONS = (
     click.option(
         "--prefix", default=None, help="What the C library's names begin with; default: from the network's name."
     ),
+    click.option(
+        "--keep/--requantize",
+        default=True,
+        show_default=True,
+        help="Of a quantized network: its scales and integers as they are, or quantize it anew.",
+    ),
+    click.option(
+        "--arithmetic",
+        type=click.Choice(["float", "fixed", "tflite"]),
+        default=None,
+        help="How integers round; default: as the source where it is kept, else the core's.",
+    ),
     SEED,
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
@@ -200,7 +212,8 @@ def _compile(
             from tapc.frontend import load
 
             with told.stage("import"):
-                given = load(model, weights=source.weights, input_shape=source.input_shape, seed=options.seed)
+                given = load(model, weights=source.weights, input_shape=source.input_shape, seed=options.seed,
+                             keep=options.keep)  # fmt: skip
             read = {**read, "weights": None, "input_shape": None}
             if begin and _narrow(options):
                 worker.begin(*_WITH_TORCH)

@@ -48,6 +48,8 @@ def facts_of(
         bits=tuple(f"{x.name} {x.w_bits}/{x.a_bits}" for x in report.layers if x.w_bits is not None),
         stack=report.memory.stack.measured,
         accuracy=_proved(report),
+        kept=report.kept,
+        arithmetic=report.arithmetic,
         command=command,
         sha256=hashlib.sha256(network.read_bytes()).hexdigest(),
     )

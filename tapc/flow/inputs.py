@@ -98,10 +98,10 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
         else:
             what = f"data set {dataset!r} was not found" if dataset else "no data was given"
             folder = ", or put its file into ./data or a folder of TAPC_DATA" if dataset else ""
-            warnings = (
-                f"{what}: calibrated on random inputs, so accuracy is unknown and probably poor; "
-                f"give samples with --data PATH ({KINDS}){folder}",
-            )
+            random = "calibrated on random inputs, so accuracy is unknown and probably poor"
+            if model.given is not None:
+                random = "proved on random inputs; accuracy is not measured"
+            warnings = (f"{what}: {random}; give samples with --data PATH ({KINDS}){folder}",)
     for file in (source, options.test_data):
         if isinstance(file, (str, os.PathLike)) and not _there(file):
             raise DataError(f"data {file}: no such file or folder")
@@ -142,8 +142,12 @@ def _there(file: str | os.PathLike[str]) -> bool:
 
 def _random(model: FloatModel, count: int, seed: int) -> Samples:
     units = model.units
-    high = 1.0 if units.scale == 1.0 else 255.0
-    samples = random_samples(model.inputs, count, seed, 0.0, high)
-    if len(model.inputs) > 1 or model.inputs[0].tokens:
+    low, high = 0.0, 1.0 if units.scale == 1.0 else 255.0
+    one = len(model.inputs) == 1 and not model.inputs[0].tokens
+    point = model.given.points.get(model.inputs[0].name) if model.given is not None and one else None
+    if point is not None and units.identity:
+        low, high = (point.scale * (code - point.zero) for code in ((-128, 127) if point.bits == 8 else (0, 15)))
+    samples = random_samples(model.inputs, count, seed, low, high)
+    if not one:
         return samples
     return replace(samples, x=units.apply(samples.x), units=units)

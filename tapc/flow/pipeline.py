@@ -21,6 +21,7 @@ from tapc.flow.balancing import balance
 from tapc.flow.describe import call, describe_library, facts_of
 from tapc.flow.fidelity import check_on, unmoved
 from tapc.flow.inputs import check_input, load_data, with_units
+from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
 from tapc.hardware.board import Board, load_board
@@ -132,8 +133,12 @@ def compile(
         network_model = model
     else:
         with stages.stage("import"):
-            network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed)
+            network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed,
+                                 keep=options.keep)  # fmt: skip
     network_model = with_units(network_model, pixel_scale, mean, std)
+    options, target = kept_options(network_model, options), arithmetic_for(network_model, target, options)
+    if train and network_model.given is not None:
+        raise UsageError(f"{network_model.name} is quantized already and is kept as it is: training needs --requantize")
     destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
@@ -149,14 +154,17 @@ def compile(
         if options.equalize:
             with stages.stage("equalize"):
                 network_model = balance(network_model, samples.calibration.x, options.wbits)
-        with stages.stage("calibrate"):
-            network = analyse(network_model.onnx, network_model.name)
-            calibration = calibrate(
-                network_model, samples.calibration.x, seed=options.seed, pictures=samples.calibration.pictures
+        network = analyse(network_model.onnx, network_model.name)
+        if network_model.given is not None:
+            silicon, attempt = kept(network_model, samples, silicon, target, folder, options, stages)
+        else:
+            with stages.stage("calibrate"):
+                calibration = calibrate(
+                    network_model, samples.calibration.x, seed=options.seed, pictures=samples.calibration.pictures
+                )
+            silicon, attempt = in_some_ram(
+                network_model, network, calibration, samples, silicon, target, folder, options, stages
             )
-        silicon, attempt = in_some_ram(
-            network_model, network, calibration, samples, silicon, target, folder, options, stages
-        )
         network_model = attempt.model
         whole = destination.absolute()  # "." has no name
         checkpoints = whole.with_name(f"{whole.name}.finetune")
@@ -196,6 +204,7 @@ def compile(
                 measured=attempt.measured,
                 tuning=attempt.tuning,
                 training=trained,
+                arithmetic=target.requantize,
                 placed=attempt.placed,
                 warnings=warnings,
                 seconds=stages.seconds,

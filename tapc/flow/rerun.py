@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tapc.base.arithmetic import Ints
 from tapc.base.errors import DataError, MismatchError
 from tapc.base.files import read_regular, reading
-from tapc.base.options import Source
+from tapc.base.options import ARITHMETICS, Source
 from tapc.base.output import MARKER
 from tapc.base.picture import check_picture
 from tapc.base.progress import Stages
@@ -112,9 +112,10 @@ class Build:
         target = load_target(str(self.report["core"]))
         schedules = {layer: Schedule(**values) for layer, values in self.report.get("schedules", {}).items()}
         prefix = library_prefix(self.folder)
-        return lower(
-            self.model, self.name, target.requantize, target.isa, seed=self.seed, schedules=schedules, prefix=prefix
-        )
+        mode = str(self.report.get("arithmetic") or target.requantize)
+        if mode not in ARITHMETICS:
+            raise DataError(f"{self.folder}: report.json names the arithmetic {mode!r}, which is none of {ARITHMETICS}")
+        return lower(self.model, self.name, mode, target.isa, seed=self.seed, schedules=schedules, prefix=prefix)
 
     @property
     def seed(self) -> int:

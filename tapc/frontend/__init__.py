@@ -13,6 +13,7 @@ from tapc.base import worker
 from tapc.base.errors import UnsupportedError, UsageError
 from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
+from tapc.frontend.given import resolve, without_marks
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import arranged, source_error
 from tapc.graph.analysis import input_ports, output_ports
@@ -30,6 +31,7 @@ def load(
     input_shape: tuple[int, ...] | None = None,
     samples: NDArray[Any] | None = None,
     seed: int = 0,
+    keep: bool = True,
 ) -> FloatModel:
     """Load a network and check the canonical graph against the source's own runtime.
 
@@ -45,6 +47,8 @@ def load(
         Real inputs in canonical layout that are compared besides random ones; rows (N, values) of several inputs.
     seed : int
         Seed of the random inputs and of a callable's random weights.
+    keep : bool
+        Of a network that is quantized already, scales and integers are kept; without it, it is read as a float network.
 
     Returns
     -------
@@ -68,8 +72,13 @@ def load(
             imported = _read(name, weights, input_shape, seed)
         else:
             imported = _read_module(source, weights, input_shape)
-        canonical = canonical_form(imported.graph, channels_last=imported.channels_last)
+        given, source_graph = (imported.given if keep else None), imported.graph
+        if given is None and imported.given is not None:
+            source_graph = without_marks(source_graph)
+        canonical = canonical_form(source_graph, channels_last=imported.channels_last)
         graph, run = canonical.onnx, arranged(canonical.inputs, canonical.outputs, imported.run)
+        if given is not None:
+            graph, given = resolve(graph, given)
         inputs, outputs = input_ports(graph), output_ports(graph)
         if imported.channels_last and input_shape is not None and tuple(input_shape) != inputs[0].shape:
             raise UsageError(f"its input has shape {inputs[0].shape}, not {tuple(input_shape)}")
@@ -91,6 +100,7 @@ def load(
         mean=imported.mean,
         std=imported.std,
         dataset=imported.dataset,
+        given=given,
     )
 
 

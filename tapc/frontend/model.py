@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tapc.base.errors import UnsupportedError
 from tapc.base.ports import Port, Ports
 from tapc.data import PixelUnits
+from tapc.graph.given import Given
 
 Runner = Callable[[NDArray[Any]], NDArray[Any]]
 """float32 network inputs (N, ...) -> float32 outputs (N, ...), each sample for itself, both in canonical layout.
@@ -79,6 +80,9 @@ class FloatModel:
     equalized_for : int or None
         Weight bits for which channels were multiplied by factors that the network's function does not depend on; see
         `tapc.flow.balancing`. None where they were not.
+    given : Given or None
+        Scales, zero points and integers of a quantized source, by tensors and nodes of `onnx`; None where the network
+        is to be quantized.
     """
 
     name: str
@@ -97,6 +101,7 @@ class FloatModel:
     units_given: bool = False
     equalized_for: int | None = None
     reference: Reference | None = field(default=None, compare=False, repr=False)
+    given: Given | None = field(default=None, compare=False, repr=False)
 
     @property
     def input_name(self) -> str:
@@ -153,6 +158,8 @@ class Imported:
         See `FloatModel`.
     channels_last : bool
         Inputs and outputs of four axes are (N, H, W, C).
+    given : Given or None
+        What a quantized source brings along; its quantizers are marks in `graph`, see `tapc.frontend.given`.
     """
 
     name: str
@@ -165,3 +172,4 @@ class Imported:
     std: tuple[float, ...] = (1.0,)
     dataset: str = ""
     channels_last: bool = False
+    given: Given | None = None

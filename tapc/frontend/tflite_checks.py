@@ -16,7 +16,7 @@ _RECURRENT = (
     "BIDIRECTIONAL_SEQUENCE_RNN",
     "SVDF",
 )
-_INTEGERS = ("INT8", "UINT8", "INT16", "INT4", "type 17")
+_INTEGERS = ("INT16", "INT4", "type 17")
 
 
 def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[int, str]) -> None:
@@ -42,7 +42,9 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
     if (layer := next((kind for kind in kinds if kind in _RECURRENT), None)) is not None:
         reasons.append(f"a recurrent layer ({layer}) is not supported")
     if (tensor := _quantized(model.Subgraphs(0), types)) is not None:
-        reasons.append(f"{tensor}: the network is quantized; pass the float32 network, tapc quantizes it itself")
+        reasons.append(
+            f"{tensor}: activations of 16 or 4 bits are not supported in TFLite; pass the float32 or int8 network"
+        )
     if reasons or model.SubgraphsLength() != 1:
         reasons += [] if reasons else [f"{model.SubgraphsLength()} subgraphs; only one is supported"]
         raise UnsupportedError("; ".join([f"{where}: {reasons[0]}", *reasons[1:], *_invalid(model.Subgraphs(0))]))
@@ -88,6 +90,8 @@ def invalid_scales(tensor: Any) -> str | None:
         return None
     rank, axis = (0 if isinstance(shape, int) else len(shape)), quantization.QuantizedDimension()
     name = (tensor.Name() or b"").decode()
+    if rank == 1:  # a bias may repeat the axis of its weights
+        axis = 0
     if not 0 <= axis < rank:
         return f"tensor {name!r} has quantized_dimension {axis}, but {rank} dimensions"
     if shape[axis] != quantization.ScaleLength():

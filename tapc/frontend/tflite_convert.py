@@ -6,10 +6,11 @@ import onnx
 
 import tapc.frontend.tflite_operators  # noqa: F401 - they register themselves
 from tapc.frontend.tflite_converter import Converter
+from tapc.frontend.tflite_given import Collector
 from tapc.frontend.tflite_reader import TfliteGraph
 
 
-def convert(graph: TfliteGraph, name: str) -> onnx.ModelProto:
+def convert(graph: TfliteGraph, name: str, given: Collector | None = None) -> onnx.ModelProto:
     """Convert a float TFLite graph.
 
     Parameters
@@ -18,6 +19,8 @@ def convert(graph: TfliteGraph, name: str) -> onnx.ModelProto:
         Parsed file.
     name : str
         Name of the ONNX graph.
+    given : Collector, optional
+        Takes what a quantized network brings along; its tensors get marks.
 
     Returns
     -------
@@ -31,4 +34,4 @@ def convert(graph: TfliteGraph, name: str) -> onnx.ModelProto:
     DataError
         NaN or infinite weights.
     """
-    return Converter(graph).convert(name)
+    return Converter(graph, given or Collector({})).convert(name)

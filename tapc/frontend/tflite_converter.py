@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.errors import DataError, UnsupportedError
+from tapc.frontend.tflite_given import Collector
 from tapc.frontend.tflite_names import layer_name, tensor_names
 from tapc.frontend.tflite_onnx import OnnxBuilder, as_array
 from tapc.frontend.tflite_reader import Operator, TfliteGraph
@@ -40,23 +41,26 @@ class Converter:
     values : dict of int to str
         TFLite tensor -> name in the ONNX graph, of what is computed already.
     constants : dict of int to ndarray
+    given : Collector
+        What a quantized network brings along.
     """
 
-    def __init__(self, graph: TfliteGraph) -> None:
-        self.graph = graph
+    def __init__(self, graph: TfliteGraph, given: Collector) -> None:
+        self.graph, self.given = graph, given
         self.names = tensor_names([tensor.name for tensor in graph.tensors])
         self.builder = OnnxBuilder()
         self.values: dict[int, str] = {}
         self.constants = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
         self.forms = {form.kind: (name, form) for name, rule in rules().items() if (form := rule.tflite) is not None}
         self._written: dict[int, str] = {}
+        self.kinds = {index: op.kind for op in graph.operators for index in op.outputs}
 
     def convert(self, name: str) -> onnx.ModelProto:
         """Return the ONNX model."""
         known = dict.fromkeys(self.forms, elementwise) | _known
         for index in self.graph.inputs:
             self._require_input(index)
-            self.values[index] = self.names[index]
+            self.values[index] = self._marked(index, self.names[index])
         for op in _live(self.graph):
             if op.kind not in known:
                 raise self.unsupported(
@@ -64,18 +68,20 @@ class Converter:
                 )
             self._check(op)
             known[op.kind](self, op)
+            self.given.operator(op.kind, op.inputs, self.name(op), self.constants)
         for index in self.graph.outputs:
             if index not in self.values:
                 raise UnsupportedError(f"output {self.names[index]!r} is not computed from the input")
-        inputs, outputs = (
-            [(self.values[i], self.graph.tensors[i].shape, self.graph.tensors[i].type) for i in ends]
-            for ends in (self.graph.inputs, dict.fromkeys(self.graph.outputs))
-        )
+        inputs = [(self.names[i], *self._described(i)) for i in self.graph.inputs]
+        outputs = [(self.values[i], *self._described(i)) for i in dict.fromkeys(self.graph.outputs)]
         return self.builder.model(name, inputs, outputs)
+
+    def _described(self, index: int) -> tuple[tuple[int, ...], str]:
+        return self.graph.tensors[index].shape, self.graph.tensors[index].type
 
     def _require_input(self, index: int) -> None:
         tensor = self.graph.tensors[index]
-        if tensor.type not in ("FLOAT32", "INT32", "INT64"):
+        if tensor.type not in ("FLOAT32", "INT32", "INT64") and index not in self.given.tensors:
             raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.type}; pass the float32 network")
         if tensor.shape and tensor.shape[0] != 1 and len(tensor.shape) > 2:
             raise UnsupportedError(
@@ -145,7 +151,15 @@ class Converter:
 
     def done(self, index: int, node: str) -> None:
         """Register a result under the name that the file gives it."""
-        self.values[index] = self.builder.node("Identity", [node], "", self.names[index])
+        marked = self._marked(index, node)
+        self.values[index] = self.builder.node("Identity", [marked], "", self.names[index])
+
+    def _marked(self, index: int, node: str) -> str:
+        """Return a value behind the mark of its quantizer, where it has one."""
+        tensor, number = self.graph.tensors[index], self.given.mark(index, self.kinds.get(index, ""))
+        if number is None and tensor.type in ("INT8", "UINT8"):
+            raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.type} without a scale; pass the float32 network")
+        return node if number is None else self.builder.mark(number, node)
 
     def activation(self, op: Operator, node: str, kind: str, name: str) -> str:
         """Write an activation."""

@@ -8,6 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tapc.frontend.given import mark_node
+
 _KINDS = {"FLOAT32": TensorProto.FLOAT, "INT32": TensorProto.INT32, "INT64": TensorProto.INT64}
 Interface = tuple[str, tuple[int, ...], str]
 """Name, shape and TFLite type of an input or output."""
@@ -40,6 +42,12 @@ class OnnxBuilder:
         """Add a node of these outputs and return their names."""
         self._nodes.append(helper.make_node(op, list(inputs), list(outputs), name=name, **attributes))
         return list(outputs)
+
+    def mark(self, number: int, value: str) -> str:
+        """Add the mark of a quantizer and return its output's name."""
+        result = f"value_{len(self._nodes)}"
+        self._nodes.append(mark_node(number, value, result))
+        return result
 
     def channels_first(self, value: str) -> str:
         """Return (N, C, H, W) of (N, H, W, C)."""

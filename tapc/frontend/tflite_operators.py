@@ -346,6 +346,12 @@ def dequantize(c: Converter, op: Operator) -> None:
         c.constants[op.outputs[0]] = c.constant(op, 0)
 
 
+@converts("QUANTIZE")
+def quantize(c: Converter, op: Operator) -> None:
+    """Take what is quantized, or quantized anew: the result has its own mark."""
+    c.done(op.outputs[0], c.value(op))
+
+
 @converts("DENSIFY")
 def densify(c: Converter, op: Operator) -> None:
     """Take weights that the reader has written out."""

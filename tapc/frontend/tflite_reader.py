@@ -191,7 +191,7 @@ def _dequantize(data: NDArray[Any], quantization: Any) -> NDArray[np.float32] | 
     zero = zero if quantization.ZeroPointLength() else np.zeros(1, np.int64)
     if scale.size > 1:
         along = [1] * data.ndim
-        along[quantization.QuantizedDimension()] = -1
+        along[quantization.QuantizedDimension() if data.ndim > 1 else 0] = -1
         scale, zero = scale.reshape(along), np.broadcast_to(zero, scale.shape).reshape(along)
     # Codes of up to 16 bits and their differences are exact in float32, which takes half the memory.
     exact = np.float32 if data.itemsize <= 2 else np.int64

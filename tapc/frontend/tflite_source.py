@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from tapc.base.errors import DataError, TapcError
 from tapc.base.ports import Port, joined, split
 from tapc.frontend.boundary import check_file, first_line, printable
+from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import convert
+from tapc.frontend.tflite_given import Collector, integers
 from tapc.frontend.tflite_reader import TfliteGraph, parse
+from tapc.frontend.verify import onnx_runner
 
 
 def read_tflite(path: Path) -> Imported:
@@ -36,11 +39,20 @@ def read_tflite(path: Path) -> Imported:
         raise DataError(f"{path}: cannot be read: {error}") from error
     graph = parse(blob, str(path))
     try:
-        model = convert(graph, printable(path.stem))
+        collector = Collector(integers(blob))
+        model = convert(graph, printable(path.stem), collector)
     except (TapcError, MemoryError):
         raise
     except Exception as error:
         raise DataError(f"{path}: corrupt TFLite file, its shapes do not fit together: {first_line(error)}") from error
+    given = collector.given()
+    if given is not None:
+        origin = f"tflite file {path}, {given.kind}; its real values checked against onnxruntime"
+        real = without_marks(model)
+        for node in real.graph.node:
+            node.name = ""  # layers may share theirs
+        run = onnx_runner(real)
+        return Imported(printable(path.stem), model, run, origin, channels_last=True, given=given)
     stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
     try:

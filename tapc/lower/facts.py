@@ -27,6 +27,10 @@ class Facts:
         Measured bytes.
     accuracy : tuple of str
         What was proved and measured.
+    kept : str
+        What the source is whose scales and integers these are; empty where tapc chose them.
+    arithmetic : str
+        How integers round.
     command, sha256 : str
         What made the library: the command, and the digest of model.onnx.
     """
@@ -40,5 +44,7 @@ class Facts:
     bits: tuple[str, ...] = ()
     stack: int | None = None
     accuracy: tuple[str, ...] = ()
+    kept: str = ""
+    arithmetic: str = ""
     command: str = ""
     sha256: str = ""

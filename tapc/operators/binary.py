@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import AddFactors, Ints, Mode, Ratios, arithmetic_of
+from tapc.base.arithmetic.interface import Made
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
@@ -94,9 +95,9 @@ class Binary(Op):
 
     def _add_factors(self, tensors: Mapping[str, Tensor], mode: Mode) -> AddFactors:
         a, b = self.operands(tensors)
-        return arithmetic.add_factors(
-            a.quantization, self._added(b).quantization, tensors[self.output].quantization, mode
-        )
+        made: Made = "single" if self.operation == "sub" else "exact"
+        second, result = self._added(b).quantization, tensors[self.output].quantization
+        return arithmetic.add_factors(a.quantization, second, result, mode, made)
 
     def _added(self, b: Tensor) -> Tensor:
         """Return what is added: of a difference the second operand's negative."""
@@ -155,7 +156,8 @@ class Binary(Op):
         scalars: Scalars
         form = ""
         if self.operation in _SUMS:
-            form, scalars = sums(program, a, self._added(b), y, self.low, self.high)
+            f = self._add_factors(program.tensors, program.mode)
+            form, scalars = sums(program, a, self._added(b), y, self.low, self.high, f)
         else:
             scalars = {"x_zero": a.zero, "r_zero": b.zero, **clamp(y, self.low, self.high)}
             constants["s"] = factors(self._ratios(program.tensors, program.mode), program.mode)

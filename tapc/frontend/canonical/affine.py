@@ -10,6 +10,7 @@ from tapc.frontend.canonical.edit import (
     constant,
     content,
     insert_before,
+    is_quantized,
     operand,
     replace,
     rewrite,
@@ -35,7 +36,7 @@ def fold_affine(graph: ir.Graph, *, layers_only: bool = False) -> None:
     """
     for node in list(graph):
         affine = _affine(node)
-        if affine is not None:
+        if affine is not None and not is_quantized(affine[0]):
             _fold(graph, node, *affine, layers_only)
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tapc.base.errors import UnsupportedError
+from tapc.frontend.given import is_mark
 
 AttributeValue = int | float | str | Sequence[int]
 
@@ -115,3 +116,9 @@ def _graph(node: ir.Node) -> ir.Graph:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     return graph
+
+
+def is_quantized(value: ir.Value) -> bool:
+    """Whether a value comes from a quantizer, so that what reads it computes in integers on its own."""
+    producer = value.producer()
+    return producer is not None and is_mark(producer.op_type, producer.name)

@@ -194,14 +194,17 @@ class Tflite(FixedPoint):
         code = _scaled(acc, m.factor.astype(np.int64), m.shift.astype(np.int64))
         return np.clip(code + zero, low, high)
 
-    def add_factors(self, a: Quantization, b: Quantization, y: Quantization) -> TfliteSum:  # type: ignore[override]
-        scales = [float(np.float32(scale)) for scale, _ in (a, b, y)]
+    def add_factors(  # type: ignore[override]
+        self, a: Quantization, b: Quantization, y: Quantization, made: Made = "exact"
+    ) -> TfliteSum:
+        kind = np.float32 if made == "single" else np.float64
+        scales = [kind(np.float32(scale)) for scale, _ in (a, b, y)]
         most = 2 * max(scales[:2])
-        ratios = (scales[0] / most, scales[1] / most, most / (2**LEFT * scales[2]))
+        ratios = tuple(map(float, (scales[0] / most, scales[1] / most, most / (2**LEFT * scales[2]))))
         if not (min(ratios) > 0 and ratios[2] < 1):
             raise RangeError(f"the scales {a[0]:.3g}, {b[0]:.3g} and {y[0]:.3g} are too far apart for an addition")
         factors, shifts = zip(*map(encoded, ratios), strict=True)
-        over = (scales[0] / scales[2], scales[1] / scales[2])
+        over = (float(scales[0] / scales[2]), float(scales[1] / scales[2]))
         return TfliteSum(self.name, over, (a[1], b[1]), factors, shifts)
 
     def add(self, a: Ints, b: Ints, f: TfliteSum, zero: int, low: int, high: int) -> Ints:  # type: ignore[override]

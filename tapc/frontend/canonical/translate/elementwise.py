@@ -4,7 +4,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from tapc.frontend.canonical.edit import AttributeValue, attribute, constant, content, operand, shape, unsupported
+from tapc.frontend.canonical.edit import (
+    AttributeValue,
+    attribute,
+    constant,
+    content,
+    is_quantized,
+    operand,
+    shape,
+    unsupported,
+)
 from tapc.frontend.canonical.placed import Index, Placed, arrange, candidates, is_free
 from tapc.frontend.canonical.translator import Translator, boxed, inverse, translates
 from tapc.graph.rules import rules
@@ -113,7 +122,7 @@ def _pair(t: Translator, node: ir.Node, op: str, a: Operand, b: Operand, extents
     if op == "Div" and isinstance(b, Placed):
         base, index = t.natural(node, b)
         b, op = Placed(t.emit(node, "Reciprocal", [base], {}, shape(base), f"{name}.reciprocal"), index), "Mul"
-    if op == "Sub" and not isinstance(b, Placed):
+    if op == "Sub" and not isinstance(b, Placed) and not (isinstance(a, Placed) and is_quantized(a.base)):
         op, b = "Add", -b.astype(np.float32)
     if op in ("Min", "Max"):
         number = next((one for one in (a, b) if not isinstance(one, Placed) and np.size(one) == 1), None)

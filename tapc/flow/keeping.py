@@ -1,0 +1,87 @@
+"""A network that is quantized already: built as it is, without calibration and without a choice of bits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from tapc.allocate import Allocation
+from tapc.base.arithmetic import Mode
+from tapc.base.errors import BudgetError, UsageError
+from tapc.base.options import Options
+from tapc.base.progress import Stages
+from tapc.flow.attempt import Attempt, beyond, realize, use_of
+from tapc.flow.decide import Decision
+from tapc.flow.inputs import Data
+from tapc.frontend import FloatModel
+from tapc.graph.analysis import analyse
+from tapc.hardware.board import Board
+from tapc.hardware.target import Target
+from tapc.lower import Lowered, lower
+from tapc.quantize.keep import given_bits, keep
+
+_FEW = 32
+"""Calibration samples that a comparison with the source takes: nothing is calibrated."""
+
+
+def arithmetic_for(model: FloatModel, target: Target, options: Options) -> Target:
+    """Return a core with the arithmetic that a network is to be computed in.
+
+    That which was asked for, else that of the source's own runtime where it is kept, else the core's.
+    """
+    own: Mode = model.given.mode if model.given is not None else ""
+    return replace(target, requantize=options.arithmetic or own or target.requantize)
+
+
+def kept_options(model: FloatModel, options: Options) -> Options:
+    """Return the options for a network that is kept as it is.
+
+    Raises
+    ------
+    UsageError
+        One that only a choice of bits could follow.
+    """
+    if model.given is None:
+        return options
+    for name in ("target_bits", "bops", "overrides"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"{model.name} is quantized already ({model.given.kind}) and is kept as it is: "
+                f"--{name.replace('_', '-')} needs --requantize"
+            )
+    return replace(options, equalize=False, calibration=min(options.calibration, _FEW))
+
+
+def kept(
+    model: FloatModel, samples: Data, board: Board, target: Target, folder: Path, options: Options, stages: Stages
+) -> tuple[Board, Attempt]:
+    """Build a quantized network as it is; the activations in external RAM where they fit nowhere else.
+
+    Raises
+    ------
+    BudgetError
+        It does not fit: there is nothing to choose.
+    """
+    assert model.given is not None
+    network = analyse(model.onnx, model.name)
+    with stages.stage("quantize"):
+        quantized = keep(model, network, model.given)
+    bits = given_bits(network, model.given)
+    decision = Decision({}, Allocation(bits, 0.0, 0.0, 0.0, {}, "uniform"))
+    with stages.stage("lower"):
+        network_in_c = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
+    silicon = _roomy(board, network_in_c, options)
+    attempt = realize(decision, model, quantized, samples.test, silicon, target, folder, options, stages)
+    over = beyond(use_of(attempt, target), silicon, options)
+    if over:
+        parts = ", ".join(f"{name} by {amount:,.0f}" for name, amount in over.items())
+        raise BudgetError(
+            f"{model.name}, kept as it is ({model.given.kind}), exceeds {parts}; with --requantize tapc may choose "
+            "fewer bits"
+        )
+    return silicon, attempt
+
+
+def _roomy(board: Board, lowered: Lowered, options: Options) -> Board:
+    """Return the board with its arena where the activations fit."""
+    outside = None if options.no_external or options.ram is not None else board.external_ram
+    fits = lowered.plan.size <= board.working_ram
+    return board if fits or outside is None else board.with_arena(outside)

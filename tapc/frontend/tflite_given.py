@@ -1,0 +1,160 @@
+"""The integers of a quantized TFLite file: how its tensors are quantized, and the codes of its layers and constants."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as tflite
+from numpy.typing import NDArray
+
+from tapc.base.errors import UnsupportedError
+from tapc.frontend.given import mark_name
+from tapc.graph.given import Given, GivenConstant, GivenLayer, GivenPoint
+
+KIND = "int8 TFLite"
+_MODE = "tflite"
+_ACTIVATIONS: dict[int, tuple[Any, int]] = {
+    tflite.TensorType.INT8: (np.int8, 0),
+    tflite.TensorType.UINT8: (np.uint8, 128),
+}
+_LAYERS = {
+    "CONV_2D": (0, 1, 2, (0, 1, 2, 3)),
+    "DEPTHWISE_CONV_2D": (0, 1, 2, (3, 0, 1, 2)),
+    "FULLY_CONNECTED": (0, 1, 2, (0, 1)),
+    "TRANSPOSE_CONV": (2, 1, 3, (0, 1, 2, 3)),
+}
+"""Operator -> where its input, weights and bias are, and the order of the weights' axes with the outputs first."""
+_POOLS = ("AVERAGE_POOL_2D",)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """How a tensor of the file is quantized.
+
+    Attributes
+    ----------
+    scales : ndarray of float32, shape (channels,) or (1,)
+    zeros : ndarray of int64, as scales
+    axis : int
+        Of the channels.
+    codes : ndarray or None
+        Of a constant, as stored.
+    point : GivenPoint or None
+        Of an 8-bit tensor with one scale.
+    """
+
+    scales: NDArray[np.float32]
+    zeros: NDArray[np.int64]
+    axis: int
+    codes: NDArray[Any] | None
+    point: GivenPoint | None
+
+
+def integers(blob: bytes) -> dict[int, Integers]:
+    """Return how the tensors of a file's first graph are quantized, by index; others are left out."""
+    model = tflite.Model.GetRootAs(blob, 0)
+    graph = model.Subgraphs(0)
+    found = {}
+    for index in range(graph.TensorsLength()):
+        own = _integers(model, graph.Tensors(index))
+        if own is not None:
+            found[index] = own
+    return found
+
+
+def _integers(model: Any, tensor: Any) -> Integers | None:
+    quantization = tensor.Quantization()
+    if quantization is None or quantization.ScaleLength() == 0:
+        return None
+    kinds = {**_ACTIVATIONS, tflite.TensorType.INT32: (np.int32, 0)}
+    if tensor.Type() not in kinds:
+        return None
+    dtype, offset = kinds[tensor.Type()]
+    scales = np.asarray(quantization.ScaleAsNumpy(), np.float32)
+    zeros = np.zeros(len(scales), np.int64)
+    if quantization.ZeroPointLength():
+        zeros = np.broadcast_to(np.asarray(quantization.ZeroPointAsNumpy(), np.int64), scales.shape)
+    buffer, codes = model.Buffers(tensor.Buffer()), None
+    shape = () if isinstance(tensor.ShapeAsNumpy(), int) else tuple(tensor.ShapeAsNumpy().tolist())
+    if buffer.DataLength():
+        codes = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    point = None
+    if len(scales) == 1 and tensor.Type() in _ACTIVATIONS:
+        point = GivenPoint(float(scales[0]), int(zeros[0]) - offset)
+    return Integers(scales, zeros, quantization.QuantizedDimension(), codes, point)
+
+
+@dataclass(eq=False)
+class Collector:
+    """Collects what a file gives while its graph is converted.
+
+    Attributes
+    ----------
+    tensors : mapping of int to Integers
+        Of a quantized network; empty for a float one.
+    """
+
+    tensors: Mapping[int, Integers]
+    points: dict[str, GivenPoint] = field(default_factory=dict)
+    layers: dict[str, GivenLayer] = field(default_factory=dict)
+    constants: list[GivenConstant] = field(default_factory=list)
+
+    def mark(self, index: int, kind: str) -> int | None:
+        """Return the number of a new mark for a tensor that an operator made; None where it is not quantized."""
+        own = self.tensors.get(index)
+        if own is None or own.point is None or own.codes is not None:
+            return None
+        point = GivenPoint(own.point.scale, own.point.zero, windowed=kind in _POOLS)
+        number = len(self.points)
+        self.points[mark_name(number)] = point
+        return number
+
+    def operator(self, kind: str, inputs: tuple[int, ...], name: str, values: Mapping[int, NDArray[Any]]) -> None:
+        """Collect a layer's integers, or the constant operands of another operator.
+
+        Parameters
+        ----------
+        kind : str
+        inputs : tuple of int
+        name : str
+            What errors and reports call it.
+        values : mapping of int to ndarray
+            What the float graph holds for constants.
+        """
+        if kind in _LAYERS:
+            self._layer(kind, inputs, name, values)
+            return
+        for index in inputs:
+            own = self.tensors.get(index)
+            if own is not None and own.codes is not None and own.point is not None and index in values:
+                self.constants.append(GivenConstant(np.asarray(values[index], np.float32), own.point))
+
+    def _layer(self, kind: str, inputs: tuple[int, ...], name: str, values: Mapping[int, NDArray[Any]]) -> None:
+        x, w, b, order = _LAYERS[kind]
+        weights, source = self.tensors.get(inputs[w]), self.tensors.get(inputs[x])
+        if weights is None or weights.codes is None or source is None or source.point is None:
+            return
+        whole = weights.codes.astype(np.int64)
+        along = [1] * whole.ndim
+        if len(weights.scales) > 1:
+            along[weights.axis] = -1
+        whole = (whole - weights.zeros.reshape(along)).transpose(order)
+        if np.abs(whole).max(initial=0) > 127 and not -128 <= whole.min() <= whole.max() <= 127:
+            raise UnsupportedError(
+                f"layer {name!r}: its weights less their zero point reach from {whole.min()} to {whole.max()}, beyond "
+                "8 bits; convert the network with symmetric weights, or compile it with --requantize"
+            )
+        outputs = whole.shape[0]
+        bias = self.tensors.get(inputs[b]) if len(inputs) > b and inputs[b] >= 0 else None
+        codes = np.zeros(outputs, np.int32) if bias is None or bias.codes is None else bias.codes.reshape(-1)
+        real = np.asarray(values[inputs[b]], np.float32).reshape(-1) if bias is not None else codes.astype(np.float32)
+        self.layers[f"{len(self.layers)}"] = GivenLayer(
+            name, whole.astype(np.int8), weights.scales, 8, codes.astype(np.int32), real
+        )
+
+    def given(self) -> Given | None:
+        """Return all; None for a float network."""
+        if not self.points:
+            return None
+        return Given(KIND, _MODE, self.points, self.layers, tuple(self.constants))

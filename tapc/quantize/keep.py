@@ -1,0 +1,106 @@
+"""The QDQ model of a network that is quantized already: everything as it is given, nothing is chosen."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tapc.base.errors import UnsupportedError
+from tapc.graph.analysis import Graph, Point, quantization_points
+from tapc.graph.given import Given, GivenLayer, GivenPoint
+from tapc.graph.network import Bits, Network
+from tapc.graph.rules import rule
+from tapc.quantize.activations import ActivationParameters
+from tapc.quantize.calibration import HasGraph
+from tapc.quantize.export import export_qdq
+from tapc.quantize.model import QuantizedModel
+from tapc.quantize.weights import QuantizedLayer, QuantizedWeights
+
+KEPT = "given"
+"""What reports call the rounding of weights that come as integers."""
+
+
+def keep(model: HasGraph, network: Network, given: Given) -> QuantizedModel:
+    """Write the QDQ model.
+
+    Parameters
+    ----------
+    model : FloatModel
+        Canonical float ONNX in `model.onnx`.
+    network : Network
+        From `tapc.graph.analysis.analyse`.
+    given : Given
+        By tensors and nodes of this graph.
+
+    Raises
+    ------
+    UnsupportedError
+        A tensor that the source does not quantize, or a layer without integers.
+    """
+    graph = Graph(model.onnx)
+    parameters = _parameters(graph, given.points)
+    layers = {layer.name: _layer(graph, layer.name, given, parameters) for layer in network.layers}
+    exported = export_qdq(graph, layers, parameters, {name: name for name in parameters}, given.constants)
+    return QuantizedModel(exported, given_bits(network, given), parameters, layers, dict.fromkeys(layers, KEPT))
+
+
+def given_bits(network: Network, given: Given) -> Bits:
+    """Return the bits that a network has as it comes."""
+    widths = {
+        index: max((given.points[name].bits for name in group.tensors if name in given.points), default=8)
+        for index, group in enumerate(network.groups)
+    }
+    return Bits({layer.name: given.layers[layer.name].bits for layer in network.layers}, widths)
+
+
+def _parameters(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, ActivationParameters]:
+    """Return how every tensor is quantized that is stored; in the order of the graph."""
+    wanted = {point.tensor: point for point in quantization_points(graph)}
+    points = _moved_back(graph, points)
+    found: dict[str, ActivationParameters] = {}
+    for tensor in (*graph.inputs, *(str(node.output[0]) for node in graph.nodes)):
+        if tensor in points:
+            own = points[tensor]
+            found[tensor] = ActivationParameters(own.bits, own.scale, own.zero)
+        elif tensor in wanted:
+            found[tensor] = _implied(wanted[tensor], found)
+    for node in graph.nodes:
+        after = graph.fused_activation(node)
+        # One clamp of the same codes takes no step of its own; a move none either.
+        if after is not None and found.get(node.output[0]) == found.get(after.output[0]):
+            found.pop(node.output[0], None)
+        elif node.output[0] in found and node.output[0] not in wanted and graph.arranges(node):
+            found.pop(node.output[0])
+    return found
+
+
+def _moved_back(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, GivenPoint]:
+    """Let what is quantized behind a move be quantized before it: the codes are the same."""
+    found = dict(points)
+    for node in reversed(graph.nodes):
+        if rule(node).repeats and node.output[0] in found:
+            found.setdefault(graph.activations(node)[0], found[node.output[0]])
+    return found
+
+
+def _implied(point: Point, found: Mapping[str, ActivationParameters]) -> ActivationParameters:
+    """Return how a tensor is quantized of which the source does not say it."""
+    if point.like is not None and point.like in found:
+        return found[point.like]
+    if point.fixed is not None:
+        low, high = point.fixed
+        scale = (high - low) / 256
+        return ActivationParameters(8, scale, -128 - round(low / scale))
+    raise UnsupportedError(
+        f"the source does not quantize tensor {point.tensor!r} ({point.op}): only networks whose activations all have "
+        "scales can be kept as they are; compile it with --requantize"
+    )
+
+
+def _layer(graph: Graph, name: str, given: Given, parameters: Mapping[str, ActivationParameters]) -> QuantizedLayer:
+    layer: GivenLayer = given.layers[name]
+    node = next(node for node in graph.nodes if node.name == name)
+    if node.input[0] not in parameters:
+        raise UnsupportedError(f"layer {name!r}: its input {node.input[0]!r} is not quantized in the source")
+    scale = np.float32(parameters[node.input[0]].scale)
+    weights = QuantizedWeights(layer.codes, layer.scales, layer.bits)
+    return QuantizedLayer(weights, layer.bias, (scale * layer.scales).astype(np.float32))
