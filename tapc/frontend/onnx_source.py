@@ -8,7 +8,8 @@ from onnx import TensorProto, checker
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.boundary import check_elements, check_file, first_line, printable
 from tapc.frontend.model import Imported
-from tapc.frontend.onnx_checks import check_kind, check_sizes
+from tapc.frontend.onnx_checks import OLDEST_OPSET, check_kind, check_sizes, default_opset
+from tapc.frontend.onnx_spellings import modern
 from tapc.frontend.verify import onnx_runner
 
 _TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)
@@ -39,17 +40,27 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
     except Exception as error:
         raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     check_sizes(model)
-    check_kind(model)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:
+        raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
+    opset, own = default_opset(model), model
+    model = modern(model)
+    check_kind(model)
+    try:
         checker.check_model(model)
     except Exception as error:
         raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     given = onnx.ModelProto()
-    given.CopyFrom(model)
+    given.CopyFrom(model if opset is not None and opset < OLDEST_OPSET else own)  # onnxruntime runs no older ones
+    if model is own:
+        model = onnx.ModelProto()
+        model.CopyFrom(own)
     fix_inputs(model, input_shape)
     batch = _batch(given)
-    run = onnx_runner(model) if batch == 1 else onnx_runner(given, batch)  # what the file says is what is compared with
+    if batch == 1:
+        fix_inputs(given, input_shape)
+    run = onnx_runner(given, batch)  # what the file says is what is compared with
     return Imported(printable(path.stem), model, run, f"onnx file {path}, checked against onnxruntime")
 
 

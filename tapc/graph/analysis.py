@@ -182,7 +182,7 @@ class Graph:
         if tensor in self._within[0]:
             return True
         users = self.consumers[tensor]
-        if not rule(node).arranges or tensor == self.output or len(users) != 1 or self.restores(node):
+        if not rule(node).arranges or tensor in self.outputs or len(users) != 1 or self.restores(node):
             return False
         return rule(users[0]).arranges and users[0].output[0] not in self._within[0]
 

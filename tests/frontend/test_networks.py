@@ -17,6 +17,9 @@ from tapc.quantize.keep import keep
 QUANTIZED = "the network is quantized"
 LOADED = (
     "mlonmcu__rnnoise_INT8.tflite",
+    "mlonmcu__onnx_mnist.onnx",
+    "fastml__three_layer_bn_pytorch.onnx",
+    "deeploy__CCT_FP32_CCT_1_16_16_8.onnx",
     "pypi_mediapipe__hand_recrop.tflite",
     "tinyengine__ptq_mnist_lenet-300-100.tflite",
     "tinyengine__detection.tflite",
@@ -70,16 +73,17 @@ KEPT = (
 )
 """Quantized: their integers are kept."""
 REFUSED = {
-    "deeploy__CCT_FP32_CCT_1_16_16_8.onnx": "operator com.microsoft.Gelu is not supported",
     "esphome__alexa.tflite": "state variables",
     "esphome__vad.tflite": "state variables",
     "fastml__separable_conv_model_ch_last.onnx": r"operator qonnx\.custom_op\.general\.Quant",
     "fastml__three_layer_bn_keras.onnx": "Transpose .* lies before it",
-    "fastml__three_layer_bn_pytorch.onnx": "opset 6; 7 is the oldest",
     "fastml__tiny_unet_ch_last.onnx": r"operator qonnx\.custom_op\.general\.Quant",
     "mlonmcu__micro_kws_m_static_qdq.onnx": QUANTIZED,
     "mlonmcu__micro_kws_m_static_quantized_dequant.onnx": QUANTIZED,
     "mlonmcu__onnx_mnist.onnx": "opset 1; 7 is the oldest",
+    "mlonmcu__micro_speech_custom.tflite": QUANTIZED,
+    "mlonmcu__qnn_model.tflite": QUANTIZED,
+    "mlonmcu__rnnoise_INT8.tflite": QUANTIZED,
     "mlonmcu__text_class.tflite": "casts FLOAT",
     "mlonmcu__toycar.onnx": QUANTIZED,
     "onnx2c__lstm_k1_b1_r1.onnx": r"a recurrent layer \(LSTM\)",
