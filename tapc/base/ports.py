@@ -93,6 +93,6 @@ def joined(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def typed(ports: Sequence[Port], values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return each port's samples in the type that the canonical graph takes: float32, or int32 for tokens."""
-    kinds = {port.name: np.int32 if port.tokens else np.float32 for port in ports}
+    """Return each port's samples in the type that the canonical graph takes: float32, or int64 for tokens."""
+    kinds = {port.name: np.int64 if port.tokens else np.float32 for port in ports}
     return {name: np.ascontiguousarray(value, kinds[name]) for name, value in values.items()}

@@ -112,9 +112,9 @@ def finetune(
     generator = torch.Generator().manual_seed(training.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     graph = Graph(model.onnx)
-    if len(graph.inputs) > 1 or len(graph.outputs) > 1:
+    if len(graph.inputs) > 1 or len(graph.outputs) > 1 or graph.tokens:
         raise UnsupportedError(
-            f"training takes networks with one input and one output; this one has inputs {', '.join(graph.inputs)} and "
+            f"training takes networks with one input of values and one output; this one has inputs {', '.join(graph.inputs)} and "
             f"outputs {', '.join(graph.outputs)}: compile it without --train, learned rounding (adaround) helps it, too"
         )
     teacher, student = TorchGraph(graph).to(device), QuantizedGraph(graph, quantized).to(device)

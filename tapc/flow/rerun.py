@@ -20,7 +20,7 @@ from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samp
 from tapc.data.metrics import Score, choose, measure
 from tapc.device import DeviceRun, device_for
 from tapc.device.verify import Verification, device_inputs, verify
-from tapc.graph.analysis import input_ports
+from tapc.graph.interface import input_ports
 from tapc.hardware.target import load_target
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower

@@ -16,7 +16,7 @@ from tapc.frontend.boundary import reading
 from tapc.frontend.given import resolve, without_marks
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import arranged, source_error
-from tapc.graph.analysis import input_ports, output_ports
+from tapc.graph.interface import input_ports, output_ports
 
 if TYPE_CHECKING:
     from torch import nn

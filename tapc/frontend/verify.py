@@ -11,7 +11,7 @@ from tapc.base.errors import DataError
 from tapc.base.ports import Port, Ports, joined, sample_shape, split
 from tapc.frontend.boundary import first_line
 from tapc.frontend.model import Runner, one_by_one
-from tapc.graph.analysis import input_ports, output_ports
+from tapc.graph.interface import input_ports, output_ports
 
 TOLERANCE = 1e-3
 """Largest difference to the source runtime, relative to the largest output, that is rounding."""

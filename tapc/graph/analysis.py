@@ -1,9 +1,7 @@
 """From the canonical float ONNX to the quantization points, layers and activation groups of a network."""
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
-from tapc.base.ports import LAYOUT, Port, Ports, split, typed
-from tapc.base.strides import Loops
+from tapc.base.ports import Port, Ports, split, typed
+from tapc.graph.interface import input_ports
 from tapc.graph.network import Group, Layer, LayerOp, Network
 from tapc.graph.rules import Rule, rule, rules
 
@@ -190,6 +188,13 @@ class Graph:
         """Whether a node brings the result of an operator, which is not stored, into the order that is."""
         return node.output[0] in self._within[1]
 
+    def stored(self, node: onnx.NodeProto) -> str:
+        """Return the tensor in which a node's result is stored: its own, or that of the last move for it alone."""
+        tensor = str(node.output[0])
+        while (after := next((n for n in self.consumers[tensor] if self.restores(n)), None)) is not None:
+            tensor = str(after.output[0])
+        return tensor
+
     def bounds(self, node: onnx.NodeProto) -> tuple[float | None, float | None]:
         """Return the clamp of a Relu or Clip; None where it is open."""
         if node.op_type == "Relu":
@@ -205,52 +210,6 @@ class Graph:
         if not self.rule(node).clamped or tensor in self.outputs or len(uses) != 1:
             return None
         return uses[0] if rule(uses[0]).activation else None
-
-
-def input_ports(model: onnx.ModelProto) -> Ports:
-    """Return the inputs of a canonical or QDQ graph with their shapes."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    return tuple(
-        Port(value.name, _extents(value), _tokens(model, value, constants), *_layout(model, value.name))
-        for value in model.graph.input
-        if value.name not in constants
-    )
-
-
-def output_ports(model: onnx.ModelProto) -> Ports:
-    """Return the outputs of a graph with their shapes."""
-    return tuple(Port(value.name, _extents(value), 0, *_layout(model, value.name)) for value in model.graph.output)
-
-
-def _layout(model: onnx.ModelProto, name: str) -> tuple[tuple[int, ...], Loops]:
-    """Return how a port lies in the source's, see `Port`."""
-    text = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT + name), None)
-    if text is None:
-        return (), ()
-    found = json.loads(text)
-    return tuple(found["shape"]), tuple((extent, stride) for extent, stride in found["loops"])
-
-
-def _extents(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    dims = value.type.tensor_type.shape.dim
-    if not all(dim.HasField("dim_value") for dim in dims):
-        raise UnsupportedError(f"tensor {value.name!r} has no static shape; export the model with fixed shapes")
-    return tuple(dim.dim_value for dim in dims)
-
-
-def _tokens(model: onnx.ModelProto, value: onnx.ValueInfoProto, constants: Mapping[str, onnx.TensorProto]) -> int:
-    """Return how many tokens an input of integers may hold: the fewest rows of the tables that it looks up in."""
-    if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-        return 0
-    made = {name: node for node in model.graph.node for name in node.output}
-    rows = []
-    for node in model.graph.node:
-        if value.name in list(node.input)[1:2]:
-            table = node.input[0]
-            while table in made:
-                table = made[table].input[0]
-            rows.append(int(constants[table].dims[0]) if table in constants else 1)
-    return min(rows, default=1)
 
 
 def _one(names: tuple[str, ...], what: str) -> str:
@@ -327,13 +286,17 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
 
 
 def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, int]) -> Layer:
-    weights = graph.constants.get(node.input[1])
+    table = rule(node).table
+    weights = graph.constants.get(node.input[0 if table else 1])
     if weights is None:
-        raise UnsupportedError(f"layer {node.name!r}: its weights {node.input[1]!r} are not constant")
-    for name in list(node.input)[1:]:
+        raise UnsupportedError(f"layer {node.name!r}: its weights {node.input[0 if table else 1]!r} are not constant")
+    for name in list(node.input)[:1] if table else list(node.input)[1:]:
         if name and not np.isfinite(graph.constants[name]).all():
             raise DataError(f"layer {node.name!r}: {name!r} holds NaN or infinite values; retrain or repair the model")
     op: LayerOp = "dense"
+    if table:  # a dense layer of tokens, each of which is a vector of zeros and a single one
+        group = group_of[graph.stored(node)]
+        return Layer(node.name, op, weights.shape[::-1], 0, group, group, depth)
     if node.op_type == "Conv":
         groups = int(attribute(node, "group", 1))
         op = "depthwise" if groups > 1 and weights.shape[1] == 1 and weights.shape[0] == groups else "conv"
@@ -383,7 +346,7 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
     points = quantization_points(graph)
     groups = _groups(graph, points)
     group_of = {tensor: index for index, group in enumerate(groups) for tensor in group.tensors}
-    weighted = [node for node in graph.nodes if rule(node).weighted]
+    weighted = [node for node in graph.nodes if rule(node).weighted or rule(node).table]
     layers = tuple(_layer(graph, node, depth, group_of) for depth, node in enumerate(weighted))
     names = [layer.name for layer in layers]
     if len(set(names)) != len(names) or "" in names:

@@ -59,6 +59,8 @@ class Rule:
         where nothing is known.
     weighted : bool
         A layer: its second input holds weights whose bits are chosen, the third a bias.
+    table : bool
+        A layer whose first input holds weights (rows, channels), of which its second, tokens, chooses rows.
     activation : bool
         It clamps and does nothing else; the bounds are `Graph.bounds`.
     clamped : bool
@@ -110,6 +112,7 @@ class Rule:
     torch: Callable[[Any, onnx.NodeProto, Any], TorchStep]
     reach: Callable[[Any, onnx.NodeProto, list[Reach]], Reach] | None = None
     weighted: bool = False
+    table: bool = False
     activation: bool = False
     clamped: bool = False
     repeats: bool = False

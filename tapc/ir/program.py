@@ -31,12 +31,14 @@ class Tensor:
         Name in the ONNX graph.
     shape : (int, int, int)
         Height, width, channels; vectors are 1 x 1 x F.
-    bits : {4, 8}
-        Unsigned 4-bit or signed 8-bit codes.
+    bits : {4, 8, 32}
+        Unsigned 4-bit or signed 8-bit codes; 32 for tokens, which an input of the network holds.
     scale : float
         float32 value: real = scale * (code - zero).
     zero : int
         Zero point.
+    tokens : int
+        How many tokens there are.
     """
 
     name: str
@@ -44,15 +46,18 @@ class Tensor:
     bits: int
     scale: float
     zero: int
+    tokens: int = 0
 
     @property
     def low(self) -> int:
         """Smallest code."""
-        return 0 if self.bits == 4 else -128
+        return -128 if self.bits == 8 else 0
 
     @property
     def high(self) -> int:
         """Largest code."""
+        if self.tokens:
+            return self.tokens - 1
         return 15 if self.bits == 4 else 127
 
     @property
@@ -71,6 +76,8 @@ class Tensor:
         return self.scale, self.zero
 
     def __str__(self) -> str:
+        if self.tokens:
+            return f"{self.name}: int32[{'x'.join(map(str, self.shape))}] tokens below {self.tokens}"
         kind = "uint4" if self.bits == 4 else "int8"
         return f"{self.name}: {kind}[{'x'.join(map(str, self.shape))}] scale={self.scale:.8g} zero={self.zero}"
 

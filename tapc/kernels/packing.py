@@ -83,13 +83,15 @@ def pack_activations(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     Parameters
     ----------
     codes : ndarray of int, shape (..., C)
-        Signed 8-bit or unsigned 4-bit codes.
-    bits : {4, 8}
+        Signed 8-bit or unsigned 4-bit codes, or tokens.
+    bits : {4, 8, 32}
 
     Returns
     -------
-    ndarray of uint8, shape (..., C) or (..., ceil(C / 2)); the low nibble is the lower channel.
+    ndarray of uint8, shape (..., C), (..., ceil(C / 2)) or (..., 4 C); the low nibble is the lower channel.
     """
+    if bits == 32:
+        return np.ascontiguousarray(codes, "<i4").view(np.uint8)
     data = (np.asarray(codes).astype(np.int64) & ((1 << bits) - 1)).astype(np.uint8)
     if bits == 8:
         return data

@@ -7,6 +7,7 @@ import tapc.operators  # noqa: F401 - they register themselves
 from tapc.base.arithmetic import Mode
 from tapc.base.errors import UnsupportedError
 from tapc.base.isa import Isa
+from tapc.graph.interface import input_ports
 from tapc.ir.lowering import Lowering, handlers
 from tapc.ir.program import Op, Program, Tensor
 
@@ -31,6 +32,9 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
         For an operator without integer form, an activation that is not quantized, or a possible int32 overflow.
     """
     lowering, known = Lowering(model, mode), handlers()
+    tokens = {port.name: port for port in input_ports(model) if port.tokens}
+    for port in tokens.values():
+        lowering.tensors[port.name] = Tensor(port.name, (1, port.size, 1), 32, 1.0, 0, port.tokens)
     for node in lowering.graph.nodes:
         if node.op_type == "DequantizeLinear":
             continue
@@ -42,7 +46,8 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
         with np.errstate(over="ignore"):  # infinite ratios are refused below
             handler(lowering, node)
     graph = lowering.graph
-    sources = tuple(str(graph.consumers[value.name][0].output[0]) for value in model.graph.input)
+    names = [str(value.name) for value in model.graph.input]
+    sources = tuple(name if name in tokens else str(graph.consumers[name][0].output[0]) for name in names)
     targets = tuple(graph.quantized(value.name) for value in model.graph.output)
     for op in lowering.ops:
         _check_scales(op, lowering.tensors, mode)

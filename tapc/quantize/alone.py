@@ -8,6 +8,7 @@ from onnx import numpy_helper
 
 from tapc.base.precheck import LEARNED
 from tapc.graph.analysis import Graph
+from tapc.graph.layers import layer_weights, with_weights
 from tapc.graph.network import Network
 from tapc.graph.rules import rule
 from tapc.quantize.calibration import HasGraph
@@ -18,6 +19,7 @@ from tapc.quantize.rounding import LEARNED_FROM, Rounding, rounding_method
 from tapc.quantize.runtime import Float, NodeRunner, evaluate
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.walk import float_bias, float_walk, geometry
+from tapc.quantize.weights import quantize_weights
 
 _QUICK = Gptq(ratios=(1.0,), refinements=1, sweeps=2, loadings=())
 _PROBE_MACS = 10**10
@@ -65,6 +67,8 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
     run = NodeRunner(opset)
     result: Losses = {}
     for node, inputs, output in float_walk(graph, fit, run):
+        if rule(node).table:
+            result[node.name] = _table_losses(graph, logits, node, probe, wbits, error)
         if not rule(node).weighted:
             continue
         weights = graph.constants[node.input[1]].astype(np.float32)
@@ -94,6 +98,17 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
             losses[bits] = max(loss, *losses.values()) if losses else loss
         result[node.name] = losses
     return result
+
+
+def _table_losses(
+    graph: Graph, logits: onnx.ModelProto, node: onnx.NodeProto, probe: Float, wbits: Sequence[int], error: OutputLoss
+) -> dict[int, float]:
+    losses: dict[int, float] = {}
+    for bits in sorted(wbits, reverse=True):
+        rounded = quantize_weights(layer_weights(graph, node), bits).dequantized()
+        loss = error(evaluate(with_weights(logits, node, rounded), probe, optimized=True))
+        losses[bits] = max(loss, *losses.values()) if losses else loss
+    return losses
 
 
 def _with_layer(model: onnx.ModelProto, node: onnx.NodeProto, weights: Float, bias: Float) -> onnx.ModelProto:

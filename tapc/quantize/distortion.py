@@ -5,6 +5,7 @@ import onnx
 
 from tapc.base.errors import DataError
 from tapc.graph.analysis import Graph
+from tapc.graph.layers import layer_weights
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.graph.rules import rule
 from tapc.quantize.activations import activation_parameters, fake_quantize
@@ -56,10 +57,16 @@ def layer_distortion(
     run = NodeRunner(next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx")))
     result: dict[str, dict[tuple[int, int], float]] = {}
     for node, inputs, output in float_walk(graph, _subset(graph, x), run):
-        if not rule(node).weighted or node.name not in known:
+        if node.name not in known:
             continue
         power = float(np.square(output).sum(dtype=np.float64))
         result[node.name] = {}
+        if rule(node).table:
+            for w_bits in WEIGHT_BITS:
+                table = quantize_weights(layer_weights(graph, node), w_bits).dequantized()
+                error = _relative_error(run(node, [np.ascontiguousarray(table.T), inputs[0]]), output, power)
+                result[node.name] |= {(w_bits, a_bits): error for a_bits in ACTIVATION_BITS}
+            continue
         weights = {bits: _dequantized(graph, node, bits) for bits in WEIGHT_BITS}
         bias = [float_bias(graph, node)] if len(node.input) > 2 and node.input[2] else []
         for a_bits in ACTIVATION_BITS:

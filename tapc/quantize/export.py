@@ -115,6 +115,21 @@ class _Builder:
             )
         return names
 
+    def table(self, node: onnx.NodeProto, layer: QuantizedLayer) -> str:
+        """Append the DequantizeLinear of a table; return what the node reads."""
+        prefix = f"{node.name}.weight"
+        values = layer.weights.values.T.astype(_WEIGHT_TYPES[layer.weights.bits])
+        inputs = [
+            self.constant(f"{prefix}_quantized", values),
+            self.constant(f"{prefix}_scale", layer.weights.scales),
+            self.constant(f"{prefix}_zero_point", np.zeros(len(layer.weights.scales), np.int8).astype(values.dtype)),
+        ]
+        name = self.free(f"{prefix}_dequantized")
+        self.nodes.append(
+            helper.make_node("DequantizeLinear", inputs, [name], name=f"{prefix}_DequantizeLinear", axis=1)
+        )
+        return name
+
 
 def _holds(constant: GivenConstant, value: Array) -> bool:
     own, other = (np.sort(np.asarray(array, np.float32).reshape(-1)) for array in (constant.values, value))
@@ -159,7 +174,10 @@ def export_qdq(
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         del copy.input[:]
-        if rule(node).weighted:
+        if rule(node).table:
+            copy.input.append(builder.table(node, layers[node.name]))
+            copy.input.append(node.input[1])
+        elif rule(node).weighted:
             copy.input.append(builder.read(node.input[0]))
             copy.input.extend(builder.layer_constants(node, layers[node.name]))
         else:
@@ -243,5 +261,5 @@ def far_sums(model: onnx.ModelProto) -> bool:
 
 
 def _value(graph: Graph, tensor: str) -> onnx.ValueInfoProto:
-    kind = TensorProto.INT32 if tensor in graph.tokens else TensorProto.FLOAT
+    kind = TensorProto.INT64 if tensor in graph.tokens else TensorProto.FLOAT
     return helper.make_tensor_value_info(tensor, kind, graph.shape(tensor))

@@ -11,6 +11,7 @@ from tapc.base.precheck import LEARNED
 from tapc.base.progress import Advance, portion
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
+from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq, far_sums
@@ -168,6 +169,7 @@ def quantize(
     )
     onnx_model = export_qdq(graph, walked.layers, walked.parameters, owners)
     methods = dict.fromkeys(walked.layers, base) | dict.fromkeys(walked.learned, rounding)
+    methods |= {str(node.name): "nearest" for node in graph.nodes if rule(node).table}
     return QuantizedModel(onnx_model, bits, walked.parameters, walked.layers, methods)
 
 
@@ -229,9 +231,9 @@ def _refiner(
     """Return what learns, and whom the walk tells of its progress."""
     if rounding not in LEARNED:
         return None, advance
-    if rounding != "adaround" and (len(graph.inputs) > 1 or len(graph.outputs) > 1):
+    if rounding != "adaround" and (len(graph.inputs) > 1 or len(graph.outputs) > 1 or graph.tokens):
         raise UsageError(
-            f"--rounding {rounding} learns what leads from one input to one output; the network has inputs "
+            f"--rounding {rounding} learns what leads from one input of values to one output; the network has inputs "
             f"{', '.join(graph.inputs)} and outputs {', '.join(graph.outputs)}: take gptq or adaround"
         )
     from tapc.quantize.incremental import Effort

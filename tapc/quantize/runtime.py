@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import joined, sample_shape, split, typed
 from tapc.data import Samples
-from tapc.graph.analysis import input_ports
+from tapc.graph.interface import input_ports
 from tapc.graph.rules import nodes_where
 
 THREADS = 2

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
+from tapc.graph.layers import layer_weights, with_weights
 from tapc.graph.network import Network
 from tapc.graph.rules import rule
 from tapc.proxy import ProxyContext
@@ -50,9 +50,11 @@ def proxy_context(
     """
     graph = Graph(model.onnx)
     nodes = {node.name: node for node in graph.nodes}
-    weights = {layer.name: graph.constants[nodes[layer.name].input[1]].astype(np.float32) for layer in network.layers}
-    sources = {layer.name: nodes[layer.name].input[0] for layer in network.layers}
+    weights = {layer.name: layer_weights(graph, nodes[layer.name]) for layer in network.layers}
     results = {layer.name: nodes[layer.name].output[0] for layer in network.layers}
+    # Tokens are no values: of a table its result stands for what it reads.
+    tables = {layer.name for layer in network.layers if rule(nodes[layer.name]).table}
+    sources = {name: result if name in tables else nodes[name].input[0] for name, result in results.items()}
     if not network.layers:
         raise UnsupportedError(
             "the network has no layer with weights (Conv or Gemm): there is nothing to quantize; "
@@ -69,13 +71,7 @@ def proxy_context(
         return quantize_weights(weights[layer], w_bits).dequantized().astype(np.float32)
 
     def output_error(layer: str, w_bits: int) -> float:
-        changed = onnx.ModelProto()
-        changed.CopyFrom(logits)
-        name = nodes[layer].input[1]
-        tensor = next(t for t in changed.graph.initializer if t.name == name)
-        approximate = rounded(layer, w_bits)
-        tensor.CopyFrom(numpy_helper.from_array(approximate, name))
-        return loss(evaluate(changed, probe, optimized=True))
+        return loss(evaluate(with_weights(logits, nodes[layer], rounded(layer, w_bits)), probe, optimized=True))
 
     def table() -> Table:
         return statistics(model, network, calibration, x, distortion)

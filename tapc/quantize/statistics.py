@@ -7,6 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.graph.analysis import Graph, attribute, layer_output
+from tapc.graph.layers import layer_weights
 from tapc.graph.network import Layer, Network
 from tapc.graph.rules import rule
 from tapc.proxy.builtin.tap import activation_entropy
@@ -52,19 +53,22 @@ def statistics(
     parameters = {bits: activation_parameters(calibration, bits) for bits in (4, 8)}
     rows: Table = []
     for node, inputs, output in float_walk(graph, np.ascontiguousarray(x[:SAMPLES], np.float32), run):
-        if not rule(node).weighted or node.name not in layers:
+        if node.name not in layers:
             continue
-        layer = layers[node.name]
+        layer, weights = layers[node.name], layer_weights(graph, node)
+        read, source = inputs[0], str(node.input[0])
+        if rule(node).table:  # tokens are no values: what they choose stands for them
+            output = np.moveaxis(output, -1, 1)
+            read, source = output, graph.stored(node)
         row = _architecture(graph, node, layer, network)
-        row |= _weights(graph.constants[node.input[1]].astype(np.float32))
-        row |= _input(inputs[0])
+        row |= _weights(weights)
+        row |= _input(read)
         row |= {
-            f"input_error_{bits}": _relative(fake_quantize(inputs[0], parameters[bits][node.input[0]]), inputs[0])
-            for bits in (4, 8)
+            f"input_error_{bits}": _relative(fake_quantize(read, parameters[bits][source]), read) for bits in (4, 8)
         }
         row |= _output(output)
         row |= {f"output_error_{bits}": float(distortion[layer.name][bits, 8]) for bits in (2, 4, 8)}
-        rows.append(row | _channels(graph.constants[node.input[1]].astype(np.float32), output))
+        rows.append(row | _channels(weights, output))
     return rows
 
 
@@ -75,7 +79,8 @@ def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Net
     kernel = layer.weight_shape[2:] if len(layer.weight_shape) == 4 else (1, 1)
     groups = int(attribute(node, "group", 1))
     count = len(network.layers)
-    inputs = graph.shape(node.input[0])
+    table = rule(node).table
+    inputs = (1, layer.weight_shape[1]) if table else graph.shape(node.input[0])
     row: Row = {
         "name": layer.name,
         "op": layer.op,

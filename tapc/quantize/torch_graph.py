@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import sample_shape, split
 from tapc.graph.analysis import Graph
+from tapc.graph.layers import layer_weights
 from tapc.graph.rules import TorchStep, rule
 
 Weights = Mapping[str, Tensor]
@@ -47,10 +48,12 @@ class TorchGraph(nn.Module):
         super().__init__()
         self.graph = graph
         self.dtype = dtype
-        nodes = [node for node in graph.nodes if rule(node).weighted]
+        nodes = [node for node in graph.nodes if rule(node).weighted or rule(node).table]
         self.layers = tuple(str(node.name) for node in nodes)
         self._index = {name: index for index, name in enumerate(self.layers)}
-        self.weight = nn.ParameterList(self._constant(node, 1) for node in nodes)
+        self.weight = nn.ParameterList(
+            self._table(node) if rule(node).table else self._constant(node, 1) for node in nodes
+        )
         self.bias = nn.ParameterList(self._constant(node, 2) for node in nodes)
         self._steps = {node.output[0]: rule(node).torch(graph, node, dtype) for node in graph.nodes}
 
@@ -132,7 +135,7 @@ class TorchGraph(nn.Module):
                 uses[name] -= 1
                 if not uses[name]:
                     del values[name]
-            if rule(node).weighted:
+            if rule(node).weighted or rule(node).table:
                 index = self._index[node.name]
                 weight, bias = weights.get(node.name), biases.get(node.name)
                 operands.append(self.weight[index] if weight is None else weight)
@@ -140,7 +143,12 @@ class TorchGraph(nn.Module):
             values[output] = self._steps[output](operands)
             yield output, values[output]
 
+    def _table(self, node: onnx.NodeProto) -> nn.Parameter:
+        return nn.Parameter(torch.tensor(layer_weights(self.graph, node), dtype=self.dtype))
+
     def _constant(self, node: onnx.NodeProto, position: int) -> nn.Parameter:
+        if rule(node).table:
+            return nn.Parameter(torch.zeros(len(layer_weights(self.graph, node)), dtype=self.dtype))
         name = node.input[position] if len(node.input) > position else ""
         if not name:
             return nn.Parameter(torch.zeros(self.graph.shape(node.output[0])[1], dtype=self.dtype))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tapc.base.progress import Advance
 from tapc.graph.analysis import Graph, attribute
+from tapc.graph.layers import layer_weights
 from tapc.graph.network import Bits, Layer
 from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters, fake_quantize
@@ -18,7 +19,7 @@ from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import Rounding
 from tapc.quantize.runtime import Array, Float, NodeRunner, batched
 from tapc.quantize.units import Reconstruction, Unit
-from tapc.quantize.weights import QuantizedLayer, integer_bias, per_channel
+from tapc.quantize.weights import QuantizedLayer, integer_bias, per_channel, quantize_weights
 
 _BIAS_LIMIT = 2.0**28
 _DEAD_BIAS = 2.0**20
@@ -214,6 +215,12 @@ class _Walk:
         self.exact[output] = self.run(node, operands(self.free, node, reference))
         if rule(node).weighted:
             value = self._round(node, inputs[0], reference[0])
+            self.advance(len(self.result), len(self.layers))
+        elif rule(node).table:
+            weights = quantize_weights(layer_weights(self.graph, node), self.bits.weights[node.name])
+            none = np.zeros(len(weights.scales))
+            self.result[node.name] = QuantizedLayer(weights, none.astype(np.int32), none.astype(np.float32) + 1)
+            value = self.run(node, [np.ascontiguousarray(weights.dequantized().T), inputs[0]])
             self.advance(len(self.result), len(self.layers))
         else:
             value = self.run(node, operands(self.free, node, inputs))

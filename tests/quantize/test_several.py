@@ -58,7 +58,7 @@ def test_error_is_small_in_every_output(model: Model, x: np.ndarray, rounding: s
 def test_learning_towards_one_output_is_refused(model: Model, x: np.ndarray) -> None:
     network = analyse(model.onnx, "pair")
     for rounding in ("block", "network"):
-        with pytest.raises(UsageError, match="from one input to one output"):
+        with pytest.raises(UsageError, match="from one input of values to one output"):
             quantize(model, network, uniform_bits(network, 4, 8), calibrate(model, x, seed=0), x=x, rounding=rounding)
 
 
