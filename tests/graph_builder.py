@@ -1,6 +1,6 @@
 """Small canonical float ONNX graphs with random weights, for tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,9 @@ class Builder:
         names = [self.constant(f"{name}.pads", np.array(pads, np.int64)), self.constant(f"{name}.zero", np.float32(0))]
         return self.node("Pad", [x, *names], name, mode="constant")
 
-    def build(self, *outputs: str, inputs: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+    def build(
+        self, *outputs: str, inputs: Mapping[str, tuple[int, ...]] | None = None, tokens: Sequence[str] = ()
+    ) -> Model:
         """Return the network; `inputs` are those beside `x`."""
         shapes = {"x": self.shape, **(inputs or {})}
         graph = helper.make_graph(
@@ -69,6 +71,8 @@ class Builder:
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs],
             initializer=self.initializers,
         )
+        for name in tokens:
+            next(v for v in graph.input if v.name == name).type.tensor_type.elem_type = TensorProto.INT64
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model, full_check=True)
@@ -161,3 +165,13 @@ def pair(seed: int = 0) -> Model:
     scores = b.node("Softmax", [b.gemm(joined, "fc", 7, 4)], "scores", axis=1)
     numbers = b.reshape("numbers", "numbers.copy", [1, 3])
     return b.build(y, scores, numbers, inputs={"depth": (1, 1, 8, 8), "numbers": (1, 3)})
+
+
+def words(seed: int = 0, rows: int = 23, features: int = 10) -> Model:
+    """Seven tokens, their vectors, a convolution over them, the mean, classes."""
+    b = Builder((1, 1, 7, 1), seed)
+    table = b.constant("embed.weight", b.rng.normal(0, 1, (rows, features)).astype(np.float32))
+    vectors = b.node("Transpose", [b.node("GatherND", [table, "x"], "embed")], "embed.order", perm=[0, 3, 1, 2])
+    y = b.node("Relu", [b.conv(vectors, "conv", features, 6)], "relu")
+    flat = b.node("Flatten", [b.node("GlobalAveragePool", [y], "mean")], "flat", axis=1)
+    return b.build(b.gemm(flat, "fc", 6, 4), tokens=("x",))

@@ -83,6 +83,8 @@ def random_samples(
         part += np.float32(low)
         parts.append(part)
     x = joined(parts)
+    if len(ports) == 1 and ports[0].tokens:
+        low, high = 0.0, ports[0].tokens - 1.0
     what = "any tokens" if all(port.tokens for port in ports) else f"uniform in [{low:g}, {high:g}]"
     source = f"random: {count} inputs, {what}, seed {seed}; not real data"
     return Samples(x, None, source, raw=(low, high), unlabelled="random inputs have no labels")

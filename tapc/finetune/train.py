@@ -114,8 +114,9 @@ def finetune(
     graph = Graph(model.onnx)
     if len(graph.inputs) > 1 or len(graph.outputs) > 1 or graph.tokens:
         raise UnsupportedError(
-            f"training takes networks with one input of values and one output; this one has inputs {', '.join(graph.inputs)} and "
-            f"outputs {', '.join(graph.outputs)}: compile it without --train, learned rounding (adaround) helps it, too"
+            f"training takes networks with one input of values and one output; this one has inputs "
+            f"{', '.join(graph.inputs)} and outputs {', '.join(graph.outputs)}: compile it without --train, learned "
+            "rounding (adaround) helps it, too"
         )
     teacher, student = TorchGraph(graph).to(device), QuantizedGraph(graph, quantized).to(device)
     x = torch.from_numpy(samples.x)

@@ -141,7 +141,7 @@ def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...
     module, shape = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{source} returned {type(module).__name__}; it must return an nn.Module or (module, shape)")
-    shape = input_shape or shape or getattr(module, "input_shape", None)
+    shape = input_shape or (getattr(module, "input_shape", None) if shape is None else shape)
     if shape is None:
         raise UsageError(
             f"{source}: the input shape is unknown; return (module, (1, C, H, W)), set module.input_shape, "
@@ -190,7 +190,9 @@ def _examples(shape: Any, origin: str) -> "list[torch.Tensor]":
     """Return an example of each input."""
     import torch
 
-    several = isinstance(shape, (tuple, list)) and shape and all(not hasattr(one, "__index__") for one in shape)
+    several = isinstance(shape, (tuple, list)) and any(
+        hasattr(one, "shape") or isinstance(one, (tuple, list)) for one in shape
+    )
     found = []
     for one in shape if several else [shape]:
         kind = getattr(one, "dtype", torch.float32)

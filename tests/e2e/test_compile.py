@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import dead, everything, pair, pooled, residual
+from graph_builder import dead, everything, pair, pooled, residual, words
 from kernels.programs import WARNINGS
 
 import tapc
@@ -69,6 +69,20 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     assert report.accuracy.sqnr_db == min(output.sqnr_db or 99 for output in report.accuracy.outputs)
     again = rerun(tmp_path / "b", data=None, samples=3, seed=1, all_layers=True, stages=Stages())
     assert all(layer.exact for layer in again.layers)
+
+
+def test_tokens(tmp_path: Path) -> None:
+    onnx.save(words().onnx, tmp_path / "words.onnx")
+    given = np.random.default_rng(0).integers(0, 23, (40, 7))
+    np.savez(tmp_path / "d.npz", x=given, y=given[:, 0] % 4)
+    report = tapc.compile(
+        tmp_path / "words.onnx", board="pico", data=tmp_path / "d.npz", output=tmp_path / "b",
+        options=few(OPTIONS["mixed"], "pico"),
+    ).report  # fmt: skip
+    assert report.exact
+    assert [layer.op for layer in report.layers][:2] == ["embedding", "conv"]
+    assert report.memory.arena.predicted == report.memory.arena.measured
+    assert report.accuracy.metric == "top1"
 
 
 @pytest.mark.parametrize("board", BOARDS)

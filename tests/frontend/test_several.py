@@ -112,3 +112,36 @@ def test_tflite(tmp_path: Path) -> None:
     first, second = outputs_of(loaded, *x)
     np.testing.assert_array_equal(first, np.clip(x[0] + x[1], 0, 6))
     np.testing.assert_array_equal(second, x[0] + x[1])
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT])
+def test_tokens_choose_rows(kind: int, tmp_path: Path) -> None:
+    """Integers, or floats that are made integers first; the table in any arrangement that is asked for."""
+    table = np.random.default_rng(0).normal(0, 1, (11, 6)).astype(np.float32)
+    weights = np.random.default_rng(1).normal(0, 1, (4, 6, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["words"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "whole"], ["rows"]),
+        helper.make_node("Transpose", ["rows"], ["columns"], perm=[0, 2, 1]),
+        helper.make_node("Conv", ["columns", "weights"], ["conv"], pads=[1, 1]),
+        helper.make_node("ReduceMean", ["conv"], ["y"], axes=[2], keepdims=0),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("words", kind, (1, 5))], [info("y", TensorProto.FLOAT, (1, 4))],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(weights, "weights")],
+    )  # fmt: skip
+    loaded = load(save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path))
+    assert [(port.tokens, port.size) for port in loaded.inputs] == [(11, 5)]
+    words = np.random.default_rng(2).integers(0, 11, (3, 1, 5, 1))
+    padded = np.pad(table[words[:, 0, :, 0]], ((0, 0), (1, 1), (0, 0)))
+    expected = sum(padded[:, k : k + 5] @ weights[:, :, k].T for k in range(3)).mean(axis=1)
+    np.testing.assert_allclose(onnx_runner(loaded.onnx)(words.astype(np.float32)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_that_do_something_else_are_refused(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info
+    nodes = [helper.make_node("Cast", ["words"], ["x"], to=TensorProto.FLOAT), helper.make_node("Relu", ["x"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [info("words", TensorProto.INT64, (1, 5))], [info("y", 1, (1, 5))])
+    with pytest.raises(UnsupportedError, match="only choose rows of a table"):
+        load(save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path))

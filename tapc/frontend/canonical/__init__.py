@@ -15,6 +15,7 @@ from tapc.frontend.canonical import translate  # noqa: F401 - its operators regi
 from tapc.frontend.canonical.affine import fold_affine
 from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
+from tapc.frontend.canonical.embedding import check_tokens, is_tokens, token_elements
 from tapc.frontend.canonical.gelu import fuse_gelu
 from tapc.frontend.canonical.interface import arrangement, describe, layouts, place_input, place_output
 from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
@@ -95,7 +96,10 @@ def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Ca
     _check_operators(graph)
     fuse_gelu(graph)
     plain = ir.to_proto(work)
-    usual = [arrangement(shape(value), channels_last=channels_last) for value in graph.inputs]
+    usual = [
+        token_elements(shape(value)) if is_tokens(value) else arrangement(shape(value), channels_last=channels_last)
+        for value in graph.inputs
+    ]
     found, demanded = _translate(work, opset, usual, channels_last=channels_last)
     if any(wanted is not None for wanted in demanded):
         # An input is arranged as the first that reads all of it needs it.
@@ -121,6 +125,9 @@ def _translate(
     t = Translator(graph, opset)
     inlets = list(graph.inputs)
     bases = [place_input(t, value, each) for value, each in zip(inlets, elements, strict=True)]
+    for value, base in zip(inlets, bases, strict=True):
+        if is_tokens(value):
+            base.type = ir.TensorType(ir.DataType.INT64)
     known = translated()
     last, source_nodes = None, list(graph)
     for node in source_nodes:
@@ -142,6 +149,7 @@ def _translate(
         graph.outputs[position] = base
     graph.inputs[:] = bases
     _remove_unused(graph)
+    check_tokens(graph)
     fold_affine(graph, layers_only=True)
     split_layers(graph)
     fold_affine(graph)
@@ -231,7 +239,7 @@ def _check_interface(graph: ir.Graph) -> None:
         if not values:
             raise UnsupportedError(f"the network has no {role}; there is nothing to compile")
         for value in values:
-            if value.dtype != ir.DataType.FLOAT:
+            if value.dtype != ir.DataType.FLOAT and not (role == "input" and is_tokens(value)):
                 raise UnsupportedError(f"{role} {value.name!r} is {value.dtype}; pass the float32 network")
 
 

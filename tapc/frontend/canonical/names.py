@@ -78,6 +78,7 @@ def _name_values(graph: ir.Graph) -> None:
         "Conv": ("", "weight", "bias"),
         "Gemm": ("", "weight", "bias"),
         "LayerNormalization": ("", "weight", "bias"),
+        "GatherND": ("weight",),
         "Clip": ("", "min", "max"),
         "Pad": ("", "pads", "value"),
         "Reshape": ("", "shape"),

@@ -79,7 +79,9 @@ def cast(t: Translator, node: ir.Node) -> None:
 
 
 def _counts(base: ir.Value) -> bool:
-    """Whether a tensor holds whole numbers already, as the place of a maximum is."""
+    """Whether a tensor holds whole numbers already, as tokens and the place of a maximum are."""
+    if base.dtype == ir.DataType.INT64:  # tokens
+        return True
     producer = base.producer()
     before = None if producer is None or producer.op_type != "Cast" else producer.inputs[0]
     return before is not None and (maker := before.producer()) is not None and maker.op_type == "ArgMax"

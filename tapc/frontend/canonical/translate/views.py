@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tapc.frontend.boundary import first_line
 from tapc.frontend.canonical.edit import AttributeValue, attribute, content, operand, shape, unsupported
+from tapc.frontend.canonical.embedding import embed
 from tapc.frontend.canonical.placed import Index, Placed
 from tapc.frontend.canonical.translator import Translator, translates
 
@@ -21,6 +22,8 @@ def move(t: Translator, node: ir.Node) -> None:
     """Follow a node that moves elements of its first input, where the others are constant."""
     if node.op_type == "Trilu":
         raise unsupported(node, "sets elements of an activation to zero; multiply by a constant mask instead")
+    if embed(t, node):
+        return
     placed = t.of(node)
     for index in range(1, len(node.inputs)):
         if operand(node, index) is not None:
