@@ -126,4 +126,4 @@ def _within(graph: Graph, node: onnx.NodeProto) -> Within:
     return [], graph.consumers[node.output[0]][:1]
 
 
-register(Rule(_lower, _torch, table=True, within=_within), "GatherND")
+register(Rule(_lower, _torch, table=True, only_8_bits=True, within=_within), "GatherND")
