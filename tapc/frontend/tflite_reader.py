@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tapc.base.errors import DataError, TapcError, UnsupportedError
 from tapc.frontend.boundary import MOST_ELEMENTS, MOST_NODES
 from tapc.frontend.tflite_checks import check_kind, invalid_scales
+from tapc.frontend.tflite_sparse import dense
 from tapc.graph.rules import rules
 
 _TYPES: dict[int, tuple[str, type[np.generic]]] = {
@@ -121,7 +122,7 @@ def parse(blob: bytes, where: str) -> TfliteGraph:
     DataError
         Not a TFLite file, or a corrupt one.
     UnsupportedError
-        Several subgraphs, a dynamic dimension besides the batch, or sparse weights.
+        Several subgraphs, or a dynamic dimension besides the batch.
     """
     if blob[4:8] != b"TFL3":
         raise DataError(f"{where}: not a TFLite file (no TFL3 identifier)")
@@ -163,8 +164,6 @@ def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
             raise UnsupportedError(
                 f"{where}: tensor {name!r} has dynamic dimension {axis}; convert the model with a fixed input shape"
             )
-    if tensor.Sparsity() is not None:
-        raise UnsupportedError(f"{where}: tensor {name!r} is sparse; convert the model without sparse weights")
     buffer = model.Buffers(tensor.Buffer())
     # A constant is no larger than the file; what is computed takes memory when it is compared.
     if any(extent < 0 for extent in shape) or (buffer.DataLength() == 0 and math.prod(shape) > MOST_ELEMENTS):
@@ -173,7 +172,8 @@ def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
     if buffer.DataLength() == 0:
         return Tensor(name, shape, kind, None, False)
     data: NDArray[Any] = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<"))
-    data = data.reshape(shape).astype(np.dtype(dtype))
+    sparsity = tensor.Sparsity()
+    data = (data.reshape(shape) if sparsity is None else dense(data, sparsity, shape)).astype(np.dtype(dtype))
     if (fault := invalid_scales(tensor)) is not None:
         raise DataError(f"{where}: {fault}; the file is damaged, convert the network again")
     scaled = _dequantize(data, tensor.Quantization())

