@@ -7,8 +7,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tapc.graph.opset import IR, OPSET
+
 SHAPE = (1, 3, 8, 8)
-_OPSET, _IR = 21, 10
 
 
 class Example:
@@ -23,9 +24,12 @@ class Example:
     ----------
     input : str
         The network's input, of shape `SHAPE`.
+    opset : int
+        Version of ONNX.
     """
 
     input = "x"
+    opset = OPSET
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -94,5 +98,5 @@ class Example:
             self._nodes, "example", [info(self.input, TensorProto.FLOAT, SHAPE)],
             [info(output, TensorProto.FLOAT, None)], initializer=self._initializers,
         )  # fmt: skip
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=IR[self.opset])
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)

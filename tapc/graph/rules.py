@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from tapc.graph.example import Example
+from tapc.graph.opset import IR, OPSET
 from tapc.graph.reach import Reach
 
 Within = tuple[list[onnx.NodeProto], list[onnx.NodeProto]]
@@ -102,6 +103,8 @@ class Rule:
         example of another.
     variant : callable or None
         (Graph, node) -> Rule where some answers depend on the node: `Graph.rule` asks it.
+    opset : int
+        Version of ONNX that has it, `OPSET` or later.
     check : callable or None
         (Graph, node) -> None: raises UnsupportedError for a node of a canonical graph that has no kernel.
     tflite : TfliteForm or None
@@ -133,6 +136,7 @@ class Rule:
     global_pool: bool = False
     example: Callable[[Example, str], str] | None = None
     variant: "Callable[[Any, onnx.NodeProto], Rule] | None" = None
+    opset: int = OPSET
     check: Callable[[Any, onnx.NodeProto], None] | None = None
     tflite: TfliteForm | None = None
 
@@ -150,6 +154,13 @@ def rules() -> Mapping[str, Rule]:
     """Return ONNX operator -> its rule, of all operators that there are, by name."""
     import_module("tapc.operators")
     return dict(sorted(_known.items()))
+
+
+def opset_of(nodes: Iterable[onnx.NodeProto], least: int = OPSET) -> tuple[int, int]:
+    """Return the version of ONNX that a graph of these nodes needs, and that of its file format."""
+    known = (rules().get(node.op_type) for node in nodes)
+    opset = max([least, *(rule.opset for rule in known if rule is not None)])
+    return opset, IR[opset]
 
 
 def nodes_where(nodes: Iterable[onnx.NodeProto], asked: Callable[[Rule], bool]) -> list[onnx.NodeProto]:

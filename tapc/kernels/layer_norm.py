@@ -18,26 +18,34 @@ class LayerNormSpec(KernelSpec):
     ----------
     x, y : Plane
     mode : Mode
+    mean : bool
+        The mean is taken out; otherwise codes are taken less their zero point.
+    alike : bool
+        All channels have one scale and shift.
     """
 
     x: Plane
     y: Plane
     mode: Mode
+    mean: bool = True
+    alike: bool = False
 
     @property
     def kind(self) -> str:
         """Short name of the code shape."""
-        return "layernorm"
+        return "layernorm" if self.mean else "rmsnorm"
 
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
-        return {"layernorm_code": self.x.pixels * self.x.channels, "layernorm_pixel": self.x.pixels, "call": 1}
+        part = f"{self.kind}{'alike' if self.alike else ''}"
+        return {f"{part}_code": self.x.pixels * self.x.channels, f"{part}_pixel": self.x.pixels, "call": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
         number, channels = arithmetic_of(self.mode).number, self.x.channels
-        factors = (Parameter("s", number, channels), Parameter("bias", number, channels))
-        scalars = (Parameter("epsilon", number), Parameter("shift", "int32"), *SCALAR_RANGE)
+        own = 1 if self.alike else channels
+        factors = (Parameter("s", number, own), Parameter("bias", number, own))
+        scalars = (Parameter("epsilon", number), Parameter("shift", "int32"), Parameter("pad", "int32"), *SCALAR_RANGE)
         planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
         return build(name, (*planes, *factors, *scalars), lambda b: _emit_norm(self, b))
 
@@ -48,13 +56,19 @@ def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
     words: Any = b.array("inverse", own.norm_words) if own.norm_words else None
     unroll = largest_divisor(channels, 4)
     ends = (b["zero"], b["low"], b["high"])
+
+    def load(pixel: Any, channel: Any) -> Any:
+        code = x.load(b, b["x"], pixel, channel)
+        return code if spec.mean else code - b["pad"]
+
     with b.loop(x.pixels) as p:
         b.store(sums, 0, 0)
         b.store(sums, 1, 0)
         with b.loop(channels // unroll) as outer:
             for i in range(unroll):
-                code = b.bind(x.load(b, b["x"], p, outer * unroll + i))
-                b.store(sums, 0, sums[0] + code)
+                code = b.bind(load(p, outer * unroll + i))
+                if spec.mean:
+                    b.store(sums, 0, sums[0] + code)
                 b.store(sums, 1, sums[1] + code * code)
         operands = (sums[0], sums[1], channels, b["epsilon"])
         if words is None:
@@ -63,7 +77,8 @@ def _emit_norm(spec: LayerNormSpec, b: Body) -> None:
             b.do(own.norm_inverse, *operands, b.address(words, 0))
             inverse = [words[i] for i in range(own.norm_words)]
         with b.loop(channels) as c:
-            centred = x.load(b, b["x"], p, c) * channels - sums[0]
+            centred = load(p, c) * channels - sums[0] if spec.mean else load(p, c) * channels
             scalars = [b[name] for name in own.norm_scalars]
-            value = b.call(f"t_norm_{spec.mode}", centred, *inverse, b["s"][c], b["bias"][c], *scalars, *ends)
+            factors = (b["s"][0], b["bias"][0]) if spec.alike else (b["s"][c], b["bias"][c])
+            value = b.call(f"t_norm_{spec.mode}", centred, *inverse, *factors, *scalars, *ends)
             spec.y.store(b, b["y"], p, c, value)

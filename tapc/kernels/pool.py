@@ -7,7 +7,7 @@ from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
 from tapc.kernels.spec import Features, KernelSpec
-from tapc.kernels.window import Window, clip_window, inside_taps
+from tapc.kernels.window import Window, clip_window, dilated, inside_taps
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,15 @@ def _emit(spec: PoolSpec, b: Body) -> None:
         extents: tuple[Any, Any] = (window.height, window.width)
         if not spec.inside:
             bounds = b.array("bounds", 4)
-            clip_window(b, top, window.height, x.height, bounds, 0)
-            clip_window(b, left, window.width, x.width, bounds, 2)
-            top, left = top + bounds[0], left + bounds[2]
+            clip_window(b, top, window.height, x.height, bounds, 0, window.dilation_y)
+            clip_window(b, left, window.width, x.width, bounds, 2, window.dilation_x)
+            top, left = top + dilated(bounds[0], window.dilation_y), left + dilated(bounds[2], window.dilation_x)
             extents = (bounds[1] - bounds[0], bounds[3] - bounds[2])
         with b.loop(y.channels) as c:
             b.store(acc, 0, 0 if average else -128)
             with b.loop(extents[0]) as dy, b.loop(extents[1]) as dx:
-                code = x.load(b, b["x"], (top + dy) * x.width + left + dx, c)
+                row, column = top + dilated(dy, window.dilation_y), left + dilated(dx, window.dilation_x)
+                code = x.load(b, b["x"], row * x.width + column, c)
                 # Bound: TVM would print the operand of a later maximum from its cache, although it has changed.
                 b.store(acc, 0, acc[0] + code - b["pad"] if average else T.max(b.bind(acc[0]), code))
             if average and spec.divided:

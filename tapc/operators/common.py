@@ -94,10 +94,16 @@ def windows(
 
 
 def highest(
-    x: Ints, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, ...], low: int, high: int
+    x: Ints,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, ...],
+    low: int,
+    high: int,
+    dilation: tuple[int, int] = (1, 1),
 ) -> Ints:
     """Return the clamped maximum of every window."""
-    found: Ints = np.clip(windows(x, kernel, stride, pads, -(2**31)).max(axis=(-2, -1)), low, high)
+    found: Ints = np.clip(windows(x, kernel, stride, pads, -(2**31), dilation).max(axis=(-2, -1)), low, high)
     return found
 
 

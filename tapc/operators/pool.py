@@ -9,6 +9,7 @@ import onnx
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode, Multipliers, Ratios, arithmetic_of
+from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
@@ -37,6 +38,7 @@ class Pool(Op):
     low: int
     high: int
     whole: bool = False
+    dilation: tuple[int, int] = (1, 1)
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         check_ratios(self.ratios, mode)
@@ -54,12 +56,12 @@ class Pool(Op):
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         if self.op == "max":
-            return highest(x[0], self.kernel, self.stride, self.pads, self.low, self.high)
+            return highest(x[0], self.kernel, self.stride, self.pads, self.low, self.high, self.dilation)
         divided = self.divides(program)
         centred = x[0] if divided else x[0] - source.zero
-        acc = windows(centred, self.kernel, self.stride, self.pads, 0).sum(axis=(-2, -1))
+        acc = windows(centred, self.kernel, self.stride, self.pads, 0, self.dilation).sum(axis=(-2, -1))
         inside, border = np.ones((1, *source.shape[:2], 1), np.int64), 1 if self.include_pad else 0
-        counts = windows(inside, self.kernel, self.stride, self.pads, border).sum(axis=(-2, -1))
+        counts = windows(inside, self.kernel, self.stride, self.pads, border, self.dilation).sum(axis=(-2, -1))
         if divided:
             return np.clip(arithmetic_of(program.mode).average(acc, counts), self.low, self.high)
         return arithmetic.requantize(acc, self.multipliers(program.mode)[counts - 1], y.zero, self.low, self.high)
@@ -72,7 +74,7 @@ class Pool(Op):
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        window = Window(*self.kernel, *self.stride, *self.pads[:2])
+        window = Window(*self.kernel, *self.stride, *self.pads[:2], *self.dilation)
         divided = self.divides(program)
         spec = PoolSpec(x.plane, y.plane, window, self.op, self.include_pad, program.mode, divided)
         constants = {}
@@ -98,9 +100,21 @@ def _pool(lowering: Lowering, node: onnx.NodeProto) -> None:
             "max" if kind == "MaxPool" else "average", kernel, tuple(a.get("strides", (1, 1))),
             tuple(a.get("pads", (0, 0, 0, 0))), bool(a.get("count_include_pad", 0)),
             arithmetic_of(lowering.mode).mean_ratios(x.scale, y.scale, counts), low, high, whole,
+            tuple(a.get("dilations", (1, 1))),
         )  # fmt: skip
 
     lowering.add(node, make)
+
+
+def _check(graph: Graph, node: onnx.NodeProto) -> None:
+    """Refuse windows that may lie beside the image."""
+    kernel, pads = attribute(node, "kernel_shape", ()), attribute(node, "pads", (0, 0, 0, 0))
+    dilations = attribute(node, "dilations", (1, 1))
+    reach = [(size - 1) * distance + 1 for size, distance in zip(kernel, dilations, strict=False)]
+    if any(pad >= extent for pad, extent in zip(pads, (*reach, *reach), strict=False)):
+        raise UnsupportedError(
+            f"node {node.name!r}: pads {list(pads)} leave windows of {list(kernel)} without an element"
+        )
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
@@ -112,12 +126,12 @@ def _torch_max(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     from torch.nn import functional
 
     kernel, stride = attribute(node, "kernel_shape", None), attribute(node, "strides", (1, 1))
-    pads = torch_pads(node)
+    pads, dilation = torch_pads(node), attribute(node, "dilations", (1, 1))
 
     def step(operands: list[Any]) -> Any:
         # torch refuses pads beyond half a window, so the border is made here.
         x = functional.pad(operands[0], pads, value=-torch.inf) if any(pads) else operands[0]
-        return functional.max_pool2d(x, tuple(kernel), tuple(stride))
+        return functional.max_pool2d(x, tuple(kernel), tuple(stride), dilation=tuple(dilation))
 
     return step
 
@@ -128,9 +142,14 @@ def _torch_average(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
     kernel, stride = attribute(node, "kernel_shape", None), attribute(node, "strides", (1, 1))
     pads, border_counts = torch_pads(node), bool(attribute(node, "count_include_pad", 0))
+    dilation = tuple(attribute(node, "dilations", (1, 1)))
 
     def pool(x: Any) -> Any:
-        return functional.avg_pool2d(functional.pad(x, pads), tuple(kernel), tuple(stride))
+        x = functional.pad(x, pads)
+        if dilation == (1, 1):
+            return functional.avg_pool2d(x, tuple(kernel), tuple(stride))
+        means = x.new_full((x.shape[1], 1, *kernel), 1 / (kernel[0] * kernel[1]))
+        return functional.conv2d(x, means, None, tuple(stride), 0, dilation, x.shape[1])
 
     def step(operands: list[Any]) -> Any:
         x = operands[0]
@@ -158,13 +177,17 @@ def _example(e: Example, op: str) -> str:
     x = e.map(e.pick(1, 3, 8), e.pick(4, 7), e.pick(3, 8))
     if op == "GlobalAveragePool":
         return e.node(op, x)
-    kernel, pads = [e.pick(1, 2, 3), e.pick(2, 3)], [e.pick(0, 1), e.pick(0, 1), 0, e.pick(0, 1)]
-    pads[0] *= kernel[0] > 1
-    counted = {} if op == "MaxPool" else {"count_include_pad": e.pick(0, 1)}
-    return e.node(op, x, kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, **counted)
+    kernel = [e.pick(1, 2, 3), e.pick(2, 3)]
+    pads = [min(e.pick(0, 1), kernel[0] - 1), e.pick(0, 1), e.pick(0, kernel[0] - 1), e.pick(0, kernel[1] - 1)]
+    given = {} if op == "MaxPool" else {"count_include_pad": e.pick(0, 1)}
+    if kernel[0] < 3 and e.pick(0, 1):
+        given["dilations"] = [e.pick(1, 2), 1]
+    return e.node(op, x, kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, **given)
 
 
-_AVERAGE = Rule(_pool, _torch_average, _reach, scales=True, keeps_sign=True, any_size=True, example=_example)
+_AVERAGE = Rule(
+    _pool, _torch_average, _reach, scales=True, keeps_sign=True, any_size=True, check=_check, example=_example
+)
 register(replace(_AVERAGE, torch=_torch_max, repeats=True), "MaxPool")
 register(_AVERAGE, "AveragePool")
 register(replace(_AVERAGE, torch=_torch_global, global_pool=True), "GlobalAveragePool")

@@ -12,15 +12,15 @@ from tapc.base.arithmetic import FAR
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.given import GivenConstant, GivenPoint
-from tapc.graph.rules import nodes_where, rule
+from tapc.graph.opset import OPSET
+from tapc.graph.rules import nodes_where, opset_of, rule
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
 from tapc.quantize.weights import QuantizedLayer
 
 _WEIGHT_TYPES = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.int4), 2: np.dtype(ml_dtypes.int2)}
 _ACTIVATION_TYPES = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.uint4)}
-_OPSET_IR = (21, 10)
-_OPSET_IR_INT2 = (25, 13)
+_OPSET_INT2 = 25
 
 
 class _Builder:
@@ -164,7 +164,7 @@ def export_qdq(
     Returns
     -------
     onnx.ModelProto
-        Opset 21, IR 10; opset 25, IR 13 where a layer has 2-bit weights. Full-checked by onnx.checker.
+        Opset 21, or what an operator needs; opset 25 where a layer has 2-bit weights. Full-checked by onnx.checker.
     """
     builder = _Builder(graph, constants)
     for name in graph.inputs:
@@ -206,7 +206,7 @@ def export_qdq(
         initializer=list(builder.initializers.values()),
     )
     int2 = any(layer.weights.bits == 2 for layer in layers.values())
-    opset, ir_version = _OPSET_IR_INT2 if int2 else _OPSET_IR
+    opset, ir_version = opset_of(graph.nodes, _OPSET_INT2 if int2 else OPSET)
     model = helper.make_model(
         onnx_graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="tapc"
     )

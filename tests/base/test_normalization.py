@@ -45,6 +45,24 @@ def test_within_a_rounding_of_the_exact_value(
             assert abs(result[i] - np.clip(exact + 3, -128, 127)) <= slack
 
 
+@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
+@settings(max_examples=50, deadline=None)
+@given(case=cases(), zero=st.integers(-128, 127))
+def test_the_root_of_the_mean_square(
+    mode: Mode, case: tuple[np.ndarray, np.ndarray, np.ndarray, float, float], zero: int
+) -> None:
+    x, gain, offset, epsilon, scale = case
+    codes = normalize(x - zero, norm_factors(gain, offset, epsilon, scale, mode), 3, -128, 127, mean=False)
+    channels = x.shape[1]
+    for row, result in zip((x - zero).tolist(), codes.tolist(), strict=True):
+        added = Fraction(epsilon) / Fraction(scale) ** 2
+        if mode != "float" and added * channels**2 < 100:
+            added = Fraction(max(1, round(added * channels**2)), channels**2)
+        root = float(Fraction(sum(value * value for value in row), channels) + added) ** 0.5
+        exact = np.array(row) / root * gain + offset
+        assert np.all(np.abs(result - np.clip(exact + 3, -128, 127)) <= 0.5 + (1e-3 if mode == "float" else 0.3))
+
+
 def test_scales_beyond_fixed_point() -> None:
     with pytest.raises(ValueError, match="out of range"):
         norm_factors(np.full(4, 1e9, np.float32), np.zeros(4, np.float32), 1e-5, 0.1, "fixed")

@@ -122,15 +122,17 @@ def norm_factors(
     return arithmetic_of(mode).norm_factors(gain, offset, epsilon, scale)
 
 
-def normalize(x: Ints, f: NormFactors, zero: int, low: int, high: int) -> Ints:
+def normalize(x: Ints, f: NormFactors, zero: int, low: int, high: int, *, mean: bool = True) -> Ints:
     """Normalize codes over their last axis.
 
     Parameters
     ----------
     x : ndarray of int64, shape (..., C)
-        8-bit codes.
+        8-bit codes; less their zero point where the mean stays.
     f : NormFactors
     zero, low, high : int
         Zero point and clamp bounds of the output.
+    mean : bool
+        The mean is taken out.
     """
-    return arithmetic_of(f.mode).normalize(x, f, zero, low, high)
+    return arithmetic_of(f.mode).normalize(x, f, zero, low, high, mean=mean)

@@ -230,8 +230,8 @@ class Arithmetic(Generic[AddT]):
         """Encode a normalization."""
         raise NotImplementedError
 
-    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int) -> Ints:
-        """Normalize codes over their last axis."""
+    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int, *, mean: bool = True) -> Ints:
+        """Normalize codes over their last axis; `mean`: theirs is taken out."""
         raise NotImplementedError
 
 

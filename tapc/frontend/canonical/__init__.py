@@ -25,13 +25,13 @@ from tapc.frontend.canonical.spatial import fold_pads
 from tapc.frontend.canonical.translate.batched import attention
 from tapc.frontend.canonical.translator import Translator, translated
 from tapc.frontend.onnx_checks import check_sizes
-from tapc.graph.rules import rules
+from tapc.graph.opset import OPSET
+from tapc.graph.rules import opset_of, rules
 
 _MOST_INDICES = 1 << 16
 _SHAPELESS = ("GroupNormalization",)
 """Operators whose shape inference onnx leaves to their function's body; they keep the shape."""
 _NOTHING = ("Identity", "Dropout", "Cast")
-OPSET = 21
 IR_VERSION = 10
 
 
@@ -268,11 +268,12 @@ def _finish(work: ir.Model, outputs: list[str]) -> tuple[onnx.ModelProto, set[st
     unique_names(graph)
     check_finite(graph)
     proto = ir.to_proto(work)
+    opset, ir_version = opset_of(proto.graph.node)
     result = onnx.helper.make_model(
         proto.graph,
         producer_name="tapc",
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid("", opset)],
+        ir_version=ir_version,
     )
     result.graph.doc_string = ""
     del result.graph.value_info[:]

@@ -69,7 +69,11 @@ def fuse_residual(program: Program) -> Program:
 def fuse_pool(program: Program) -> Program:
     """Let a convolution's result go through memory by a few lines at a time, where a max-pooling alone reads it."""
     ops, users = list(program.ops), _users(program)
-    for pool in [op for op in program.ops if isinstance(op, Pool) and op.op == "max" and not any(op.pads)]:
+    for pool in [
+        op
+        for op in program.ops
+        if isinstance(op, Pool) and op.op == "max" and not any(op.pads) and op.dilation == (1, 1)
+    ]:
         conv = next((op for op in ops if op.output == pool.inputs[0]), None)
         if not isinstance(conv, Weighted) or conv.residual is not None or conv.groups != 1:
             continue

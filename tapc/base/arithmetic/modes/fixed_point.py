@@ -175,8 +175,8 @@ class FixedPoint(RatioSums[FixedSum]):
         half = np.rint(offset.astype(np.float64) * 2.0**shift) + 2 ** (shift - 1)
         return NormFactors(self.name, min(max(1, round(added)), 2**31 - 1), whole, half.astype(np.int32), shift)
 
-    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int) -> Ints:
-        centred, variance = spread(x)
+    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int, *, mean: bool = True) -> Ints:
+        centred, variance = spread(x, mean=mean)
         found: Any = np.frompyfunc(_inverse, 1, 2)(variance + int(f.epsilon))
         inverse, shift = (part.astype(np.int64) for part in found)
         normal = (centred * inverse + (np.int64(1) << (shift - 1))) >> shift

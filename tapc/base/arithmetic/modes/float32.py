@@ -159,8 +159,8 @@ class Float32(RatioSums[FloatSum]):
         added = float(added_variance(len(gain), epsilon, scale))
         return NormFactors(self.name, added, gain.astype(np.float32), offset.astype(np.float32), 0)
 
-    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int) -> Ints:
-        centred, variance = spread(x)
+    def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int, *, mean: bool = True) -> Ints:
+        centred, variance = spread(x, mean=mean)
         root = np.sqrt(variance.astype(np.float32) + np.float32(f.epsilon))
         value = centred.astype(np.float32) * (np.float32(1) / root) * f.gain + f.offset
         return _rounded(value, zero, low, high)
