@@ -47,3 +47,23 @@ def confidence(outputs: Floats, certain: bool) -> float:
         flat = np.exp(flat - flat.max(axis=1, keepdims=True))
         flat /= flat.sum(axis=1, keepdims=True)
     return 100 * float(flat.max(axis=1).mean())
+
+
+def same_class(exact: Floats, found: Floats) -> float:
+    """Return the percentage of samples whose largest outputs are the same."""
+    first, second = (array.reshape(len(array), -1).argmax(axis=1) for array in (exact, found))
+    return 100 * float(np.mean(first == second))
+
+
+def auc(score: Floats, y: NDArray[Any]) -> float | None:
+    """Return the area under the ROC curve: how often a sample of class 1 has the larger score, ties half.
+
+    None where all samples are of one class.
+    """
+    from scipy.stats import rankdata
+
+    ones = int((y == 1).sum())
+    zeros = len(y) - ones
+    if not ones or not zeros:
+        return None
+    return float((rankdata(score)[y == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros))

@@ -16,9 +16,11 @@ from onnx import numpy_helper
 from tapc.base.errors import DataError, UsageError
 from tapc.base.options import METRICS
 from tapc.data import Samples
+from tapc.data.figures import auc, same_class
 
 MetricName = Literal["top1", "binary", "regression", "auc", "none"]
 TITLES = {"top1": "top-1", "binary": "binary", "regression": "R2", "auc": "AUC", "none": "none"}
+_PASSING = ("DequantizeLinear", "QuantizeLinear", "Flatten", "Reshape", "Identity", "Cast")
 LEAST_SQNR = 10.0
 """Decibels below which device and float outputs have little to do with each other."""
 
@@ -33,7 +35,7 @@ class Metric:
     ----------
     name : {"top1", "binary", "regression", "auc", "none"}
     outputs : int
-        Values per sample that the network gives.
+        Values per sample that the network gives, or classes that it numbers.
     threshold : float or None
         Of a single output, above which it names class 1.
     certain : bool
@@ -42,6 +44,8 @@ class Metric:
         Why there is none.
     span : (int, int) or None
         Where the output that is measured lies in rows of several.
+    index : bool
+        The output is the number of the class.
     """
 
     name: MetricName
@@ -50,10 +54,15 @@ class Metric:
     certain: bool = False
     reason: str = ""
     span: tuple[int, int] | None = None
+    index: bool = False
 
     def own(self, outputs: Floats) -> Floats:
-        """Return what is measured of outputs (N, ...), rows of several among them."""
-        return outputs if self.span is None else outputs[:, slice(*self.span)]
+        """Return what is measured of outputs (N, ...), rows of several among them: a value for each class."""
+        own = outputs if self.span is None else outputs[:, slice(*self.span)]
+        if not self.index:
+            return own
+        numbers = np.clip(np.rint(own.reshape(len(own), -1)[:, 0]), 0, self.outputs - 1).astype(np.int64)
+        return np.eye(self.outputs, dtype=np.float32)[numbers]
 
     @property
     def classes(self) -> bool:
@@ -118,7 +127,9 @@ def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
         return _among(wanted, samples, graph)
     inputs, shape = (_extents(value) for value in (graph.graph.input[0], graph.graph.output[0]))
     outputs, last = math.prod(shape), _ending(graph)
-    plain = Metric("none", outputs, None, last == "Softmax")
+    index = last == "ArgMax" and outputs == 1
+    outputs = _numbered(graph) if index else outputs
+    plain = Metric("none", outputs, None, last == "Softmax" or index, index=index)
     if wanted == "none":
         return replace(plain, reason="not wanted (--metric none)")
     if samples.y is None:
@@ -128,7 +139,7 @@ def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
         return replace(plain, reason=reason)
     whole = np.issubdtype(samples.y.dtype, np.integer)
     truth = whole and set(np.unique(samples.y).tolist()) <= {0, 1}
-    rebuilt = outputs > 2 and outputs == math.prod(inputs) and last != "Softmax" and len(graph.graph.input) == 1
+    rebuilt = outputs > 2 and outputs == math.prod(inputs) and not plain.certain and len(graph.graph.input) == 1
     threshold = 0.5 if last in ("Sigmoid", "HardSigmoid", "unit") else 0.0
     name = wanted
     if wanted == "auto":
@@ -169,6 +180,8 @@ def _among(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
         if metric.certain or (size > 1 and max(_extents(graph.graph.output[index])) == size):
             found.append((metric.certain, view, (end - size, end)))
     certain = [entry for entry in found if entry[0]] or found
+    if len(certain) > 1:  # scores say more than the number of the class
+        certain = [entry for entry in certain if entry[2][1] - entry[2][0] > 1] or certain
     if wanted != "none" and samples.y is not None and len(certain) == 1:
         metric = choose(wanted, samples, certain[0][1])
         if metric.classes:
@@ -268,7 +281,7 @@ def _ending(model: onnx.ModelProto) -> str:
     graph = model.graph
     made = {name: node for node in graph.node for name in node.output}
     node = made.get(graph.output[0].name)
-    while node is not None and node.op_type in ("DequantizeLinear", "QuantizeLinear", "Flatten", "Reshape", "Identity"):
+    while node is not None and node.op_type in _PASSING:
         node = made.get(node.input[0])
     if node is None:
         return ""
@@ -277,6 +290,16 @@ def _ending(model: onnx.ModelProto) -> str:
         bounds = [float(numpy_helper.to_array(values[name])) for name in node.input[1:] if name in values]
         return "unit" if bounds == [0.0, 1.0] else "Clip"
     return str(node.op_type)
+
+
+def _numbered(model: onnx.ModelProto) -> int:
+    """Return how many classes an ArgMax that ends the network tells apart."""
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    node = made[graph.output[0].name]
+    while node.op_type in _PASSING:
+        node = made[node.input[0]]
+    return next((_extents(value)[0] for value in graph.value_info if value.name == node.input[0]), 256)
 
 
 def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
@@ -361,26 +384,6 @@ def _regression(outputs: NDArray[np.float64], y: NDArray[np.float64]) -> Score:
         return Score({"mae": error})
     r2 = 1 - float(np.square(outputs - y).sum()) / spread
     return Score({"mae": error, "r2": r2}, None, 100 * r2)
-
-
-def auc(score: Floats, y: NDArray[Any]) -> float | None:
-    """Return the area under the ROC curve: how often a sample of class 1 has the larger score, ties half.
-
-    None where all samples are of one class.
-    """
-    from scipy.stats import rankdata
-
-    ones = int((y == 1).sum())
-    zeros = len(y) - ones
-    if not ones or not zeros:
-        return None
-    return float((rankdata(score)[y == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros))
-
-
-def same_class(exact: Floats, found: Floats) -> float:
-    """Return the percentage of samples whose largest outputs are the same."""
-    first, second = (array.reshape(len(array), -1).argmax(axis=1) for array in (exact, found))
-    return 100 * float(np.mean(first == second))
 
 
 def agreement(metric: Metric, exact: Floats, found: Floats) -> float | None:

@@ -17,7 +17,6 @@ from tapc.data import Samples
 from tapc.data.metrics import check_classes
 from tapc.finetune.network import QuantizedGraph
 from tapc.graph.analysis import Graph
-from tapc.graph.rules import rule
 from tapc.quantize.augment import augmented
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.export import export_qdq
@@ -185,15 +184,14 @@ def finetune(
 
 
 class _Objective:
-    """The loss between both networks' outputs, before a Softmax that ends them."""
+    """The loss between both networks' outputs, before a Softmax or ArgMax that ends them."""
 
     def __init__(self, graph: Graph, training: Training) -> None:
-        last = graph.producer[graph.output]
-        self.tensor = str(last.input[0]) if rule(last).distribution else graph.output
+        self.tensor = graph.scores(graph.output)
         extents = graph.shape(self.tensor)
         self.outputs = extents[1] if len(extents) == 2 else 1
         self.classes = self.outputs > 1
-        self.certain = rule(last).distribution
+        self.certain = self.tensor != graph.output
         self.temperature = training.temperature
 
     def labels(self, samples: Samples) -> Tensor | None:

@@ -195,6 +195,15 @@ class Graph:
             tensor = str(after.output[0])
         return tensor
 
+    def scores(self, output: str) -> str:
+        """Return what an output names classes by: what the Softmax or ArgMax reads that ends it, or itself."""
+        last = self.producer[output]
+        if rule(last).distribution:
+            return str(last.input[0])
+        while (rule(last).arranges or rule(last).flattens) and last.input[0] in self.producer:
+            last = self.producer[last.input[0]]
+        return str(last.input[0]) if rule(last).chooses else output
+
     def bounds(self, node: onnx.NodeProto) -> tuple[float | None, float | None]:
         """Return the clamp of a Relu or Clip; None where it is open."""
         if node.op_type == "Relu":

@@ -76,6 +76,8 @@ class Rule:
         Range of its output where that is fixed; None: calibration finds it.
     distribution : bool
         Its output is a probability for each class.
+    chooses : bool
+        Its output is the place of the greatest of the channels that it reads, which say more.
     adds : bool
         It adds its operands, of one shape, of which one may be constant.
     maps : bool
@@ -123,6 +125,7 @@ class Rule:
     only_8_bits: bool = False
     output: tuple[float, float] | None = None
     distribution: bool = False
+    chooses: bool = False
     adds: bool = False
     maps: bool = False
     scales: bool = False

@@ -100,8 +100,8 @@ def _example(e: Example, op: str) -> str:
 
 register(
     Rule(
-        _argmax, _torch, _reach, only_8_bits=True, output=(0.0, float(CLASSES)), within=_within, check=_check,
-        example=_example,
+        _argmax, _torch, _reach, only_8_bits=True, chooses=True, output=(0.0, float(CLASSES)), within=_within,
+        check=_check, example=_example,
     ),
     "ArgMax",
 )  # fmt: skip

@@ -110,20 +110,17 @@ class Prediction:
 def prediction(graph: Graph) -> Prediction:
     """Return how the network's output is read; see the module's text for the rule."""
     if len(graph.outputs) > 1:
-        return Prediction("gaussian", tuple(_before_distribution(graph, name) for name in graph.outputs))
+        return Prediction("gaussian", tuple(dict.fromkeys(graph.scores(name) for name in graph.outputs)))
     last = graph.producer[graph.output]
     if rule(last).distribution:
         shape = graph.shape(graph.output)
         return Prediction("categorical", (str(last.input[0]),), int(attribute(last, "axis", -1)) % len(shape))
+    if (scores := graph.scores(graph.output)) != graph.output:
+        return Prediction("categorical", (scores,))
     shape, outputs = graph.shape(graph.output), math.prod(graph.shape(graph.output))
     flat = math.prod(shape[2:]) == 1
     classifies = flat and 1 < outputs < sum(port.size for port in graph.input_ports)
     return Prediction("categorical" if classifies else "gaussian", (graph.output,))
-
-
-def _before_distribution(graph: Graph, output: str) -> str:
-    last = graph.producer[output]
-    return str(last.input[0]) if rule(last).distribution else output
 
 
 @contextmanager
@@ -178,7 +175,7 @@ class Curvature:
         self.prediction = prediction(graph).scaled(self._net, self._x)
         self._seed = seed
         self._advance = advance or (lambda done, total: None)
-        outputs = sum(port.size for port in graph.output_ports)
+        outputs = sum(math.prod(graph.shape(name)) for name in self.prediction.tensors)
         parameters = sum(weight.numel() for weight in self._net.weight)
         self.rows = len(x) * outputs
         self.exact = self.rows <= exact_rows and self.rows * parameters * self._x.element_size() <= EXACT_BYTES

@@ -83,25 +83,23 @@ def proxy_context(
 
 
 def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the network up to its logits: a softmax saturates, and hides errors where it does."""
-    read = {name for node in model.graph.node for name in node.input}
-    names = {value.name for value in model.graph.output} - read
-    last = {
-        str(node.output[0]): str(node.input[0])
-        for node in model.graph.node
-        if node.output[0] in names and rule(node).distribution
-    }
-    taken = {value.name for value in model.graph.output}
-    last = {name: before for name, before in last.items() if before not in taken}
-    if not last or len(set(last.values())) < len(last):
+    """Return the network up to its scores: a softmax saturates, and hides errors where it does; so does an ArgMax."""
+    graph = Graph(model)
+    scores = list(dict.fromkeys(graph.scores(name) for name in graph.outputs))
+    if scores == list(graph.outputs):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for node in [node for node in copy.graph.node if node.output[0] in last]:
-        copy.graph.node.remove(node)
-    for value in copy.graph.output:
-        value.name = last.get(value.name, value.name)
-    kept = [value for value in copy.graph.value_info if value.name not in last.values()]
+    del copy.graph.output[:]
+    info = onnx.helper.make_tensor_value_info
+    copy.graph.output.extend(info(name, onnx.TensorProto.FLOAT, graph.shape(name)) for name in scores)
+    wanted = set(scores)
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+        else:
+            copy.graph.node.remove(node)
+    kept = [value for value in copy.graph.value_info if value.name in wanted.difference(scores)]
     del copy.graph.value_info[:]
     copy.graph.value_info.extend(kept)
     return copy

@@ -121,7 +121,7 @@ def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
     joined: list[list[onnx.NodeProto]] = []
     for nodes in filter(None, stretches):
         # A softmax saturates, and hides from the layers before it what they should still give.
-        own = rule(nodes[0]).distribution
+        own = rule(nodes[0]).distribution or rule(nodes[0]).chooses
         if joined and not own and (_weighted(joined[-1]) + _weighted(nodes) <= layers or not _weighted(nodes)):
             joined[-1] += nodes
         else:
@@ -130,7 +130,7 @@ def blocks(graph: Graph, layers: int) -> tuple[Unit, ...]:
 
 
 def whole(graph: Graph) -> tuple[Unit, ...]:
-    """Return the network as one unit, but for a Softmax that ends it.
+    """Return the network as one unit, but for a Softmax or ArgMax that ends it.
 
     Parameters
     ----------
@@ -143,7 +143,9 @@ def whole(graph: Graph) -> tuple[Unit, ...]:
         Every node once, in order.
     """
     nodes = list(graph.nodes)
-    behind = nodes[-1:] if rule(nodes[-1]).distribution else []
+    scores = graph.scores(graph.output)
+    made = next(index for index, node in enumerate(nodes) if graph.output == scores or scores in node.output)
+    behind = nodes[made + 1 :] if scores != graph.output else []
     return tuple(_unit(graph, part) for part in (nodes[: len(nodes) - len(behind)], behind) if part)
 
 

@@ -69,7 +69,7 @@ def doubts(test: Samples, metric: Metric, logits: NDArray[np.float32] | None) ->
     """
     raw = test.whole and test.units.identity and not test.units.given and test.raw is not None
     unsure = None
-    if logits is not None and metric.classes and test.y is not None and len(test.x) >= FEWEST:
+    if logits is not None and metric.classes and not metric.index and test.y is not None and len(test.x) >= FEWEST:
         share = measure(metric, logits, test).share or 0.0
         sure = confidence(metric.own(logits), metric.certain)
         unsure = sure - share

@@ -281,7 +281,8 @@ def accuracy(c: Compilation) -> Accuracy:
         np.rint(values.reshape(device.shape) / scales).astype(np.int64) for values in (device, measured.onnx_logits)
     )
     classes = len(tensors) == 1 and tensors[0].shape[:2] == (1, 1)
-    same_codes = 100.0 * float(np.mean(codes.argmax(axis=1) == onnx_codes.argmax(axis=1))) if classes else None
+    same = codes == onnx_codes if metric.index else codes.argmax(axis=1) == onnx_codes.argmax(axis=1)
+    same_codes = 100.0 * float(np.mean(same)) if classes else None
     exact = measured.float_logits.reshape(codes.shape)
     apart = steps_apart(program, device, exact)
     outputs = {"float": exact, "onnx": measured.onnx_logits, "device": device}

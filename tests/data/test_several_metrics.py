@@ -47,3 +47,29 @@ def test_signal_to_noise_is_that_of_the_worst_output() -> None:
     assert least_sqnr([1, 1], exact, found) == pytest.approx(20, abs=0.01)
     assert least_sqnr([1, 1], exact, exact) is None
     assert isinstance(pair().onnx, onnx.ModelProto)
+
+
+def numbered(classes: int = 5) -> onnx.ModelProto:
+    """A network that ends in the number of the class."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["place"], axis=1, keepdims=1),
+        helper.make_node("Cast", ["place"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["number"], ["y"]),
+    ]
+    info = helper.make_tensor_value_info
+    ends = [info("x", TensorProto.FLOAT, (1, classes))], [info("y", TensorProto.FLOAT, (1, 1))]
+    graph = helper.make_graph(nodes, "g", *ends)
+    graph.value_info.append(info("x", TensorProto.FLOAT, (1, classes)))
+    return helper.make_model(graph)
+
+
+def test_an_output_that_numbers_classes_is_compared_by_them() -> None:
+    samples = Samples(np.zeros((4, 5), np.float32), np.array([0, 1, 4, 2]), "d")
+    metric = choose("auto", samples, numbered())
+    assert (metric.name, metric.outputs, metric.index) == ("top1", 5, True)
+    outputs = np.float32([[0], [1], [4], [3]])
+    assert measure(metric, outputs, samples).share == 75
+    assert agreement(metric, outputs, np.float32([[0], [2], [4], [3.2]])) == 75
+    with pytest.raises(DataError, match="classes 0 to 4"):
+        choose("auto", Samples(samples.x, np.array([0, 1, 5, 2]), "d"), numbered())
+    assert agreement(choose("auto", Samples(samples.x, None, "d"), numbered()), outputs, outputs) == 100

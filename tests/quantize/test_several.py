@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from graph_builder import Model, pair
+from graph_builder import Builder, Model, pair
 
 from tapc.base.errors import UsageError
 from tapc.base.ports import split
@@ -13,8 +13,9 @@ from tapc.quantize.alone import measured_losses
 from tapc.quantize.coupling import couplings
 from tapc.quantize.curvature import Curvature
 from tapc.quantize.losses import OutputLoss
-from tapc.quantize.sensitivity import proxy_context
+from tapc.quantize.sensitivity import proxy_context, without_softmax
 from tapc.quantize.torch_graph import TorchGraph
+from tapc.quantize.units import whole
 
 SIZES = {"x": (3, 8, 8), "depth": (1, 8, 8), "numbers": (3,)}
 
@@ -111,3 +112,24 @@ def test_curvature_is_that_of_the_relative_outputs(x: np.ndarray) -> None:
     for name, diagonal in exact.fisher.items():
         assert probed.fisher[name].sum() == pytest.approx(diagonal.sum(), rel=0.25)
     assert all(matrix.shape[0] > 1 for matrix in couplings(graph, x, ["sum_out"], 10**6, 0).values())
+
+
+def test_the_scores_before_an_argmax_are_what_an_error_is_seen_in() -> None:
+    b = Builder((1, 8), 0)
+    scores = b.reshape(b.gemm("x", "fc", 8, 5), "map", [1, 5, 1, 1])
+    place = b.node("Cast", [b.node("ArgMax", [scores], "place", axis=1, keepdims=1)], "number", to=1)
+    model = b.build(b.node("Flatten", [place], "flat", axis=1))
+    graph = Graph(model.onnx)
+    assert graph.scores("flat_out") == scores
+    assert [value.name for value in without_softmax(model.onnx).graph.output] == [scores]
+    samples = np.random.default_rng(0).normal(0, 1, (32, 8)).astype(np.float32)
+    network = analyse(model.onnx, "net")
+    losses = measured_losses(model, network, samples, (2, 4, 8), "nearest")["fc"]
+    assert losses[2] > losses[4] > losses[8] > 0
+    assert Curvature(graph, samples[:4]).fisher["fc"].sum() > 0
+    assert [unit.output for unit in whole(graph)] == [scores, "flat_out"]
+    made = quantize(
+        model, network, uniform_bits(network, 4, 8), calibrate(model, samples, seed=0), x=samples, rounding="block"
+    )
+    same = evaluate(made.onnx, samples, optimized=False) == evaluate(model.onnx, samples, optimized=True)
+    assert same.mean() > 0.7

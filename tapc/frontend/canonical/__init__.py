@@ -15,7 +15,7 @@ from tapc.frontend.canonical import translate  # noqa: F401 - its operators regi
 from tapc.frontend.canonical.affine import fold_affine
 from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
-from tapc.frontend.canonical.embedding import check_tokens, is_tokens, token_elements
+from tapc.frontend.canonical.embedding import check_tokens, is_tokens, is_whole, token_elements
 from tapc.frontend.canonical.gelu import fuse_gelu
 from tapc.frontend.canonical.interface import arrangement, describe, layouts, place_input, place_output
 from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
@@ -239,7 +239,7 @@ def _check_interface(graph: ir.Graph) -> None:
         if not values:
             raise UnsupportedError(f"the network has no {role}; there is nothing to compile")
         for value in values:
-            if value.dtype != ir.DataType.FLOAT and not (role == "input" and is_tokens(value)):
+            if value.dtype != ir.DataType.FLOAT and not (is_tokens(value) if role == "input" else is_whole(value)):
                 raise UnsupportedError(f"{role} {value.name!r} is {value.dtype}; pass the float32 network")
 
 

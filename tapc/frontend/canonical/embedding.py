@@ -11,6 +11,11 @@ from tapc.frontend.canonical.translator import Translator
 _WHOLE = (ir.DataType.INT32, ir.DataType.INT64)
 
 
+def is_whole(value: ir.Value) -> bool:
+    """Whether a tensor holds integers, as the place of a maximum is one."""
+    return value.dtype in _WHOLE
+
+
 def is_tokens(value: ir.Value) -> bool:
     """Whether an input holds tokens: integers, or numbers that are made integers before anything else."""
     if value.dtype in _WHOLE:
