@@ -105,6 +105,8 @@ class Rule:
         example of another.
     variant : callable or None
         (Graph, node) -> Rule where some answers depend on the node: `Graph.rule` asks it.
+    unoptimized : bool
+        onnxruntime's rewrites of quantized graphs break it.
     opset : int
         Version of ONNX that has it, `OPSET` or later.
     check : callable or None
@@ -139,6 +141,7 @@ class Rule:
     global_pool: bool = False
     example: Callable[[Example, str], str] | None = None
     variant: "Callable[[Any, onnx.NodeProto], Rule] | None" = None
+    unoptimized: bool = False
     opset: int = OPSET
     check: Callable[[Any, onnx.NodeProto], None] | None = None
     tflite: TfliteForm | None = None

@@ -168,5 +168,17 @@ def _example(e: Example, op: str) -> str:
 
 
 register(
-    Rule(_resize, _torch, _reach, repeats=True, scales=True, keeps_sign=True, check=_check, example=_example), "Resize"
+    Rule(
+        # Where onnxruntime turns the axes around it, it turns the sizes of all four.
+        _resize,
+        _torch,
+        _reach,
+        repeats=True,
+        scales=True,
+        keeps_sign=True,
+        unoptimized=True,
+        check=_check,
+        example=_example,
+    ),
+    "Resize",
 )

@@ -11,7 +11,7 @@ from tapc.base.precheck import LEARNED
 from tapc.base.progress import Advance, portion
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
-from tapc.graph.rules import rule
+from tapc.graph.rules import nodes_where, rule
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq, far_sums
@@ -59,7 +59,8 @@ class QuantizedModel:
     def optimizable(self) -> bool:
         """Whether onnxruntime can run it with graph optimizations: 8-bit activations, no 2-bit weights, no far sums."""
         wide = set(self.bits.activations.values()) <= {8} and 2 not in self.bits.weights.values()
-        return wide and not far_sums(self.onnx)
+        plain = nodes_where(self.onnx.graph.node, lambda rule: rule.unoptimized)
+        return wide and not plain and not far_sums(self.onnx)
 
 
 def validate_bits(network: Network, bits: Bits) -> None:

@@ -20,6 +20,10 @@ def _users(program: Program) -> dict[str, list[Op]]:
     return users
 
 
+def _is_dense(op: Op) -> bool:
+    return isinstance(op, Weighted) and op.groups == 1 and op.weights.shape[1:3] == (1, 1) and not any(op.pads)
+
+
 @rewrites
 def absorb_flatten(program: Program) -> Program:
     """Turn a dense layer behind a flattening into a convolution with a kernel of the map's size."""
@@ -28,7 +32,7 @@ def absorb_flatten(program: Program) -> Program:
         source = program.tensors[flatten.inputs[0]]
         height, width, channels = source.shape
         dense = users.get(flatten.output, [])
-        if flatten.output in program.outputs or not dense or not all(isinstance(op, Weighted) for op in dense):
+        if flatten.output in program.outputs or not dense or not all(_is_dense(op) for op in dense):
             continue
         for op in dense:
             assert isinstance(op, Weighted)
