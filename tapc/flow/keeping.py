@@ -12,11 +12,11 @@ from tapc.flow.attempt import Attempt, beyond, realize, use_of
 from tapc.flow.decide import Decision
 from tapc.flow.inputs import Data
 from tapc.frontend import FloatModel
-from tapc.graph.analysis import analyse
+from tapc.graph.analysis import Graph, analyse
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.lower import Lowered, lower
-from tapc.quantize.keep import given_bits, keep
+from tapc.quantize.keep import given_bits, keep, real_tensors
 
 _FEW = 32
 """Calibration samples that a comparison with the source takes: nothing is calibrated."""
@@ -52,8 +52,16 @@ def kept_options(model: FloatModel, options: Options) -> Options:
 
 def kept(
     model: FloatModel, samples: Data, board: Board, target: Target, folder: Path, options: Options, stages: Stages
-) -> tuple[Board, Attempt]:
+) -> tuple[Board, Attempt, tuple[str, ...]]:
     """Build a quantized network as it is; the activations in external RAM where they fit nowhere else.
+
+    Returns
+    -------
+    Board
+        As it is used.
+    Attempt
+    tuple of str
+        Warnings.
 
     Raises
     ------
@@ -63,7 +71,7 @@ def kept(
     assert model.given is not None
     network = analyse(model.onnx, model.name)
     with stages.stage("quantize"):
-        quantized = keep(model, network, model.given)
+        quantized = keep(model, network, model.given, samples.calibration.x)
     bits = given_bits(network, model.given)
     decision = Decision({}, Allocation(bits, 0.0, 0.0, 0.0, {}, "uniform"))
     with stages.stage("lower"):
@@ -77,7 +85,17 @@ def kept(
             f"{model.name}, kept as it is ({model.given.kind}), exceeds {parts}; with --requantize tapc may choose "
             "fewer bits"
         )
-    return silicon, attempt
+    return silicon, attempt, _left_open(real_tensors(Graph(model.onnx), model.given))
+
+
+def _left_open(tensors: tuple[str, ...]) -> tuple[str, ...]:
+    if not tensors:
+        return ()
+    named = ", ".join(map(repr, tensors[:3])) + (" ..." if len(tensors) > 3 else "")
+    return (
+        f"the source leaves {len(tensors)} tensor(s) as real values ({named}): their ranges were measured on the "
+        "calibration samples",
+    )
 
 
 def _roomy(board: Board, lowered: Lowered, options: Options) -> Board:

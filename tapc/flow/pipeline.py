@@ -156,7 +156,8 @@ def compile(
                 network_model = balance(network_model, samples.calibration.x, options.wbits)
         network = analyse(network_model.onnx, network_model.name)
         if network_model.given is not None:
-            silicon, attempt = kept(network_model, samples, silicon, target, folder, options, stages)
+            silicon, attempt, left = kept(network_model, samples, silicon, target, folder, options, stages)
+            warnings = (*warnings, *left)
         else:
             with stages.stage("calibrate"):
                 calibration = calibrate(

@@ -84,15 +84,19 @@ def resolve(model: onnx.ModelProto, given: Given) -> tuple[onnx.ModelProto, Give
             uses[name] = uses.get(name, 0) + 1
     alias: dict[str, str] = {}
     points: dict[str, GivenPoint] = {}
+    moved: dict[str, GivenPoint] = {}
     kept: list[onnx.NodeProto] = []
     for node in result.graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = alias.get(name, name)
         source, own = node.input[0], given.points.get(node.name) if _is_mark(node) else None
-        if own is None or (source in points and points[source] != own):
+        before = points.get(source, moved.get(source))
+        if own is None or before not in (None, own):
             kept.append(node)
             if own is not None:
                 points[node.output[0]] = own
+            elif before is not None and rule(node).repeats:
+                moved[node.output[0]] = before
             continue
         points.setdefault(source, own)
         if node.output[0] in outputs:
@@ -150,8 +154,8 @@ def _layers(model: onnx.ModelProto, given: Given) -> dict[str, GivenLayer]:
                 break
         else:
             raise UnsupportedError(
-                f"layer {node.name!r}: the integers of its weights are not to be found in the source: an operator "
-                "without a quantizer of its own was folded into it; compile it with --requantize"
+                f"layer {node.name!r}: the source holds no integers for its weights: they are real values there, or an "
+                "operator without a quantizer of its own was folded into it; compile it with --requantize"
             )
     return found
 
@@ -171,7 +175,8 @@ def _candidates(
 
 def _matched(weights: NDArray[np.float32], bias: NDArray[np.float32], layer: GivenLayer) -> GivenLayer | None:
     """Return a layer's integers in the order of canonical weights and bias; None where they are not its."""
-    scales = np.broadcast_to(layer.scales, layer.bias.shape)
+    outputs = layer.codes.shape[0]
+    scales = np.broadcast_to(layer.scales, outputs)
     half = 1 << (layer.bits - 1)
     rows = weights.reshape(len(weights), -1)
     codes = np.empty(rows.shape, np.int8)
@@ -180,7 +185,7 @@ def _matched(weights: NDArray[np.float32], bias: NDArray[np.float32], layer: Giv
     for index, row in enumerate(rows):
         order = [index, *range(len(scales))] if index < len(scales) else range(len(scales))
         for source in order:
-            if layer.real_bias[source] != bias[index]:
+            if layer.real_bias is not None and layer.real_bias[source] != bias[index]:
                 continue
             whole = np.rint(row / scales[source])
             if np.abs(whole).max(initial=0) > half or not np.array_equal(
@@ -197,6 +202,6 @@ def _matched(weights: NDArray[np.float32], bias: NDArray[np.float32], layer: Giv
         layer,
         codes=codes.reshape(weights.shape),
         scales=layer.scales if len(layer.scales) == 1 else scales[chosen],
-        bias=layer.bias[chosen],
+        bias=None if layer.bias is None else layer.bias[chosen],
         real_bias=bias,
     )

@@ -10,15 +10,6 @@ from tapc.frontend.boundary import MOST_BYTES, MOST_NODES
 
 OLDEST_OPSET = 7
 STANDARD = ("", "ai.onnx")
-_QUANTIZED = (
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
-)
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 _BYTES = {TensorProto.DOUBLE: 8, TensorProto.INT64: 8, TensorProto.UINT64: 8, TensorProto.COMPLEX64: 8}
@@ -77,8 +68,10 @@ def node_count(model: onnx.ModelProto) -> int:
     return count(list(model.graph.node))
 
 
-def check_kind(model: onnx.ModelProto) -> None:
-    """Refuse networks of kinds that tapc does not compile, by name: quantized, recurrent, of vendor operators.
+def check_kind(model: onnx.ModelProto, *, quantized: bool = False) -> None:
+    """Refuse networks of kinds that tapc does not compile, by name: recurrent, of vendor operators.
+
+    Operators of a quantized one have a reader of their own.
 
     Raises
     ------
@@ -95,12 +88,7 @@ def check_kind(model: onnx.ModelProto) -> None:
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     for node in nodes:
         name = node.name or (node.output[0] if node.output else "")
-        if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
-            raise UnsupportedError(
-                f"the network is quantized (node {name!r}: {node.op_type}); pass the float32 network, tapc quantizes "
-                "it itself"
-            )
-        if node.domain not in STANDARD and (node.domain, node.op_type) not in local:
+        if not quantized and node.domain not in STANDARD and (node.domain, node.op_type) not in local:
             raise UnsupportedError(
                 f"node {name!r}: operator {node.domain}.{node.op_type} is not supported, it belongs to a runtime or "
                 "tool; export the model with standard ONNX operators"

@@ -7,9 +7,11 @@ from onnx import TensorProto, checker
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.boundary import check_elements, check_file, first_line, printable
+from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported
 from tapc.frontend.onnx_checks import OLDEST_OPSET, check_kind, check_sizes, default_opset
 from tapc.frontend.onnx_spellings import modern
+from tapc.frontend.quantized_onnx import is_quantized, real_graph
 from tapc.frontend.verify import onnx_runner
 
 _TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)
@@ -44,6 +46,8 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:
         raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
+    if is_quantized(model):
+        return _quantized(path, model, input_shape)
     opset, own = default_opset(model), model
     model = modern(model)
     check_kind(model)
@@ -62,6 +66,16 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
         fix_inputs(given, input_shape)
     run = onnx_runner(given, batch)  # what the file says is what is compared with
     return Imported(printable(path.stem), model, run, f"onnx file {path}, checked against onnxruntime")
+
+
+def _quantized(path: Path, model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> Imported:
+    """Read a quantized network as its real values and what it gives."""
+    check_kind(model, quantized=True)
+    real, given = real_graph(model)
+    real = modern(real)
+    fix_inputs(real, input_shape)
+    origin = f"onnx file {path}, {given.kind}; its real values checked against onnxruntime"
+    return Imported(printable(path.stem), real, onnx_runner(without_marks(real)), origin, given=given)
 
 
 def _batch(model: onnx.ModelProto) -> int:

@@ -42,9 +42,9 @@ class GivenLayer:
         With zero point 0.
     scales : ndarray of float32, shape (outputs,) or (1,)
     bits : {2, 4, 8}
-    bias : ndarray of int32, shape (outputs,)
-        In units of the input's scale times the weights'.
-    real_bias : ndarray of float32, shape (outputs,)
+    bias : ndarray of int32, shape (outputs,), or None
+        In units of the input's scale times the weights'; None where it comes as real values.
+    real_bias : ndarray of float32, shape (outputs,), or None
         What the float graph holds for it.
     """
 
@@ -52,8 +52,8 @@ class GivenLayer:
     codes: NDArray[np.int8]
     scales: NDArray[np.float32]
     bits: int
-    bias: NDArray[np.int32]
-    real_bias: NDArray[np.float32]
+    bias: NDArray[np.int32] | None
+    real_bias: NDArray[np.float32] | None
 
     def weights(self) -> NDArray[np.float32]:
         """Return what the float graph holds for the codes."""

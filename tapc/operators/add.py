@@ -22,6 +22,7 @@ from tapc.kernels.elementwise import AddSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.binary import (
     check_operands,
+    constant_codes,
     constants_of,
     example_of,
     lower_binary,
@@ -121,6 +122,9 @@ def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
         lowering.add(node, lambda y, key, low, high: Add(node.name, (a, b), key, low, high))
         return
     other = next(name for name in node.input if name not in constants)
+    if constant_codes(lowering, constants[0])[2] or len(graph.shapes[node.output[0]]) != 4:
+        lower_binary(lowering, node, "add", _sum)
+        return
     codes, scales, _ = graph.dequantized_constant(constants[0])
     source, scale = graph.quantized(other), float(scales[0])
 

@@ -21,7 +21,8 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.elementwise import SoftmaxSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.attention import softmax_of_scores
-from tapc.operators.common import clamp
+from tapc.operators.common import clamp, scale_ratio
+from tapc.operators.requantize import Requantize
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,19 @@ def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
         raise UnsupportedError(f"node {node.name!r}: a Softmax that is not attention's must be over axis 1")
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        levels = round(1 / y.scale)
-        if levels != 1 / y.scale or levels > 256:
-            raise UnsupportedError(f"node {node.name!r}: the scale of a Softmax output must be 1/n, n <= 256")
-        form = softmax_form(lowering.mode, levels, y.zero)
+        levels, result = round(1 / y.scale), key
+        whole = levels == 1 / y.scale and levels <= 256
+        if not whole:  # a scale that a quantized source gives: brought to it from the kernel's own
+            levels, result = 256, f"{key}_shares"
+            lowering.tensors[result] = Tensor(result, y.shape, 8, 1 / 256, -128)
+        form = softmax_form(lowering.mode, levels, y.zero if whole else -128)
         table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1, form)
-        return Softmax(node.name, (lowering.graph.quantized(node.input[0]),), key, table, levels)
+        op = Softmax(node.name, (lowering.graph.quantized(node.input[0]),), result, table, levels)
+        if whole:
+            return op
+        lowering.ops.append(op)
+        ratio = scale_ratio(lowering.tensors[result], y, lowering.mode)
+        return Requantize(f"{node.name}.scale", (result,), key, ratio, low, high)
 
     lowering.add(node, make)
 

@@ -1,6 +1,7 @@
 """The QDQ model of a network that is quantized already: everything as it is given, nothing is chosen."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,17 +10,17 @@ from tapc.graph.analysis import Graph, Point, quantization_points
 from tapc.graph.given import Given, GivenLayer, GivenPoint
 from tapc.graph.network import Bits, Network
 from tapc.graph.rules import rule
-from tapc.quantize.activations import ActivationParameters
-from tapc.quantize.calibration import HasGraph
+from tapc.quantize.activations import ActivationParameters, Float, tensor_parameters
+from tapc.quantize.calibration import HasGraph, calibrate
 from tapc.quantize.export import export_qdq
 from tapc.quantize.model import QuantizedModel
-from tapc.quantize.weights import QuantizedLayer, QuantizedWeights
+from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, integer_bias
 
 KEPT = "given"
 """What reports call the rounding of weights that come as integers."""
 
 
-def keep(model: HasGraph, network: Network, given: Given) -> QuantizedModel:
+def keep(model: HasGraph, network: Network, given: Given, x: Float | None = None) -> QuantizedModel:
     """Write the QDQ model.
 
     Parameters
@@ -30,6 +31,8 @@ def keep(model: HasGraph, network: Network, given: Given) -> QuantizedModel:
         From `tapc.graph.analysis.analyse`.
     given : Given
         By tensors and nodes of this graph.
+    x : float32 (N, *input_shape[1:]), optional
+        Samples that tell the ranges of tensors which the source leaves as real values.
 
     Raises
     ------
@@ -37,10 +40,25 @@ def keep(model: HasGraph, network: Network, given: Given) -> QuantizedModel:
         A tensor that the source does not quantize, or a layer without integers.
     """
     graph = Graph(model.onnx)
+    missing = real_tensors(graph, given)
+    if missing and x is not None:
+        ranges = calibrate(model, x, seed=0).tensors
+        found = {name: tensor_parameters(ranges[name], 8) for name in missing}
+        own = {name: GivenPoint(p.scale, p.zero_point) for name, p in found.items()}
+        given = replace(given, points={**given.points, **own})
     parameters = _parameters(graph, given.points)
     layers = {layer.name: _layer(graph, layer.name, given, parameters) for layer in network.layers}
     exported = export_qdq(graph, layers, parameters, {name: name for name in parameters}, given.constants)
     return QuantizedModel(exported, given_bits(network, given), parameters, layers, dict.fromkeys(layers, KEPT))
+
+
+def real_tensors(graph: Graph, given: Given) -> tuple[str, ...]:
+    """Return the stored tensors that the source leaves as real values, and of which no operator tells the range."""
+    points = _moved_back(graph, given.points)
+    return tuple(
+        point.tensor for point in quantization_points(graph)
+        if point.tensor not in points and point.fixed is None and point.like is None
+    )  # fmt: skip
 
 
 def given_bits(network: Network, given: Given) -> Bits:
@@ -74,10 +92,13 @@ def _parameters(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, Act
 
 
 def _moved_back(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, GivenPoint]:
-    """Let what is quantized behind a move be quantized before it: the codes are the same."""
+    """Let what is quantized behind a move or a clamp be quantized before it: the codes are the same."""
     found = dict(points)
+    for node in graph.nodes:
+        if rule(node).repeats and (source := graph.activations(node)[0]) in found:
+            found.setdefault(node.output[0], found[source])
     for node in reversed(graph.nodes):
-        if rule(node).repeats and node.output[0] in found:
+        if (rule(node).repeats or rule(node).activation) and node.output[0] in found:
             found.setdefault(graph.activations(node)[0], found[node.output[0]])
     return found
 
@@ -103,4 +124,6 @@ def _layer(graph: Graph, name: str, given: Given, parameters: Mapping[str, Activ
         raise UnsupportedError(f"layer {name!r}: its input {node.input[0]!r} is not quantized in the source")
     scale = np.float32(parameters[node.input[0]].scale)
     weights = QuantizedWeights(layer.codes, layer.scales, layer.bits)
-    return QuantizedLayer(weights, layer.bias, (scale * layer.scales).astype(np.float32))
+    units = (scale * layer.scales).astype(np.float32)
+    bias = layer.bias if layer.bias is not None else integer_bias(graph.constants[node.input[2]], units)
+    return QuantizedLayer(weights, bias, units)
