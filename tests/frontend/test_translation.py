@@ -100,6 +100,12 @@ SINGLE = {
         "Resize", (1, 3, 4, 5), None, None, ints(1, 3, 7, 9), mode="nearest",
         coordinate_transformation_mode="asymmetric", nearest_mode="floor",
     ),
+    "linear": net(
+        "Resize", (1, 3, 4, 5), None, None, ints(1, 3, 7, 9), mode="linear",
+        coordinate_transformation_mode="align_corners",
+    ),
+    "linear, twice": net("Resize", (1, 3, 4, 5), None, np.array([1, 1, 2, 2], np.float32), mode="linear"),
+    "linear in 1-D": net("Resize", (1, 3, 5), None, None, ints(1, 3, 9), mode="linear"),
     "old nearest": net("Upsample", (1, 3, 4, 5), np.array([1, 1, 2, 2], np.float32), opset=9),
     "depth to space": net("DepthToSpace", (1, 8, 3, 4), blocksize=2, mode="CRD"),
     "space to depth": net("SpaceToDepth", (1, 3, 4, 6), blocksize=2),
