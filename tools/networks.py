@@ -2,10 +2,13 @@
 
     python tools/networks.py ../shared/data/networks --board stm32h7 --board pico > docs/networks.md
 
+The folder may be a package of architectures with an export.py, as tests/architectures.
+
 What is in the build folder already is not compiled again; `--fresh` compiles all of it.
 """
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -68,6 +71,17 @@ def row(path: Path, result: dict[str, Any]) -> str:
     )
 
 
+def exported(package: Path, folder: Path) -> Path:
+    """Write what both of torch's exporters make of the architectures of a package; return the folder."""
+    sys.path.insert(0, str(package.parent))
+    export = importlib.import_module(f"{package.name}.export")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in export.ARCHITECTURES:
+        for dynamo in (False, True):
+            export.exported(name, folder, dynamo=dynamo)
+    return folder
+
+
 def main() -> None:
     """Compile and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,6 +94,8 @@ def main() -> None:
     parser.epilog = "further options are those of `tapc compile`"
     given, options = parser.parse_known_args()
     options = [option for option in options if option != "--"]
+    if (given.folder / "export.py").is_file():  # a package of architectures
+        given.folder = exported(given.folder, given.build / "sources")
     files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
     files = [path for path in files if given.only in path.name]
     print(HEAD)

@@ -70,7 +70,15 @@ def session(model: onnx.ModelProto, *, optimized: bool, arena: bool = True) -> A
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    blob, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+    try:
+        return onnxruntime.InferenceSession(blob, options, providers=providers)
+    except Exception:  # its errors have no common base
+        if not optimized:
+            raise
+    # The last level, which changes layouts, breaks Resize with axes.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    return onnxruntime.InferenceSession(blob, options, providers=providers)
 
 
 def batches(x: Array, bytes_per_sample: int) -> Iterator[Array]:
