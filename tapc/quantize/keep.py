@@ -93,13 +93,14 @@ def _parameters(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, Act
 
 def _moved_back(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, GivenPoint]:
     """Let what is quantized behind a move or a clamp be quantized before it: the codes are the same."""
-    found = dict(points)
+    found, stored = dict(points), {point.tensor for point in quantization_points(graph)}
     for node in graph.nodes:
-        if rule(node).repeats and (source := graph.activations(node)[0]) in found:
+        if rule(node).repeats and (source := graph.activations(node)[0]) in found and node.output[0] in stored:
             found.setdefault(node.output[0], found[source])
     for node in reversed(graph.nodes):
-        if (rule(node).repeats or rule(node).activation) and node.output[0] in found:
-            found.setdefault(graph.activations(node)[0], found[node.output[0]])
+        moves, clamps = rule(node).repeats, rule(node).activation
+        if (moves or clamps) and node.output[0] in found and (source := graph.activations(node)[0]) in stored:
+            found.setdefault(source, found[node.output[0]])
     return found
 
 

@@ -90,7 +90,7 @@ def prepare(source: Source) -> Setup:
     DataError
         Model or data are missing or do not fit, or the data has no labels.
     """
-    model = load(source.model, seed=source.seed)
+    model = load(source.model, seed=source.seed, keep=False)
     calibration_x, x, y, pictures = _split(source, model)
     network = analyse(model.onnx, model.name)
     calibration = calibrate(model, calibration_x, seed=source.seed, pictures=pictures)
