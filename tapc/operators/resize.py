@@ -67,15 +67,33 @@ def axis_of(mode: str, before: int, after: int) -> Axis:
     return Axis(first.astype(np.int64), weight.astype(np.int64))
 
 
+def steps_of(mode: str, before: int, after: int) -> Axis:
+    """Return the neighbours as an arithmetic that averages codes finds them: by a step of 10 fractional bits."""
+    unit, half = 1 << 10, mode.endswith("half_pixel")
+    step = (unit * before + after // 2) // after
+    if mode == "align_corners" and after > 1:
+        step = (unit * (before - 1) + (after - 1) // 2) // (after - 1)
+    place = np.arange(after) * step + (step // 2 - unit // 2 if half else 0)
+    place = np.clip(place, 0, unit * (before - 1))
+    first = np.minimum(place // unit, max(before - 2, 0))
+    return Axis(first, (place - first * unit) << (FRACTION - 10))
+
+
 @dataclass(frozen=True, eq=False)
 class Resize(Op):
     """Linear interpolation; `mode` is ONNX's coordinate_transformation_mode."""
 
     mode: str
 
-    def _axes(self, tensors: Mapping[str, Tensor]) -> tuple[Axis, Axis]:
+    def _averages(self, tensors: Mapping[str, Tensor], mode: Mode) -> bool:
+        """Whether codes are averaged as they are."""
         x, y = tensors[self.inputs[0]], tensors[self.output]
-        rows, columns = (axis_of(self.mode, x.shape[i], y.shape[i]) for i in (0, 1))
+        return arithmetic_of(mode).averages and x.quantization == y.quantization
+
+    def _axes(self, program: Program) -> tuple[Axis, Axis]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        found = steps_of if self._averages(program.tensors, program.mode) else axis_of
+        rows, columns = (found(self.mode, x.shape[i], y.shape[i]) for i in (0, 1))
         return rows, columns
 
     def _ratio(self, tensors: Mapping[str, Tensor], mode: Mode) -> Ratios:
@@ -87,13 +105,14 @@ class Resize(Op):
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        values = x[0] - source.zero
-        for axis, own in enumerate(self._axes(program.tensors), 1):
+        own_codes = self._averages(program.tensors, program.mode)
+        values = x[0] if own_codes else x[0] - source.zero
+        for axis, own in enumerate(self._axes(program), 1):
             weight = own.weight.reshape(-1, *[1] * (3 - axis))
             other = np.minimum(own.first + 1, source.shape[axis - 1] - 1)
             values = values.take(own.first, axis) * (2**FRACTION - weight) + values.take(other, axis) * weight
         m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
-        return arithmetic.requantize(values, m, y.zero, y.low, y.high)
+        return arithmetic.requantize(values, m, 0 if own_codes else y.zero, y.low, y.high)
 
     def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
         return monotone(self, program, x)
@@ -103,13 +122,15 @@ class Resize(Op):
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        rows, columns = self._axes(program.tensors)
+        rows, columns = self._axes(program)
         constants = {
             "rows": Constant("t", 2 * len(rows.first), lambda: rows.words),
             "columns": Constant("l", 2 * len(columns.first), lambda: columns.words),
             "s": factors(self._ratio(program.tensors, program.mode), program.mode),
         }
         scalars = {"offset": x.zero << 2 * FRACTION, **clamp(y, y.low, y.high)}
+        if self._averages(program.tensors, program.mode):
+            scalars |= {"offset": 0, "zero": 0}
         spec = ResizeSpec(x.plane, y.plane, program.mode)
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars)]
 

@@ -132,7 +132,7 @@ class _Builder:
 
 
 def _holds(constant: GivenConstant, value: Array) -> bool:
-    own, other = (np.sort(np.asarray(array, np.float32).reshape(-1)) for array in (constant.values, value))
+    own, other = (np.unique(np.asarray(array, np.float32)) for array in (constant.values, value))
     return np.array_equal(own, other)
 
 

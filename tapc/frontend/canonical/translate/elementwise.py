@@ -219,6 +219,12 @@ def prelu(t: Translator, node: ir.Node) -> None:
     ]
     if len(varies) > 1:
         raise unsupported(node, f"its slope {list(slope.shape)} is not one value per channel")
+    if not varies and is_quantized(placed.base):  # integers multiply by the slope's code
+        base, index = t.natural(node, placed)
+        slopes = full.reshape(-1)[:1].reshape(1, 1, 1)
+        given = t.constant(f"{node.name or 'prelu'}.slope", slopes)
+        t.result(node, t.emit(node, "PRelu", [base, given], {}, shape(base)), index)
+        return
     if not varies:
         base, index = t.natural(node, placed)
         attributes: dict[str, AttributeValue] = {"alpha": float(full.reshape(-1)[0])}

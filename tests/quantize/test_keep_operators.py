@@ -1,0 +1,109 @@
+"""TFLite's operators, one a file, kept as they are: equal to TFLite-Micro, byte for byte."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tflite_micro_files import Int8Builder, Quantization, run, samples
+
+from tapc.frontend import load
+from tapc.graph.analysis import analyse
+from tapc.lower.from_onnx import program_from_onnx
+from tapc.lower.reference import execute
+from tapc.quantize.keep import keep
+
+OWN = Quantization(0.05, 3)
+MAP = (1, 4, 5, 3)
+
+
+def vector(b: Int8Builder, *values: int) -> int:
+    return b.constant(np.array(values, np.int32))
+
+
+def codes(b: Int8Builder, *shape: int, scale: float = 0.05, zero: int = 3) -> int:
+    index = b.constant(b.rng.integers(-128, 128, shape).astype(np.int8))
+    b.quantize(index, np.array([scale], np.float32), 0, zero)
+    return index
+
+
+def of_constants(
+    kind: str, shape: tuple[int, ...], q: Quantization, table: str = "", *values: Any, **options: Any
+) -> Any:
+    """Return what makes an operator of the input and of vectors of integers."""
+    return lambda b: b.node(
+        kind, [b.input, *(b.constant(np.array(v, np.int32)) for v in values)], shape, q, table, **options
+    )
+
+
+def transposed_convolution(b: Int8Builder) -> int:
+    weights = b.rng.integers(-127, 128, (5, 3, 3, 3)).astype(np.int8)
+    w, bias = b.constant(weights), b.constant(b.rng.integers(-500, 500, 5).astype(np.int32))
+    b.quantize(w, b.rng.uniform(0.002, 0.01, 5).astype(np.float32), 0)
+    b.quantize(bias, np.full(5, 0.0003, np.float32), 0)
+    inputs = [vector(b, 1, 8, 10, 5), w, b.input, bias]
+    options = {"strideW": 2, "strideH": 2, "padding": 0}
+    return b.node("TRANSPOSE_CONV", inputs, (1, 8, 10, 5), Quantization(0.15, 3), "TransposeConvOptions", **options)
+
+
+def product_with_itself(b: Int8Builder) -> int:
+    turned = b.node("TRANSPOSE", [b.input, vector(b, 0, 1, 3, 2)], (1, 4, 3, 5), OWN, "TransposeOptions")
+    return b.node("BATCH_MATMUL", [b.input, turned], (1, 4, 5, 5), Quantization(0.2, 3), "BatchMatMulOptions")
+
+
+def joined(b: Int8Builder) -> int:
+    parts = [b.input, b.node("RELU", [b.input], MAP, OWN)]
+    return b.node("CONCATENATION", parts, (1, 4, 5, 6), OWN, "ConcatenationOptions", axis=3)
+
+
+PADS = [[0, 0], [1, 2], [0, 1], [0, 0]]
+OPERATORS: dict[str, Callable[[Int8Builder], int]] = {
+    "prelu": lambda b: b.node("PRELU", [b.input, codes(b, 1, 1, 3, scale=0.01)], MAP, Quantization(0.04, -5)),
+    "prelu, one slope": lambda b: b.node("PRELU", [b.input, codes(b, 1, 1, 1, scale=0.01)], MAP, Quantization(0.04, 5)),
+    "maximum": lambda b: b.node("MAXIMUM", [b.input, codes(b, 1, 1, 1, 3)], MAP, OWN, "MaximumMinimumOptions"),
+    "concatenation": joined,
+    "pad": of_constants("PAD", (1, 7, 6, 3), OWN, "PadOptions", PADS),
+    "resize, nearest": of_constants(
+        "RESIZE_NEAREST_NEIGHBOR", (1, 8, 10, 3), OWN, "ResizeNearestNeighborOptions", [8, 10]
+    ),
+    "resize": of_constants("RESIZE_BILINEAR", (1, 8, 9, 3), OWN, "ResizeBilinearOptions", [8, 9]),
+    "resize, half pixels": of_constants(
+        "RESIZE_BILINEAR", (1, 9, 8, 3), OWN, "ResizeBilinearOptions", [9, 8], halfPixelCenters=True
+    ),
+    "resize, corners": of_constants(
+        "RESIZE_BILINEAR", (1, 9, 8, 3), OWN, "ResizeBilinearOptions", [9, 8], alignCorners=True
+    ),
+    "mean of channels": of_constants("MEAN", (1, 4, 5), Quantization(0.02, 1), "ReducerOptions", [3]),
+    "mean of rows": of_constants("MEAN", (1, 5, 3), Quantization(0.02, 1), "ReducerOptions", [1]),
+    "largest": of_constants("REDUCE_MAX", (1, 3), OWN, "ReducerOptions", [1, 2]),
+    "log softmax": of_constants("LOG_SOFTMAX", MAP, Quantization(1 / 16, 127), "LogSoftmaxOptions"),
+    "softmax": of_constants("SOFTMAX", MAP, Quantization(1 / 256, -128), "SoftmaxOptions", beta=1.0),
+    "slice": of_constants(
+        "STRIDED_SLICE", (1, 2, 3, 3), OWN, "StridedSliceOptions", [0, 1, 0, 0], [1, 3, 5, 3], [1, 1, 2, 1]
+    ),
+    "transposed convolution": transposed_convolution,
+    "batch matmul": product_with_itself,
+    "relu6": of_constants("RELU6", MAP, OWN),
+    "elu": of_constants("ELU", MAP, Quantization(0.05, -100)),
+    "abs": of_constants("ABS", MAP, Quantization(0.04, -128), "AbsOptions"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators(name: str, tmp_path: Path) -> None:
+    b = Int8Builder(*MAP, quantization=OWN, seed=len(name))
+    blob = b.finish(OPERATORS[name](b))
+    (tmp_path / "net.tflite").write_bytes(blob)
+    model = load(tmp_path / "net.tflite")
+    assert model.given is not None
+    quantized = keep(model, analyse(model.onnx, model.name), model.given)
+    program = program_from_onnx(quantized.onnx, model.name, model.given.mode, "dsp")
+    drawn = samples(MAP[1:], OWN.zero, b.rng, 50)
+    expected = run(blob, drawn)
+    x = model.inputs[0].canonical(drawn.reshape(len(drawn), -1)).astype(np.int64)
+    maps = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+    found = execute(program, np.ascontiguousarray(maps).reshape(len(x), *program.tensors[program.input].shape))
+    canonical = found.transpose(0, 3, 1, 2).reshape(len(x), *model.outputs[0].shape[1:])
+    assert len(np.unique(expected)) > 20
+    np.testing.assert_array_equal(model.outputs[0].restored(canonical).reshape(expected.shape), expected)
