@@ -37,6 +37,8 @@ class BinarySpec(KernelSpec):
         Of sums and differences, which add the second operand's negative; empty otherwise.
     clamped : bool
         The result is clamped more narrowly than y's codes.
+    tables : (bool, bool)
+        Of a minimum or maximum, whether an operand's codes become those of y by a table; else they are y's already.
     """
 
     operation: Operation
@@ -46,6 +48,7 @@ class BinarySpec(KernelSpec):
     mode: Mode
     form: SumForm
     clamped: bool
+    tables: tuple[bool, bool] = (False, False)
 
     @property
     def kind(self) -> str:
@@ -80,9 +83,9 @@ class BinarySpec(KernelSpec):
         return largest_divisor(self.folded.y.channels, UNROLL) if self.bytes_only else 2
 
     @property
-    def factors(self) -> int:
-        """Requantization factors."""
-        return {"mul": 1, "min": 2, "max": 2}.get(self.operation, 0)
+    def chooses(self) -> bool:
+        """Whether the result is one of the operands."""
+        return self.operation in ("min", "max")
 
     def instruction_features(self) -> Features:
         """Count codes, what is loaded for them, and what surrounds them."""
@@ -94,6 +97,7 @@ class BinarySpec(KernelSpec):
             f"binary_{part}_o{self.y.bits}{'c' if self.clamped else ''}": count,
             "binary_load8": count * wide.count(8),
             "binary_load4": count * wide.count(4),
+            "binary_table": count * sum(self.tables),
             "binary_loop": count / self.unroll,
             "binary_pixel": own.y.pixels,
             "binary_row": own.y.height,
@@ -106,7 +110,7 @@ class BinarySpec(KernelSpec):
         narrow = (self.a.bits == 4) + (self.b.bits == 4)
         return {
             "code_binary": 1, f"code_binary_{part}": self.unroll, "code_binary_a4": narrow,
-            f"code_binary_o{self.y.bits}": 1,
+            f"code_binary_o{self.y.bits}": 1, "code_binary_table": sum(self.tables) * self.unroll,
         }  # fmt: skip
 
     def kernel(self, name: str) -> Kernel:
@@ -114,9 +118,12 @@ class BinarySpec(KernelSpec):
         parameters: tuple[Parameter, ...] = (
             self.a.parameter("x"), self.b.parameter("r"), self.y.parameter("y", constant=False),
         )  # fmt: skip
-        if self.factors:
+        if self.chooses:
+            sizes = zip(("x_table", "r_table"), (self.a.bits, self.b.bits), self.tables, strict=True)
+            parameters += tuple(Parameter(name, "int8", 1 << bits) for name, bits, used in sizes if used)
+        elif self.operation == "mul":
             zeros = (Parameter("x_zero", "int32"), Parameter("r_zero", "int32"))
-            parameters += (multiplier_parameter(self.mode, self.factors), *zeros, *SCALAR_RANGE)
+            parameters += (multiplier_parameter(self.mode, 1), *zeros, *SCALAR_RANGE)
         else:
             parameters += add_parameters(self.form)
         return build(name, parameters, lambda b: _emit(self.folded, b))
@@ -129,7 +136,12 @@ def _emit(spec: BinarySpec, b: Body) -> None:
         def code(plane: Plane, name: str, c: Any) -> Any:
             row, column = (i if plane.height > 1 else 0), (j if plane.width > 1 else 0)
             loaded = plane.load(b, b[name], row * plane.width + column, c if plane.channels > 1 else 0)
-            if spec.factors:
+            if spec.chooses:
+                used = spec.tables[name == "r"]
+                return (
+                    b.T.Cast("int32", b[f"{name}_table"][loaded + (128 if plane.bits == 8 else 0)]) if used else loaded
+                )
+            if spec.operation == "mul":
                 return loaded - b[f"{name}_zero"]
             return 0 - loaded if name == "r" and spec.operation == "sub" else loaded
 
@@ -153,10 +165,8 @@ def _emit(spec: BinarySpec, b: Body) -> None:
 
 def _result(spec: BinarySpec, b: Body, left: Any, right: Any) -> Any:
     bits = 0 if spec.clamped else spec.y.bits
-    if not spec.factors:
-        return add_codes(b, spec.form, left, right, bits)
     if spec.operation == "mul":
         return requantize(b, spec.mode, b.bind(left * right), 0, bits)
-    choose = b.T.min if spec.operation == "min" else b.T.max
-    codes = [b.bind(requantize(b, spec.mode, value, i, bits)) for i, value in enumerate((left, right))]
-    return choose(*codes)
+    if not spec.chooses:
+        return add_codes(b, spec.form, left, right, bits)
+    return (b.T.min if spec.operation == "min" else b.T.max)(b.bind(left), b.bind(right))

@@ -118,15 +118,19 @@ class Binary(Op):
             f = self._add_factors(program.tensors, program.mode)
             second = -codes[1] if self.operation == "sub" else codes[1]
             return arithmetic.add(codes[0], second, f, y.zero, self.low, self.high)
-        m = arithmetic.multipliers(self._ratios(program.tensors, program.mode), program.mode)
-        left, right = codes[0] - a.zero, codes[1] - b.zero
         if self.operation == "mul":
-            return arithmetic.requantize(left * right, m, y.zero, self.low, self.high)
+            m = arithmetic.multipliers(self._ratios(program.tensors, program.mode), program.mode)
+            return arithmetic.requantize((codes[0] - a.zero) * (codes[1] - b.zero), m, y.zero, self.low, self.high)
         choose = np.minimum if self.operation == "min" else np.maximum
-        sides = enumerate((left, right))
-        scaled = (arithmetic.requantize(v, m[i : i + 1], y.zero, self.low, self.high) for i, v in sides)
+        scaled = (self._scaled(program, side, value) for side, value in enumerate(codes))
         found: Ints = choose(*scaled)
         return found
+
+    def _scaled(self, program: Program, side: int, codes: Ints) -> Ints:
+        """Return codes of an operand as those of the result."""
+        m = arithmetic.multipliers(self._ratios(program.tensors, program.mode)[side : side + 1], program.mode)
+        zero, y = self.operands(program.tensors)[side].zero, program.tensors[self.output]
+        return arithmetic.requantize(codes - zero, m, y.zero, self.low, self.high)
 
     def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
         # All of them are least and greatest at corners, and requantization keeps the order.
@@ -153,17 +157,28 @@ class Binary(Op):
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         (a, b), y = self.operands(program.tensors), program.tensors[self.output]
         constants: dict[str, Constant] = {}
-        scalars: Scalars
-        form = ""
+        scalars: Scalars = {}
+        form, fixed, tables = "", self.fixed, [False, False]
         if self.operation in _SUMS:
             f = self._add_factors(program.tensors, program.mode)
             form, scalars = sums(program, a, self._added(b), y, self.low, self.high, f)
-        else:
+        elif self.operation == "mul":
             scalars = {"x_zero": a.zero, "r_zero": b.zero, **clamp(y, self.low, self.high)}
             constants["s"] = factors(self._ratios(program.tensors, program.mode), program.mode)
+        else:
+            for side, (t, part, role) in enumerate(((a, "x", "t"), (b, "r", "l"))):
+                codes = np.arange(t.low, t.high + 1)
+                scaled = self._scaled(program, side, codes)
+                if fixed is not None and fixed.first == (side == 0):
+                    fixed = replace(fixed, codes=scaled[fixed.codes.astype(np.int64) - t.low].astype(np.int8))
+                elif not np.array_equal(scaled, codes):
+                    tables[side] = True
+                    constants[f"{part}_table"] = _table(role, scaled)
         clamped = self.low > y.low or self.high < y.high
-        spec = BinarySpec(self.operation, a.plane, b.plane, y.plane, program.mode, form, clamped)
-        if (fixed := self.fixed) is not None:
+        spec = BinarySpec(
+            self.operation, a.plane, b.plane, y.plane, program.mode, form, clamped, (tables[0], tables[1])
+        )
+        if fixed is not None:
             words = Constant("m", -(-fixed.codes.size // 4), lambda: as_words(fixed.codes))
             constants["x" if fixed.first else "r"] = words
         tensors = dict(zip(_parts(self), self.inputs, strict=True)) | {"y": self.output}
@@ -171,6 +186,10 @@ class Binary(Op):
         distances = {name: elementwise_distance(program.tensors[name].plane, spec.y) for name in whole}
         overlap = {name: Overlap(d) for name, d in distances.items() if d is not None}
         return [Step(self, spec, tensors, constants, scalars, overlap)]
+
+
+def _table(role: str, codes: Ints) -> Constant:
+    return Constant(role, len(codes) // 4, lambda: as_words(codes.astype(np.int8)))
 
 
 def _parts(op: Binary) -> tuple[str, ...]:
