@@ -186,6 +186,34 @@ def test_attention_within_windows() -> None:
     translated(build(nodes, (1, 4, 4, 8), "y", constants, 17))
 
 
+@pytest.mark.parametrize("spelling", ["Pow, Div", "Mul, Reciprocal", "Pow alone"])
+def test_a_normalization_that_is_spelled_out(spelling: str) -> None:
+    square = helper.make_node(*(("Pow", ["d", "two"]) if "Pow" in spelling else ("Mul", ["d", "d"])), ["s"])
+    root = {
+        "Pow, Div": [helper.make_node("Sqrt", ["e"], ["q"]), helper.make_node("Div", ["d", "q"], ["n"])],
+        "Mul, Reciprocal": [
+            helper.make_node("Sqrt", ["e"], ["q"]), helper.make_node("Reciprocal", ["q"], ["i"]),
+            helper.make_node("Mul", ["i", "d"], ["n"]),
+        ],
+        "Pow alone": [helper.make_node("Pow", ["e", "root"], ["i"]), helper.make_node("Mul", ["d", "i"], ["n"])],
+    }[spelling]  # fmt: skip
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[-1]), helper.make_node("Sub", ["x", "m"], ["d"]), square,
+        helper.make_node("ReduceMean", ["s"], ["v"], axes=[2]), helper.make_node("Add", ["v", "epsilon"], ["e"]), *root,
+        helper.make_node("Mul", ["n", "g"], ["a"]), helper.make_node("Add", ["a", "b"], ["y"]),
+    ]  # fmt: skip
+    constants = {
+        "two": np.float32(2),
+        "epsilon": np.float32(1e-5),
+        "root": np.float32(-0.5),
+        "g": normal(6),
+        "b": normal(6),
+    }
+    used = {name for node in nodes for name in node.input}
+    canonical = translated(build(nodes, (1, 4, 6), "y", {k: v for k, v in constants.items() if k in used}, 16))
+    assert [n.op_type for n in canonical.onnx.graph.node] == ["Transpose", "LayerNormalization", "Transpose"]
+
+
 def test_a_class_token() -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], strides=[2, 2]),

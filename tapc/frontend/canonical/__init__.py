@@ -19,6 +19,7 @@ from tapc.frontend.canonical.embedding import check_tokens, is_tokens, is_whole,
 from tapc.frontend.canonical.gelu import fuse_gelu
 from tapc.frontend.canonical.interface import arrangement, describe, layouts, place_input, place_output
 from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
+from tapc.frontend.canonical.norms import fuse_norms
 from tapc.frontend.canonical.placed import Index
 from tapc.frontend.canonical.slices import split_layers
 from tapc.frontend.canonical.spatial import fold_pads
@@ -95,6 +96,8 @@ def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Ca
     check_finite(graph)
     _check_operators(graph)
     fuse_gelu(graph)
+    fuse_norms(graph)
+    _remove_unused(graph)
     plain = ir.to_proto(work)
     usual = [
         token_elements(shape(value)) if is_tokens(value) else arrangement(shape(value), channels_last=channels_last)
