@@ -18,7 +18,9 @@ DOUBTFUL = 30.0  # the same, where the user said what the units are
 EXPLAINED = 0.5  # R2 from which the units of a regression's inputs must be right
 
 
-def advice(options: Options, board: Board, accuracy: Accuracy, trained: bool = False) -> tuple[str, ...]:
+def advice(
+    options: Options, board: Board, accuracy: Accuracy, trained: bool = False, kept: bool = False
+) -> tuple[str, ...]:
     """Return warnings.
 
     Parameters
@@ -28,6 +30,8 @@ def advice(options: Options, board: Board, accuracy: Accuracy, trained: bool = F
     accuracy : Accuracy
     trained : bool
         The quantized network was trained.
+    kept : bool
+        It has the quantization that its file gives.
     """
     found = []
     capacity = board.flash_bytes(not options.no_external)
@@ -38,6 +42,8 @@ def advice(options: Options, board: Board, accuracy: Accuracy, trained: bool = F
         "allow more bits (--target-bits, --wbits, --flash), keep the ends at 8 bits (--pin both), or try another "
         "--proxy"
     )
+    if kept:
+        more = "the file's own quantization was kept, --requantize lets tapc choose it"
     a = accuracy
     if a.float32 is not None and a.device is not None and a.samples >= FEWEST and a.float32 - a.device > LOSS:
         found.append(f"accuracy fell from {a.float32:.1f} % (float) to {a.device:.1f} % on the device: {more}")

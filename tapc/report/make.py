@@ -101,7 +101,7 @@ def make_report(c: Compilation) -> Report:
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
         warnings=(
             *c.warnings,
-            *advice(c.options, c.board, measured_accuracy, c.training is not None),
+            *advice(c.options, c.board, measured_accuracy, c.training is not None, c.model.given is not None),
             *_doubts(c),
             *far_from_onnx(measured_accuracy.onnx_max_step, len(c.lowered.reference.ops)),
             *outside_memory(c),

@@ -52,6 +52,12 @@ def test_lost_areas_and_r2() -> None:
         assert text.startswith(f"{title} fell from 0.900")
 
 
+def test_a_kept_quantization_has_no_bits_to_give() -> None:
+    (text,) = advice(Options(), load_board("pico"), accuracy(60.0), kept=True)
+    assert "--requantize" in text
+    assert "--target-bits" not in text
+
+
 def pixels(units: PixelUnits, count: int = 100) -> Samples:
     y = np.arange(count) % 4
     return Samples(np.zeros((count, 1), np.float32), y, "d", units=units, raw=(0, 255), whole=True)
