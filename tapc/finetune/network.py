@@ -1,11 +1,13 @@
 """A quantized network that can be trained: learned steps (LSQ, arXiv 1902.08153) for weights and activations."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tapc.base.ports import split
 from tapc.graph.analysis import Graph, quantization_points
 from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters
@@ -65,24 +67,31 @@ class QuantizedGraph(nn.Module):
 
     def forward(self, x: Tensor, output: str) -> Tensor:
         """Return a tensor of the quantized network for inputs (N, ...)."""
+        return self.tensors(x, (output,))[output]
+
+    def tensors(self, x: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """Return tensors of the quantized network for inputs (N, ...), or rows (N, values) of several."""
         scales = dict(zip(self.learned, (scale.exp() for scale in self.scales), strict=True))
-        values = {self.graph.input: self._stored(self.graph.input, x, scales)}
+        inputs = split(self.graph.input_ports, x)
+        values = {name: self._stored(name, value, scales) for name, value in inputs.items()}
+        missing = set(names)
         uses = {name: len(nodes) for name, nodes in self.graph.consumers.items()}
         index = 0
         for node in self.graph.nodes:
-            names, target = self.graph.activations(node), str(node.output[0])
-            operands = [values[name] for name in names]
-            for name in names:
+            read, target = self.graph.activations(node), str(node.output[0])
+            operands = [values[name] for name in read]
+            for name in read:
                 uses[name] -= 1
-                if not uses[name] and name != output:
+                if not uses[name] and name not in names:
                     del values[name]
             if rule(node).weighted:
                 operands += [self.weight(index), self.biases[index]]
                 index += 1
             values[target] = self._stored(target, self.module.step(target)(operands), scales)
-            if target == output:
+            missing.discard(target)
+            if not missing:
                 break
-        return values[output]
+        return {name: values[name] for name in names}
 
     def _stored(self, name: str, value: Tensor, scales: dict[str, Tensor]) -> Tensor:
         if name not in self.given:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,17 +105,16 @@ def finetune(
     DataError
         Too few samples.
     UnsupportedError
-        The network has several inputs or outputs.
+        The network has inputs of tokens.
     """
     torch.manual_seed(training.seed)
     generator = torch.Generator().manual_seed(training.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     graph = Graph(model.onnx)
-    if len(graph.inputs) > 1 or len(graph.outputs) > 1 or graph.tokens:
+    if graph.tokens:
         raise UnsupportedError(
-            f"training takes networks with one input of values and one output; this one has inputs "
-            f"{', '.join(graph.inputs)} and outputs {', '.join(graph.outputs)}: compile it without --train, learned "
-            "rounding (adaround) helps it, too"
+            f"training takes networks whose inputs are values; this one has tokens ({', '.join(graph.tokens)}): "
+            "compile it without --train, learned rounding (adaround) helps it, too"
         )
     teacher, student = TorchGraph(graph).to(device), QuantizedGraph(graph, quantized).to(device)
     x = torch.from_numpy(samples.x)
@@ -127,14 +126,16 @@ def finetune(
     own = mask.nonzero().reshape(-1)
     objective = _Objective(graph, training)
     y = objective.labels(samples)
+    objective.measure(lambda part: teacher.tensors(x[part].to(device), objective.tensors), torch.split(kept, _CHUNK))
 
     def loss(index: Tensor, *, augment: bool) -> Tensor:
         batch = x[index].to(device)
         if augment:
             batch = augmented(batch, generator)
         with torch.no_grad():
-            goal = teacher.tensors(batch, [objective.tensor])[objective.tensor]
-        return objective(student(batch, objective.tensor), goal, None if y is None else y[index].to(device))
+            goal = teacher.tensors(batch, objective.tensors)
+        found = student.tensors(batch, objective.tensors)
+        return objective(found, goal, None if y is None else y[index].to(device))
 
     def held() -> float:
         with torch.no_grad():
@@ -184,14 +185,18 @@ def finetune(
 
 
 class _Objective:
-    """The loss between both networks' outputs, before a Softmax or ArgMax that ends them."""
+    """The loss between both networks' outputs, before a Softmax or ArgMax that ends them.
+
+    That of several is the sum of their errors, each over its variance.
+    """
 
     def __init__(self, graph: Graph, training: Training) -> None:
-        self.tensor = graph.scores(graph.output)
-        extents = graph.shape(self.tensor)
+        self.tensors = tuple(dict.fromkeys(graph.scores(name) for name in graph.outputs))
+        self.powers: dict[str, float] = {}
+        extents = graph.shape(self.tensors[0]) if len(self.tensors) == 1 else ()
         self.outputs = extents[1] if len(extents) == 2 else 1
         self.classes = self.outputs > 1
-        self.certain = self.tensor != graph.output
+        self.certain = self.tensors != graph.outputs
         self.temperature = training.temperature
 
     def labels(self, samples: Samples) -> Tensor | None:
@@ -202,7 +207,22 @@ class _Objective:
         check_classes(samples, self.outputs)
         return torch.from_numpy(y.astype(np.int64))
 
-    def __call__(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+    def measure(self, teacher: Callable[[Tensor], Mapping[str, Tensor]], parts: Sequence[Tensor]) -> None:
+        """Learn the variance of each of several outputs from samples in parts."""
+        if len(self.tensors) > 1:
+            with torch.no_grad():
+                found = [teacher(part) for part in parts]
+            for name in self.tensors:
+                values = torch.cat([part[name] for part in found])
+                self.powers[name] = float((values - values.mean(0)).square().mean()) or 1.0
+
+    def __call__(self, students: Mapping[str, Tensor], teachers: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
+        if self.powers:
+            errors = [
+                functional.mse_loss(students[name], teachers[name]) / power for name, power in self.powers.items()
+            ]
+            return torch.stack(errors).sum()
+        ((student, teacher),) = ((students[name], teachers[name]) for name in self.tensors)
         if not self.classes or (labels is None and not self.certain):
             return functional.mse_loss(student, teacher)
         t = self.temperature

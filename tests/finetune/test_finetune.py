@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from graph_builder import Model, everything, residual
+from graph_builder import Model, everything, pair, residual
 
 from tapc.base.errors import DataError
 from tapc.base.options import Options
+from tapc.base.ports import split
 from tapc.base.progress import Stages
 from tapc.data import Samples, overlap
 from tapc.data.metrics import Metric
@@ -266,3 +267,24 @@ def test_labels_of_training_sets_are_classes_or_are_left_out(tmp_path: Path) -> 
     found, _ = training_samples(model, (tmp_path / "a.npz",), "random", Options(), Metric("auc", 3072))
     assert found.y is None
     assert found.pictures
+
+
+def test_several_inputs_and_outputs_are_trained_together() -> None:
+    """The loss is the sum of relative errors: what one output gains, none of the others loses."""
+    model = pair()
+    x = np.random.default_rng(0).normal(0, 1, (400, 259)).astype(np.float32)
+    network = analyse(model.onnx, "net")
+    bits, calibration = uniform_bits(network, 2, 8), calibrate(model, x[:64], seed=0)
+    quantized = quantize(model, network, bits, calibration, x=x[:64], bias_correction=False)
+    training = Training(epochs=4, batch=32, rate=0.003, augment=False)
+    trained, before, after = finetune(model, quantized, Samples(x, None, "drawn"), training)
+    assert after < 0.8 * before
+    fresh = np.random.default_rng(9).normal(0, 1, (128, 259)).astype(np.float32)
+    graph = Graph(model.onnx)
+    exact = split(graph.output_ports, evaluate(model.onnx, fresh, optimized=True))
+    first, second = (
+        {name: float(np.square(value - exact[name]).mean()) for name, value in found.items()}
+        for found in (split(graph.output_ports, evaluate(m.onnx, fresh, optimized=False)) for m in (quantized, trained))
+    )
+    assert second["scores_out"] < 0.7 * first["scores_out"]
+    assert all(second[name] < 1.2 * first[name] for name in graph.outputs)

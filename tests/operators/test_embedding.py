@@ -121,7 +121,7 @@ def test_learned_rounding_goes_on_behind_the_table(x: np.ndarray) -> None:
 
 def test_training_is_refused(x: np.ndarray) -> None:
     made = quantized(words(), x, 4)
-    with pytest.raises(UnsupportedError, match="one input of values"):
+    with pytest.raises(UnsupportedError, match="this one has tokens"):
         finetune(words(), made, Samples(x, None, "d"), Training())
 
 
