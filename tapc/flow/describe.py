@@ -84,6 +84,9 @@ def _proved(report: Report) -> tuple[str, ...]:
         lines.append(f"accuracy is not known: {a.reason}")
     if a.sqnr_db is not None:
         lines.append(f"outputs against the float network's: {a.sqnr_db:.1f} dB signal to noise")
+    for output in a.outputs:
+        if output.sqnr_db is not None:
+            lines.append(f"output {output.name}: {output.sqnr_db:.1f} dB signal to noise")
     lines.append(f"{report.instructions:,} instructions")
     return tuple(lines)
 

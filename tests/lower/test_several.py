@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graph_builder import pair
+from graph_builder import Builder, pair
 from kernels.programs import run_on_host
 
 from tapc.device.verify import device_inputs, device_outputs
@@ -12,6 +12,7 @@ from tapc.graph.analysis import Graph, analyse
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import apart, input_codes, output_sizes, values
 from tapc.lower.facts import Facts
+from tapc.lower.plan import lifetimes
 from tapc.lower.reference import execute
 from tapc.quantize import calibrate, evaluate, quantize, uniform_bits
 
@@ -95,3 +96,27 @@ def test_the_header_names_each(network: Lowered) -> None:
         assert line in header
     assert "pair_quantize(" not in header
     assert "pair_input_numbers()" in files["README.md"]
+
+
+def test_outputs_inside_are_neither_fused_away_nor_written_over(tmp_path: Path) -> None:
+    """An addition, a pooling and a last table could each take the place of what they read, which is an output here."""
+    b = Builder((1, 3, 8, 8))
+    first, second = b.conv("x", "first", 3, 6), b.conv("x", "second", 3, 6)
+    total = b.node("Add", [first, second], "total")
+    pooled = b.node("MaxPool", [b.conv(total, "third", 6, 8)], "pool", kernel_shape=[2, 2], strides=[2, 2])
+    flat = b.node("Flatten", [pooled], "flat", axis=1)
+    dense = b.gemm(flat, "dense", 128, 9)
+    model = b.build(first, second, "third_out", flat, dense, b.node("Sigmoid", [dense], "sigmoid"))
+    x = np.random.default_rng(0).normal(0, 1, (12, 3, 8, 8)).astype(np.float32)
+    network = analyse(model.onnx, "net")
+    made = quantize(model, network, uniform_bits(network, 4, 8), calibrate(model, x, seed=0), x=x, rounding="nearest")
+    lowered = lower(made.onnx, "net", "float", "dsp")
+    codes = input_codes(lowered.program, x)
+    expected = execute(lowered.reference, codes)
+    np.testing.assert_array_equal(execute(lowered.program, codes), expected)
+    np.testing.assert_array_equal(run_on_host(lowered.program, codes[:4], tmp_path), expected[:4])
+    # The table's result may lie where its input does, but not where that is an output.
+    _, overlaps, _ = lifetimes(lowered.program, lowered.steps)
+    read = {name for _, name in overlaps}
+    assert read
+    assert not read & set(lowered.program.outputs)
