@@ -12,6 +12,7 @@ from tapc.base.arithmetic import arithmetics
 from tapc.base.arithmetic.interface import Part
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
+from tapc.kernels.mve.tflite import TFLITE_LANES
 
 
 def _signed(value: int, bits: int) -> int:
@@ -224,6 +225,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *_of_arithmetics("softmax"),
     *_of_arithmetics("normalize"),
     *MVE_INTRINSICS,
+    *TFLITE_LANES,
 )  # fmt: skip
 
 

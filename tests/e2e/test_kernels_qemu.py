@@ -1,6 +1,7 @@
 """Generated kernels on simulated Cortex-M cores against the independent oracle."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +11,29 @@ from hypothesis import strategies as st
 from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, tensor
 from kernels.strategies import conv_programs
+from numpy.typing import NDArray
 
 from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
-from tapc.ir.program import Program
+from tapc.ir.program import Op, Program
 from tapc.kernels.packing import pack_activations, unpack_activations
+from tapc.lower.fuse import fuse
+from tapc.lower.reference import execute
+from tapc.operators.add import Add
 from tapc.operators.weighted import Conv
 
 
-@pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "pico", "mps3-an547"])
+@pytest.mark.parametrize(("board_name", "mode"), [
+    ("stm32h7", ""), ("nrf52840dk", ""), ("pico", ""), ("mps3-an547", ""), ("mps3-an547", "tflite"),
+])  # fmt: skip
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_chains_of_convolutions(board_name: str, data: st.DataObject) -> None:
+def test_chains_of_convolutions(board_name: str, mode: str, data: st.DataObject) -> None:
     board = load_board(board_name)
     target = load_target(board.core)
-    check(data.draw(conv_programs(target.requantize, target.isa, layers=4)), board_name)
+    check(data.draw(conv_programs(mode or target.requantize, target.isa, layers=4)), board_name)
 
 
 def test_neighbours_that_lie_far_apart() -> None:
@@ -36,24 +43,60 @@ def test_neighbours_that_lie_far_apart() -> None:
     check(program([conv_op(rng, x, y, (3, 3), (1, 1), (1,) * 4, 150, 8)], [x, y], "float", "mve"), "mps3-an547", 1)
 
 
+def test_lanes_shift_both_ways_in_the_integers_of_tflite() -> None:
+    """Factors far above and below 1, sums close to the ends of 32 bits, of channels and of neighbouring pixels."""
+    rng = np.random.default_rng(3)
+    x, y, z = (tensor(name, (4, 9, 8), 8, rng) for name in "xyz")
+    layers = [
+        conv_op(rng, x, y, (1, 1), (1, 1), (0,) * 4, 1, 8, "a"),
+        conv_op(rng, y, z, (3, 3), (1, 1), (1,) * 4, 8, 8, "b"),
+    ]
+    steep = np.array([700, 3, 1, 0.5, 1e-3, 3e-5, 2e-7, 4e-8], np.float64)
+    biases = np.array([3 << 20, 7, -9, 50, -(1 << 16), 1 << 21, -(1 << 29), (3 << 28) + (3 << 20)], np.int32)
+    turned = (biases, biases[::-1].copy())
+    ops: list[Op] = [replace(op, ratios=steep, bias=bias) for op, bias in zip(layers, turned, strict=True)]
+    check(program(ops, [x, y, z], "tflite", "mve"), "mps3-an547")
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_residuals_on_lanes_in_the_integers_of_tflite(swapped: bool) -> None:
+    rng = np.random.default_rng(swapped)
+    x, c, y = (tensor(name, (4, 5, 8), 8, rng) for name in "xcy")
+    conv = conv_op(rng, x, c, (3, 3), (1, 1), (1,) * 4, 1, 8)
+    add = Add("add", ("x", "c") if swapped else ("c", "x"), "y", y.low, y.high)
+    p = program([conv, add], [x, c, y], "tflite", "mve")
+    fused = fuse(p)
+    assert len(fused.ops) == 1
+    codes = random_codes(x, 4, rng)
+    (found,) = on_device(fused, codes, "mps3-an547")
+    np.testing.assert_array_equal(found, execute(p, codes))
+
+
 def check(p: Program, board_name: str, samples: int = 3) -> None:
     """Compare every layer of a chain of convolutions with the oracle."""
+    codes = random_codes(p.tensors["x"], samples, np.random.default_rng(1))
+    values = codes
+    for op, found in zip(p.ops, on_device(p, codes, board_name), strict=True):
+        assert isinstance(op, Conv)
+        values = oracle.conv(p, op, values)
+        np.testing.assert_array_equal(found, values)
+
+
+def on_device(p: Program, codes: NDArray[np.int64], board_name: str) -> list[NDArray[np.int64]]:
+    """Return each layer's codes."""
     board = load_board(board_name)
     target = load_target(board.core)
-    network = lowered(p)
-    codes = random_codes(p.tensors["x"], samples, np.random.default_rng(1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "lib").mkdir()
-        network.library().write(folder / "lib")
+        lowered(p).library().write(folder / "lib")
         images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
         inputs = np.stack([pack_activations(c, p.tensors["x"].bits).ravel() for c in codes]).view(np.int8)
         run = device_for(target).load(images).run(inputs, layers=len(codes))
-    values = codes
+    assert len(run.instructions_per_step) == len(p.ops)
+    found = []
     for index, op in enumerate(p.ops):
-        assert isinstance(op, Conv)
-        values = oracle.conv(p, op, values)
         y = p.tensors[op.output]
         raw = np.stack([np.frombuffer(sample[index], np.uint8) for sample in run.layer_outputs])
-        np.testing.assert_array_equal(unpack_activations(raw, y.shape, y.bits), values)
-    assert len(run.instructions_per_step) == len(p.ops)
+        found.append(unpack_activations(raw, y.shape, y.bits))
+    return found

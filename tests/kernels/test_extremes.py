@@ -60,10 +60,12 @@ def programs(mode: str, isa: str) -> list[Program]:
     return [*found, program([pool], [x, y], mode, isa)]
 
 
-@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m55"])
-def test_extreme_layers_are_assembled(core: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("core", "mode"), [
+    ("cortex-m0plus", ""), ("cortex-m4", ""), ("cortex-m7", ""), ("cortex-m55", ""), ("cortex-m55", "tflite"),
+])  # fmt: skip
+def test_extreme_layers_are_assembled(core: str, mode: str, tmp_path: Path) -> None:
     target = load_target(core)
-    steps = [step for p in programs(target.requantize, target.isa) for step in steps_of(p)]
+    steps = [step for p in programs(mode or target.requantize, target.isa) for step in steps_of(p)]
     sources = [step.spec.kernel(f"k{i}").source for i, step in enumerate(steps)]
     source = "\n".join(['#include "intrinsics.h"', *sources])
     (tmp_path / "intrinsics.h").write_text(header(source))

@@ -158,6 +158,7 @@ class Tflite(FixedPoint):
     averages = True
     functions = FUNCTIONS
     softmax_levels = 256
+    lanes = "t_requant4_tflite"
     intrinsics = INTRINSICS
 
     def ratios(self, scales: Sequence[Any], over: Any, made: Made = "exact") -> Ratios:
