@@ -105,8 +105,8 @@ def test_every_layer_is_judged_by_all_outputs(model: Model, x: np.ndarray) -> No
 def test_curvature_is_that_of_the_relative_outputs(x: np.ndarray) -> None:
     """The exact rows and random signs agree; an output's unit does not count."""
     graph = Graph(pair().onnx)
-    exact = Curvature(graph, x[:8], exact_rows=1 << 20)
-    probed = Curvature(graph, x[:8], exact_rows=0)
+    exact = Curvature(graph, x[:1], exact_rows=1 << 20)
+    probed = Curvature(graph, x[:1], exact_rows=0)
     assert exact.exact
     assert not probed.exact
     for name, diagonal in exact.fisher.items():
