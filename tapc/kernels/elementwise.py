@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm
+from tapc.base.arithmetic import RATIO, SoftmaxForm
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import (
     SCALAR_RANGE,
@@ -13,8 +13,6 @@ from tapc.kernels.layout import (
     add_codes,
     add_parameters,
     each_channel,
-    multiplier_parameter,
-    requantize,
 )
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
@@ -89,25 +87,26 @@ class AddSpec(KernelSpec):
 
 @dataclass(frozen=True)
 class MoveSpec(KernelSpec):
-    """Requantizing copy of a tensor into (part of) another.
+    """Copy of a tensor into (part of) another, with other codes or the same.
 
     Attributes
     ----------
     x, y : Plane
+    table : bool
+        Codes of x become those of y by a table; else they are the same.
     order : {"place", "to_nchw", "from_nchw"}
         `place`: pixel (i, j), channel c goes to (i + row, j + column), c + channel; the rest of y keeps its
         value, or is filled with the zero point when `fill`. `to_nchw` flattens in channel, row, column order;
         `from_nchw` is its inverse.
     row, column, channel : int
     fill : bool
-    mode : Mode
     value : bool
         What is filled is a code of its own.
     """
 
     x: Plane
     y: Plane
-    mode: Mode
+    table: bool
     order: Literal["place", "to_nchw", "from_nchw"] = "place"
     row: int = 0
     column: int = 0
@@ -118,25 +117,40 @@ class MoveSpec(KernelSpec):
     @property
     def kind(self) -> str:
         """Short name of the code shape."""
-        return f"move_{self.order}_a{self.x.bits}o{self.y.bits}" + ("_fill" if self.fill else "")
+        part = "table" if self.table else "copy"
+        return f"{part}_{self.order}_a{self.x.bits}o{self.y.bits}" + ("_fill" if self.fill else "")
+
+    @property
+    def unroll(self) -> int:
+        """Codes per iteration of the innermost loop."""
+        return largest_divisor(self.x.channels, 4) if self.x.bits == self.y.bits == 8 else 2
 
     def instruction_features(self) -> Features:
         """Count codes and pixels that are moved, and those that are filled."""
         x, y, order = self.x, self.y, self.order
-        parts = {f"move_{order}_a{x.bits}o{y.bits}": x.pixels * x.channels, f"move_{order}_pixel": x.pixels}
+        count, part = x.pixels * x.channels, "table" if self.table else "copy"
+        narrow = "4" if 4 in (x.bits, y.bits) else ""
+        parts: Features = {
+            f"{part}_{order}_a{x.bits}o{y.bits}": count,
+            f"copy_{order}_loop{narrow}": count / self.unroll,
+            f"copy_{order}_pixel{narrow}": x.pixels,
+            f"copy_{order}_odd": x.pixels * (x.channels % 2) if narrow else 0,
+        }
         fill = {f"fill_o{y.bits}": y.pixels * y.channels, "fill_pixel": y.pixels}
         return {**parts, **(fill if self.fill else {}), "call": 1}
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        parts = {f"code_move_{self.order}": 1, f"code_move_a{self.x.bits}": 1, f"code_move_o{self.y.bits}": 1}
-        return {**parts, f"code_fill_o{self.y.bits}": self.fill}
+        part = f"code_copy_{self.order}_a{self.x.bits}o{self.y.bits}"
+        return {"code_copy": 1, part: self.unroll, "code_copy_table": self.table * self.unroll,
+                f"code_fill_o{self.y.bits}": self.fill}  # fmt: skip
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
         planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
-        scalars = (Parameter("pad", "int32"), *SCALAR_RANGE, *([Parameter("value", "int32")] if self.value else []))
-        return build(name, (*planes, multiplier_parameter(self.mode, 1), *scalars), lambda b: _emit_move(self, b))
+        table = (Parameter("table", "int8", 1 << self.x.bits),) if self.table else ()
+        filled = (Parameter("value" if self.value else "zero", "int32"),) if self.fill else ()
+        return build(name, (*planes, *table, *filled), lambda b: _emit_move(self, b))
 
 
 def _emit_move(spec: MoveSpec, b: Body) -> None:
@@ -159,10 +173,17 @@ def _emit_move(spec: MoveSpec, b: Body) -> None:
     with b.loop(x.height) as i, b.loop(x.width) as j:
 
         def move(c: Any) -> None:
-            difference = x.load(b, b["x"], i * x.width + j, c) - b["pad"]
-            y.store(b, b["y"], *target(i, j, c), requantize(b, spec.mode, difference, 0))
+            code = x.load(b, b["x"], i * x.width + j, c)
+            if spec.table:
+                code = T.Cast("int32", b["table"][code + (128 if x.bits == 8 else 0)])
+            y.store(b, b["y"], *target(i, j, c), code)
 
-        each_channel(b, x.channels, move)
+        if 4 in (x.bits, y.bits):
+            each_channel(b, x.channels, move)
+        else:
+            with b.loop(x.channels // spec.unroll) as outer:
+                for u in range(spec.unroll):
+                    move(outer * spec.unroll + u)
 
 
 @dataclass(frozen=True)

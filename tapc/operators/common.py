@@ -134,10 +134,14 @@ def move(
         As for `MoveSpec`.
     """
     x, y = program.tensors[source], program.tensors[op.output]
-    spec = MoveSpec(x.plane, y.plane, program.mode, **where)
-    constants = {"s": factors(np.atleast_1d(ratio), program.mode)}
+    codes = np.arange(x.low, x.high + 1)
+    m = arithmetic.multipliers(np.atleast_1d(ratio), program.mode)
+    own = arithmetic.requantize(codes - x.zero, m, y.zero, *ends)
+    same = bool(np.array_equal(own, codes))
+    constants = {} if same else {"table": Constant("t", len(codes) // 4, lambda: as_words(own.astype(np.int8)))}
     overlap = {} if distance is None else {source: Overlap(distance)}
-    return Step(op, spec, {"x": source, "y": op.output}, constants, {"pad": x.zero, **clamp(y, *ends)}, overlap)
+    spec, scalars = MoveSpec(x.plane, y.plane, not same, **where), {"zero": y.zero} if where.get("fill") else {}
+    return Step(op, spec, {"x": source, "y": op.output}, constants, dict(scalars), overlap)
 
 
 def torch_pads(node: onnx.NodeProto) -> tuple[int, int, int, int]:

@@ -71,7 +71,7 @@ class Pad(Op):
         step = move(program, self, self.inputs[0], self.ratio, (y.low, y.high), None, **where)
         if self.value is None:
             return [step]
-        return [replace(step, scalars={**step.scalars, "value": self.value})]
+        return [replace(step, scalars={"value": self.value})]
 
 
 def _value(node: onnx.NodeProto, constants: Mapping[str, Any]) -> float:

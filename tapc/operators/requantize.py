@@ -111,6 +111,15 @@ def _sample(s: Sampler) -> None:
     s.add(Requantize(s.name, (x.name,), y.name, np.array(0.5, np.float32), y.low, y.high))
 
 
+@samples("copies", 1.0)
+def _sample_copies(s: Sampler) -> None:
+    shape = small_shape(s)
+    bits = s.bits()
+    x, y = s.tensor(shape, bits), s.tensor(shape, s.pick(bits, bits, s.bits()))
+    ratio = 1.0 if x.bits == y.bits and s.pick(0, 1) else 0.5
+    s.add(Requantize(s.name, (x.name,), y.name, np.array(ratio, np.float32), y.low, y.high))
+
+
 def _example(e: Example, op: str) -> str:
     # A sum of means has a clamp of its own; behind a pooling an activation stands alone.
     x = e.node("MaxPool", e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4)), kernel_shape=[1, 1])

@@ -111,6 +111,17 @@ def _sample(s: Sampler) -> None:
     s.add(Reshape(s.name, (x.name,), s.tensor((1, 1, side * side * channels), x.bits).name, "to_nchw", True))
 
 
+@samples("copies", 0.3)
+def _sample_copies(s: Sampler) -> None:
+    side, channels = s.pick(3, 6, 8), s.pick(2, 5, 8, 16, 32)
+    bits, order = s.bits(), s.pick(0, 1)
+    x, y = s.tensor((side, side, channels), bits), s.tensor((1, 1, side * side * channels), bits)
+    if order:
+        s.add(Reshape(s.name, (x.name,), y.name, "to_nchw", True))
+    else:
+        s.add(Reshape(s.name, (y.name,), x.name, "from_nchw", True))
+
+
 def _example(e: Example, op: str) -> str:
     channels, height, width = e.pick(1, 3, 8), e.pick(1, 2, 3), e.pick(1, 4)
     if op == "Flatten":

@@ -19,7 +19,7 @@ from tapc.lower.ahead import generated_beside
 from tapc.lower.kernel_store import kernel, missing
 
 SPECS: tuple[KernelSpec, ...] = (
-    MoveSpec(Plane(2, 3, 4, 8), Plane(2, 3, 4, 8), "float"),
+    MoveSpec(Plane(2, 3, 4, 8), Plane(2, 3, 4, 8), True),
     PoolSpec(Plane(4, 4, 2, 8), Plane(2, 2, 2, 8), Window(2, 2, 2, 2, 0, 0), "max", False, "fixed"),
 )
 
@@ -52,7 +52,7 @@ def test_a_kernel_is_generated_once_and_has_the_name_asked_for(
 def test_another_specification_is_another_kernel() -> None:
     spec = SPECS[0]
     kernel(spec, "k")
-    assert missing({spec, replace(spec, mode="fixed")}) == [replace(spec, mode="fixed")]  # type: ignore[type-var]
+    assert missing({spec, replace(spec, table=False)}) == [replace(spec, table=False)]  # type: ignore[type-var]
 
 
 def test_another_process_generates_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
