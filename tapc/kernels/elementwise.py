@@ -132,8 +132,9 @@ class MoveSpec(KernelSpec):
         narrow = "4" if 4 in (x.bits, y.bits) else ""
         parts: Features = {
             f"{part}_{order}_a{x.bits}o{y.bits}": count,
-            f"copy_{order}_loop{narrow}": count / self.unroll,
-            f"copy_{order}_pixel{narrow}": x.pixels,
+            # A loop of one turn is none.
+            f"copy_{order}_loop{narrow}": count / self.unroll if x.channels // self.unroll > 1 else 0,
+            f"copy_{order}_pixel{narrow}": x.pixels if x.pixels > 1 else 0,
             f"copy_{order}_odd": x.pixels * (x.channels % 2) if narrow else 0,
         }
         fill = {f"fill_o{y.bits}": y.pixels * y.channels, "fill_pixel": y.pixels}
