@@ -84,7 +84,8 @@ def with_kernels_of_their_own() -> tuple[str, ...]:
 
 def test_every_operator_occurs() -> None:
     nodes = {node.op_type for name in OPERATORS for node in float_model((name,), 0).graph.node}
-    assert nodes == set(rules())
+    # What looks rows up by tokens needs inputs of its own: test_embedding.py.
+    assert nodes == {name for name, rule in rules().items() if not rule.table}
 
 
 @pytest.mark.parametrize("name", OPERATORS)
