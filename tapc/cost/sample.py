@@ -31,4 +31,5 @@ def random_program(
     shares = np.array([share for share, _ in known])
     while len(sampler.ops) < count:
         known[int(sampler.rng.choice(len(known), p=shares / shares.sum()))][1](sampler)
-    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), (start.name,), (sampler.ops[-1].output,), isa)
+    inputs = (start.name, *(t.name for t in sampler.tensors.values() if t.tokens))
+    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), inputs, (sampler.ops[-1].output,), isa)

@@ -44,6 +44,12 @@ class Sampler:
         self.tensors[name] = Tensor(name, shape, bits, given["scale"], int(given["zero"]))
         return self.tensors[name]
 
+    def tokens(self, count: int, rows: int) -> Tensor:
+        """Add an input of tokens, which must be those of a table: it is filled before the program runs."""
+        name = f"t{len(self.tensors)}"
+        self.tensors[name] = Tensor(name, (1, count, 1), 32, 1.0, 0, rows)
+        return self.tensors[name]
+
     def ratios(self, count: int) -> NDArray[np.float32]:
         """Return ratios of scales, float32 (count,)."""
         return self.rng.uniform(1e-4, 1e-2, count).astype(np.float32)

@@ -9,6 +9,9 @@ from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requa
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.spec import Features, KernelSpec
 
+_MOST_BYTES = 1 << 30
+"""Of a table: how many rows it has does not change the kernel."""
+
 
 @dataclass(frozen=True)
 class EmbeddingSpec(KernelSpec):
@@ -16,8 +19,6 @@ class EmbeddingSpec(KernelSpec):
 
     Attributes
     ----------
-    rows : int
-        Of the table.
     y : Plane
         A pixel for each token; 8 bits.
     bits : {2, 4, 8}
@@ -25,7 +26,6 @@ class EmbeddingSpec(KernelSpec):
     mode : Mode
     """
 
-    rows: int
     y: Plane
     bits: int
     mode: Mode
@@ -41,13 +41,14 @@ class EmbeddingSpec(KernelSpec):
         return row_bytes(self.y.channels, self.bits)
 
     def instruction_features(self) -> Features:
-        """Count codes and tokens; each code costs what it does in a copy that requantizes."""
-        kind = f"move_place_a{8 if self.bits == 8 else 4}o8"
-        return {kind: self.y.pixels * self.y.channels, "move_place_pixel": self.y.pixels, "call": 1}
+        """Count codes and tokens."""
+        return {
+            f"embedding_w{self.bits}": self.y.pixels * self.y.channels, "embedding_token": self.y.pixels, "call": 1,
+        }  # fmt: skip
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        return {"code_move_place": 1, f"code_move_a{8 if self.bits == 8 else 4}": 1, "code_move_o8": 1}
+        return {f"code_embedding_w{self.bits}": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -55,7 +56,7 @@ class EmbeddingSpec(KernelSpec):
         parameters = (
             Parameter("x", "int32", y.pixels),
             y.parameter("y", constant=False),
-            Parameter("table", "int8", self.rows * self.row),
+            Parameter("table", "int8", _MOST_BYTES),
             multiplier_parameter(self.mode, y.channels),
             *SCALAR_RANGE,
         )

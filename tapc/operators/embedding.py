@@ -19,6 +19,7 @@ from tapc.graph.rules import Rule, TorchStep, Within, register
 from tapc.ir.channels import Bounds
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.embedding import EmbeddingSpec
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.schedule import Schedule
@@ -81,7 +82,7 @@ class Embedding(Op):
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         y = program.tensors[self.output]
-        spec = EmbeddingSpec(len(self.table), y.plane, self.w_bits, program.mode)
+        spec = EmbeddingSpec(y.plane, self.w_bits, program.mode)
         table = Constant("w", -(-len(self.table) * spec.row // 4), lambda: as_words(packed(self.table, self.w_bits)))
         constants = {"table": table, "s": factors(self.ratios, program.mode)}
         tensors = {"x": self.inputs[0], "y": self.output}
@@ -119,6 +120,17 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
         return rows.requires_grad_() if torch.is_grad_enabled() and not rows.requires_grad else rows
 
     return step
+
+
+@samples("embedding", 1.0)
+def _sample(s: Sampler) -> None:
+    tokens, rows, features = s.pick(2, 5, 12), s.pick(4, 30), s.pick(4, 7, 16, 32)
+    bits = s.pick(2, 4, 8)
+    half = 1 << (bits - 1)
+    x, y = s.tokens(tokens, rows), s.tensor((1, tokens, features), 8)
+    table = s.rng.integers(-half, half, (rows, features)).astype(np.int8)
+    ratios = s.rng.uniform(0.2, 1.2, features).astype(np.float32)
+    s.add(Embedding(s.name, (x.name,), y.name, table, bits, ratios, y.low, y.high))
 
 
 def _within(graph: Graph, node: onnx.NodeProto) -> Within:

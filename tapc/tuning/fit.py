@@ -68,7 +68,7 @@ def measure(target: Target, board_name: str, count: int, seed: int, *, group: st
         (folder / "lib").mkdir()
         library.write(folder / "lib")
         images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
-        zeros = np.zeros((1, program.tensors[program.input].bytes), np.int8)
+        zeros = np.zeros((1, sum(program.tensors[name].bytes for name in program.inputs)), np.int8)
         run = device_for(target).load(images).run(zeros)
     symbols = images.memory.symbols
     names = {kind_name: kind for kind_name, kind in library.functions.items()}
