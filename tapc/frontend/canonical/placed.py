@@ -35,7 +35,9 @@ class Placed:
         """Whether every element of the canonical tensor occurs once."""
         flat = self.index.reshape(-1)
         size = int(np.prod(shape(self.base)))
-        return flat.size == size and bool((np.bincount(flat, minlength=size) == 1).all())
+        if flat.size != size:
+            return False
+        return bool(np.array_equal(flat, np.arange(size))) or bool((np.bincount(flat, minlength=size) == 1).all())
 
 
 def positions(extents: Sequence[int]) -> Index:
