@@ -9,7 +9,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from tapc.base.arithmetic import Mode
 from tapc.base.errors import DataError, UsageError
 from tapc.base.isa import Isa
 from tapc.hardware.board import Address, ByteCount, Schema, read_schema, search_path, shipped
@@ -54,7 +53,7 @@ class TargetFile(Schema):
     name: str
     arch: Literal["armv6-m", "armv7-m", "armv7e-m", "armv8.1-m.main"]
     features: tuple[Feature, ...]
-    requantize: Mode
+    requantize: Literal["float", "fixed"]
     cflags: tuple[str, ...]
     optimization: tuple[str, ...]
     sources: tuple[str, ...] = Field(min_length=1)
@@ -73,7 +72,7 @@ class Target:
         Core ("cortex-m7") and architecture ("armv7e-m").
     features : frozenset of str
         Instruction set extensions: dsp, fpu, fpu-double, mve.
-    requantize : Mode
+    requantize : str
         How kernels scale accumulators: the core's own arithmetic, or another that was asked for.
     cflags, optimization : tuple of str
         Compiler arguments: code generation, and the optimization that the kernels' schedules assume.
@@ -92,7 +91,7 @@ class Target:
     name: str
     arch: str
     features: frozenset[str]
-    requantize: Mode
+    requantize: str
     cflags: tuple[str, ...]
     optimization: tuple[str, ...]
     sources: tuple[Path, ...]
