@@ -21,10 +21,12 @@ from typing import Any
 HEAD = """# Networks
 
 Published files that people deploy on microcontrollers, unchanged, and what `tapc compile FILE --board BOARD --data
-random` makes of them (`python tools/networks.py FOLDER --board BOARD > docs/networks.md`). *exact*: every byte of every
-layer that the firmware computed in QEMU equals the reference executor's. The error is that of the canonical float graph
-against the source's own runtime, the largest of a few random inputs. Bytes and instructions are read from the image and
-counted in QEMU. A refusal is what the command says."""
+random {options}` makes of them
+(`python tools/networks.py FOLDER --board BOARD {options} > docs/networks.md`).
+*exact*: every byte of every layer that the firmware computed in QEMU equals the reference executor's. The error is that
+of the canonical float graph against the source's own runtime, the largest of a few random inputs; quantized files are
+kept as they are. Bytes and instructions are read from the image and counted in QEMU. A refusal is what the command
+says."""
 SECONDS = 900
 
 
@@ -82,6 +84,12 @@ def exported(package: Path, folder: Path) -> Path:
     return folder
 
 
+def shape_of(path: Path, shapes: list[str]) -> list[str]:
+    """Return the option that fixes a file's input shape, where one was given for it."""
+    found = [shape for name, _, shape in (entry.partition("=") for entry in shapes) if name in path.name]
+    return ["--input-shape", found[0]] if found else []
+
+
 def main() -> None:
     """Compile and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,6 +98,9 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/networks"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="compile files whose names hold this alone")
+    parser.add_argument(
+        "--shape", action="append", default=[], help="NAME=1,3,48,192: input shape of files of this name"
+    )
     parser.add_argument("--fresh", action="store_true")
     parser.epilog = "further options are those of `tapc compile`"
     given, options = parser.parse_known_args()
@@ -98,11 +109,16 @@ def main() -> None:
         given.folder = exported(given.folder, given.build / "sources")
     files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
     files = [path for path in files if given.only in path.name]
-    print(HEAD)
+    print(HEAD.replace("{options}", " ".join(options)).replace(" `", "`"))
     for board in given.board:
         with ThreadPoolExecutor(given.jobs) as pool:
             results = list(
-                pool.map(lambda path, board=board: outcome(path, board, given.build, options, fresh=given.fresh), files)
+                pool.map(
+                    lambda path, board=board: outcome(
+                        path, board, given.build, [*options, *shape_of(path, given.shape)], fresh=given.fresh
+                    ),
+                    files,
+                )
             )
         compiled = sum(result["code"] == 0 for result in results)
         print(f"\n## {board}: {compiled} of {len(files)}\n")
