@@ -22,7 +22,7 @@ HEAD = """# Networks
 
 Published files that people deploy on microcontrollers, unchanged, and what `tapc compile FILE --board BOARD --data
 random{options}` makes of them
-(`python tools/networks.py FOLDER --board BOARD{options} > docs/networks.md`).
+(`python tools/networks.py FOLDER --board BOARD{options}{shapes} > docs/networks.md`).
 *exact*: every byte of every layer that the firmware computed in QEMU equals the reference executor's. The error is that
 of the canonical float graph against the source's own runtime, the largest of a few random inputs; quantized files are
 kept as they are. Bytes and instructions are read from the image and counted in QEMU. A refusal is what the command
@@ -109,7 +109,10 @@ def main() -> None:
         given.folder = exported(given.folder, given.build / "sources")
     files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
     files = [path for path in files if given.only in path.name]
-    print(HEAD.replace("{options}", "".join(f" {option}" for option in options)))
+    shown = "".join(f" --shape {shape}" for shape in given.shape)
+    print(
+        HEAD.replace("{options}{shapes}", "{options}" + shown).replace("{options}", "".join(f" {o}" for o in options))
+    )
     for board in given.board:
         with ThreadPoolExecutor(given.jobs) as pool:
             results = list(

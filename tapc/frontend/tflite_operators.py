@@ -87,7 +87,7 @@ def batch_matmul(c: Converter, op: Operator) -> None:
     c.emit(op, c.builder.node("MatMul", operands, c.name(op)))
 
 
-_BINARY = {"ADD": "Add", "SUB": "Sub", "DIV": "Div", "MUL": "Mul", "MAXIMUM": "Max", "MINIMUM": "Min", "POW": "Pow"}
+_BINARY = {"ADD": "Add", "DIV": "Div", "POW": "Pow"}  # the rules of others say how TFLite spells them
 
 
 @converts(*_BINARY)
@@ -368,9 +368,3 @@ def cast(c: Converter, op: Operator) -> None:
     if target not in kinds:
         raise c.unsupported(op, f"casts to {target}")
     c.emit(op, c.builder.node("Cast", [c.value(op)], c.name(op), to=kinds[target]))
-
-
-@converts("HARD_SWISH")
-def hard_swish(c: Converter, op: Operator) -> None:
-    """Convert x * clip(x + 3, 0, 6) / 6."""
-    c.emit(op, c.builder.node("HardSwish", [c.value(op)], c.name(op)))

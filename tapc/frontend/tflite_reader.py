@@ -38,8 +38,6 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "CONCATENATION": (tflite.ConcatenationOptions, ("FusedActivationFunction", "Axis")),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"), (tflite.ReducerOptions, ("KeepDims",))),
     "BATCH_MATMUL": (tflite.BatchMatMulOptions, ("AdjX", "AdjY")),
-    "SUB": (tflite.SubOptions, ("FusedActivationFunction",)),
-    "MUL": (tflite.MulOptions, ("FusedActivationFunction",)),
     "DIV": (tflite.DivOptions, ("FusedActivationFunction",)),
     "PACK": (tflite.PackOptions, ("Axis",)),
     "UNPACK": (tflite.UnpackOptions, ("Axis",)),

@@ -105,13 +105,6 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
-def in_attention(node: ir.Node) -> bool:
-    """Whether a node is a product of two maps of heads, (1, heads, T, T) or (1, heads, channels, T)."""
-    both = [operand(node, index) for index in (0, 1)]
-    maps = [value for value in both if value is not None and content(value) is None and len(shape(value)) == 4]
-    return node.op_type == "MatMul" and len(maps) == 2
-
-
 def _graph(node: ir.Node) -> ir.Graph:
     graph = node.graph
     assert isinstance(graph, ir.Graph)

@@ -106,10 +106,6 @@ class Translator:
         if placed.whole and value.name is not None:
             self.sources.setdefault(base, value.name)
 
-    def same(self, node: ir.Node, base: ir.Value, placed: Placed) -> None:
-        """Record an output whose elements lie as those of another tensor of its size do."""
-        self.result(node, base, placed.index)
-
     def arranged(self, node: ir.Node, placed: Placed, wanted: NDArray[np.generic]) -> ir.Value:
         """Return a canonical tensor of these elements, (1, C, H, W) or (1, F); a move is written where it takes one.
 

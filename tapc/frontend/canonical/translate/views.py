@@ -6,7 +6,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from tapc.frontend.boundary import first_line
-from tapc.frontend.canonical.edit import AttributeValue, attribute, content, operand, shape, unsupported
+from tapc.frontend.canonical.edit import AttributeValue, attribute, constant, content, operand, shape, unsupported
 from tapc.frontend.canonical.embedding import embed
 from tapc.frontend.canonical.placed import Index, Placed
 from tapc.frontend.canonical.translator import Translator, translates
@@ -107,15 +107,9 @@ def _linear(t: Translator, node: ir.Node, placed: Placed) -> None:
     default = "asymmetric" if node.op_type == "Upsample" or t.opset < 11 else "half_pixel"
     mode = attribute(node, "coordinate_transformation_mode", default)
     name = node.name or "resize"
-    inputs = [value, None, None, _integers(t, f"{name}.sizes", np.array(wanted[2:], np.int64))]
+    inputs = [value, None, None, constant(t.graph, f"{name}.sizes", np.array(wanted[2:], np.int64))]
     attributes: dict[str, AttributeValue] = {
         "mode": "linear", "coordinate_transformation_mode": mode, "axes": (2, 3),
     }  # fmt: skip
     result = t.emit(node, "Resize", inputs, attributes, wanted)
     t.result(node, result, np.arange(int(np.prod(wanted))))
-
-
-def _integers(t: Translator, name: str, array: NDArray[np.int64]) -> ir.Value:
-    from tapc.frontend.canonical.edit import constant
-
-    return constant(t.graph, name, array)
