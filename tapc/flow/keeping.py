@@ -41,8 +41,9 @@ def kept_options(model: FloatModel, options: Options) -> Options:
     """
     if model.given is None:
         return options
-    for name in ("target_bits", "bops", "overrides"):
-        if getattr(options, name) is not None:
+    usual = Options()
+    for name in ("target_bits", "bops", "overrides", "wbits", "abits"):
+        if getattr(options, name) != getattr(usual, name):
             raise UsageError(
                 f"{model.name} is quantized already ({model.given.kind}) and is kept as it is: "
                 f"--{name.replace('_', '-')} needs --requantize"

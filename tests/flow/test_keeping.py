@@ -30,5 +30,7 @@ def test_the_arithmetic_is_the_sources_the_cores_or_what_was_asked_for(tmp_path:
 def test_what_chooses_bits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"net is quantized already \(int8 TFLite\).*--target-bits needs --requantize"):
         kept_options(network(tmp_path), Options(target_bits=4))
+    with pytest.raises(UsageError, match=r"net is quantized already \(int8 TFLite\).*--wbits needs --requantize"):
+        kept_options(network(tmp_path), Options(wbits=(4,)))
     assert not kept_options(network(tmp_path), Options()).equalize
     assert kept_options(network(tmp_path, keep=False), Options(target_bits=4)).equalize
