@@ -24,9 +24,9 @@ Published files that people deploy on microcontrollers, unchanged, and what `tap
 random{options}` makes of them
 (`python tools/networks.py FOLDER --board BOARD{options}{shapes} > docs/networks.md`).
 *exact*: every byte of every layer that the firmware computed in QEMU equals the reference executor's. The error is that
-of the canonical float graph against the source's own runtime, the largest of a few random inputs; quantized files are
-kept as they are. Bytes and instructions are read from the image and counted in QEMU. A refusal is what the command
-says."""
+of the canonical float graph against the source's own runtime over a few random inputs, as a share of the largest
+output; quantized files are kept as they are. Bytes and instructions are read from the image and counted in QEMU. A
+refusal is what the command says."""
 SECONDS = 900
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tapc.base.errors import DataError, MismatchError
 from tapc.base.ports import split
 from tapc.frontend import FloatModel, Reference
-from tapc.frontend.verify import TOLERANCE
+from tapc.frontend.verify import ROUNDING, TOLERANCE, relative
 from tapc.graph.analysis import analyse
 from tapc.quantize.runtime import Float, evaluate
 
@@ -65,7 +65,7 @@ def check_on(model: FloatModel, x: Float) -> FloatModel:
         return found
     assert found.reference is not None
     error, worst, largest = _difference(found, found.reference)
-    if worst > TOLERANCE * largest:
+    if error > TOLERANCE:
         raise DataError(
             f"canonicalization: the graph differs from its source by {worst:.3g} on the samples, where the largest "
             f"output is {largest:.3g}; export the model in inference mode, without control flow that depends on it"
@@ -81,6 +81,17 @@ def unmoved(model: FloatModel) -> tuple[str, ...]:
     return (
         f"the network gives the same output for all {len(known.y)} calibration samples: it does not react to them; "
         "check that they are its inputs, in its units",
+    )
+
+
+def imprecise(model: FloatModel) -> tuple[str, ...]:
+    """Return a warning where the graph differs from its source by more than rounding explains, yet is not refused."""
+    if model.source_error is None or model.source_error <= ROUNDING:
+        return ()
+    return (
+        f"the float graph differs from its source by {model.source_error:.1e} of the largest output, more than the "
+        f"{ROUNDING:.0e} that rounding explains: the network is ill-conditioned, or its source computes with less "
+        "precision",
     )
 
 
@@ -115,7 +126,7 @@ def check_same(model: FloatModel, reference: Reference, stage: str) -> FloatMode
         They differ by more than rounding: names the stage.
     """
     error, worst, largest = _difference(model, reference)
-    if worst > TOLERANCE * largest:
+    if error > TOLERANCE:
         raise MismatchError(
             f"{stage} changed what the network computes, by {worst:.3g} where the largest output is {largest:.3g}, a "
             "fault of tapc" + ("; --no-equalize avoids it" if stage == "equalization" else "")
@@ -132,7 +143,7 @@ def affordable(model: FloatModel, samples: int) -> NDArray[np.int64]:
 
 
 def _difference(model: FloatModel, reference: Reference) -> tuple[float, float, float]:
-    """Return the largest difference over all outputs; that of the worst output for its size; and its largest value."""
+    """Return the worst output's largest difference: relative to its largest value, absolute, and that value."""
     got = evaluate(model.onnx, reference.x, optimized=True)
     if got.shape != reference.y.shape:
         raise DataError(f"the source gives outputs of shape {reference.y.shape}, its graph {got.shape}")
@@ -142,5 +153,5 @@ def _difference(model: FloatModel, reference: Reference) -> tuple[float, float, 
         difference = np.abs(value - exact[name])
         error = float(difference.max()) if np.isfinite(difference).all() else float("inf")
         found.append((error, float(np.abs(exact[name]).max())))
-    worst = max(found, key=lambda entry: entry[0] / entry[1] if entry[1] else entry[0] and np.inf)
-    return max(error for error, _ in found), *worst
+    worst, largest = max(found, key=lambda entry: relative(*entry))
+    return relative(worst, largest), worst, largest

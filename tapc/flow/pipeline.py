@@ -19,7 +19,7 @@ from tapc.data.metrics import Metric, check_classes, measure
 from tapc.flow.attempt import Attempt, in_some_ram, retrained
 from tapc.flow.balancing import balance
 from tapc.flow.describe import call, describe_library, facts_of
-from tapc.flow.fidelity import check_on, unmoved
+from tapc.flow.fidelity import check_on, imprecise, unmoved
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.frontend import FloatModel, load
@@ -150,7 +150,7 @@ def compile(
                 training_set, limits = training_samples(network_model, train, source, options, samples.metric)
                 warnings = (*warnings, *limits, *overlap(training_set, samples.test, "trained"))
             network_model = check_on(network_model, samples.calibration.x)
-            warnings = (*warnings, *unmoved(network_model))
+            warnings = (*warnings, *unmoved(network_model), *imprecise(network_model))
         if options.equalize:
             with stages.stage("equalize"):
                 network_model = balance(network_model, samples.calibration.x, options.wbits)

@@ -60,7 +60,8 @@ class FloatModel:
     source : str
         Path or zoo name that was loaded.
     source_error : float or None
-        Largest absolute difference to the source runtime; None where that runtime is missing (see `provenance`).
+        Largest difference to the source runtime, relative to the largest output; None where that runtime is missing
+        (see `provenance`).
     pixel_scale : float
         Factor from raw data values to the network's input units; 1/255 for the zoo's image networks, else 1.
     mean, std : tuple of float

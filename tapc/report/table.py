@@ -138,7 +138,7 @@ def print_report(report: Report) -> None:
     error = (
         "not measured"
         if report.source_error is None
-        else f"max abs error {report.source_error:.3g} on random and calibration inputs"
+        else f"differs by at most {report.source_error:.1e} of the largest output, on random and calibration inputs"
     )
     say(f"source: {report.source} ({error})")
     alloc = report.allocation

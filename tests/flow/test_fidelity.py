@@ -9,7 +9,7 @@ import pytest
 from graph_builder import Builder
 
 from tapc.base.errors import DataError, MismatchError
-from tapc.flow.fidelity import affordable, check_on, source_outputs, transformed, unmoved
+from tapc.flow.fidelity import affordable, check_on, imprecise, source_outputs, transformed, unmoved
 from tapc.frontend import FloatModel, load
 from tapc.quantize.runtime import Float
 
@@ -58,6 +58,17 @@ def test_a_transformation_that_changes_the_network_is_an_error_that_names_it(tmp
     same = transformed(model, scaled(model.onnx, 1.0), "stretching", draw())
     assert same.source_error is not None
     assert same.source_error < 1e-5
+
+
+def test_more_than_rounding_is_told(tmp_path: Path) -> None:
+    model = loaded(tmp_path)
+    assert not imprecise(check_on(model, draw()))
+    run = model.run
+    assert run is not None
+    odd = check_on(replace(model, run=lambda x: run(x) * np.float32(1 + 3e-4)), draw())
+    assert odd.source_error == pytest.approx(3e-4, rel=1e-2)
+    (warning,) = imprecise(odd)
+    assert "differs from its source by 3.0e-04 of the largest output" in warning
 
 
 def test_a_graph_that_differs_on_the_samples_alone_is_an_error(tmp_path: Path) -> None:
