@@ -76,9 +76,13 @@ class NetworkCost:
     def _planned(self, groups: Mapping[int, int]) -> RamUse:
         program, steps = self.steps(Bits({}, dict(groups)))
         layout = plan(program, steps)
-        c = self._model.coefficients
         names = tuple(program.tensors[n].name if n in program.tensors else n for n in layout.peak)
-        return RamUse(layout.size + c.stack_bytes + c.data_bytes, names)
+        return RamUse(layout.size + self.besides_arena, names)
+
+    @property
+    def besides_arena(self) -> int:
+        """Bytes of RAM that stack and static variables take."""
+        return self._model.coefficients.besides_arena
 
     def whole(self, bits: Bits) -> tuple[int, int]:
         """Predict (flash bytes, instructions) of the whole image; equal kernels share their code."""

@@ -53,6 +53,11 @@ class Coefficients(BaseModel):
     instruction_error: float
     code_error: float
 
+    @property
+    def besides_arena(self) -> int:
+        """Bytes of RAM that stack and static variables take."""
+        return self.stack_bytes + self.data_bytes
+
 
 _REFIT = "fit it with: python -m tapc.tuning.fit CORE --board BOARD"
 

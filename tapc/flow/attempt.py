@@ -110,7 +110,7 @@ def within_budgets(
     """
     tightened = options
     refused: AllocationError | None = None
-    ram, ram_limit = 0, options.ram or board.working_ram
+    ram, ram_limit = 0, 0
     for _ in range(ATTEMPTS):
         try:
             with stages.stage("allocate"):
@@ -137,7 +137,7 @@ def within_budgets(
             )  # fmt: skip
         attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
         use = use_of(attempt, target)
-        ram, over = use.ram, beyond(use, board, options)
+        ram, ram_limit, over = use.ram, options.ram or board.ram_limit(use.ram - use.arena), beyond(use, board, options)
         if not over:
             return attempt
         if refused is not None:
@@ -186,10 +186,11 @@ def realize(
 
 @dataclass(frozen=True)
 class Use:
-    """What an image takes: bytes of flash and RAM, and instructions (0 where it was not run)."""
+    """What an image takes: bytes of flash, of RAM, and of its arena there; instructions (0 where it was not run)."""
 
     flash: int
     ram: int
+    arena: int
     instructions: int
 
 
@@ -197,7 +198,7 @@ def use_of(attempt: Attempt, target: Target) -> Use:
     """Return what an attempt's image takes; the stack as the cost model has it where nothing was run."""
     measured, memory = attempt.measured, attempt.images.memory
     stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
-    return Use(memory.flash, memory.static_ram + stack, measured.run.instructions if measured else 0)
+    return Use(memory.flash, memory.static_ram + stack, memory.arena, measured.run.instructions if measured else 0)
 
 
 def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
@@ -207,7 +208,7 @@ def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
     """
     limits = {
         "flash": options.flash or board.flash_bytes(not options.no_external),
-        "ram": options.ram or board.working_ram,
+        "ram": options.ram or board.ram_limit(use.ram - use.arena),
         "latency": options.latency or float("inf"),
     }
     taken = {"flash": use.flash, "ram": use.ram, "latency": use.instructions}

@@ -218,7 +218,7 @@ def bit_problem(
         In place of those that the options name.
     """
     fixed_flash, fixed_latency = cost.fixed()
-    capacity = board.flash_bytes(not options.no_external)
+    capacity, available = board.flash_bytes(not options.no_external), board.ram_limit(cost.besides_arena)
     if overrides is None:
         overrides = Overrides() if options.overrides is None else load_overrides(options.overrides)
     return build_problem(
@@ -230,7 +230,7 @@ def bit_problem(
             wbits=options.wbits,
             abits=options.abits,
             flash=capacity if options.flash is None else min(options.flash, capacity),
-            ram=board.working_ram if options.ram is None else min(options.ram, board.working_ram),
+            ram=available if options.ram is None else min(options.ram, available),
             latency=options.latency,
             bops=options.bops,
             target_bits=options.target_bits,

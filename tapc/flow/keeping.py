@@ -8,6 +8,7 @@ from tapc.base.arithmetic import Mode
 from tapc.base.errors import BudgetError, UsageError
 from tapc.base.options import Options
 from tapc.base.progress import Stages
+from tapc.cost.model import load_coefficients
 from tapc.flow.attempt import Attempt, beyond, realize, use_of
 from tapc.flow.decide import Decision
 from tapc.flow.inputs import Data
@@ -77,7 +78,7 @@ def kept(
     decision = Decision({}, Allocation(bits, 0.0, 0.0, 0.0, {}, "uniform"))
     with stages.stage("lower"):
         network_in_c = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
-    silicon = _roomy(board, network_in_c, options)
+    silicon = _roomy(board, target, network_in_c, options)
     attempt = realize(decision, model, quantized, samples.test, silicon, target, folder, options, stages)
     over = beyond(use_of(attempt, target), silicon, options)
     if over:
@@ -99,8 +100,9 @@ def _left_open(tensors: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _roomy(board: Board, lowered: Lowered, options: Options) -> Board:
+def _roomy(board: Board, target: Target, lowered: Lowered, options: Options) -> Board:
     """Return the board with its arena where the activations fit."""
     outside = None if options.no_external or options.ram is not None else board.external_ram
-    fits = lowered.plan.size <= board.working_ram
+    besides = load_coefficients(target.cost).besides_arena
+    fits = lowered.plan.size + besides <= board.ram_limit(besides)
     return board if fits or outside is None else board.with_arena(outside)

@@ -201,6 +201,15 @@ class Board(Schema):
         regions = {region.name: region.size for region in (self.arena_region, self.stack_region, self.data_region)}
         return sum(regions.values())
 
+    def ram_limit(self, besides: int) -> int:
+        """Most bytes of RAM that an image may take in all; `besides` bytes of them, stack and variables, are no arena.
+
+        The arena lies in one region: what another region has left is of no use to it.
+        """
+        if self.arena_region in (self.stack_region, self.data_region):
+            return self.working_ram
+        return min(self.working_ram, self.arena_region.size + besides)
+
     @property
     def stack_region(self) -> Region:
         """First internal RAM region, in file order, that may hold the stack."""

@@ -227,9 +227,9 @@ def memory(c: Compilation) -> Memory:
         arena=Quantity(predicted=arena, measured=use.arena, limit=c.board.arena_region.size),
         stack=Quantity(predicted=model.stack_bytes, measured=stack, limit=use.stack_reserved),
         ram=Quantity(
-            predicted=arena + model.stack_bytes + model.data_bytes,
+            predicted=arena + model.besides_arena,
             measured=None if stack is None else use.static_ram + stack,
-            limit=c.options.ram or c.board.working_ram,
+            limit=c.options.ram or c.board.ram_limit(model.besides_arena),
         ),
     )
 

@@ -239,3 +239,14 @@ def test_boards_that_are_no_files(tmp_path: Path) -> None:
     for name in ("a\0.toml", "n" * 300 + ".toml"):
         with pytest.raises((UsageError, DataError)):
             load_board(name)
+
+
+def test_an_arena_lies_in_one_region() -> None:
+    """What the stack's region has left is of no use to it."""
+    board = load_board("stm32h7")
+    assert board.arena_region.name == "axi_sram"
+    assert board.stack_region.name == "dtcm"
+    assert board.ram_limit(1000) == 512 * 1024 + 1000 < board.working_ram
+    one = load_board("pico")
+    assert one.arena_region == one.stack_region
+    assert one.ram_limit(1000) == one.working_ram == 264 * 1024
