@@ -107,6 +107,8 @@ def main() -> None:
     options = [option for option in options if option != "--"]
     if (given.folder / "export.py").is_file():  # a package of architectures
         given.folder = exported(given.folder, given.build / "sources")
+    if not given.folder.is_dir():
+        parser.error(f"{given.folder} is not a folder")
     files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
     files = [path for path in files if given.only in path.name]
     shown = "".join(f" --shape {shape}" for shape in given.shape)

@@ -15,7 +15,7 @@ from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
 from tapc.graph.reach import Doubles, Reach
-from tapc.graph.rules import Rule, TorchStep
+from tapc.graph.rules import Rule, TfliteForm, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
@@ -332,6 +332,49 @@ def example_of(e: Example, op: str) -> str:
         operands = [e.map(*shape), e.constant(e.normal(given, 0.7))]
     y = e.node(op, *(operands if e.pick(0, 1) else operands[::-1]))
     return e.node("Relu", y) if e.pick(0, 1) else y
+
+
+def register_binary(
+    name: str, operation: Operation, function: Function, tflite: TfliteForm, in_torch: str | None = None
+) -> None:
+    """Register an operator of two operands.
+
+    Parameters
+    ----------
+    name : str
+        Of the ONNX operator.
+    operation : str
+        What its kernel does.
+    function : callable
+        The same of two arrays, and of two tensors of torch unless torch's has the name `in_torch`.
+    tflite : TfliteForm
+    in_torch : str, optional
+    """
+
+    def lower(lowering: Lowering, node: onnx.NodeProto) -> None:
+        lower_binary(lowering, node, operation, function)
+
+    def of_torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
+        import torch
+
+        return torch_binary(graph, node, dtype, function if in_torch is None else getattr(torch, in_torch))
+
+    def variant(graph: Graph, node: onnx.NodeProto) -> Rule:
+        return variant_of(rule, graph, node)
+
+    rule = Rule(
+        lower,
+        of_torch,
+        reach_by_corners(function),
+        clamped=True,
+        maps=True,
+        any_size=True,
+        variant=variant,
+        check=check_operands,
+        example=example_of,
+        tflite=tflite,
+    )
+    register(rule, name)
 
 
 @samples("binary", 1.0)
