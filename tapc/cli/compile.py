@@ -99,9 +99,8 @@ _OPTIONS = (
     ),
     click.option(
         "--keep/--requantize",
-        default=True,
-        show_default=True,
-        help="Of a quantized network: its scales and integers as they are, or quantize it anew.",
+        default=None,
+        help="Of a quantized network: its scales and integers as they are (the default), or quantize it anew.",
     ),
     click.option(
         "--arithmetic",
@@ -213,7 +212,7 @@ def _compile(
 
             with told.stage("import"):
                 given = load(model, weights=source.weights, input_shape=source.input_shape, seed=options.seed,
-                             keep=options.keep)  # fmt: skip
+                             keep=options.keep is not False)  # fmt: skip
             read = {**read, "weights": None, "input_shape": None}
             if begin and _narrow(options):
                 worker.begin(*_WITH_TORCH)

@@ -38,9 +38,11 @@ def kept_options(model: FloatModel, options: Options) -> Options:
     Raises
     ------
     UsageError
-        One that only a choice of bits could follow.
+        One that only a choice of bits could follow, or a float network that is to be kept.
     """
     if model.given is None:
+        if options.keep:
+            raise UsageError(f"{model.name} is not quantized: there is nothing to keep; leave out --keep")
         return options
     usual = Options()
     for name in ("target_bits", "bops", "overrides", "wbits", "abits"):
@@ -87,7 +89,18 @@ def kept(
             f"{model.name}, kept as it is ({model.given.kind}), exceeds {parts}; with --requantize tapc may choose "
             "fewer bits"
         )
-    return silicon, attempt, _left_open(real_tensors(Graph(model.onnx), model.given))
+    return silicon, attempt, (*_idle(model.name, options), *_left_open(real_tensors(Graph(model.onnx), model.given)))
+
+
+def _idle(name: str, options: Options) -> tuple[str, ...]:
+    """Say which options only tell how bits and codes are chosen."""
+    usual = Options()
+    told = [field for field in ("proxy", "allocator", "rounding") if getattr(options, field) != getattr(usual, field)]
+    told += ["pin"] if options.pin_first or options.pin_last else []
+    if not told:
+        return ()
+    shown = ", ".join(f"--{field}" for field in told)
+    return (f"{name} is quantized already and is kept as it is: {shown} changes nothing without --requantize",)
 
 
 def _left_open(tensors: tuple[str, ...]) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def compile(
     else:
         with stages.stage("import"):
             network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed,
-                                 keep=options.keep)  # fmt: skip
+                                 keep=options.keep is not False)  # fmt: skip
     network_model = with_units(network_model, pixel_scale, mean, std)
     options, target = kept_options(network_model, options), arithmetic_for(network_model, target, options)
     if train and network_model.given is not None:

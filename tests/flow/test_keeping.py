@@ -1,5 +1,6 @@
 """What a quantized network that is kept as it is may be told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,11 @@ from tflite_micro_files import Int8Builder, Quantization
 
 from tapc.base.errors import UsageError
 from tapc.base.options import Options
-from tapc.flow.keeping import arithmetic_for, kept_options
+from tapc.base.progress import Stages
+from tapc.flow.inputs import load_data
+from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.frontend import FloatModel, load
+from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 
 
@@ -34,3 +38,23 @@ def test_what_chooses_bits_is_refused(tmp_path: Path) -> None:
         kept_options(network(tmp_path), Options(wbits=(4,)))
     assert not kept_options(network(tmp_path), Options()).equalize
     assert kept_options(network(tmp_path, keep=False), Options(target_bits=4)).equalize
+
+
+def test_a_float_network_has_nothing_to_keep(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="net is not quantized: there is nothing to keep"):
+        kept_options(network(tmp_path, keep=False), Options(keep=True))
+
+
+def test_what_tells_how_to_choose_is_warned_of(tmp_path: Path) -> None:
+    model, stages = network(tmp_path), Stages()
+    options = kept_options(model, Options(rounding="nearest", pin_first=True, eval=1, simulate=False))
+    data, board = load_data(model, "random", options), load_board("stm32h7")
+    target = arithmetic_for(model, load_target(board.core), options)
+    *_, warnings = kept(model, data, board, target, tmp_path, options, stages)
+    assert warnings == (
+        "net is quantized already and is kept as it is: --rounding, --pin changes nothing without --requantize",
+    )
+    *_, warnings = kept(
+        model, data, board, target, tmp_path, replace(options, rounding="gptq", pin_first=False), stages
+    )
+    assert warnings == ()
