@@ -335,7 +335,11 @@ def example_of(e: Example, op: str) -> str:
 
 
 def register_binary(
-    name: str, operation: Operation, function: Function, tflite: TfliteForm, in_torch: str | None = None
+    name: str,
+    lower: Callable[[Lowering, onnx.NodeProto], None],
+    function: Function,
+    tflite: TfliteForm,
+    in_torch: str | None = None,
 ) -> None:
     """Register an operator of two operands.
 
@@ -343,16 +347,13 @@ def register_binary(
     ----------
     name : str
         Of the ONNX operator.
-    operation : str
-        What its kernel does.
+    lower : callable
+        As a rule has it.
     function : callable
-        The same of two arrays, and of two tensors of torch unless torch's has the name `in_torch`.
+        What it does, of two arrays, and of two tensors of torch unless torch's has the name `in_torch`.
     tflite : TfliteForm
     in_torch : str, optional
     """
-
-    def lower(lowering: Lowering, node: onnx.NodeProto) -> None:
-        lower_binary(lowering, node, operation, function)
 
     def of_torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
         import torch
