@@ -51,8 +51,9 @@ class Sampler:
         return self.tensors[name]
 
     def ratios(self, count: int) -> NDArray[np.float32]:
-        """Return ratios of scales, float32 (count,)."""
-        return self.rng.uniform(1e-4, 1e-2, count).astype(np.float32)
+        """Return ratios of scales, float32 (count,); some reach beyond a half."""
+        most = 1.0 if self.rng.random() < 0.2 else 1e-2
+        return self.rng.uniform(1e-4, most, count).astype(np.float32)
 
     def add(self, op: Op) -> None:
         """Add an operator on tensors that were added."""

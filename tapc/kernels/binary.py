@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import (
     SCALAR_RANGE,
@@ -39,6 +40,8 @@ class BinarySpec(KernelSpec):
         The result is clamped more narrowly than y's codes.
     tables : (bool, bool)
         Of a minimum or maximum, whether an operand's codes become those of y by a table; else they are y's already.
+    quick : Quick
+        How products are requantized; see `Arithmetic.quick`.
     """
 
     operation: Operation
@@ -49,6 +52,7 @@ class BinarySpec(KernelSpec):
     form: SumForm
     clamped: bool
     tables: tuple[bool, bool] = (False, False)
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:
@@ -166,7 +170,7 @@ def _emit(spec: BinarySpec, b: Body) -> None:
 def _result(spec: BinarySpec, b: Body, left: Any, right: Any) -> Any:
     bits = 0 if spec.clamped else spec.y.bits
     if spec.operation == "mul":
-        return requantize(b, spec.mode, b.bind(left * right), 0, bits)
+        return requantize(b, spec.mode, b.bind(left * right), 0, bits, spec.quick)
     if not spec.chooses:
         return add_codes(b, spec.form, left, right, bits)
     return (b.T.min if spec.operation == "min" else b.T.max)(b.bind(left), b.bind(right))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
@@ -116,6 +117,8 @@ class ConvSpec(KernelSpec):
         A schedule in place of the default.
     lines : int
         Lines of y that a call computes and writes, from pixel `first` on; 0 for all.
+    quick : Quick
+        How its sums are requantized; see `Arithmetic.quick`.
     """
 
     x: Plane
@@ -133,6 +136,7 @@ class ConvSpec(KernelSpec):
     run: int = 0
     tuned: Schedule | None = None
     lines: int = 0
+    quick: Quick = ""
 
     def with_schedule(self, schedule: Schedule) -> "ConvSpec":
         """Return the same with a schedule in place of the default."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
@@ -56,6 +57,7 @@ class DepthwiseSpec(KernelSpec):
     mode: Mode
     isa: Isa = "dsp"
     clamped: bool = True
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm, arithmetic_of
+from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Parameter
 from tapc.kernels.packing import row_bytes
 
@@ -83,12 +84,12 @@ def factor(b: Body, mode: Mode, channel: Any) -> tuple[Any, ...]:
     return tuple(b["s"][channel * words + i] for i in range(words))
 
 
-def scaled(b: Body, mode: Mode, acc: Any, channel: Any, zero: Any, low: Any, high: Any) -> Any:
+def scaled(b: Body, mode: Mode, acc: Any, channel: Any, zero: Any, low: Any, high: Any, quick: Quick = "") -> Any:
     """Return an accumulator as a code of a zero point and a range."""
-    return b.call(f"t_requant_{mode}", acc, *factor(b, mode, channel), zero, low, high)
+    return b.call(f"t_requant_{mode}{quick}", acc, *factor(b, mode, channel), zero, low, high)
 
 
-def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> Any:
+def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0, quick: Quick = "") -> Any:
     """Return the requantized accumulator as an expression.
 
     Parameters
@@ -99,10 +100,17 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0) -> An
     acc, channel : expression
     bits : {0, 4, 8}
         Bits of the result where its range is all of its codes; 0 where it is [low, high].
+    quick : Quick
+        See `Arithmetic.quick`.
     """
-    if bits and arithmetic_of(mode).saturating:
-        return b.call(f"t_requant_{mode}{bits}", acc, *factor(b, mode, channel), b["zero"])
-    return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"])
+    if bits and (quick or arithmetic_of(mode).saturating):
+        return b.call(f"t_requant_{mode}{quick}{bits}", acc, *factor(b, mode, channel), b["zero"])
+    return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"], quick)
+
+
+def lanes_of(quick: Quick) -> str:
+    """Return what stands behind the name of an intrinsic that requantizes a vector."""
+    return quick if quick == "_right" else ""
 
 
 class SoftmaxShares:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
@@ -28,6 +29,8 @@ class MatMulSpec(KernelSpec):
         (B, M, N).
     mode : Mode
     isa : {"dsp", "mve", "scalar"}
+    quick : Quick
+        How sums are requantized; see `Arithmetic.quick`.
     """
 
     x: Plane
@@ -35,6 +38,7 @@ class MatMulSpec(KernelSpec):
     y: Plane
     mode: Mode
     isa: Isa
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:
@@ -122,7 +126,7 @@ def _emit(spec: MatMulSpec, b: Body) -> None:
                     b.store(acc, j, 0 - own - b["row"][first + j])
                 _products(spec, b, acc, left, right)
                 for j in range(tile):
-                    y.store(b, b["y"], pixel, first + j, requantize(b, spec.mode, acc[j], 0, 8))
+                    y.store(b, b["y"], pixel, first + j, requantize(b, spec.mode, acc[j], 0, 8, spec.quick))
 
 
 def _products(spec: MatMulSpec, b: Body, acc: Any, left: Any, right: list[Any]) -> None:

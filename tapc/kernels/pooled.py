@@ -147,7 +147,9 @@ class PooledSpec(KernelSpec):
                 b.do(pool.name, *(_argument(b, p, given) for p in pool.parameters))
 
         outer = build(name, parameters, emit)
-        return replace(outer, source=f"static {conv.source}\nstatic {pool.source}\n{outer.source}")
+        # In place they would share registers with the loop around them, which then do not suffice.
+        called = "static __attribute__((noinline))"
+        return replace(outer, source=f"{called} {conv.source}\n{called} {pool.source}\n{outer.source}")
 
 
 def _argument(b: Body, p: Parameter, given: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, each_channel, multiplier_parameter, requantize
 from tapc.kernels.schedule import largest_divisor
@@ -20,12 +21,15 @@ class PreluSpec(KernelSpec):
     mode : Mode
     clamped : bool
         The result is clamped more narrowly than y's codes.
+    quick : Quick
+        How codes are requantized; see `Arithmetic.quick`.
     """
 
     x: Plane
     y: Plane
     mode: Mode
     clamped: bool
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:
@@ -67,7 +71,7 @@ def _emit(spec: PreluSpec, b: Body) -> None:
             negative = b.bind(T.bitwise_and(T.shift_right(value, 31), 1))
             slope = T.Cast("int32", b["slope"][c]) - b["slope_zero"]
             acc = b.bind(value * T.if_then_else(negative > 0, slope, 1))
-            spec.y.store(b, b["y"], p, c, requantize(b, spec.mode, acc, negative, bits))
+            spec.y.store(b, b["y"], p, c, requantize(b, spec.mode, acc, negative, bits, spec.quick))
 
         if 4 in (x.bits, spec.y.bits):
             each_channel(b, x.channels, one)

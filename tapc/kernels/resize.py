@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, each_channel, multiplier_parameter, requantize
 from tapc.kernels.schedule import largest_divisor
@@ -21,11 +22,14 @@ class ResizeSpec(KernelSpec):
     ----------
     x, y : Plane
     mode : Mode
+    quick : Quick
+        How sums are requantized; see `Arithmetic.quick`.
     """
 
     x: Plane
     y: Plane
     mode: Mode
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:
@@ -80,7 +84,8 @@ def _emit(spec: ResizeSpec, b: Body) -> None:
                 total = 0 - b["offset"]
                 for pixel, weight in corners:
                     total = total + x.load(b, b["x"], pixel, c) * weight
-                y.store(b, b["y"], oy * y.width + ox, c, requantize(b, spec.mode, b.bind(total), 0, y.bits))
+                code = requantize(b, spec.mode, b.bind(total), 0, y.bits, spec.quick)
+                y.store(b, b["y"], oy * y.width + ox, c, code)
 
             if 4 in (x.bits, y.bits):
                 each_channel(b, y.channels, interpolate)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import AddFactors, Ints, Mode, Ratios, arithmetic_of
-from tapc.base.arithmetic.interface import Made
+from tapc.base.arithmetic.interface import Made, Quick
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
@@ -23,7 +23,7 @@ from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.binary import BinarySpec, Operation
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import Scalars, as_words, check_ratios, clamp, factors, sums
+from tapc.operators.common import LARGEST, Scalars, as_words, check_ratios, clamp, factors, quick, sums
 from tapc.operators.lookup import lower_function
 
 _SUMS: tuple[Operation, ...] = ("add", "sub")
@@ -159,12 +159,14 @@ class Binary(Op):
         constants: dict[str, Constant] = {}
         scalars: Scalars = {}
         form, fixed, tables = "", self.fixed, [False, False]
+        own: Quick = ""
         if self.operation in _SUMS:
             f = self._add_factors(program.tensors, program.mode)
             form, scalars = sums(program, a, self._added(b), y, self.low, self.high, f)
         elif self.operation == "mul":
             scalars = {"x_zero": a.zero, "r_zero": b.zero, **clamp(y, self.low, self.high)}
-            constants["s"] = factors(self._ratios(program.tensors, program.mode), program.mode)
+            ratios = self._ratios(program.tensors, program.mode)
+            constants["s"], own = factors(ratios, program.mode), quick(program, ratios, LARGEST**2)
         else:
             for side, (t, part, role) in enumerate(((a, "x", "t"), (b, "r", "l"))):
                 codes = np.arange(t.low, t.high + 1)
@@ -176,7 +178,7 @@ class Binary(Op):
                     constants[f"{part}_table"] = _table(role, scaled)
         clamped = self.low > y.low or self.high < y.high
         spec = BinarySpec(
-            self.operation, a.plane, b.plane, y.plane, program.mode, form, clamped, (tables[0], tables[1])
+            self.operation, a.plane, b.plane, y.plane, program.mode, form, clamped, (tables[0], tables[1]), own
         )
         if fixed is not None:
             words = Constant("m", -(-fixed.codes.size // 4), lambda: as_words(fixed.codes))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import AddFactors, Ints, Mode, Multipliers, Ratios, arithmetic_of
-from tapc.base.arithmetic.interface import Made
+from tapc.base.arithmetic.interface import Made, Quick
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
@@ -19,6 +19,8 @@ from tapc.kernels.elementwise import MoveSpec
 from tapc.kernels.layout import LINEAR, SumForm
 
 Scalars = dict[str, int | float]
+LARGEST = 255
+"""Magnitude of a code less its zero point."""
 
 
 def factors(ratios: Ratios, mode: Mode) -> Constant:
@@ -30,6 +32,12 @@ def encoded(make: Callable[[], Multipliers], count: int, mode: Mode) -> Constant
     """Return a kernel's requantization factors, of which there are `count`."""
     own = arithmetic_of(mode)
     return Constant("s", count * own.words, lambda: own.constant(make()))
+
+
+def quick(program: Program, ratios: Ratios, largest: Any) -> Quick:
+    """Return how accumulators of at most this magnitude, of all or of each, are requantized; see `Arithmetic.quick`."""
+    m = arithmetic.multipliers(np.atleast_1d(ratios), program.mode)
+    return arithmetic_of(program.mode).quick(m, np.asarray(largest, np.int64))
 
 
 def scale_ratio(x: Tensor, y: Tensor, mode: Mode, made: Made = "exact") -> Ratios:

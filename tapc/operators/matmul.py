@@ -23,7 +23,7 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.matmul import MatMulSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.attention import attention_example, attention_within, lower_attention
-from tapc.operators.common import check_ratios, clamp, factors
+from tapc.operators.common import LARGEST, check_ratios, clamp, factors, quick
 
 ROWS, COLUMNS, BACK = [0, 2, 3, 1], [0, 2, 1, 3], [0, 3, 1, 2]
 """What turns maps to batches, and products to a map."""
@@ -52,10 +52,12 @@ class MatMul(Op):
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
-        spec = MatMulSpec(a.plane, b.plane, y.plane, program.mode, program.isa)
+        ratio = self._ratio(program.tensors, program.mode)
+        own = quick(program, ratio, a.shape[2] * LARGEST**2)
+        spec = MatMulSpec(a.plane, b.plane, y.plane, program.mode, program.isa, own)
         scalars = {"x_zero": a.zero, "r_zero": b.zero, **clamp(y, y.low, y.high)}
         tensors = {"x": self.inputs[0], "r": self.inputs[1], "y": self.output}
-        constants = {"s": factors(self._ratio(program.tensors, program.mode), program.mode)}
+        constants = {"s": factors(ratio, program.mode)}
         return [Step(self, spec, tensors, constants, scalars)]
 
 

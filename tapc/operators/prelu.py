@@ -23,7 +23,7 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.prelu import PreluSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.binary import constant_codes
-from tapc.operators.common import as_words, check_ratios, clamp, factors, keep_alike
+from tapc.operators.common import LARGEST, as_words, check_ratios, clamp, factors, keep_alike, quick
 from tapc.operators.lookup import lower_function
 
 
@@ -77,10 +77,12 @@ class PRelu(Op):
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        spec = PreluSpec(x.plane, y.plane, program.mode, self.low > y.low or self.high < y.high)
+        ratios = self._ratios(program.tensors, program.mode)
+        clamped, own = self.low > y.low or self.high < y.high, quick(program, ratios, LARGEST**2)
+        spec = PreluSpec(x.plane, y.plane, program.mode, clamped, own)
         constants = {
             "slope": Constant("m", -(-self.slopes.size // 4), lambda: as_words(self.slopes)),
-            "s": factors(self._ratios(program.tensors, program.mode), program.mode),
+            "s": factors(ratios, program.mode),
         }
         scalars = {"pad": x.zero, "slope_zero": self.zero, **clamp(y, self.low, self.high)}
         distance = elementwise_distance(x.plane, y.plane)

@@ -21,7 +21,7 @@ from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.resize import FRACTION, ResizeSpec
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import check_ratios, clamp, factors, keep_alike, monotone
+from tapc.operators.common import LARGEST, check_ratios, clamp, factors, keep_alike, monotone, quick
 
 _PLACES = {
     "half_pixel": lambda o, before, after: (o + 0.5) * before / after - 0.5,
@@ -123,15 +123,16 @@ class Resize(Op):
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         rows, columns = self._axes(program)
+        ratio = self._ratio(program.tensors, program.mode)
         constants = {
             "rows": Constant("t", 2 * len(rows.first), lambda: rows.words),
             "columns": Constant("l", 2 * len(columns.first), lambda: columns.words),
-            "s": factors(self._ratio(program.tensors, program.mode), program.mode),
+            "s": factors(ratio, program.mode),
         }
         scalars = {"offset": x.zero << 2 * FRACTION, **clamp(y, y.low, y.high)}
         if self._averages(program.tensors, program.mode):
             scalars |= {"offset": 0, "zero": 0}
-        spec = ResizeSpec(x.plane, y.plane, program.mode)
+        spec = ResizeSpec(x.plane, y.plane, program.mode, quick(program, ratio, LARGEST << 2 * FRACTION))
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars)]
 
 

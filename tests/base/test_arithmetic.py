@@ -186,3 +186,13 @@ def test_linear_addition_exists_unless_many_sums_are_ties() -> None:
     # 51 a + 43 b is halfway between multiples of 70 for many pairs; float32 rounds them either way.
     f = arithmetic.add_factors((0.051, -11), (0.043, -9), (0.07, 3), "float")
     assert arithmetic.linear_add(f, (-128, 127), (-128, 127), 3, -128, 127) is None
+
+
+@pytest.mark.parametrize(("shifts", "largest", "form"), [
+    ((32, 40), (1 << 30) - 1, "_right"), ((31, 40), 1 << 20, "_both"), ((25, 40), (1 << 24) - 1, "_both"),
+    ((32, 40), 1 << 30, ""), ((25, 40), 1 << 24, ""),
+])  # fmt: skip
+def test_quick_forms_need_room(shifts: tuple[int, int], largest: int, form: str) -> None:
+    factors = arithmetic.Multipliers("tflite", np.array([1 << 30, 1 << 30], np.int32), np.array(shifts, np.int32))
+    assert arithmetic.arithmetic_of("tflite").quick(factors, np.full(2, largest)) == form
+    assert arithmetic.arithmetic_of("fixed").quick(factors, np.full(2, largest)) == ""

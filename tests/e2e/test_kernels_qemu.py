@@ -26,7 +26,8 @@ from tapc.operators.weighted import Conv
 
 
 @pytest.mark.parametrize(("board_name", "mode"), [
-    ("stm32h7", ""), ("nrf52840dk", ""), ("pico", ""), ("mps3-an547", ""), ("mps3-an547", "tflite"),
+    ("stm32h7", ""), ("nrf52840dk", ""), ("pico", ""), ("mps3-an547", ""), ("mps3-an547", "tflite"), ("pico", "tflite"),
+    ("nrf52840dk", "tflite"),
 ])  # fmt: skip
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

@@ -22,6 +22,8 @@ Part = Literal["requantize", "add", "normalize", "average", "softmax"]
 """What C functions are for."""
 Ratios = NDArray[np.floating[Any]]
 """Ratios of scales, in the precision of their arithmetic."""
+Quick = Literal["", "_right", "_both"]
+"""How sums are requantized: as any are, or as those with room, by shifts to the right alone or to both sides."""
 Made = Literal["exact", "product", "single"]
 """What of a ratio TFLite rounds to float32: nothing, the product of the operands' scales, every step."""
 Doubles = NDArray[np.float64]
@@ -115,10 +117,12 @@ class Arithmetic(Generic[AddT]):
     words : int
         Words of a requantization factor.
     saturating : bool
-        Whether ``t_requant_NAME8`` and ``t_requant_NAME4``, without bounds, saturate to all codes of so many bits.
+        Whether ``t_requant_NAME8`` and ``t_requant_NAME4``, without bounds, saturate to all codes of so many bits. What
+        is `quick` always has them.
     lanes : str
         Intrinsic that requantizes a vector of four accumulators, each by a factor of its own, and with ``_same`` behind
-        it, all by one; ``t_sum4_NAME`` then adds two vectors of codes. Empty: one code is made at a time.
+        it, all by one; ``t_sum4_NAME`` then adds two vectors of codes. Empty: one code is made at a time. Both have
+        forms for what is `quick` to the right.
     sum_scalars : tuple of str
         What an addition is given.
     norm_inverse : str
@@ -181,6 +185,17 @@ class Arithmetic(Generic[AddT]):
     def mean_multipliers(self, ratios: Ratios) -> Multipliers:
         """Encode what scales sums to means: `ratios[n - 1]` those of n codes."""
         return self.multipliers(ratios)
+
+    def quick(self, m: Multipliers, largest: Ints) -> Quick:
+        """Return what stands behind ``t_requant_NAME`` that gives the same with less work.
+
+        Parameters
+        ----------
+        m : Multipliers
+        largest : ndarray of int64
+            The accumulators' greatest magnitudes, one per factor or of all.
+        """
+        return ""
 
     def average(self, total: Ints, counts: Ints) -> Ints:
         """Return the mean of `counts` codes of which the sum is given."""

@@ -218,7 +218,7 @@ def _tiles(form: DspConv, b: Body, pixel: Any, group: Any) -> None:
                 index = row * pixels + j
                 bits = 0 if spec.clamped else spec.y.bits
                 total = acc[index] if not back else b.bind(T.shift_right(acc[index], back))
-                value = requantize(b, spec.mode, total, channel(row), bits)
+                value = requantize(b, spec.mode, total, channel(row), bits, spec.quick)
                 b.store(code, index, value)
         if spec.residual_bits:
             for row in range(rows):

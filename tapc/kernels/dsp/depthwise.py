@@ -123,7 +123,7 @@ def _emit(form: DspDepthwise, b: Body) -> None:
                 row = oy * window.stride_y * (form.plane.pitch // 2)
                 pairs.multiply(acc, row + b.T.truncdiv(ox * window.stride_x, 2), count)
                 for i in range(count):
-                    b.store(code, i, requantize(b, spec.mode, acc[i], c, bits))
+                    b.store(code, i, requantize(b, spec.mode, acc[i], c, bits, spec.quick))
                 for i in range(count):
                     y.store(b, b["y"], oy * y.width + ox + i, c, code[i])
 

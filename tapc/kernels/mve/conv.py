@@ -15,7 +15,7 @@ from tapc.base.arithmetic import arithmetic_of
 from tapc.kernels.builder import Body
 from tapc.kernels.conv import ConvSpec, Runs, add_residual
 from tapc.kernels.forms import register
-from tapc.kernels.layout import LINEAR, Plane, requantize, sum_scalars
+from tapc.kernels.layout import LINEAR, Plane, lanes_of, requantize, sum_scalars
 from tapc.kernels.mve.columns import Columns
 from tapc.kernels.mve.intrinsics import CHUNK
 from tapc.kernels.schedule import Schedule, largest_divisor
@@ -243,11 +243,12 @@ class _Emitter:
         if not vector:
             self._scalar(code, acc, rows, first)
             return
+        lanes = f"{arithmetic.lanes}{lanes_of(spec.quick)}"
         for j in range(tile):
             own = b.address(code, LANES * j)
             sums = [acc[row * tile + j] for row in range(rows)]
             factors = b.address(b["s"], first * arithmetic.words)
-            b.do(arithmetic.lanes, own, *sums, b.address(b["bias"], first), factors, b["zero"])
+            b.do(lanes, own, *sums, b.address(b["bias"], first), factors, b["zero"])
             if spec.clamped:
                 b.do("t_clamp4", own, b["low"], b["high"])
             else:
@@ -284,7 +285,8 @@ class _Emitter:
         for row in range(rows):
             for j in range(tile):
                 index = row * tile + j
-                b.store(code, index, requantize(b, spec.mode, acc[index], first + row, bits))
+                value = requantize(b, spec.mode, acc[index], first + row, bits, spec.quick)
+                b.store(code, index, value)
                 if spec.residual_bits:
                     add_residual(spec, b, code, index, self.pixel[j], first + row)
         for row in range(rows):

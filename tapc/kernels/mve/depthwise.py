@@ -18,7 +18,7 @@ from tapc.kernels.builder import Body
 from tapc.kernels.depthwise import DepthwiseSpec, unpacked_weight
 from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
-from tapc.kernels.layout import Plane, factor, requantize
+from tapc.kernels.layout import Plane, factor, lanes_of, requantize
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.spec import Features
 from tapc.kernels.window import Window
@@ -240,7 +240,7 @@ class _Emitter:
                     b.do("t_vmla4", codes[i], x, self.taps[tap])
         lanes = arithmetic_of(spec.mode).lanes
         for code in codes if lanes else ():
-            b.do(f"{lanes}_same", code, *factor(b, spec.mode, c), b["zero"])
+            b.do(f"{lanes}_same{lanes_of(spec.quick)}", code, *factor(b, spec.mode, c), b["zero"])
             if spec.clamped:
                 b.do("t_clamp4", code, b["low"], b["high"])
             else:
@@ -258,5 +258,5 @@ class _Emitter:
         for i in range(min(LANES, self.y.width)):
             value = array[slot + i]
             if not lanes:
-                value = requantize(b, spec.mode, value, c, 0 if spec.clamped else y.bits)
+                value = requantize(b, spec.mode, value, c, 0 if spec.clamped else y.bits, spec.quick)
             y.store(b, b["y"], self._pixel(y, line, place + i), c, value)

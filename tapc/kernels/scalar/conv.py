@@ -155,7 +155,8 @@ class ScalarConv:
                 _product(self, b, acc, channel * self.words)
                 for j in range(pixels):
                     bits = 0 if spec.clamped else spec.y.bits
-                    b.store(code, j, requantize(b, spec.mode, acc[j], channel, bits))
+                    value = requantize(b, spec.mode, acc[j], channel, bits, spec.quick)
+                    b.store(code, j, value)
                 if spec.residual_bits:
                     for j in range(pixels):
                         add_residual(spec, b, code, j, pixel[j], channel)

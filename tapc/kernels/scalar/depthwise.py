@@ -105,7 +105,7 @@ class ScalarDepthwise:
                             at = first + ky * window.dilation_y * plane.pitch + kx * window.dilation_x
                             x = b["plane"][at]
                             b.store(acc, 0, b.call("t_mac", acc[0], taps[ky * window.width + kx], x))
-                    code = requantize(b, spec.mode, acc[0], c, bits)
+                    code = requantize(b, spec.mode, acc[0], c, bits, spec.quick)
                     y.store(b, b["y"], oy * y.width + ox, c, code)
 
     def _unpack(self, b: Body, channel: Any, taps: Any) -> None:

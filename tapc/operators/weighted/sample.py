@@ -30,7 +30,7 @@ def dense(s: Sampler) -> None:
         return
     half = 1 << (w_bits - 1)
     weights = s.rng.integers(-half, half, (outputs, size, size, depth)).astype(np.int8)
-    bias = 1 << 22 if s.rng.random() < 0.1 else 0  # leaves no room at the top of an accumulator
+    bias = 1 << 30 if s.rng.random() < 0.1 else 0  # leaves no room at the top of an accumulator
     op = Conv(
         s.name, (x.name,), y.name, weights, w_bits, np.full(outputs, bias, np.int32),
         s.ratios(outputs), (stride, stride), (pad,) * 4, groups, y.low, y.high,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import arithmetic_of
+from tapc.base.arithmetic.interface import Quick
 from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Constant, Program, Step
 from tapc.kernels.conv import ConvSpec
@@ -16,7 +17,7 @@ from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
-from tapc.operators.common import clamp, factors, sums
+from tapc.operators.common import clamp, factors, quick, sums
 from tapc.operators.weighted.layer import MaxPool, Weighted
 from tapc.operators.weighted.widths import proved_run
 
@@ -39,6 +40,13 @@ def _constants(op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, s
     }
 
 
+def _quick(op: Weighted, program: Program) -> Quick:
+    x = program.tensors[op.inputs[0]]
+    weights = np.abs(op.weights.reshape(len(op.bias), -1).astype(np.int64)).sum(axis=1)
+    furthest = max(x.high - x.zero, x.zero - x.low)
+    return quick(program, op.ratios, weights * furthest + np.abs(op.bias.astype(np.int64)))
+
+
 def _window(op: Weighted) -> Window:
     _, height, width, _ = op.weights.shape
     # Along a side of one tap there is no distance: equal kernels have equal specifications.
@@ -51,7 +59,7 @@ def depthwise(op: Weighted, program: Program) -> Step:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     window = _window(op)
     clamped = op.low > y.low or op.high < y.high
-    spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped)
+    spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped, _quick(op, program))
     distance = {}
     if spec.form.in_place and spec.x.row == spec.y.row and spec.multiplier == 1:
         distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes
@@ -76,6 +84,7 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
         clamped=op.low > middle.low or op.high < middle.high,
         tuned=schedule,
         lines=0 if op.pool is None else op.pool.kernel[0],
+        quick=_quick(op, program),
     )
     spec = replace(spec, w_bits=spec.form.stored_bits)
     spec = replace(spec, run=proved_run(op, x, weights_per_word(spec.w_bits), spec.form.runs))

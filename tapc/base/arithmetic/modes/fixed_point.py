@@ -55,16 +55,19 @@ def _requant_fixed(acc: int, factor: int, shift: int, zero: int, low: int, high:
     return min(max(((acc * factor + (1 << (shift - 1))) >> shift) + zero, low), high)
 
 
+# Hacker's Delight, 8-2: four products of half-words.
+HALVES = (
+    "uint32_t a0 = (uint32_t)a & 0xFFFFu, b0 = (uint32_t)b & 0xFFFFu; int32_t a1 = a >> 16, b1 = b >> 16;"
+    " int32_t t = (int32_t)((uint32_t)a1 * b0 + (a0 * b0 >> 16));"
+    " int32_t u = (int32_t)(a0 * (uint32_t)b1 + ((uint32_t)t & 0xFFFFu));"
+)
+
 INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
     "requantize": (
         Intrinsic(
             "t_mulhi", "int32_t", ("int32_t a", "int32_t b"), lambda a, b: a * b >> 32,
             "return (int32_t)(((int64_t)a * b) >> 32);",
-            # Hacker's Delight, 8-2: four products of half-words.
-            v6m="uint32_t a0 = (uint32_t)a & 0xFFFFu, b0 = (uint32_t)b & 0xFFFFu; int32_t a1 = a >> 16, b1 = b >> 16;"
-            " int32_t t = (int32_t)((uint32_t)a1 * b0 + (a0 * b0 >> 16));"
-            " int32_t u = (int32_t)(a0 * (uint32_t)b1 + ((uint32_t)t & 0xFFFFu));"
-            " return a1 * b1 + (t >> 16) + (u >> 16);",
+            v6m=f"{HALVES} return a1 * b1 + (t >> 16) + (u >> 16);",
         ),
         Intrinsic(
             "t_requant_large", "int32_t",

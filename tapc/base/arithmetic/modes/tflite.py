@@ -22,12 +22,13 @@ from tapc.base.arithmetic.interface import (
     Multipliers,
     Part,
     Quantization,
+    Quick,
     Ratios,
     Values,
     register_arithmetic,
 )
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
-from tapc.base.arithmetic.modes.fixed_point import FixedPoint
+from tapc.base.arithmetic.modes.fixed_point import HALVES, FixedPoint
 from tapc.base.arithmetic.tflite_functions import FUNCTIONS, encoded, half_away
 from tapc.base.errors import RangeError
 
@@ -80,11 +81,45 @@ def _scaled(acc: Ints, factor: Ints, shift: Ints) -> Ints:
     return divide((product + (np.int64(1) << (first - 1))) >> first, shift - first)
 
 
+def _quick(side: str, bits: int) -> Intrinsic:
+    """Return what requantizes sums that are `quick`, to all codes of `bits`, or to a range for 0."""
+    # Half away from zero: what is negative is one less, and half up takes one bit more, which the zero point shares.
+    right = (
+        "q = t_half_up_small(acc, factor); q = (((q + (q >> 31)) >> shift) + (int32_t)((uint32_t)zero * 2u + 1u)) >> 1;"
+    )
+    left = "q = t_half_up_small((int32_t)((uint32_t)acc << ~shift), factor) + zero;"
+    made = (
+        f"int32_t q; {right} " if side == "_right" else f"int32_t q; if (shift >= 0) {{ {right} }} else {{ {left} }} "
+    )
+    parameters = ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero")
+    if not bits:
+        return Intrinsic(
+            f"t_requant_tflite{side}", "int32_t", (*parameters, "int32_t low", "int32_t high"),
+            lambda acc, factor, shift, zero, low, high: min(max(_scale(acc, factor, shift + 32) + zero, low), high),
+            made + CLAMP,
+        )  # fmt: skip
+    low, high, saturate = {8: (-128, 127, "ssat"), 4: (0, 15, "usat")}[bits]
+    return Intrinsic(
+        f"t_requant_tflite{side}{bits}", "int32_t", parameters,
+        lambda acc, factor, shift, zero: min(max(_scale(acc, factor, shift + 32) + zero, low), high),
+        made + f"return q < {low} ? {low} : (q > {high} ? {high} : q);",
+        dsp=made + f'__asm__("{saturate} %0, #{bits}, %0" : "+r"(q)); return q;',
+    )  # fmt: skip
+
+
 INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
     "requantize": (
         Intrinsic(
             "t_half_up", "int32_t", _INT32, lambda a, b: (a * b + (1 << 30)) >> 31,
             "return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);",
+            v6m=f"{HALVES} return (int32_t)(((uint32_t)(a1 * b1 + (t >> 16) + (u >> 16)) << 1)"
+            " + ((((uint32_t)u & 0xFFFFu) + 0x4000u) >> 15));",
+        ),
+        Intrinsic(
+            "t_half_up_small", "int32_t", _INT32, lambda a, b: (a * b + (1 << 30)) >> 31,
+            "return t_half_up(a, b);",
+            # SMMULR rounds the upper half of a product; twice the first operand must fit.
+            dsp='int32_t r; __asm__("smmulr %0, %1, %2" : "=r"(r) : "r"(a * 2), "r"(b)); return r;',
         ),
         Intrinsic(
             "t_half_away", "int32_t", ("int32_t a", "int32_t n"), lambda a, n: int(divide(a, n)),
@@ -102,10 +137,12 @@ INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
         ),
         Intrinsic(
             "t_requant_tflite", "int32_t", ("int32_t acc", "int32_t factor", "int32_t shift", *_RANGE),
-            lambda acc, factor, shift, zero, low, high: min(max(_scale(acc, factor, shift) + zero, low), high),
-            "if (shift > 31) { int32_t q = t_scale_tflite(acc, factor, shift) + zero; " + CLAMP + " }"
-            " return t_requant_left(acc, factor, shift, zero, low, high);",
+            lambda acc, factor, shift, zero, low, high: min(max(_scale(acc, factor, shift + 32) + zero, low), high),
+            "if (shift >= 0) { int32_t q = t_half_up(acc, factor); q = (q + (q >> 31)) >> shift;"
+            f" q = (q >> 1) + (q & 1) + zero; {CLAMP} }}"
+            " return t_requant_left(acc, factor, shift + 32, zero, low, high);",
         ),
+        *(_quick(side, bits) for side in ("_right", "_both") for bits in (0, 8, 4)),
     ),
     "add": (
         Intrinsic(
@@ -190,6 +227,15 @@ class Tflite(FixedPoint):
             factors.append((whole << left) // count)
             shifts.append(right + left)
         return Multipliers(self.name, np.array(factors, np.int32), np.array(shifts, np.int32))
+
+    def constant(self, m: Multipliers) -> NDArray[np.int32]:
+        """Return factors, and shifts less the 32 of a product's upper half and its last bit."""
+        return super().constant(Multipliers(m.mode, m.factor, m.shift - 32))
+
+    def quick(self, m: Multipliers, largest: Ints) -> Quick:
+        if np.any(largest << np.maximum(31 - m.shift.astype(np.int64), 0) >= 1 << 30):
+            return ""
+        return "_right" if m.shift.min() >= 32 else "_both"
 
     def requantize(self, acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
         code = _scaled(acc, m.factor.astype(np.int64), m.shift.astype(np.int64))
