@@ -13,7 +13,7 @@ from tapc.base import worker
 from tapc.base.errors import UnsupportedError, UsageError
 from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
-from tapc.frontend.given import resolve, without_marks
+from tapc.frontend.given import float_inside, resolve, without_marks
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.verify import arranged, source_error
 from tapc.graph.interface import input_ports, output_ports
@@ -48,7 +48,8 @@ def load(
     seed : int
         Seed of the random inputs and of a callable's random weights.
     keep : bool
-        Of a network that is quantized already, scales and integers are kept; without it, it is read as a float network.
+        Of a network that is quantized already, scales and integers are kept; without it, it is read as a float network,
+        as one is that has quantizers at its ends alone.
 
     Returns
     -------
@@ -76,6 +77,9 @@ def load(
         if given is None and imported.given is not None:
             source_graph = without_marks(source_graph)
         canonical = canonical_form(source_graph, channels_last=imported.channels_last)
+        if given is not None and float_inside(canonical.onnx, given):
+            given = None
+            canonical = canonical_form(without_marks(source_graph), channels_last=imported.channels_last)
         graph, run = canonical.onnx, arranged(canonical.inputs, canonical.outputs, imported.run)
         if given is not None:
             graph, given = resolve(graph, given)

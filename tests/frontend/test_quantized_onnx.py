@@ -210,10 +210,20 @@ def test_what_is_quantized_while_it_runs_is_refused(tmp_path: Path) -> None:
 
 def test_real_weights_between_quantizers_cannot_be_kept(tmp_path: Path) -> None:
     s = Source()
-    x = s.pair("x", 0.05, 0)
+    x = s.pair(s.node("Relu", [s.pair("x", 0.05, 0)]), 0.05, 0)
     s.pair(s.node("Conv", [x, s.normal(4, 2, 3, 3)], kernel_shape=[3, 3]), 0.05, 0)
     s.nodes[-1].output[0] = "y"
     path = s.save(tmp_path / "net.onnx", (1, 2, 6, 6), (1, 4, 4, 4))
     with pytest.raises(UnsupportedError, match=r"the source holds no integers for its weights.*--requantize"):
         load(path)
     assert load(path, keep=False).given is None
+
+
+def test_a_float_network_between_quantizers_is_one(tmp_path: Path) -> None:
+    s = Source()
+    x = s.pair("x", 0.05, 0)
+    s.pair(s.node("Conv", [x, s.normal(4, 2, 3, 3)], kernel_shape=[3, 3]), 0.05, 0)
+    s.nodes[-1].output[0] = "y"
+    model = load(s.save(tmp_path / "net.onnx", (1, 2, 6, 6), (1, 4, 4, 4)))
+    assert model.given is None
+    assert [node.op_type for node in model.onnx.graph.node] == ["Conv"]

@@ -188,7 +188,8 @@ def batch_normalization(t: Translator, node: ir.Node) -> None:
     if len(extents) < 2 or count != extents[1]:
         before = node.inputs[0].producer() if node.inputs[0] is not None else None
         between = "" if before is None else f" (the {before.op_type} {before.name!r} lies before it)"
-        raise unsupported(node, f"normalizes {list(extents)} with {count} values; axis 1 holds the channels{between}")
+        what = f"normalizes {list(extents)} with {count} values, which is no valid ONNX"
+        raise unsupported(node, f"{what}: axis 1 holds the channels{between}")
     channel = np.arange(extents[1]).reshape(1, -1, *[1] * (len(extents) - 2))
     full = np.empty(index.size, np.int64)
     full[index.reshape(-1)] = np.broadcast_to(channel, extents).reshape(-1)
