@@ -42,7 +42,7 @@ def kept_options(model: FloatModel, options: Options) -> Options:
     """
     if model.given is None:
         if options.keep:
-            raise UsageError(f"{model.name} is a float network, whose layers hold no integers to keep; leave out --keep")
+            raise UsageError(f"{model.name} is a float network: its layers hold no integers to keep; leave out --keep")
         return options
     usual = Options()
     for name in ("target_bits", "bops", "overrides", "wbits", "abits"):

@@ -161,6 +161,11 @@ class Converter:
             raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.type} without a scale; pass the float32 network")
         return node if number is None else self.builder.mark(number, node)
 
+    def negated(self, index: int, node: str) -> str:
+        """Return the negative of a tensor's value, behind a mark of its own where the tensor is quantized."""
+        number, result = self.given.mark_negated(index), self.builder.node("Neg", [node])
+        return result if number is None else self.builder.mark(number, result)
+
     def activation(self, op: Operator, node: str, kind: str, name: str) -> str:
         """Write an activation."""
         if kind not in _CLAMPS:

@@ -110,6 +110,15 @@ class Collector:
         self.points[mark_name(number)] = point
         return number
 
+    def mark_negated(self, index: int) -> int | None:
+        """Return the number of a new mark for what is the negative of a tensor, each code -1 less the tensor's."""
+        own = self.tensors.get(index)
+        if own is None or own.point is None:
+            return None
+        number = len(self.points)
+        self.points[mark_name(number)] = GivenPoint(own.point.scale, -1 - own.point.zero)
+        return number
+
     def operator(self, kind: str, inputs: tuple[int, ...], name: str, values: Mapping[int, NDArray[Any]]) -> None:
         """Collect a layer's integers, or the constant operands of another operator.
 

@@ -145,17 +145,20 @@ def pool(c: Converter, op: Operator) -> None:
     )
 
 
-_REDUCTIONS = {"MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMin"}
+_REDUCTIONS = {"MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMax"}
 
 
 @converts(*_REDUCTIONS)
 def reduce(c: Converter, op: Operator) -> None:
     """Convert a reduction over constant axes."""
     axes = sorted({axis % len(c.shape(op)) for axis in c.integers(op, 1)})
-    kept = int(bool(op.options["KeepDims"]))
-    c.emit(
-        op, c.builder.node(_REDUCTIONS[op.kind], [c.value(op), c.builder.integers(*axes)], c.name(op), keepdims=kept)
-    )
+    kept, value = int(bool(op.options["KeepDims"])), c.value(op)
+    if op.kind == "REDUCE_MIN":
+        value = c.negated(op.inputs[0], value)
+    node = c.builder.node(_REDUCTIONS[op.kind], [value, c.builder.integers(*axes)], c.name(op), keepdims=kept)
+    if op.kind == "REDUCE_MIN":
+        node = c.builder.node("Neg", [node])
+    c.emit(op, node)
 
 
 @converts("ARG_MAX")

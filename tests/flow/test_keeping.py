@@ -41,7 +41,7 @@ def test_what_chooses_bits_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_float_network_has_nothing_to_keep(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="net is a float network, whose layers hold no integers to keep"):
+    with pytest.raises(UsageError, match="net is a float network: its layers hold no integers to keep"):
         kept_options(network(tmp_path, keep=False), Options(keep=True))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from tapc.frontend.canonical.edit import AttributeValue, attribute, content, operand, shape, unsupported
+from tapc.frontend.canonical.edit import AttributeValue, attribute, constant, content, operand, shape, unsupported
 from tapc.frontend.canonical.placed import Groups, Index, Placed, arrange, candidates
 from tapc.frontend.canonical.translator import Translator, inverse, translates
 from tapc.frontend.canonical.windows import windows
@@ -73,7 +73,6 @@ def reduce(t: Translator, node: ir.Node) -> None:
     placed, kind = t.of(node), node.op_type
     extents = placed.index.shape
     axes = [axis for axis in _axes(node, len(extents), t.opset) if extents[axis] != 1]
-    count = int(np.prod([extents[axis] for axis in axes], dtype=np.int64))
     if kind == "ReduceLogSumExp":
         raise unsupported(node, "the logarithm of a sum of exponentials is not supported")
     before = {"ReduceMin": "Neg", "ReduceL1": "Abs"}.get(kind)
@@ -82,11 +81,8 @@ def reduce(t: Translator, node: ir.Node) -> None:
     if kind in ("ReduceL2", "ReduceSumSquare"):
         base, index = t.natural(node, placed)
         placed = Placed(t.emit(node, "Mul", [base, base], {}, shape(base), f"{node.name}.square"), index)
-    found = Placed(*reduced(t, node, placed, axes, "max" if kind in ("ReduceMax", "ReduceMin") else "mean"))
-    if kind in ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare") and count > 1:
-        own = shape(found.base)
-        factor = t.constant(f"{node.name}.count", np.full((1,) * len(own), count, np.float32))
-        found = Placed(t.emit(node, "Mul", [found.base, factor], {}, own, f"{node.name}.sum"), found.index)
+    what = {"ReduceMax": "max", "ReduceMin": "max", "ReduceMean": "mean"}.get(kind, "sum")
+    found = Placed(*reduced(t, node, placed, axes, what))
     if kind == "ReduceMin":
         found = _applied(t, node, found, "Neg")
     if kind == "ReduceL2":
@@ -100,7 +96,7 @@ def _applied(t: Translator, node: ir.Node, placed: Placed, op: str) -> Placed:
 
 
 def reduced(t: Translator, node: ir.Node, placed: Placed, axes: Sequence[int], kind: str) -> tuple[ir.Value, Index]:
-    """Write a mean or maximum; return where the elements lie, with extents of 1 at the axes."""
+    """Write a mean, sum or maximum; return where the elements lie, with extents of 1 at the axes."""
     extents = placed.index.shape
     kept = [axis for axis in range(len(extents)) if axis not in axes and extents[axis] != 1]
     gone = [axis for axis in axes if extents[axis] != 1]
@@ -122,11 +118,12 @@ def reduced(t: Translator, node: ir.Node, placed: Placed, axes: Sequence[int], k
     kernel = tuple(own[2 + axis] if axis in spatial else 1 for axis in (0, 1))
     if kind == "mean" and target[2:] == (1, 1):
         result = t.emit(node, "GlobalAveragePool", [base], {}, target)
-    else:
+    elif kind == "max":
         attributes: dict[str, AttributeValue] = {"kernel_shape": kernel, "strides": (1, 1), "pads": (0, 0, 0, 0)}
-        if kind == "mean":
-            attributes["count_include_pad"] = 0
-        result = t.emit(node, "AveragePool" if kind == "mean" else "MaxPool", [base], attributes, target)
+        result = t.emit(node, "MaxPool", [base], attributes, target)
+    else:
+        over = constant(t.graph, f"{node.name}.axes", np.array([2 + axis for axis in spatial], np.int64))
+        result = t.emit(node, "ReduceMean" if kind == "mean" else "ReduceSum", [base, over], {"keepdims": 1}, target)
     return result, inverse(labels, out)
 
 
