@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-cpus quick lint types unit setup tools test-tools fuzz fuzz-share clean
+.PHONY: demo test test-cpus test-qemu quick lint types unit setup tools test-tools fuzz fuzz-share clean
 
 demo: setup
 	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
@@ -20,6 +20,7 @@ demo: setup
 # Types are checked beside the tests: they take one processor, and the tests wait for others now and then.
 test: setup test-tools lint
 	@$(MAKE) --no-print-directory -j2 types unit
+	@$(MAKE) --no-print-directory test-qemu
 
 lint: setup
 	$(BIN)/ruff check .
@@ -31,6 +32,13 @@ types: setup
 # Each worker keeps to one thread: threads of several wait for each other most of the time.
 unit: setup
 	$(PYTEST) -n $(JOBS) --dist worksteal
+
+# What runs in QEMU, with the newer QEMU of the release's backports, where there is one.
+test-qemu: setup
+	@folder=$$(sh tools/qemu-backports.sh build/qemu-backports) || { [ $$? = 3 ]; exit; }; \
+	export PATH="$$folder:$$PATH"; \
+	qemu-system-arm --version | head -n 1; \
+	$(PYTEST) -n $(JOBS) --dist worksteal tests/device tests/e2e/test_kernels_qemu.py tests/firmware/test_foreign_firmware.py
 
 # What is learned in torch, with the instruction sets that `unit` did not use.
 test-cpus: setup

@@ -169,8 +169,11 @@ def test_without_confinement_a_command_runs(host: Host) -> None:
 
 @pytest.mark.parametrize("attack", [20, 21])
 def test_no_command_runs(attack: int, host: Host) -> None:
-    with pytest.raises(ToolError, match="asked this machine for something that no twin of tapc needs"):
-        host.attack(attack)
+    """QEMU 7.2 is stopped by the kernel; QEMU 10, which starts processes otherwise, is refused the call."""
+    try:
+        assert host.attack(attack) == [(False, bytes(3))]
+    except ToolError as error:
+        assert "asked this machine for something that no twin of tapc needs" in str(error)  # noqa: PT017 - one of two
     assert host.state() == UNTOUCHED
 
 
