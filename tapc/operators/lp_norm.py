@@ -1,27 +1,58 @@
 """Each pixel's channels divided by their length."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
+from tapc.base.arithmetic import Ints, arithmetic_of, requantize
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
+from tapc.ir.overlap import Overlap
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.kernels.schedule import Schedule
+from tapc.kernels.spec import KernelSpec
+from tapc.kernels.unit import UnitSpec
+from tapc.operators.common import clamp
 from tapc.operators.layer_norm import LayerNorm
 
 _LEAST = 1e-12
 """What is added to the mean square: a length of zero makes zeros of zeros."""
 
 
+@dataclass(frozen=True, eq=False)
+class Unit(Op):
+    """Each pixel's channels over their length, in integers of the arithmetic's own."""
+
+    def kind(self, spec: KernelSpec) -> str:
+        return "rmsnorm"
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        centred = x[0] - source.zero
+        factors = arithmetic_of(program.mode).lengths((centred**2).sum(axis=-1, keepdims=True))
+        return requantize(centred, factors, y.zero, y.low, y.high)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        spec, scalars = UnitSpec(x.plane, y.plane, program.mode), {"pad": x.zero, **clamp(y, y.low, y.high)}
+        return [Step(self, spec, {"x": x.name, "y": y.name}, {}, scalars, {self.inputs[0]: Overlap(0)})]
+
+
 def _lp_norm(lowering: Lowering, node: onnx.NodeProto) -> None:
     source, channels = lowering.graph.quantized(node.input[0]), lowering.source(node).shape[2]
 
-    def make(y: Any, key: str, low: int, high: int) -> LayerNorm:
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        levels = arithmetic_of(lowering.mode).unit_levels
+        if levels and y.quantization == (1 / levels, 0):
+            return Unit(node.name, (source,), key)
         # The length is the root of the mean square times that of the channels.
         gain = np.full(channels, 1 / math.sqrt(channels) / y.scale, np.float32)
         return LayerNorm(node.name, (source,), key, gain, np.zeros(channels, np.float32), _LEAST, mean=False)

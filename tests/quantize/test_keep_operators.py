@@ -81,6 +81,7 @@ OPERATORS: dict[str, Callable[[Int8Builder], int]] = {
     "sum of pixels": of_constants("SUM", (1, 1, 1, 3), Quantization(0.4, 7), "ReducerOptions", [1, 2], keepDims=True),
     "smallest": of_constants("REDUCE_MIN", (1, 5, 3), OWN, "ReducerOptions", [1]),
     "largest": of_constants("REDUCE_MAX", (1, 3), OWN, "ReducerOptions", [1, 2]),
+    "length 1": of_constants("L2_NORMALIZATION", MAP, Quantization(1 / 128, 0), "L2NormOptions"),
     "log softmax": of_constants("LOG_SOFTMAX", MAP, Quantization(1 / 16, 127), "LogSoftmaxOptions"),
     "softmax": of_constants("SOFTMAX", MAP, Quantization(1 / 256, -128), "SoftmaxOptions", beta=1.0),
     "slice": of_constants(

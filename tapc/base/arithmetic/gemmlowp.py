@@ -109,3 +109,20 @@ def reciprocal(x: Any, integer_bits: int) -> tuple[Ints, Ints]:
     headroom = leading_zeros(x)
     fraction = ((x << headroom) - 2**31).astype(np.int64)
     return one_over_one_plus(fraction), integer_bits - headroom
+
+
+def inverse_root(x: Any) -> tuple[Ints, Ints]:
+    """Return 1 / sqrt(x) of sums up to 2^31, at least that of 1, as a factor and the right shift by 31 and more."""
+    given = np.asarray(x, np.int64)
+    far = given >= 1 << 29
+    whole = np.where(far, given // 4, np.maximum(given, 2))
+    pairs = (leading_zeros(whole) - 1) // 2 - 1
+    normal = whole << (2 * pairs)
+    half, root = divide(normal >> 1, 1), np.full_like(normal, 1 << 28)
+    for _ in range(5):  # Newton's method, with three integer bits
+        cube = multiply(high_product(high_product(root, root), root), 6)
+        root = multiply(high_product(3 << 27, root) - high_product(half, cube), 3)
+    root = high_product(root, 1518500250)
+    right = 11 + far.astype(np.int64) - pairs
+    root, right = root << np.maximum(-right, 0), np.maximum(right, 0)
+    return np.where(given <= 1, _HIGH, root), np.where(given <= 1, 0, right) + 31

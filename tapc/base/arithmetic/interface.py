@@ -143,6 +143,9 @@ class Arithmetic(Generic[AddT]):
         1 / scale of the softmax that it computes in a way of its own, with zero point -128; 0: it has none. Of a table
         ``t_softmax_term_NAME(entry)`` are summed up, ``t_softmax_scale_NAME(sum, words)`` makes two words of a sum, and
         ``t_softmax_code_NAME(entry, words...)`` what is added to the zero point.
+    unit_levels : int
+        1 / scale of vectors of length 1 that it computes in a way of its own, with zero point 0; 0: it has none.
+        ``t_length_NAME(sum of squares, words)`` makes a factor's two words of their length.
     intrinsics : mapping
         Part -> the C functions of it.
     """
@@ -161,6 +164,7 @@ class Arithmetic(Generic[AddT]):
     averages: ClassVar[bool] = False
     functions: ClassVar[Mapping[str, TableFunction]] = {}
     softmax_levels: ClassVar[int] = 0
+    unit_levels: ClassVar[int] = 0
     intrinsics: ClassVar[Mapping[Part, tuple[Intrinsic, ...]]]
 
     def ratios(self, scales: Sequence[Any], over: Any, made: Made = "exact") -> Ratios:
@@ -221,6 +225,10 @@ class Arithmetic(Generic[AddT]):
 
     def softmax(self, terms: Ints) -> Ints:
         """Return what its softmax adds to the zero point, over the last axis of entries of its table."""
+        raise NotImplementedError
+
+    def lengths(self, squares: Ints) -> Multipliers:
+        """Return the factors that make vectors of length 1 of those of these squared lengths."""
         raise NotImplementedError
 
     def constant(self, m: Multipliers) -> NDArray[Any]:

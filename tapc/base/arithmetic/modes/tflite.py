@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic.gemmlowp import divide, exp, high_product, reciprocal
+from tapc.base.arithmetic.gemmlowp import divide, exp, high_product, inverse_root, reciprocal
 from tapc.base.arithmetic.interface import (
     AddFactors,
     Doubles,
@@ -34,6 +34,7 @@ from tapc.base.errors import RangeError
 
 LEFT = 20  # fractional bits of an addition's operands
 _INTEGER_BITS, _SUM_BITS = 5, 12
+_UNIT_BITS = 7
 _INT32 = ("int32_t a", "int32_t b")
 _SUM = ("int32_t za", "int32_t zb", "int32_t fa", "int32_t ea", "int32_t fb", "int32_t eb", "int32_t f", "int32_t e")
 _RANGE = ("int32_t zero", "int32_t low", "int32_t high")
@@ -180,6 +181,18 @@ INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
             "t_norm_tflite", "int32_t", (*_NORM, *_RANGE), None,
             "return t_norm_fixed(centred, inverse, shift, gain, offset, right, zero, low, high);",
         ),
+        Intrinsic(
+            "t_length_tflite", "void", ("int32_t sum", "int32_t *out"), None,
+            f"int32_t e = {42 - _UNIT_BITS}, root = 1 << 28; if (sum <= 1) {{ out[0] = INT32_MAX;"
+            f" out[1] = {-1 - _UNIT_BITS}; return; }} if (sum >= 1 << 29) {{ sum /= 4; ++e; }}"
+            " int32_t pairs = (__builtin_clz((uint32_t)sum) - 1) / 2 - 1; e -= pairs; sum <<= 2 * pairs;"
+            " int32_t half = t_half_away(sum >> 1, 1); for (int32_t i = 0; i < 5; ++i) {"
+            " int32_t cube = t_half_up(t_half_up(root, root), root); cube = cube < 1 << 25 ? cube * 64 : INT32_MAX;"
+            " root = (t_half_up(3 << 27, root) - t_half_up(half, cube)) * 8; } root = t_half_up(root, 1518500250);"
+            f" int32_t left = {31 - _UNIT_BITS} - e; out[0] = left > 0 ? root << left : root;"
+            " out[1] = (left > 0 ? e + left : e) - 32;",
+            called=True,
+        ),
     ),
 }  # fmt: skip
 
@@ -195,6 +208,7 @@ class Tflite(FixedPoint):
     averages = True
     functions = FUNCTIONS
     softmax_levels = 256
+    unit_levels = 1 << _UNIT_BITS
     lanes = "t_requant4_tflite"
     intrinsics = INTRINSICS
 
@@ -282,6 +296,10 @@ class Tflite(FixedPoint):
         return np.where(
             difference >= -least, exp(high_product(seen * 2**left, factor), _INTEGER_BITS), 0
         ).astype(np.uint32)  # fmt: skip
+
+    def lengths(self, squares: Ints) -> Multipliers:
+        factor, shift = inverse_root(squares)
+        return Multipliers(self.name, factor, (shift - _UNIT_BITS).astype(np.int32))
 
     def softmax(self, terms: Ints) -> Ints:
         scale, over = reciprocal(divide(terms, _SUM_BITS).sum(axis=-1, keepdims=True), _SUM_BITS)
