@@ -17,11 +17,14 @@ class LogSoftmaxSpec(KernelSpec):
     ----------
     x, y : Plane
     mode : Mode
+    own : bool
+        In integers of the arithmetic's own, see `Arithmetic.log_softmax_levels`.
     """
 
     x: Plane
     y: Plane
     mode: Mode
+    own: bool = False
 
     @property
     def kind(self) -> str:
@@ -35,6 +38,9 @@ class LogSoftmaxSpec(KernelSpec):
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
         planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))
+        if self.own:
+            pair = (Parameter("table", "int32", 256), Parameter("logs", "int32", 256))
+            return build(name, (*planes, *pair, *SCALAR_RANGE), lambda b: _emit(self, b))
         tables = (Parameter("table", "int32", 256), Parameter("logs", "int32", SEGMENTS + 1))
         scalars = tuple(Parameter(part, "int32") for part in ("step", "one", "octave"))
         parameters = (*planes, *tables, multiplier_parameter(self.mode, 1), *scalars, *SCALAR_RANGE)
@@ -50,7 +56,15 @@ def _emit(spec: LogSoftmaxSpec, b: Body) -> None:
         with b.loop(x.channels) as c:
             b.store(top, 0, T.max(b.bind(top[0]), x.load(b, b["x"], p, c)))
         with b.loop(x.channels) as c:
-            b.store(total, 0, total[0] + b["table"][top[0] - x.load(b, b["x"], p, c)])
+            entry = b["table"][top[0] - x.load(b, b["x"], p, c)]
+            b.store(total, 0, total[0] + (b.call(f"t_softmax_term_{spec.mode}", entry) if spec.own else entry))
+        if spec.own:
+            log = b.bind(b.call(f"t_log_sum_{spec.mode}", total[0]))
+            with b.loop(x.channels) as c:
+                step = b["logs"][top[0] - x.load(b, b["x"], p, c)]
+                code = b.bind(b.call(f"t_log_code_{spec.mode}", step - log) + b["zero"])
+                spec.y.store(b, b["y"], p, c, T.max(T.min(code, b["high"]), b["low"]))
+            return
         rest = b.bind(b.call("t_logarithm", total[0], b.address(b["logs"], 0), b["octave"]) - b["one"])
         with b.loop(x.channels) as c:
             acc = b.bind((x.load(b, b["x"], p, c) - top[0]) * b["step"] - rest)

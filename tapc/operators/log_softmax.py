@@ -56,31 +56,56 @@ class LogSoftmax(Op):
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         source, y, (codes,) = program.tensors[self.inputs[0]], program.tensors[self.output], x
+        if self._own(program):
+            index, kind = codes.max(axis=-1, keepdims=True) - codes, arithmetic_of(program.mode)
+            found = kind.log_softmax(self.table.astype(np.int64)[index], kind.log_steps(source.scale)[index])
+            return np.clip(found + y.zero, y.low, y.high)
         below, own = codes - codes.max(axis=-1, keepdims=True), self._scalars(source)
         total = self.table.astype(np.int64)[-below].sum(axis=-1, keepdims=True)
         acc = below * own["step"] - (self._logarithms(source).of(total) - own["one"])
         m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
         return arithmetic.requantize(acc, m, y.zero, y.low, y.high)
 
+    def _own(self, program: Program) -> bool:
+        return _of_its_own(program.mode, program.tensors[self.output])
+
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        tensors, ends, distance = {"x": x.name, "y": y.name}, clamp(y, y.low, y.high), {self.inputs[0]: Overlap(0)}
+        if self._own(program):
+            tables = {
+                "table": Constant("t", 256, lambda: self.table),
+                "logs": Constant("l", 256, lambda: arithmetic_of(program.mode).log_steps(x.scale)),
+            }
+            spec = LogSoftmaxSpec(x.plane, y.plane, program.mode, own=True)
+            return [Step(self, spec, tensors, tables, ends, distance)]
         logs = self._logarithms(x)
         constants = {
             "table": Constant("t", len(self.table), lambda: self.table),
             "logs": Constant("l", len(logs.table), lambda: logs.table),
             "s": factors(self._ratio(program.tensors, program.mode), program.mode),
         }
-        tensors, scalars = {"x": self.inputs[0], "y": self.output}, {**self._scalars(x), **clamp(y, y.low, y.high)}
         spec = LogSoftmaxSpec(x.plane, y.plane, program.mode)
-        return [Step(self, spec, tensors, constants, scalars, {self.inputs[0]: Overlap(0)})]
+        return [Step(self, spec, tensors, constants, {**self._scalars(x), **ends}, distance)]
+
+
+def _of_its_own(mode: Mode, y: Tensor) -> bool:
+    """Whether an arithmetic has integers of its own for this result."""
+    levels = arithmetic_of(mode).log_softmax_levels
+    return bool(levels) and y.quantization == (1 / levels, 127)
 
 
 def _log_softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
     x, rank = lowering.source(node), len(lowering.graph.shapes[node.input[0]])
     if int(attributes(node).get("axis", -1)) % rank != 1:
         raise UnsupportedError(f"node {node.name!r}: a LogSoftmax must be over axis 1")
-    source, table = lowering.graph.quantized(node.input[0]), arithmetic.softmax_table(x.scale, x.shape[2])
-    lowering.add(node, lambda y, key, low, high: LogSoftmax(node.name, (source,), key, table))
+    source = lowering.graph.quantized(node.input[0])
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        form = lowering.mode if _of_its_own(lowering.mode, y) else arithmetic.RATIO
+        return LogSoftmax(node.name, (source,), key, arithmetic.softmax_table(x.scale, x.shape[2], form=form))
+
+    lowering.add(node, make)
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:

@@ -126,3 +126,19 @@ def inverse_root(x: Any) -> tuple[Ints, Ints]:
     right = 11 + far.astype(np.int64) - pairs
     root, right = root << np.maximum(-right, 0), np.maximum(right, 0)
     return np.where(given <= 1, _HIGH, root), np.where(given <= 1, 0, right) + 31
+
+
+def logarithm(x: Any, integer_bits: int) -> Ints:
+    """Return the natural logarithm, with 5 integer bits, of what is at least 1 and has these: a quotient of series."""
+    x = np.asarray(x, np.int64)
+    zeros, part = leading_zeros(x), high_product(x, 1518500250)
+    near = multiply(high_product(x << (zeros - 1), 1518500250), 1)
+    left = leading_zeros(part) - 1
+    r = np.minimum(near, np.minimum(x << left, _HIGH))
+    octaves = np.maximum(((integer_bits - zeros) << 25) + (1 << 23), ((integer_bits - left) << 25) - (1 << 23))
+    p, q = half_sum(r, 1805811301), 2 * (r - 1805811301)
+    square = high_product(q, q)
+    above = high_product(q, r) + high_product(high_product(q, square), 117049297)
+    below = high_product(p, 1057819769 + q + high_product(127690142, square)) + high_product(638450708, q)
+    quotient = high_product(divide(above, 6), one_over_one_plus(below))
+    return multiply(high_product(octaves, 1488522236) + quotient, 1)

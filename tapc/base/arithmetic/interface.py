@@ -143,6 +143,10 @@ class Arithmetic(Generic[AddT]):
         1 / scale of the softmax that it computes in a way of its own, with zero point -128; 0: it has none. Of a table
         ``t_softmax_term_NAME(entry)`` are summed up, ``t_softmax_scale_NAME(sum, words)`` makes two words of a sum, and
         ``t_softmax_code_NAME(entry, words...)`` what is added to the zero point.
+    log_softmax_levels : int
+        1 / scale of the logarithms of a softmax that it computes in a way of its own, with zero point 127; 0: it has
+        none. ``t_log_sum_NAME(sum)`` makes a logarithm of the sum of terms, and ``t_log_code_NAME(difference)`` what is
+        added to the zero point, of an entry of `log_steps` less the logarithm.
     unit_levels : int
         1 / scale of vectors of length 1 that it computes in a way of its own, with zero point 0; 0: it has none.
         ``t_length_NAME(sum of squares, words)`` makes a factor's two words of their length.
@@ -164,6 +168,7 @@ class Arithmetic(Generic[AddT]):
     averages: ClassVar[bool] = False
     functions: ClassVar[Mapping[str, TableFunction]] = {}
     softmax_levels: ClassVar[int] = 0
+    log_softmax_levels: ClassVar[int] = 0
     unit_levels: ClassVar[int] = 0
     intrinsics: ClassVar[Mapping[Part, tuple[Intrinsic, ...]]]
 
@@ -225,6 +230,14 @@ class Arithmetic(Generic[AddT]):
 
     def softmax(self, terms: Ints) -> Ints:
         """Return what its softmax adds to the zero point, over the last axis of entries of its table."""
+        raise NotImplementedError
+
+    def log_steps(self, scale: float) -> NDArray[np.int32]:
+        """Return the logarithms of the 256 terms of a softmax's table, of which the logarithm of a sum is taken."""
+        raise NotImplementedError
+
+    def log_softmax(self, terms: Ints, steps: Ints) -> Ints:
+        """Return what is added to the zero point, for terms (..., classes) and their logarithms."""
         raise NotImplementedError
 
     def lengths(self, squares: Ints) -> Multipliers:

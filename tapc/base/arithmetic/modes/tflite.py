@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic.gemmlowp import divide, exp, high_product, inverse_root, reciprocal
+from tapc.base.arithmetic.gemmlowp import divide, exp, high_product, inverse_root, logarithm, reciprocal
 from tapc.base.arithmetic.interface import (
     AddFactors,
     Doubles,
@@ -34,7 +34,7 @@ from tapc.base.errors import RangeError
 
 LEFT = 20  # fractional bits of an addition's operands
 _INTEGER_BITS, _SUM_BITS = 5, 12
-_UNIT_BITS = 7
+_UNIT_BITS, _LOG_BITS = 7, 31 - _INTEGER_BITS - 4
 _INT32 = ("int32_t a", "int32_t b")
 _SUM = ("int32_t za", "int32_t zb", "int32_t fa", "int32_t ea", "int32_t fb", "int32_t eb", "int32_t f", "int32_t e")
 _RANGE = ("int32_t zero", "int32_t low", "int32_t high")
@@ -74,6 +74,13 @@ class TfliteSum(AddFactors):
 
 def _scale(acc: int, factor: int, shift: int) -> int:
     return int(_scaled(*(np.array(part, np.int64) for part in (acc, factor, shift))))
+
+
+def _softmax_scale(scale: float) -> tuple[int, int, int]:
+    """Return factor and left shift of differences of codes, and the greatest difference that counts."""
+    factor, right = encoded(min(float(np.float32(scale)) * 2 ** (31 - _INTEGER_BITS), 2.0**31 - 1))
+    left = 31 - right
+    return factor, left, math.floor(((1 << _INTEGER_BITS) - 1) * 2.0 ** (31 - _INTEGER_BITS) / 2.0**left)
 
 
 def _scaled(acc: Ints, factor: Ints, shift: Ints) -> Ints:
@@ -175,6 +182,26 @@ INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
             "t_softmax_code_tflite", "int32_t", ("int32_t entry", "int32_t scale", "int32_t shift"), None,
             "return t_half_away(t_half_up(scale, entry), shift);",
         ),
+        Intrinsic(
+            "t_log_sum_tflite", "int32_t", ("int32_t sum",), None,
+            "int32_t a = __builtin_clz((uint32_t)sum), r = t_half_up(sum << (a - 1), 1518500250);"
+            " int32_t b = __builtin_clz((uint32_t)t_half_up(sum, 1518500250)) - 1;"
+            " int32_t other = sum > INT32_MAX >> b ? INT32_MAX : sum << b; r = r < 1 << 30 ? r * 2 : INT32_MAX;"
+            f" int32_t octaves = ({_SUM_BITS} - a) * (1 << 25) + (1 << 23); if (other < r) r = other;"
+            f" other = ({_SUM_BITS} - b) * (1 << 25) - (1 << 23); if (other > octaves) octaves = other;"
+            " int32_t p = (int32_t)(((uint32_t)r + 1805811302u) >> 1), q = (r - 1805811301) * 2, s = t_half_up(q, q);"
+            " int32_t n = t_half_up(q, r) + t_half_up(t_half_up(q, s), 117049297);"
+            " int32_t d = t_half_up(p, 1057819769 + q + t_half_up(127690142, s)) + t_half_up(638450708, q);"
+            " d = (int32_t)(((uint32_t)d + 0x80000000u) >> 1); int32_t x = 1515870810 + t_half_up(d, -1010580540);"
+            " for (int32_t i = 0; i < 3; ++i) x += t_half_up(x, (1 << 29) - t_half_up(d, x)) * 4;"
+            " x = x >= 1 << 30 ? INT32_MAX : x * 2; r = t_half_up(octaves, 1488522236);"
+            " r += t_half_up(t_half_away(n, 6), x); return r < 1 << 30 ? r * 2 : INT32_MAX;",
+            called=True,
+        ),
+        Intrinsic(
+            "t_log_code_tflite", "int32_t", ("int32_t difference",), lambda a: int(divide(a, _LOG_BITS)),
+            f"return t_half_away(difference, {_LOG_BITS});",
+        ),
     ),
     "normalize": (
         Intrinsic(
@@ -208,6 +235,7 @@ class Tflite(FixedPoint):
     averages = True
     functions = FUNCTIONS
     softmax_levels = 256
+    log_softmax_levels = 16
     unit_levels = 1 << _UNIT_BITS
     lanes = "t_requant4_tflite"
     intrinsics = INTRINSICS
@@ -286,16 +314,24 @@ class Tflite(FixedPoint):
         return half_away(found) + y[1]
 
     def softmax_table(self, scale: float, span: int) -> NDArray[np.uint32]:
-        real = min(float(np.float32(scale)) * 2 ** (31 - _INTEGER_BITS), 2.0**31 - 1)
-        factor, right = encoded(real)
-        left = 31 - right
-        least = math.floor(((1 << _INTEGER_BITS) - 1) * 2.0 ** (31 - _INTEGER_BITS) / 2.0**left)
+        factor, left, least = _softmax_scale(scale)
         difference = -np.arange(span)
         seen = np.maximum(difference, -least)
         # Beyond the least difference that counts nothing is left.
         return np.where(
             difference >= -least, exp(high_product(seen * 2**left, factor), _INTEGER_BITS), 0
         ).astype(np.uint32)  # fmt: skip
+
+    def log_steps(self, scale: float) -> NDArray[np.int32]:
+        factor, left, least = _softmax_scale(scale)
+        difference = -np.arange(256)
+        seen = high_product(np.maximum(difference, -least) * 2**left, factor)
+        # From 2^30 below the greatest on, all are the lowest code.
+        return np.where(difference >= -least, np.maximum(seen, -(2**30)), -(2**30)).astype(np.int32)
+
+    def log_softmax(self, terms: Ints, steps: Ints) -> Ints:
+        total = logarithm(divide(terms, _SUM_BITS).sum(axis=-1, keepdims=True), _SUM_BITS)
+        return divide(steps - total, _LOG_BITS)
 
     def lengths(self, squares: Ints) -> Multipliers:
         factor, shift = inverse_root(squares)

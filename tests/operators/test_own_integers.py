@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from kernels.programs import program, run_on_host, tensor
 
+from tapc.base.arithmetic import softmax_table
 from tapc.ir.program import Op, Tensor
 from tapc.lower.reference import execute
+from tapc.operators.log_softmax import LogSoftmax
 from tapc.operators.lp_norm import Unit
 
 
@@ -29,3 +31,9 @@ def test_vectors_of_length_1(channels: int, tmp_path: Path) -> None:
     x = tensor("x", (1, 2, channels), 8, np.random.default_rng(1))
     x = Tensor("x", x.shape, 8, x.scale, -128 if channels > 3 else 5)
     check(Unit("n", ("x",), "y"), x, Tensor("y", x.shape, 8, 1 / 128, 0), tmp_path)
+
+
+@pytest.mark.parametrize(("channels", "scale"), [(1, 0.05), (7, 0.3), (2000, 0.002), (11, 9.0)])
+def test_logarithms_of_a_softmax(channels: int, scale: float, tmp_path: Path) -> None:
+    x, y = Tensor("x", (1, 2, channels), 8, scale, 5), Tensor("y", (1, 2, channels), 8, 1 / 16, 127)
+    check(LogSoftmax("n", ("x",), "y", softmax_table(scale, channels, form="tflite")), x, y, tmp_path)
