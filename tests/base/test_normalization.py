@@ -35,8 +35,6 @@ def test_within_a_rounding_of_the_exact_value(
         mean = Fraction(sum(row), channels)
         variance = sum((value - mean) ** 2 for value in row) / channels
         added = Fraction(epsilon) / Fraction(scale) ** 2
-        if mode == "fixed" and added * channels**2 < 100:
-            added = Fraction(max(1, round(added * channels**2)), channels**2)
         root = float(variance + added) ** 0.5
         for i, value in enumerate(row):
             exact = float(value - mean) / root * float(gain[i]) + float(offset[i])
@@ -56,11 +54,19 @@ def test_the_root_of_the_mean_square(
     channels = x.shape[1]
     for row, result in zip((x - zero).tolist(), codes.tolist(), strict=True):
         added = Fraction(epsilon) / Fraction(scale) ** 2
-        if mode != "float" and added * channels**2 < 100:
-            added = Fraction(max(1, round(added * channels**2)), channels**2)
         root = float(Fraction(sum(value * value for value in row), channels) + added) ** 0.5
         exact = np.array(row) / root * gain + offset
         assert np.all(np.abs(result - np.clip(exact + 3, -128, 127)) <= 0.5 + (1e-3 if mode == "float" else 0.3))
+
+
+@pytest.mark.parametrize("mode", ["fixed", "tflite"])
+def test_an_epsilon_of_less_than_a_code_does_not_count_as_one(mode: Mode) -> None:
+    x, one = np.array([[[1], [-1], [0], [2]]]), np.full(1, 100, np.float32)
+    codes = normalize(x, norm_factors(one, 0 * one, 1e-12, 0.1, mode), 0, -128, 127, mean=False)
+    assert codes.ravel().tolist() == [100, -100, 0, 100]
+    pair = np.array([[1, 0]])
+    codes = normalize(pair, norm_factors(one.repeat(2), 0 * one.repeat(2), 1e-6, 0.5, mode), 0, -128, 127)
+    assert codes.ravel().tolist() == [100, -100]
 
 
 def test_scales_beyond_fixed_point() -> None:

@@ -20,6 +20,7 @@ from tapc.base.errors import RangeError
 
 ADD_BITS = 20  # an int8 difference (9 bits) times a 21-bit multiplier, twice, stays within 31 bits
 FRACTION = 12  # fractional bits of a normalized value
+PARTS = 10  # fractional bits of a small epsilon, which beside equal codes is all that there is
 _ROOM = 2**29
 _SHIFT = 49
 
@@ -97,7 +98,9 @@ INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
     "normalize": (
         Intrinsic(
             "t_norm_inverse_fixed", "void", (*SUMS, "int32_t epsilon", "int32_t *out"), None,
-            f"{VARIANCE} + (uint32_t)epsilon; int32_t shift = 49;"
+            f"{VARIANCE}; int32_t shift = {_SHIFT};"
+            f" if (epsilon < 0) {{ v = (v << {PARTS}) + (uint32_t)-epsilon; shift -= {PARTS // 2}; }}"
+            " else v += (uint32_t)epsilon;"
             " while (v < (uint64_t)1 << 60) { v <<= 2; shift--; }"
             " uint32_t root = 0; for (uint32_t bit = 1u << 30; bit; bit >>= 1) {"
             " uint32_t t = root | bit; if ((uint64_t)t * t <= v) root = t; }"
@@ -166,7 +169,10 @@ class FixedPoint(RatioSums[FixedSum]):
     def norm_factors(
         self, gain: NDArray[np.float32], offset: NDArray[np.float32], epsilon: float, scale: float
     ) -> NormFactors:
-        """Encode a normalization: epsilon is at least 1, the gain has `shift` fractional bits less `FRACTION`."""
+        """Encode a normalization: the gain has `shift` fractional bits less `FRACTION`.
+
+        A negative epsilon is one with `PARTS` fractional bits, at least one of these.
+        """
         channels, added = len(gain), float(added_variance(len(gain), epsilon, scale))
         largest = max(float(np.abs(gain).max()), 1e-30)
         limit = _ROOM / (math.sqrt(channels) * 2**FRACTION + 1)
@@ -176,12 +182,16 @@ class FixedPoint(RatioSums[FixedSum]):
             raise RangeError(f"a normalization's scale of {largest} codes is out of range for fixed point")
         whole = np.rint(gain.astype(np.float64) * 2.0 ** (shift - FRACTION)).astype(np.int32)
         half = np.rint(offset.astype(np.float64) * 2.0**shift) + 2 ** (shift - 1)
-        return NormFactors(self.name, min(max(1, round(added)), 2**31 - 1), whole, half.astype(np.int32), shift)
+        parts = max(1, round(added * 2**PARTS))
+        added = -parts if parts < 2**31 else min(round(added), 2**31 - 1)
+        return NormFactors(self.name, added, whole, half.astype(np.int32), shift)
 
     def normalize(self, x: Ints, f: NormFactors, zero: int, low: int, high: int, *, mean: bool = True) -> Ints:
         centred, variance = spread(x, mean=mean)
-        found: Any = np.frompyfunc(_inverse, 1, 2)(variance + int(f.epsilon))
+        parts, epsilon = (PARTS if f.epsilon < 0 else 0), abs(int(f.epsilon))
+        found: Any = np.frompyfunc(_inverse, 1, 2)((variance << parts) + epsilon)
         inverse, shift = (part.astype(np.int64) for part in found)
+        shift -= parts // 2
         normal = (centred * inverse + (np.int64(1) << (shift - 1))) >> shift
         codes: Ints = np.clip(((normal * f.gain + f.offset) >> f.shift) + zero, low, high)
         return codes
