@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-cpus test-qemu quick lint types unit setup tools test-tools fuzz fuzz-share clean
+.PHONY: demo test test-cpus test-qemu quick lint types unit setup tools test-tools fuzz fuzz-share soak soak-share clean
 
 demo: setup
 	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
@@ -81,6 +81,14 @@ test-tools:
 # Hostile inputs of every kind: ten minutes of processor time, or the share of them that continuous integration runs.
 fuzz fuzz-share: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python tools/run_fuzz.py $(if $(filter fuzz,$@),--count 1500,--count 56 --seed 1)
+
+# 2,000 random instances of every operator, in the largest networks too: half a day. Or continuous integration's share.
+soak: setup test-tools
+	TAPC_SOAK=1 $(PYTEST) -n $(JOBS) --dist worksteal tests/flow/test_architectures.py tests/frontend/test_networks.py
+	$(BIN)/python tools/run_properties.py --count 2000 --jobs $(JOBS)
+
+soak-share: setup test-tools
+	$(BIN)/python tools/run_properties.py --count 100 --share --jobs $(JOBS)
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

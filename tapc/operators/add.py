@@ -156,11 +156,10 @@ def _sample(s: Sampler) -> None:
 def _example(e: Example, op: str) -> str:
     if e.pick(0, 1):
         return example_of(e, op)
-    channels, height, width = e.pick(1, 5, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)
-    a = e.map(channels, height, width)
-    b = e.map(channels, height, width) if e.pick(0, 1) else e.constant(e.normal((1, channels, height, width), 0.5))
-    y = e.node(op, a, b)
-    return e.node("Relu", y) if e.pick(0, 1) else y
+    shape = e.shape()
+    a = e.map(*shape)
+    b = e.map(*shape) if e.pick(0, 1, 1) else e.constant(e.normal((1, *shape), 0.5))
+    return e.activation(e.node(op, *((a, b) if e.pick(0, 1) else (b, a))))
 
 
 _SAME_SHAPE = Rule(

@@ -94,7 +94,7 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    x = e.vector(e.pick(2, 5, 10)) if e.pick(0, 1) else e.map(e.pick(2, 5), e.pick(1, 4), e.pick(1, 3))
+    x = e.vector(e.pick(1, 2, 5, 10, 33, CLASSES)) if e.pick(0, 1) else e.map(*e.shape())
     return e.node("Cast", e.node(op, x, axis=1, keepdims=1), to=int(onnx.TensorProto.FLOAT))
 
 

@@ -147,7 +147,7 @@ def _sample(s: Sampler) -> None:
 
 def attention_example(e: Example, op: str) -> str:
     """Return attention over maps that depend on the input."""
-    heads, width, height, columns = e.pick(1, 2, 3), e.pick(4, 8), e.pick(2, 3, 5), e.pick(2, 4)
+    heads, width, height, columns = e.pick(1, 2, 3), e.pick(1, 3, 4, 8, 9), e.pick(1, 2, 3, 5), e.pick(1, 2, 4)
     channels, tokens = heads * width, height * columns
     parts = []
     for transposed in (True, False, False):

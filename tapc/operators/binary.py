@@ -13,7 +13,7 @@ from tapc.base.arithmetic import AddFactors, Ints, Mode, Ratios, arithmetic_of
 from tapc.base.arithmetic.interface import Made, Quick
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
-from tapc.graph.example import Example
+from tapc.graph.example import CHANNELS, Example
 from tapc.graph.reach import Doubles, Reach
 from tapc.graph.rules import Rule, TfliteForm, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -318,22 +318,22 @@ def _most(corners: Any) -> Any:
 
 def example_of(e: Example, op: str) -> str:
     """Return a node of two activations, of which either may be broadcast, or of one and a constant."""
-    kind = e.pick("vectors", "maps", "crossed", "constant", "scalar")
+    kind, shape = e.pick("vectors", "maps", "maps", "crossed", "twice", "constant", "constant", "scalar"), e.shape()
     if kind == "vectors":
-        features = e.pick(1, 5, 8)
+        features = e.pick(*CHANNELS)
         operands = [e.vector(features), e.vector(e.pick(1, features))]
     elif kind == "maps":
-        shape = e.pick(1, 5, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)
         operands = [e.map(*shape), e.map(*(e.pick(1, extent) for extent in shape))]
     elif kind == "crossed":
-        channels, height, width = e.pick(2, 5), e.pick(2, 4), e.pick(1, 3)
-        operands = [e.map(channels, 1, width), e.map(1, height, e.pick(1, width))]
+        first = [e.pick(0, 1) for _ in shape]
+        operands = [e.map(*(n if own == side else 1 for n, own in zip(shape, first, strict=True))) for side in (0, 1)]
+    elif kind == "twice":
+        operands = [e.any()] * 2
     else:
-        shape = e.pick(1, 5, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)
         given = (1, *(e.pick(1, extent) for extent in shape)) if kind == "constant" else e.pick((), (1,), (1, 1, 1, 1))
-        operands = [e.map(*shape), e.constant(e.normal(given, 0.7))]
-    y = e.node(op, *(operands if e.pick(0, 1) else operands[::-1]))
-    return e.node("Relu", y) if e.pick(0, 1) else y
+        given = given[e.pick(0, 1) :]
+        operands = [e.map(*shape), e.constant(e.normal(given, e.pick(0.1, 0.7, 3)))]
+    return e.activation(e.node(op, *(operands if e.pick(0, 1) else operands[::-1])))
 
 
 def register_binary(

@@ -111,12 +111,15 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    shape, axis = [e.pick(1, 3, 4, 8), e.pick(1, 4, 7), e.pick(1, 3, 8)], e.pick(1, 2, 3)
-    parts = []
-    for _ in range(e.pick(2, 3)):
-        shape[axis - 1] = e.pick(1, 3, 4, 8)
-        parts.append(e.map(*shape))
-    return e.node(op, *parts, axis=axis)
+    count = e.pick(2, 2, 3, 4)
+    if not e.pick(0, 1, 2):
+        return e.node(op, *(e.vector(e.pick(1, 2, 3, 8, 17)) for _ in range(count)), axis=e.pick(1, -1))
+    shape, axis = [*e.shape((1, 2, 3, 4, 5, 8, 17), (1, 2, 4, 5, 7), (1, 2, 3, 5, 8))], e.pick(1, 2, 3)
+    parts: list[str] = []
+    for _ in range(count):
+        shape[axis - 1] = e.pick(1, 2, 3, 4, 7, 8)
+        parts.append(e.map(*shape) if not parts or e.pick(0, 1, 2) else parts[0])
+    return e.node(op, *parts, axis=e.pick(axis, axis - 4))
 
 
 register(Rule(_concat, _torch, _reach, joins=True, any_size=True, example=_example), "Concat")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of
 from tapc.graph.analysis import Graph
+from tapc.graph.example import Example
 from tapc.graph.rules import Rule, TorchStep, Within, register
 from tapc.ir.channels import Bounds
 from tapc.ir.lowering import Lowering
@@ -138,4 +139,10 @@ def _within(graph: Graph, node: onnx.NodeProto) -> Within:
     return [], graph.consumers[node.output[0]][:1]
 
 
-register(Rule(_lower, _torch, table=True, only_8_bits=True, within=_within), "GatherND")
+def _example(e: Example, op: str) -> str:
+    rows, features = e.pick(1, 2, 7, 30), e.pick(1, 2, 3, 8, 9, 17)
+    table, tokens = e.constant(e.normal((rows, features), 1.0)), e.tokens(e.pick(1, 2, 7), rows)
+    return e.node("Transpose", e.node(op, table, tokens), perm=[0, 3, 1, 2])
+
+
+register(Rule(_lower, _torch, table=True, only_8_bits=True, within=_within, example=_example), "GatherND")

@@ -161,7 +161,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 def _example(e: Example, op: str) -> str:
     function = FUNCTIONS[op]
     x = e.node(function.inner, e.any()) if function.inner else e.any()
-    return e.node(op, x, **{name: value * e.pick(0.5, 1.0) for name, value in function.attributes.items()})
+    return e.node(op, x, **{name: value * e.pick(0.3, 0.5, 1.0, 1.7) for name, value in function.attributes.items()})
 
 
 for _name, _function in FUNCTIONS.items():

@@ -109,15 +109,16 @@ def _sample_others(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    channels = e.pick(2, 3, 8, 17)
+    channels, height, width = e.shape()
     gain, offset = e.constant(1 + e.normal((channels,), 0.3)), e.constant(e.normal((channels,), 0.3))
     if e.pick(0, 1):
-        gain = e.constant(np.ones(channels, np.float32))
+        gain = e.constant(np.full(channels, e.pick(0.2, 1, 3), np.float32))
     parts = [gain, *([offset] if e.pick(0, 1) else [])]
     if op == "RMSNormalization":
         e.opset, parts = 23, [gain]
-    x = e.node("Transpose", e.map(channels, e.pick(1, 5), e.pick(2, 4)), perm=[0, 2, 3, 1])
-    return e.node("Transpose", e.node(op, x, *parts, axis=-1, epsilon=e.pick(1e-5, 1e-3)), perm=[0, 3, 1, 2])
+    x = e.node("Transpose", e.map(channels, height, width), perm=[0, 2, 3, 1])
+    y = e.node(op, x, *parts, axis=-1, epsilon=e.pick(1e-6, 1e-5, 1e-3))
+    return e.node("Transpose", y, perm=[0, 3, 1, 2])
 
 
 def within(graph: Graph, node: onnx.NodeProto) -> Within:

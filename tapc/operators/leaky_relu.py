@@ -45,7 +45,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 
 def _example(e: Example, op: str) -> str:
-    return e.node(op, e.any(), alpha=e.pick(0.01, 0.1, 0.3, 1.5))
+    return e.node(op, e.any(), alpha=e.pick(0.01, 0.1, 0.3, 1.5, -0.2))
 
 
 register(

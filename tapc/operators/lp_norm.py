@@ -11,7 +11,7 @@ import onnx
 from tapc.base.arithmetic import Ints, arithmetic_of, requantize
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
-from tapc.graph.example import Example
+from tapc.graph.example import CHANNELS, Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
@@ -79,8 +79,8 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 def _example(e: Example, op: str) -> str:
     if e.pick(0, 1):
-        return e.node(op, e.vector(e.pick(2, 5, 10)), axis=e.pick(1, -1), p=2)
-    return e.node(op, e.map(e.pick(2, 5, 17), e.pick(1, 4), e.pick(1, 3)), axis=1, p=2)
+        return e.node(op, e.vector(e.pick(*CHANNELS, 100)), axis=e.pick(1, -1), p=2)
+    return e.node(op, e.map(*e.shape()), axis=e.pick(1, -3), p=2)
 
 
 register(

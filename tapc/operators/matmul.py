@@ -92,7 +92,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 def _example(e: Example, op: str) -> str:
     if e.pick(0, 1):
         return attention_example(e, op)
-    depth, batch, rows, columns = e.pick(1, 4, 7, 17), e.pick(1, 2, 3), e.pick(1, 4), e.pick(1, 3, 6)
+    depth, batch, rows, columns = e.pick(1, 3, 4, 7, 8, 17, 33), e.pick(1, 2, 3), e.pick(1, 2, 4, 5), e.pick(1, 3, 6, 9)
     a = e.node("Transpose", e.map(depth, batch, rows), perm=ROWS)
     b = e.node("Transpose", e.map(depth, batch, columns), perm=COLUMNS)
     return e.node("Transpose", e.node(op, a, b), perm=BACK)

@@ -183,14 +183,14 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    channels, height, width = e.pick(2, 3, 8), e.pick(1, 4, 5), e.pick(2, 3, 6)
-    x = e.map(channels, height, width)
-    axis = e.pick(1, 2, 3)
-    extent = (0, channels, height, width)[axis]
+    x = e.map(*(shape := e.shape()))
     if op == "Gather":
-        return e.node(op, x, e.constant(e.rng.integers(0, extent, e.pick(1, 3, 7))), axis=axis)
-    start = int(e.rng.integers(extent))
-    parts = ([start], [e.pick(extent, min(start + 2, extent))], [axis], [e.pick(1, 2)])
+        axis = e.pick(1, 2, 3)
+        return e.node(op, x, e.constant(e.rng.integers(0, shape[axis - 1], e.pick(1, 3, 7))), axis=axis)
+    axes = sorted(set(e.rng.integers(1, 4, e.pick(1, 2, 3)).tolist()))
+    starts = [int(e.rng.integers(shape[axis - 1])) for axis in axes]
+    ends = [int(e.rng.integers(start + 1, shape[axis - 1] + 1)) for start, axis in zip(starts, axes, strict=True)]
+    parts = (starts, ends, axes, [e.pick(1, 1, 2, 3) for _ in axes])
     return e.node(op, x, *(e.constant(np.array(part)) for part in parts))
 
 

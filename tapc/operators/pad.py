@@ -127,10 +127,13 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    channels = e.pick(0, 1)
-    ends = [0, channels * e.pick(0, 1), e.pick(0, 1), e.pick(1, 2), 0, channels * 2, e.pick(0, 2), e.pick(0, 1)]
-    x, value = e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4)), e.constant(np.float32(e.pick(0, 0, 0.5, -3)))
-    return e.node(op, x, e.constant(np.array(ends)), value, mode="constant")
+    value = e.constant(np.float32(e.pick(0, 0, 0.5, -3)))
+    if not e.pick(0, 1, 2, 3):
+        x = e.vector(e.pick(1, 3, 8, 17))
+        return e.node(op, x, e.constant(np.array([0, e.pick(0, 1, 3), 0, e.pick(0, 1, 2)])), value, mode="constant")
+    own = e.pick(0, 0, 1)
+    ends = [n for _ in (0, 1) for n in (0, own * e.pick(0, 1, 2), e.pick(0, 1, 3), e.pick(0, 1, 2))]
+    return e.node(op, e.map(*e.shape()), e.constant(np.array(ends)), value, mode="constant")
 
 
 def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:

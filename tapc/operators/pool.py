@@ -107,14 +107,22 @@ def _pool(lowering: Lowering, node: onnx.NodeProto) -> None:
 
 
 def _check(graph: Graph, node: onnx.NodeProto) -> None:
-    """Refuse windows that may lie beside the image."""
-    kernel, pads = attribute(node, "kernel_shape", ()), attribute(node, "pads", (0, 0, 0, 0))
-    dilations = attribute(node, "dilations", (1, 1))
-    reach = [(size - 1) * distance + 1 for size, distance in zip(kernel, dilations, strict=False)]
-    if any(pad >= extent for pad, extent in zip(pads, (*reach, *reach), strict=False)):
-        raise UnsupportedError(
-            f"node {node.name!r}: pads {list(pads)} leave windows of {list(kernel)} without an element"
-        )
+    """Refuse windows that lie beside the image, or between whose elements it lies."""
+    kernel, given = attribute(node, "kernel_shape", ()), attribute(node, "pads", (0, 0, 0, 0))
+    strides, dilations = (attribute(node, name, (1, 1)) for name in ("strides", "dilations"))
+    before, after = graph.shape(node.input[0])[2:], graph.shape(node.output[0])[2:]
+    for axis, size in enumerate(kernel):
+        first = np.arange(after[axis]) * strides[axis] - given[axis]
+        if not _meets(first, size, dilations[axis], before[axis]):
+            raise UnsupportedError(
+                f"node {node.name!r}: pads {list(given)} leave windows of {list(kernel)} without an element"
+            )
+
+
+def _meets(first: Ints, size: int, distance: int, extent: int) -> bool:
+    """Whether each of the windows that begin there has an element of the image."""
+    places = first[:, None] + np.arange(size) * distance
+    return bool(((places >= 0) & (places < extent)).any(axis=1).all())
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
@@ -174,15 +182,23 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    x = e.map(e.pick(1, 3, 8), e.pick(4, 7), e.pick(3, 8))
+    channels, *extents = e.shape()
     if op == "GlobalAveragePool":
-        return e.node(op, x)
-    kernel = [e.pick(1, 2, 3), e.pick(2, 3)]
-    pads = [min(e.pick(0, 1), kernel[0] - 1), e.pick(0, 1), e.pick(0, kernel[0] - 1), e.pick(0, kernel[1] - 1)]
+        return e.node(op, e.map(channels, *extents))
+    kernel, strides, dilations = (
+        [e.pick(*own) for _ in extents] for own in ((1, 2, 3, 4), (1, 1, 2, 3), (1, 1, 1, 2, 3))
+    )
+    pads = [e.pick(0, 0, *range(size)) for size in (*kernel, *kernel)]
+    for axis, size in enumerate(kernel):
+        reach, added = (size - 1) * dilations[axis] + 1, sum(pads[axis::2])
+        extents[axis] = max(extents[axis], reach - added)
+        count = (extents[axis] + added - reach) // strides[axis] + 1
+        if not _meets(np.arange(count) * strides[axis] - pads[axis], size, dilations[axis], extents[axis]):
+            extents[axis] += reach
     given = {} if op == "MaxPool" else {"count_include_pad": e.pick(0, 1)}
-    if kernel[0] < 3 and e.pick(0, 1):
-        given["dilations"] = [e.pick(1, 2), 1]
-    return e.node(op, x, kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, **given)
+    if max(dilations) > 1:
+        given["dilations"] = dilations
+    return e.node(op, e.map(channels, *extents), kernel_shape=kernel, strides=strides, pads=pads, **given)
 
 
 _AVERAGE = Rule(

@@ -37,8 +37,10 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 
 def _example(e: Example, op: str) -> str:
-    exponent = e.pick(2.0, 3.0, 0.5, 1.7)
-    x = e.any() if exponent.is_integer() else e.node("Abs", e.any())
+    exponent = e.pick(2.0, 3.0, 1.0, 0.5, 1.7, -0.5, -2.0)
+    x = e.any()
+    if exponent < 0 or not exponent.is_integer():
+        x = e.node("Exp" if exponent < 0 else "Abs", x)
     return e.node(op, x, e.constant(np.array(exponent, np.float32).reshape(e.pick((), (1,)))))
 
 

@@ -142,11 +142,11 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    channels = e.pick(1, 3, 8)
-    if e.pick(0, 1):
-        return e.node(op, e.vector(channels), e.constant(e.normal((channels,), 0.5)))
-    slope = e.normal(e.pick((1,), (channels, 1, 1)), 0.5)
-    return e.node(op, e.map(channels, e.pick(1, 5), e.pick(1, 4)), e.constant(slope))
+    channels, height, width = e.shape()
+    if not e.pick(0, 1, 2):
+        return e.activation(e.node(op, e.vector(channels), e.constant(e.normal((channels,), 0.5))))
+    slope = e.normal(e.pick((1,), (channels, 1, 1), (channels, 1, 1)), e.pick(0.1, 0.5, 2))
+    return e.activation(e.node(op, e.map(channels, height, width), e.constant(slope)))
 
 
 _RULE = Rule(

@@ -121,11 +121,14 @@ def _sample_copies(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    # A sum of means has a clamp of its own; behind a pooling an activation stands alone.
-    x = e.node("MaxPool", e.map(e.pick(1, 3, 8), e.pick(1, 5), e.pick(1, 4)), kernel_shape=[1, 1])
-    return (
-        e.node(op, x) if op == "Relu" else e.node(op, x, *(e.constant(np.float32(v)) for v in (-0.1, e.pick(0.3, 6))))
-    )
+    x = e.any()
+    if e.pick(0, 1):
+        # A sum of means has a clamp of its own; behind a pooling an activation stands alone.
+        x = e.node("MaxPool", e.map(*e.shape()), kernel_shape=[1, 1])
+    if op == "Relu":
+        return e.node(op, x)
+    low, high = (e.constant(np.float32(v)) for v in (e.pick(-1, -0.1, 0), e.pick(0.3, 6)))
+    return e.node(op, x, *e.pick((low, high), (low, high), (low,), ("", high)))
 
 
 _CLIP = Rule(_clip, _torch, _reach, activation=True, scales=True, any_size=True, example=_example)

@@ -1,5 +1,6 @@
 """Flattening and its inverse, in NCHW order; Transpose and Reshape that only arrange what attention reads."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -123,15 +124,26 @@ def _sample_copies(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    channels, height, width = e.pick(1, 3, 8), e.pick(1, 2, 3), e.pick(1, 4)
+    size = math.prod(shape := e.shape())
     if op == "Flatten":
-        return e.node(op, e.map(channels, height, width), axis=1)
-    if e.pick(0, 1):
-        return e.node(op, e.map(channels, height, width), e.constant(np.array([1, channels * height * width])))
-    return e.node(op, e.vector(channels * height * width), e.constant(np.array([1, channels, height, width])))
+        return e.node(op, e.map(*shape), axis=1)
+    kind = "turned" if op == "Transpose" else e.pick("flat", "apart", "other", "turned")
+    if kind == "apart":
+        return e.node(op, e.vector(size), e.constant(np.array([1, *shape])))
+    x = e.map(*shape)
+    if kind == "turned":
+        x = e.node("Transpose", x, perm=[0, *e.rng.permutation([1, 2, 3]).tolist()])
+        if op == "Transpose" and e.pick(0, 1):
+            return x
+    rows = e.pick(*(n for n in range(1, size + 1) if size % n == 0))
+    columns = e.pick(*(n for n in range(1, size // rows + 1) if size // rows % n == 0))
+    target = [1, size] if kind == "flat" else [1, rows, columns, size // rows // columns]
+    return e.node("Reshape", x, e.constant(np.array(target)))
 
 
 _FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True, example=_example)
 register(_FLATTEN, "Flatten")
 register(replace(_FLATTEN, to_shape=True, arranges=True), "Reshape")
-register(Rule(lower_move, _torch_transpose, repeats=True, arranges=True, keeps_sign=True), "Transpose")
+register(
+    Rule(lower_move, _torch_transpose, repeats=True, arranges=True, keeps_sign=True, example=_example), "Transpose"
+)

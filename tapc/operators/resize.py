@@ -69,7 +69,7 @@ def axis_of(mode: str, before: int, after: int) -> Axis:
 
 def steps_of(mode: str, before: int, after: int) -> Axis:
     """Return the neighbours as an arithmetic that averages codes finds them: by a step of 10 fractional bits."""
-    unit, half = 1 << 10, mode.endswith("half_pixel")
+    unit, half = 1 << 10, mode == "half_pixel" or (mode == "pytorch_half_pixel" and after > 1)
     step = (unit * before + after // 2) // after
     if mode == "align_corners" and after > 1:
         step = (unit * (before - 1) + (after - 1) // 2) // (after - 1)
@@ -184,8 +184,8 @@ def _sample(s: Sampler) -> None:
 
 
 def _example(e: Example, op: str) -> str:
-    x = e.map(e.pick(1, 3, 8), e.pick(1, 3, 4), e.pick(1, 2, 5))
-    sizes = e.constant(np.array([e.pick(1, 2, 5, 6), e.pick(2, 5, 7)]))
+    x = e.map(*e.shape())
+    sizes = e.constant(np.array([e.pick(1, 2, 3, 5, 6, 9), e.pick(1, 2, 5, 7, 8)]))
     return e.node(op, x, "", "", sizes, mode="linear", axes=[2, 3], coordinate_transformation_mode=e.pick(*_PLACES))
 
 

@@ -12,7 +12,7 @@ from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, softmax_form
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
-from tapc.graph.example import Example
+from tapc.graph.example import CHANNELS, Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering, attributes
@@ -90,8 +90,8 @@ def _sample(s: Sampler) -> None:
 
 def _example(e: Example, op: str) -> str:
     if e.pick(0, 1):
-        return e.node(op, e.vector(e.pick(2, 5, 10)), axis=e.pick(1, -1))
-    return e.node(op, e.map(e.pick(2, 5), e.pick(1, 4), e.pick(1, 3)), axis=1)
+        return e.node(op, e.vector(e.pick(*CHANNELS, 100)), axis=e.pick(1, -1))
+    return e.node(op, e.map(*e.shape()), axis=e.pick(1, -3))
 
 
 register(

@@ -18,6 +18,15 @@ def test_windows_beside_the_image_are_refused(op: str) -> None:
         analyse(b.build(y).onnx, "net")
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_windows_around_the_image_are_refused(op: str) -> None:
+    given = {"kernel_shape": [1, 2], "dilations": [1, 2], "pads": [0, 1, 0, 1]}
+    wide, narrow = Builder((1, 3, 4, 2)), Builder((1, 3, 4, 1))
+    analyse(wide.build(wide.node(op, ["x"], "p", **given)).onnx, "net")
+    with pytest.raises(UnsupportedError, match="without an element"):  # one lies before it, the other behind
+        analyse(narrow.build(narrow.node(op, ["x"], "p", **given)).onnx, "net")
+
+
 @pytest.mark.parametrize("mode", ["float", "fixed"])
 def test_a_dilated_pooling_is_not_fused_behind_a_convolution(mode: str) -> None:
     from kernels.programs import conv_op, program, tensor

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from graph_builder import Builder
 from kernels.programs import program
-from operators.examples import case
+from operators.examples import Instance, case
 
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import analyse
@@ -26,6 +26,14 @@ def test_places_of_three_pixels_in_six(mode: str, expected: list[float]) -> None
     assert places("half_pixel", 4, 1).tolist() == [1.5]
 
 
+def test_one_output_is_the_first_pixel_in_every_arithmetic() -> None:
+    x, y = Tensor("x", (1, 4, 1), 8, 0.1, 3), Tensor("y", (1, 1, 1), 8, 0.1, 3)
+    op = Resize("r", ("x",), "y", "pytorch_half_pixel")
+    for mode in ("float", "fixed", "tflite"):
+        found = op.reference(program([op], [x, y], mode), [np.array([10, 20, 40, 80]).reshape(1, 1, 4, 1)])
+        assert found.item() == 10
+
+
 def test_exact_values_between_two_columns() -> None:
     x, y = Tensor("x", (1, 2, 1), 8, 0.1, 3), Tensor("y", (2, 4, 1), 8, 0.1, 3)
     op = Resize("r", ("x",), "y", "half_pixel")
@@ -41,4 +49,4 @@ def test_sizes_of_all_axes_are_refused() -> None:
 
 
 def test_onnxruntime_leaves_a_network_with_it_as_it_is() -> None:
-    assert not case(("Resize",), 0).quantized.optimizable
+    assert not case([Instance("Resize", 0)]).quantized.optimizable

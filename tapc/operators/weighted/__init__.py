@@ -12,7 +12,7 @@ from tapc.base.arithmetic import Ints, Mode, arithmetic_of
 from tapc.base.arithmetic.interface import Made
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
-from tapc.graph.example import Example
+from tapc.graph.example import CHANNELS, Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
@@ -181,24 +181,29 @@ def _torch_gemm(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 
 def _example(e: Example, op: str) -> str:
-    groups, per_group, outputs = e.pick(1, 1, 2, 4), e.pick(1, 2, 5), e.pick(1, 2, 4)
-    channels, kernel = groups * per_group, [e.pick(1, 2, 3), e.pick(1, 3)]
+    channels, *extents = e.shape()
+    groups = e.pick(1, 1, channels, *(n for n in range(2, channels) if channels % n == 0))
+    per_group, outputs = channels // groups, e.pick(1, 2, 3) if groups > 1 else e.pick(1, 2, 5, 8, 13)
+    kernel, dilations = [e.pick(1, 2, 3, 3, 5) for _ in extents], [e.pick(1, 1, 1, 2, 3) for _ in extents]
+    reach = [(size - 1) * distance + 1 for size, distance in zip(kernel, dilations, strict=True)]
+    pads = [e.pick(0, 0, *range(size)) for size in (*reach, *reach)]
+    extents = [max(n, size - sum(pads[axis::2])) for axis, (n, size) in enumerate(zip(extents, reach, strict=True))]
     weights, bias = e.normal((groups * outputs, per_group, *kernel), 0.5), e.normal((groups * outputs,), 0.2)
-    weights[:, e.pick(0, per_group - 1)] *= e.pick(0, 1)
-    dilations = [e.pick(1, 1, 2), e.pick(1, 1, 2, 3)]
-    pads = [e.pick(0, kernel[0] // 2), e.pick(0, kernel[1] // 2 * dilations[1]), kernel[0] // 2 * dilations[0], 0]
+    weights[:, e.pick(0, per_group - 1)] *= e.pick(0, 1, 1)
+    weights[e.pick(0, groups * outputs - 1)] *= e.pick(0, 1, 1)
     y = e.node(
-        op, e.map(channels, e.pick(5, 7), 8 if dilations[1] > 1 else e.pick(3, 8)), e.constant(weights),
-        e.constant(bias), kernel_shape=kernel, strides=[e.pick(1, 2), e.pick(1, 2)], pads=pads, group=groups,
-        dilations=dilations,
+        op, e.map(channels, *extents), e.constant(weights), e.constant(bias), kernel_shape=kernel,
+        strides=[e.pick(1, 1, 2, 3) for _ in kernel], pads=pads, group=groups, dilations=dilations,
     )  # fmt: skip
-    return e.node("Relu", y) if e.pick(0, 1) else y
+    if e.pick(0, 1, 2):
+        return e.activation(y)
+    return e.behind(y)
 
 
 def _example_dense(e: Example, op: str) -> str:
-    features, outputs = e.pick(3, 8, 17), e.pick(1, 4, 10)
+    features, outputs = e.pick(*CHANNELS, 100), e.pick(1, 2, 4, 10, 17)
     parts = e.constant(e.normal((outputs, features), 0.5)), e.constant(e.normal((outputs,), 0.2))
-    return e.node(op, e.vector(features), *parts, transB=1)
+    return e.activation(e.node(op, e.vector(features), *parts, transB=1))
 
 
 _LAYER = Rule(_conv, _torch_conv, _reach, weighted=True, clamped=True, any_size=True, example=_example)
