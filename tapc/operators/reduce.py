@@ -65,9 +65,8 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 
 def _example(e: Example, op: str) -> str:
-    x = e.map(e.pick(1, 3, 8), e.pick(2, 7), e.pick(3, 8))
-    axes = e.constant(np.array(e.pick([2], [3], [2, 3]) if op == _SUM else [e.pick(2, 3)], np.int64))
-    return e.node(op, x, axes, keepdims=1)
+    axes = e.constant(np.array(e.pick([2], [3], [-1], [2, 3]) if op == _SUM else [e.pick(2, 3, -2)], np.int64))
+    return e.node(op, e.map(*e.shape()), axes, keepdims=1)
 
 
 _MEAN = Rule(_reduce, _torch, _reach, scales=True, keeps_sign=True, check=_check, example=_example)

@@ -24,11 +24,13 @@ from tapc.operators.resize import Resize
 from tapc.quantize.reach import reaches
 
 MODES = tuple(arithmetic.name for arithmetic in arithmetics())
-FLOATS = 1e-3
-"""Of a tensor's largest value: sums of float32 lose as many bits as their operands cancel, quotients multiply that."""
-TIES = {"float": 0.02, "fixed": 0.05, "tflite": 0.25}
-"""Codes that differ, of all instances of an operator. Elsewhere halves are rare; TFLite rounds twice: of ratios below a
-half, first to halves of a code, of which every second lies on one and was rounded up as often as down."""
+FLOATS, FAR = 2e-5, 1e-2
+"""Of a tensor's largest value: what sums of float32 lose, and what is left where operands cancel or a logarithm of
+nearly one is taken, which few tensors may be beyond the first for."""
+TIES = {"torch": 0.05, "float": 0.02, "fixed": 0.05, "tflite": 0.25}
+"""Codes that differ, of all instances of an operator; of torch, tensors. Halves are rare. TFLite rounds twice:
+of ratios below a half first to halves of a code, every second of which lies on one and was rounded up as often as down.
+"""
 HALVES = {"Resize": 0.125}
 """Of quarters of a code one in four is a half: rounded to even or, where float32 left it beside, as often not."""
 
@@ -59,7 +61,7 @@ def of_onnxruntime(given: Case, program: Program) -> dict[str, Ints]:
     return found | {key: codes_of(t, known[key]) for key, t in program.tensors.items() if key in known}
 
 
-def torch_and_intervals(given: Case) -> list[str]:
+def torch_and_intervals(given: Case, steps: Steps) -> list[str]:
     """Compare the network in torch, and what its tensors can reach, with onnxruntime."""
     from tapc.quantize.torch_graph import TorchGraph, torch
 
@@ -74,7 +76,10 @@ def torch_and_intervals(given: Case) -> list[str]:
         value, bound = expected[name], reach[name]
         largest = max(float(np.abs(value).max()), 1e-6)
         distance = float(np.abs(found[name].numpy() - value).max()) / largest
-        if not distance <= FLOATS:
+        key = str(graph.producer[name].op_type), "torch"
+        steps.elements[key] += 1
+        steps.different[key] += not distance <= FLOATS
+        if not distance <= FAR:
             failures.append(f"{owner(name)}: torch gives {name} {distance:.1e} of its range beside onnxruntime")
         axes = (0, *range(2, value.ndim))
         if np.any(bound.low > value.min(axis=axes) + 1e-4 * largest):
@@ -122,7 +127,7 @@ def many_steps(steps: Steps) -> list[str]:
     for (operator, mode), elements in sorted(steps.elements.items()):
         share, most = steps.different[operator, mode] / elements, max(TIES[mode], HALVES.get(operator, 0))
         if share > most:
-            lines.append(f"{operator}: {mode}: {share:.1%} of {elements} codes differ; at most {most:.1%} should")
+            lines.append(f"{operator}: {mode}: {share:.1%} of {elements} differ; at most {most:.1%} should")
     return lines
 
 

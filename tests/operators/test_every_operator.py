@@ -41,7 +41,7 @@ def test_an_instance_is_the_same_in_any_network() -> None:
 
 
 def test_torch_and_the_intervals_agree_with_onnxruntime(cases: list[Case]) -> None:
-    assert not [line for given in cases for line in torch_and_intervals(given)]
+    assert not [line for given in cases for line in torch_and_intervals(given, Steps())]
 
 
 @pytest.mark.parametrize("mode", MODES)
