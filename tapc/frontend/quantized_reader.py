@@ -315,5 +315,6 @@ def known() -> Mapping[str, Handler]:
 
 def point_of(own: Codes) -> GivenPoint:
     """Return how 8-bit codes stand for a constant with one scale."""
-    zero, offset = int(own.zeros.reshape(-1)[0]), 128 if own.values.size and own.values.max() > 127 else 0
+    zero = int(own.zeros.reshape(-1)[0])
+    offset = 128 if max(zero, int(own.values.max(initial=0))) > 127 else 0  # unsigned codes that all fit have none
     return GivenPoint(float(own.scales.reshape(-1)[0]), zero - offset)

@@ -198,6 +198,42 @@ def test_qonnx_quantizers_of_any_width(tmp_path: Path) -> None:
     assert [layer.bits for layer in model.given.layers.values()] == [4, 2]
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_layers_of_integers_are_exact(kind: Any, tmp_path: Path) -> None:
+    """Against numpy: onnxruntime saturates pairs of products on some processors."""
+    rng, shift = np.random.default_rng(0), 128 if kind == np.uint8 else 0
+    codes = rng.integers(-128, 128, (40, 64))
+    weights = rng.choice([110, -110], (64, 5), p=(0.9, 0.1)).astype(np.int8)
+    acc = (codes - 3) @ weights.astype(np.int64)
+    scale = np.float32(np.abs(acc).max() * 0.02 * 0.01 / 120)
+    own = [(np.float32(0.02), kind(3 + shift)), (np.float32(0.01), np.int8(0)), (scale, kind(shift))]
+    s = Source()
+    parts = [s.constant(np.asarray(value)) for pair in own for value in pair]
+    s.node("QLinearMatMul", ["x", *parts[:2], s.constant(weights), *parts[2:]], "y")
+    path = s.save(tmp_path / "net.onnx", (1, 64), (1, 5))
+    network = onnx.load(path)
+    for value in (*network.graph.input, *network.graph.output):
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    onnx.save(network, path)
+    _, program = kept(path)
+    found = execute(program, codes.reshape(40, 1, 1, 64)).reshape(40, 5)
+    ratio = np.float64(np.float32(0.02)) * np.float64(np.float32(0.01)) / np.float64(scale)
+    np.testing.assert_array_equal(found, np.clip(np.rint(acc * ratio), -128, 127))
+
+
+def test_a_constant_of_unsigned_codes_that_are_all_small(tmp_path: Path) -> None:
+    s = Source()
+    x = s.pair(s.node("Relu", [s.pair("x", 0.05, 120, np.uint8)]), 0.05, 120, np.uint8)
+    codes = np.arange(4, dtype=np.uint8).reshape(1, 4, 1, 1) * 20
+    own = [s.constant(np.asarray(value)) for value in (codes, np.float32(0.03), np.uint8(133))]
+    s.pair(s.node("Add", [x, s.node("DequantizeLinear", own)]), 0.06, 130, np.uint8)
+    s.nodes[-1].output[0] = "y"
+    _, program = kept(s.save(tmp_path / "net.onnx", (1, 4, 2, 2), (1, 4, 2, 2)))
+    given = np.tile(np.arange(-128, 128).reshape(256, 1, 1, 1), (1, 2, 2, 4))
+    real = np.maximum(given + 8, 0) * 0.05 + (codes.reshape(4) - 133.0) * 0.03
+    assert np.abs(execute(program, given) - np.clip(real / 0.06 + 2, -128, 127)).max() < 1
+
+
 def test_what_is_quantized_while_it_runs_is_refused(tmp_path: Path) -> None:
     s = Source()
     s.nodes.append(helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="dynamic"))
