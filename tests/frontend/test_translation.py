@@ -78,6 +78,7 @@ SINGLE = {
     "sum with rows": net("Add", (1, 3, 4, 5), normal(1, 1, 4, 5)),
     "product with columns": net("Mul", (1, 3, 4, 5), normal(5)),
     "quotient": net("Div", (1, 3, 4, 5), normal(3, 1, 1) + 3),
+    "quotient of rows": net("Div", (1, 3, 4, 5), np.abs(normal(4, 1)) + 1),
     "difference": net("Sub", (1, 6, 5), normal(6, 1)),
     "at least": net("Max", (1, 6, 5), np.float32(0.3)),
     "reflected": net("Pad", (1, 3, 4, 5), ints(0, 0, 1, 2, 0, 0, 1, 0), mode="reflect"),

@@ -124,6 +124,13 @@ def _pair(t: Translator, node: ir.Node, op: str, a: Operand, b: Operand, extents
     if op == "Div" and isinstance(b, Placed):
         base, index = t.natural(node, b)
         b, op = Placed(t.emit(node, "Reciprocal", [base], {}, shape(base), f"{name}.reciprocal"), index), "Mul"
+    elif op == "Div":
+        if isinstance(a, Placed) and is_quantized(a.base):
+            raise unsupported(node, "a division of integers has no integers to keep; compile it with --requantize")
+        with np.errstate(divide="ignore"):
+            b, op = (1 / np.asarray(b, np.float64)).astype(np.float32), "Mul"
+        if not np.isfinite(b).all():
+            raise unsupported(node, "divides by zero")
     if op == "Sub" and not isinstance(b, Placed) and not (isinstance(a, Placed) and is_quantized(a.base)):
         op, b = "Add", -b.astype(np.float32)
     if op in ("Min", "Max"):
