@@ -164,8 +164,12 @@ def reduce(c: Converter, op: Operator) -> None:
 @converts("ARG_MAX")
 def argmax(c: Converter, op: Operator) -> None:
     """Convert the place of the maximum along a constant axis."""
-    axis = c.integers(op, 1)[0]
-    c.done(op.outputs[0], c.builder.node("ArgMax", [c.value(op)], c.name(op), axis=axis, keepdims=0))
+    import onnx
+
+    node = c.builder.node("ArgMax", [c.value(op)], c.name(op), axis=c.integers(op, 1)[0], keepdims=0)
+    if c.graph.tensors[op.outputs[0]].type == "INT32":  # ONNX gives 64 bits
+        node = c.builder.node("Cast", [node], to=onnx.TensorProto.INT32)
+    c.done(op.outputs[0], node)
 
 
 @converts("SOFTMAX", "LOG_SOFTMAX")

@@ -247,3 +247,16 @@ def test_same_padding(size: tuple[int, int], kernel: tuple[int, int], stride: tu
     model = canonical_form(convert(parse(blob, "test"), "test"), channels_last=True).onnx
     expected = litert(blob, x).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(run(model, x.transpose(0, 3, 1, 2)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+def test_the_place_of_a_maximum(kind: str, tmp_path: Path) -> None:
+    b = TfliteBuilder(1, 9)
+    code = {"int32": 2, "int64": 4}[kind]
+    place = b.operator(
+        "ARG_MAX", [b.input, b.constant(np.array([1], np.int32))], (1,), "ArgMaxOptions", outputType=code
+    )
+    b.graph.tensors[place].type = code
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b.finish(place))
+    assert load(path).source_error == 0
