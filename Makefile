@@ -74,7 +74,7 @@ tools:
 		cc:gcc,libc6-dev
 
 test-tools:
-	@sh tools/apt-install.sh clang:clang cmake:cmake g++:g++ llvm-mca-19:llvm-19 chromium:chromium
+	@sh tools/apt-install.sh clang:clang cmake:cmake g++:g++ llvm-mca-19:llvm-19 chromium:chromium openocd:openocd
 	@echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null || \
 		sh tools/apt-install.sh libclang-rt-$$(clang -dumpversion | cut -d. -f1)-dev
 

@@ -19,6 +19,7 @@ from tapc.cli.accuracy import register as register_accuracy
 from tapc.cli.bench import register
 from tapc.cli.compile import EXIT_CODES
 from tapc.cli.compile import register as register_compile
+from tapc.cli.flash import register as register_flash
 from tapc.cli.options import JSON, SEED, Board, Command, data_option, unit_options
 from tapc.cli.search import register as register_search
 from tapc.cli.types import metric_option
@@ -291,7 +292,7 @@ def doctor(as_json: bool) -> None:
         sys.exit(6)
 
 
-for _add in (register_compile, register, register_search, register_accuracy):
+for _add in (register_compile, register, register_search, register_accuracy, register_flash):
     _add(main)
 
 __all__ = ["DataError", "main"]

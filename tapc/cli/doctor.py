@@ -40,6 +40,7 @@ _TOOLS = (
     ("cc", "builds the instruction counter for QEMU, once", True, f"{_APT} gcc libc6-dev"),
     ("llvm-mca", "estimates cycles of Cortex-M7 and M55; M4 and M0+ have tables", False, f"{_APT} llvm-19"),
     ("clang", "checks that the C library builds with a second compiler", False, f"{_APT} clang"),
+    ("openocd", "flashes boards through their probes", False, f"{_APT} openocd"),
     ("cmake", "builds the C library folder as a project", False, f"{_APT} cmake"),
 )
 _PACKAGES = (

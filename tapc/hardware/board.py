@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tapc.base.errors import DataError, UsageError
 from tapc.base.files import read_regular, reading
+from tapc.hardware.probe import Probe
 
 RegionKind = Literal["flash", "ram", "external_flash", "external_ram"]
 Content = Literal["code", "weights", "data", "arena", "stack"]
@@ -103,13 +104,6 @@ class Clocks(Schema):
     """Clocks in Hz."""
 
     cpu_hz: int = Field(gt=0, le=10**12, strict=True)
-
-
-class Probe(Schema):
-    """Debug probe: its kind and the OpenOCD script that drives it."""
-
-    kind: str
-    openocd: str
 
 
 class Board(Schema):

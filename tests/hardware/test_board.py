@@ -182,6 +182,7 @@ def test_wheel_carries_the_folders(tmp_path: Path) -> None:
         "tapc/base/files.py",
         "tapc/base/isa.py",
         "tapc/hardware/board.py",
+        "tapc/hardware/probe.py",
         "tapc/hardware/target.py",
         "setup.py",
         "pyproject.toml",
