@@ -20,6 +20,7 @@ from tapc.frontend.canonical.gelu import fuse_gelu
 from tapc.frontend.canonical.interface import arrangement, describe, layouts, place_input, place_output
 from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
 from tapc.frontend.canonical.norms import fuse_norms
+from tapc.frontend.canonical.one_hot import fuse_one_hot
 from tapc.frontend.canonical.placed import Index
 from tapc.frontend.canonical.slices import split_layers
 from tapc.frontend.canonical.spatial import fold_pads
@@ -94,6 +95,8 @@ def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Ca
     graph = work.graph
     _check_interface(graph)
     check_finite(graph)
+    fuse_one_hot(graph)
+    _remove_unused(graph)
     _check_operators(graph)
     fuse_gelu(graph)
     fuse_norms(graph)
