@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tapc.base.errors import DataError, MismatchError
 from tapc.base.ports import split
 from tapc.frontend import FloatModel, Reference
-from tapc.frontend.verify import ROUNDING, TOLERANCE, relative
+from tapc.frontend.verify import ROUNDING, TOLERANCE, own_ranges, relative
 from tapc.graph.analysis import analyse
 from tapc.quantize.runtime import Float, evaluate
 
@@ -147,11 +147,11 @@ def _difference(model: FloatModel, reference: Reference) -> tuple[float, float, 
     got = evaluate(model.onnx, reference.x, optimized=True)
     if got.shape != reference.y.shape:
         raise DataError(f"the source gives outputs of shape {reference.y.shape}, its graph {got.shape}")
-    exact = split(model.outputs, reference.y)
+    exact, ranges = split(model.outputs, reference.y), own_ranges(model.onnx, model.outputs)
     found = []
     for name, value in split(model.outputs, got).items():
         difference = np.abs(value - exact[name])
         error = float(difference.max()) if np.isfinite(difference).all() else float("inf")
-        found.append((error, float(np.abs(exact[name]).max())))
+        found.append((error, max(ranges[name], float(np.abs(exact[name]).max()))))
     worst, largest = max(found, key=lambda entry: relative(*entry))
     return relative(worst, largest), worst, largest

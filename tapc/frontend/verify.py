@@ -12,6 +12,7 @@ from tapc.base.ports import Port, Ports, joined, sample_shape, split
 from tapc.frontend.boundary import first_line
 from tapc.frontend.model import Runner, one_by_one
 from tapc.graph.interface import input_ports, output_ports
+from tapc.graph.rules import rule
 
 ROUNDING = 1e-4
 """Difference to the source runtime, relative to the largest output, that rounding in float32 explains; more is told."""
@@ -109,8 +110,8 @@ def source_error(
     Returns
     -------
     float
-        Largest difference over all inputs, relative to the largest absolute value of the same output; of several
-        outputs the largest.
+        Largest difference over all inputs, relative to the largest absolute value of the same output, or to that which
+        the operator may give that ends in it, as 1 of a sigmoid; of several outputs the largest.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def source_error(
             raise DataError("samples hold NaN or infinite values")
         inputs = np.concatenate([inputs, samples.astype(np.float32)])
     run = onnx_runner(canonical)
-    errors, largest = dict.fromkeys((port.name for port in outputs), 0.0), {port.name: 0.0 for port in outputs}
+    errors, largest = dict.fromkeys((port.name for port in outputs), 0.0), own_ranges(canonical, outputs)
     for x in inputs:
         expected, got = reference(x[None]), run(x[None])
         if expected.shape != got.shape:
@@ -146,6 +147,18 @@ def source_error(
                 "data"
             )
     return max(relative(error, largest[name]) for name, error in errors.items())
+
+
+def own_ranges(canonical: onnx.ModelProto, outputs: Ports) -> dict[str, float]:
+    """Return the largest values that the outputs' own operators may give; 0 where these have no fixed range."""
+    made, found = {name: node for node in canonical.graph.node for name in node.output}, {}
+    for port in outputs:
+        node = made.get(port.name)
+        while node is not None and (rule(node).arranges or rule(node).flattens):
+            node = made.get(node.input[0])
+        ends = None if node is None else rule(node).output
+        found[port.name] = 0.0 if ends is None else max(map(abs, ends))
+    return found
 
 
 def relative(error: float, largest: float) -> float:

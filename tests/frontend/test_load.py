@@ -51,6 +51,15 @@ def test_too_large_a_difference_is_refused() -> None:
         source_error(RELU, lambda x: np.maximum(x, 0) + np.float32(0.01), None, 0)
 
 
+def test_what_has_a_fixed_range_is_judged_by_it() -> None:
+    """A sigmoid of -20 is 2e-9: a difference of as much shows nothing."""
+    nodes = [helper.make_node("Sub", ["x", "twenty"], ["d"]), helper.make_node("Sigmoid", ["d"], ["y"])]
+    model = build(nodes, (1, 3, 4, 4), "y", {"twenty": np.array(20, np.float32)})
+    assert source_error(model, lambda x: np.zeros_like(x), None, 0) < 1e-8
+    with pytest.raises(DataError, match="differs"):
+        source_error(model, lambda x: np.full_like(x, 0.01), None, 0)
+
+
 def test_samples_find_differences_that_random_inputs_do_not() -> None:
     """Random inputs lie in [0, 1): a source without the Relu differs only on negative samples."""
     assert source_error(RELU, lambda x: x, None, 0) == 0.0
