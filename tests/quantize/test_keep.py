@@ -142,6 +142,40 @@ def test_without_keeping_it_is_a_float_network(tmp_path: Path) -> None:
     assert [node.op_type for node in model.onnx.graph.node] == ["Conv", "Relu"]
 
 
+def test_unsigned_codes_are_those_of_signed_ones(tmp_path: Path) -> None:
+    """A network of uint8, which TFLite-Micro does not run, and the same one of int8, which it does."""
+    programs = []
+    for unsigned in (False, True):
+        net = Network(6, 5, 3, seed=4)
+        net.conv(8, activation=1, single=True)
+        net.conv(8, depthwise=True, single=True)
+        blob = net.b.finish(net.at)
+        if unsigned:
+            for tensor in net.b.graph.tensors:
+                if tensor.type != 9:
+                    continue
+                tensor.type, tensor.quantization.zeroPoint = 3, [zero + 128 for zero in tensor.quantization.zeroPoint]
+                if tensor.buffer:
+                    buffer = net.b.model.buffers[tensor.buffer]
+                    buffer.data = (np.asarray(buffer.data).view(np.int8).astype(np.int64) + 128).astype(np.uint8)
+            blob = net.b.finish(net.at)
+        (tmp_path / "net.tflite").write_bytes(blob)
+        programs.append(kept(tmp_path / "net.tflite")[1])
+    codes = samples((6, 5, 3), 0, np.random.default_rng(0)).astype(np.int64)
+    signed, other = (execute(program, codes) for program in programs)
+    np.testing.assert_array_equal(other, signed)
+
+
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    net = Network(6, 5, 3, seed=4)
+    net.node("RELU", net.own())
+    for tensor in net.b.graph.tensors:
+        tensor.type = 7
+    (tmp_path / "net.tflite").write_bytes(net.b.finish(net.at))
+    with pytest.raises(UnsupportedError, match="is INT16: activations of 16 or 4 bits are not supported"):
+        load(tmp_path / "net.tflite")
+
+
 def test_weights_beyond_8_bits_are_refused(tmp_path: Path) -> None:
     net = Network(6, 5, 3, seed=0)
     net.conv(8)
