@@ -302,14 +302,21 @@ def reverse(c: Converter, op: Operator) -> None:
 
 @converts("PAD", "PADV2", "MIRROR_PAD")
 def pad(c: Converter, op: Operator) -> None:
-    """Convert constant padding, and padding by reflection."""
+    """Convert constant padding, and padding by reflection, which leaves the edge out or repeats it."""
+    if op.kind == "MIRROR_PAD" and op.options["Mode"] == 1:
+        value = c.value(op)
+        for axis, (before, behind) in enumerate(c.constant(op, 1).reshape(-1, 2).tolist()):
+            own = np.arange(c.shape(op)[axis])
+            if before or behind:
+                places = np.concatenate([own[:before][::-1], own, own[len(own) - behind :][::-1]])
+                value = c.builder.node("Gather", [value, c.builder.constant(places)], axis=axis)
+        c.emit(op, value)
+        return
     ends = c.builder.integers(*(int(value) for value in c.constant(op, 1).reshape(-1, 2).T.reshape(-1)))
     inputs, attributes = [c.value(op), ends], {}
     if op.kind == "PADV2":
         inputs.append(c.builder.constant(np.array(c.constant(op, 2), np.float32).reshape(())))
     if op.kind == "MIRROR_PAD":
-        if op.options["Mode"] != 0:
-            raise c.unsupported(op, "symmetric padding, which repeats the edge, is not supported")
         attributes["mode"] = "reflect"
     c.emit(op, c.builder.node("Pad", inputs, c.name(op), **attributes))
 

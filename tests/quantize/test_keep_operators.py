@@ -64,6 +64,7 @@ OPERATORS: dict[str, Callable[[Int8Builder], int]] = {
     "maximum": lambda b: b.node("MAXIMUM", [b.input, codes(b, 1, 1, 1, 3)], MAP, OWN, "MaximumMinimumOptions"),
     "concatenation": joined,
     "pad": of_constants("PAD", (1, 7, 6, 3), OWN, "PadOptions", PADS),
+    "pad, edges repeated": of_constants("MIRROR_PAD", (1, 7, 6, 3), OWN, "MirrorPadOptions", PADS, mode=1),
     "resize, nearest": of_constants(
         "RESIZE_NEAREST_NEIGHBOR", (1, 8, 10, 3), OWN, "ResizeNearestNeighborOptions", [8, 10]
     ),
