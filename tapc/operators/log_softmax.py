@@ -71,7 +71,11 @@ class LogSoftmax(Op):
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        tensors, ends, distance = {"x": x.name, "y": y.name}, clamp(y, y.low, y.high), {self.inputs[0]: Overlap(0)}
+        tensors, ends, distance = (
+            {"x": self.inputs[0], "y": self.output},
+            clamp(y, y.low, y.high),
+            {self.inputs[0]: Overlap(0)},
+        )
         if self._own(program):
             tables = {
                 "table": Constant("t", 256, lambda: self.table),

@@ -43,7 +43,7 @@ class Unit(Op):
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         spec, scalars = UnitSpec(x.plane, y.plane, program.mode), {"pad": x.zero, **clamp(y, y.low, y.high)}
-        return [Step(self, spec, {"x": x.name, "y": y.name}, {}, scalars, {self.inputs[0]: Overlap(0)})]
+        return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, {}, scalars, {self.inputs[0]: Overlap(0)})]
 
 
 def _lp_norm(lowering: Lowering, node: onnx.NodeProto) -> None:

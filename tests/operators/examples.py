@@ -25,6 +25,8 @@ from tapc.quantize.runtime import batched, session
 
 OPERATORS = tuple(name for name, rule in rules().items() if rule.example is not None)
 SAMPLES = 16
+_OF_TFLITE = {"LogSoftmax": (1 / 16, 127), "LpNormalization": (1 / 128, 0)}
+"""Scales and zero points that TFLite gives results, and has integers for."""
 _LEVELS = {8: (-128, 127), 4: (0, 15)}
 
 
@@ -144,6 +146,8 @@ def _ranged(values: TensorStatistics, bits: int, rng: np.random.Generator) -> Te
     low, high = (end * rng.choice([0.53, 0.91, 1, 1, 1.13, 1.87]) for end in (min(values.low, 0), max(values.high, 0)))
     scale = float(np.float32((high - low) / (last - first)))
     zero = int(np.clip(np.rint(first - low / scale), first, last))
+    if values.point.op in _OF_TFLITE and rng.random() < 0.5:
+        scale, zero = _OF_TFLITE[values.point.op]
     # Of a fixed range a code lies beyond the end.
     ends = (first - zero) * scale, (last + 1 - zero) * scale
     result = replace(values, point=replace(values.point, fixed=ends))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from operators.examples import OPERATORS, Case, Instance, case
 from operators.properties import MODES, Steps, integers, many_steps, torch_and_intervals
-from operators.properties_in_c import BOARDS, FORMS, firmware_run, on_host
+from operators.properties_in_c import BOARDS, FORMS, firmware_run, lowered, on_host
 
 from tapc.base.arithmetic import Mode
 from tapc.base.isa import Isa
@@ -18,6 +18,8 @@ from tapc.device.verify import verify
 from tapc.graph.rules import rules
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
+from tapc.kernels.log_softmax import LogSoftmaxSpec
+from tapc.kernels.unit import UnitSpec
 
 NUMBERS = range(4)
 
@@ -49,6 +51,14 @@ def test_integers_agree_with_onnxruntime_and_keep_their_bounds(cases: list[Case]
     steps = Steps()
     assert not [line for given in cases for line in integers(given, mode, steps)]
     assert not [line for line in many_steps(steps) if steps.elements[line.split(":")[0], mode] > 5000]
+
+
+def test_kernels_of_tflites_own_integers_are_called_with_tensors_of_the_program() -> None:
+    given = case([Instance(name, number) for name in ("LogSoftmax", "LpNormalization") for number in range(6)])
+    network = lowered(given, "tflite", "dsp")
+    own = {type(step.spec) for step in network.steps if getattr(step.spec, "own", True)}
+    assert {LogSoftmaxSpec, UnitSpec} <= own
+    assert {name for step in network.steps for name in step.tensors.values()} <= set(network.program.tensors)
 
 
 @pytest.mark.parametrize(("isa", "mode"), FORMS)
