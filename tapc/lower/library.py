@@ -83,7 +83,7 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
             _argument(p.name, p.dtype, p.constant, step, index, symbols, plan, names) for p in function.parameters
         ]
         calls.append({"title": f"{step.op.name}: {step.spec.kind}", "function": function.name, "arguments": arguments})
-    source = environment().get_template("network.c.j2")
+    source, stepwise = (environment().get_template(f"{name}.c.j2") for name in ("network", "stepwise"))
     inputs, outputs = sides(program, names, ())
     files = {
         **shown_files(program, steps, plan, regions),
@@ -96,6 +96,7 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
             offsets=plan.offsets,
             calls=calls,
         ),
+        names.file("stepwise.c"): stepwise.render(version=version("tapc"), name=program.name, n=names, calls=calls),
         **kernel_files(list(kernels.values()), names),
         names.file("weights.h"): weights_header(constants, names),
         names.file("weights.c"): weights_source(constants, places, names),

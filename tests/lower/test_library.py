@@ -328,6 +328,36 @@ def test_the_firmware_gives_the_memory(one: Case, two: Case, tmp_path: Path) -> 
         assert int(line.split()[1], 16) == 8  # a pointer
 
 
+@pytest.mark.parametrize("external", [False, True])
+def test_step_by_step_is_the_same(one: Case, two: Case, tmp_path: Path, *, external: bool) -> None:
+    """Two networks whose steps alternate, each in its own memory."""
+    loops = ""
+    for sample in range(3):
+        for case in (one, two):
+            codes = ", ".join(map(str, case.codes[sample].ravel().tolist()))
+            loops += f"  {{ static const int8_t x[] = {{{codes}}}; memcpy({case.prefix}_input(), x, sizeof x); }}\n"
+        a, b = one.prefix, two.prefix
+        loops += "  for (int32_t s = 0, t = 0, first = 1; first || s || t; first = 0) {\n"
+        loops += f"    if (first || s) s = {a}_step(s);\n    if (first || t) t = {b}_step(t);\n  }}\n"
+        for case in (one, two):
+            size = case.network.names.macro("OUTPUT_BYTES")
+            loops += f'  for (int k = 0; k < {size}; ++k) printf("%d ", {case.prefix}_output()[k]);\n'
+    before = f"  if ({one.prefix}_step(-1) || {one.prefix}_step({one.network.names.macro('STEPS')})) return 1;\n"
+    for case in (one, two) if external else ():
+        memory = f"{case.prefix}_memory"
+        before += f"  static _Alignas(8) unsigned char {memory}[{case.network.plan.size}];\n"
+        before += f"  {case.prefix}_set_arena({memory});\n"
+    heads = "".join(f'#include "{case.prefix}.h"\n' for case in (one, two))
+    text = f"#include <stdio.h>\n#include <string.h>\n{heads}\nint main(void) {{\n{before}{loops}  return 0;\n}}\n"
+    (tmp_path / "main.c").write_text(text)
+    defined = [f"-D{case.network.names.macro('ARENA_EXTERNAL')}" for case in (one, two) if external]
+    sources = [*one.sources(), *two.sources(), str(tmp_path / "main.c")]
+    command = ["gcc", *WARNINGS, *defined, *includes(one, two), *sources]
+    subprocess.run([*command, "-lm", "-o", str(tmp_path / "p")], check=True)
+    samples = zip(one.expected, two.expected, strict=True)
+    assert outputs(tmp_path / "p") == [int(code) for pair in samples for part in pair for code in part.ravel()]
+
+
 def test_the_readme_tells_names_flags_and_memory(one: Case) -> None:
     text = (one.folder / "README.md").read_text(encoding="utf-8")
     names = one.network.names
