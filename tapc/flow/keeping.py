@@ -100,7 +100,7 @@ def _idle(name: str, options: Options) -> tuple[str, ...]:
     if not told:
         return ()
     shown = ", ".join(f"--{field}" for field in told)
-    return (f"{name} is quantized already and is kept as it is: {shown} changes nothing without --requantize",)
+    return (f"{name} is quantized already and is kept as it is: without --requantize these have no effect: {shown}",)
 
 
 def _left_open(tensors: tuple[str, ...]) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def test_what_tells_how_to_choose_is_warned_of(tmp_path: Path) -> None:
     target = arithmetic_for(model, load_target(board.core), options)
     *_, warnings = kept(model, data, board, target, tmp_path, options, stages)
     assert warnings == (
-        "net is quantized already and is kept as it is: --rounding, --pin changes nothing without --requantize",
+        "net is quantized already and is kept as it is: without --requantize these have no effect: --rounding, --pin",
     )
     *_, warnings = kept(
         model, data, board, target, tmp_path, replace(options, rounding="gptq", pin_first=False), stages
