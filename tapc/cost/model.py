@@ -2,8 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,6 +34,8 @@ class Coefficients(BaseModel):
         Kernels in the fit.
     instruction_error, code_error : float
         Mean absolute relative error on kernels that were held out.
+    held_out : dict of str to float
+        The same of instructions, per kind of kernel and arithmetic.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class Coefficients(BaseModel):
     kernels: int
     instruction_error: float
     code_error: float
+    held_out: dict[str, float] = {}
 
     @property
     def besides_arena(self) -> int:
@@ -79,16 +81,17 @@ def load_coefficients(path: Path) -> Coefficients:
         raise DataError(f"cost model {path}: {error}; {_REFIT}") from error
 
 
-def _weigh(features: Features, coefficients: dict[str, float]) -> float:
-    """Sum up; a part that was never fitted takes the mean of the parts of its family."""
+def _weigh(features: Features, coefficients: dict[str, float], guessed: set[str]) -> float:
+    """Sum up; a part that was never fitted takes the mean of the parts of its family, and is added to `guessed`."""
     total = 0.0
     for key, count in features.items():
         if key in coefficients:
             total += count * coefficients[key]
-            continue
-        family = [v for k, v in coefficients.items() if k.split("_")[:2] == key.split("_")[:2]]
-        family = family or [v for k, v in coefficients.items() if k.split("_")[0] == key.split("_")[0]]
-        total += count * (sum(family) / len(family) if family else 0.0)
+        elif count:
+            guessed.add(key)
+            family = [v for k, v in coefficients.items() if k.split("_")[:2] == key.split("_")[:2]]
+            family = family or [v for k, v in coefficients.items() if k.split("_")[0] == key.split("_")[0]]
+            total += count * (sum(family) / len(family) if family else 0.0)
     return total
 
 
@@ -99,17 +102,20 @@ class CostModel:
     Attributes
     ----------
     coefficients : Coefficients
+    guessed : set of str
+        Parts that kernels had and no fit has measured; `provenance` names them.
     """
 
     coefficients: Coefficients
+    guessed: set[str] = field(default_factory=set, compare=False)
 
     def instructions(self, spec: KernelSpec) -> int:
         """Predict the instructions of one call."""
-        return round(_weigh(spec.instruction_features(), self.coefficients.instructions))
+        return round(_weigh(spec.instruction_features(), self.coefficients.instructions, self.guessed))
 
     def code_bytes(self, spec: KernelSpec) -> int:
         """Predict the machine code of a kernel."""
-        return round(_weigh(spec.code_features(), self.coefficients.code))
+        return round(_weigh(spec.code_features(), self.coefficients.code, self.guessed))
 
     def constant_bytes(self, step: Step) -> int:
         """Return the exact bytes of a step's constants."""
@@ -131,11 +137,12 @@ class CostModel:
         """Predict the instructions of one inference."""
         return sum(self.instructions(step.spec) for step in steps)
 
-    @cached_property
+    @property
     def provenance(self) -> str:
         """How the numbers came about."""
         c = self.coefficients
+        guessed = f"; guessed, never measured: {', '.join(sorted(self.guessed))}" if self.guessed else ""
         return (
             f"model: fitted on {c.kernels} kernels in QEMU for {c.core}, {c.compiler}; held-out error "
-            f"{c.instruction_error:.1%} of instructions, {c.code_error:.1%} of code bytes"
+            f"{c.instruction_error:.1%} of instructions, {c.code_error:.1%} of code bytes{guessed}"
         )

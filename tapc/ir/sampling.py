@@ -44,6 +44,14 @@ class Sampler:
         self.tensors[name] = Tensor(name, shape, bits, given["scale"], int(given["zero"]))
         return self.tensors[name]
 
+    def round(self) -> dict[str, float]:
+        """Return a quantization whose sums are often exact ties, or none."""
+        return {"scale": 0.25, "zero": 0} if self.rng.random() < 0.2 else {}
+
+    def low(self, y: Tensor) -> int:
+        """Return a lower bound of a tensor's codes, some above the least."""
+        return y.low + (-(-y.high // 8) if self.rng.random() < 0.3 else 0)
+
     def tokens(self, count: int, rows: int) -> Tensor:
         """Add an input of tokens, which must be those of a table: it is filled before the program runs."""
         name = f"t{len(self.tensors)}"

@@ -32,9 +32,14 @@ class ArgMaxSpec(KernelSpec):
 
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
-        count = self.x.pixels * self.x.channels
-        loops = count / self.unroll
-        return {f"argmax_a{self.x.bits}": count, "argmax_loop": loops, "argmax_pixel": self.x.pixels, "call": 1}
+        pixels, channels = self.x.pixels, self.x.channels
+        count, turns, narrow = pixels * channels, channels // self.unroll, "4" if self.x.bits == 4 else ""
+        # Short loops are spelled out; of odd channels it isn't known which half of a byte they are.
+        shape = "once" if self.unroll % 2 == 0 and channels <= 8 else "odd" if narrow and channels % 2 else ""
+        return {
+            f"argmax_a{self.x.bits}{shape}": count, f"argmax_loop{narrow}": pixels * turns if not shape else 0,
+            f"argmax_pixel{narrow}": pixels, "argmax_map": pixels if pixels > 1 else 0, "call": 1,
+        }  # fmt: skip
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

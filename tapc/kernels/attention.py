@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, SoftmaxShares, multiplier_parameter, scaled
+from tapc.kernels.layout import (
+    SCALAR_RANGE,
+    Plane,
+    SoftmaxShares,
+    multiplier_parameter,
+    requantized,
+    scaled,
+    softmax_features,
+)
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -48,7 +56,10 @@ class AttentionSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count products, scores, results and queries of all heads."""
         rows, tokens = self.heads * self.x.pixels, self.x.pixels
-        parts = {"attention_mac": 2 * rows * tokens * self.width, "attention_score": rows * tokens}
+        parts: Features = {"attention_mac": 2 * rows * tokens * self.width, "attention_score": rows * tokens}
+        codes = rows * (tokens + self.width)
+        parts |= requantized(self.mode, "", 8, clamped=True, count=codes, part="share")
+        parts |= softmax_features(self.form, rows * tokens, rows)
         return {**parts, "attention_code": rows * self.width, "attention_row": rows, "call": 1}
 
     def kernel(self, name: str) -> Kernel:

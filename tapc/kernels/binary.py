@@ -15,6 +15,10 @@ from tapc.kernels.layout import (
     each_channel,
     multiplier_parameter,
     requantize,
+    requantized,
+    result_code,
+    sum_key,
+    summed,
 )
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
@@ -96,9 +100,18 @@ class BinarySpec(KernelSpec):
         own = self.folded
         count, channels = own.y.pixels * own.y.channels, own.y.channels
         wide = [p.bits for p in (own.a, own.b) if p.channels > 1 or channels == 1]
-        part = f"{self.operation}{self.form}"
+        part = "choose" if self.chooses else "mul" if self.operation == "mul" else f"sum{sum_key(self.form)}"
+        products: Features = {}
+        if self.operation == "mul":
+            products = requantized(
+                self.mode, self.quick, self.y.bits, clamped=self.clamped, count=count, part="product"
+            )
         return {
-            f"binary_{part}_o{self.y.bits}{'c' if self.clamped else ''}": count,
+            f"binary_{part}_o{self.y.bits}": count,
+            f"binary_{part}_c": count if self.clamped else 0,
+            "binary_negate": count if self.operation == "sub" else 0,
+            **products,
+            **summed(self.form, count),
             "binary_load8": count * wide.count(8),
             "binary_load4": count * wide.count(4),
             "binary_table": count * sum(self.tables),
@@ -110,10 +123,12 @@ class BinarySpec(KernelSpec):
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        part = f"{self.operation}{self.form}{'c' if self.clamped else ''}"
+        part = "choose" if self.chooses else "mul" if self.operation == "mul" else f"sum{sum_key(self.form)}"
         narrow = (self.a.bits == 4) + (self.b.bits == 4)
         return {
-            "code_binary": 1, f"code_binary_{part}": self.unroll, "code_binary_a4": narrow,
+            **result_code(self.mode, self.quick, self.form, self.unroll),
+            "code_binary": 1, f"code_binary_{part}": self.unroll,
+            "code_binary_c": self.unroll if self.clamped else 0, "code_binary_a4": narrow,
             f"code_binary_o{self.y.bits}": 1, "code_binary_table": sum(self.tables) * self.unroll,
         }  # fmt: skip
 

@@ -12,7 +12,18 @@ from tapc.base.arithmetic.interface import Quick
 from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
-from tapc.kernels.layout import SCALAR_RANGE, Plane, SumForm, add_codes, add_parameters, multiplier_parameter
+from tapc.kernels.layout import (
+    SCALAR_RANGE,
+    Plane,
+    SumForm,
+    add_codes,
+    add_parameters,
+    multiplier_parameter,
+    requantized,
+    result_code,
+    sum_key,
+    summed,
+)
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window
@@ -166,7 +177,29 @@ class ConvSpec(KernelSpec):
     @property
     def residual_key(self) -> str:
         """What features of the cost model are called that a residual changes."""
-        return f"r{self.residual_bits}{self.sum_form}" if self.residual_bits else ""
+        return f"r{self.residual_bits}{sum_key(self.sum_form)}" if self.residual_bits else ""
+
+    def result_features(self, count: float, *, lanes: bool = False) -> Features:
+        """Count what becomes of so many accumulators, one by one or in vectors."""
+        bits, vector = self.y.bits, "4" if lanes else ""
+        parts: Features = {f"code{vector}_o{bits}": count, f"code{vector}_c": count if self.clamped else 0}
+        parts |= requantized(self.mode, self.quick, bits, clamped=self.clamped, count=count, lanes=lanes)
+        if self.residual_bits:
+            parts |= {
+                f"residual{vector}_{self.residual_key}": count,
+                f"residual{vector}_{sum_key(self.sum_form)}c": count if self.sum_clamped else 0,
+                **summed(self.sum_form, count, lanes=lanes),
+            }
+        return parts
+
+    def result_code(self, count: int) -> Features:
+        """Count what becomes of so many accumulators in the machine code."""
+        parts = result_code(self.mode, self.quick, self.sum_form if self.residual_bits else "", count)
+        parts |= {f"code_result_o{self.y.bits}": count, "code_result_c": count if self.clamped else 0}
+        if self.residual_bits:
+            parts[f"code_residual_{self.residual_key}"] = count
+            parts[f"code_residual_{sum_key(self.sum_form)}c"] = count if self.sum_clamped else 0
+        return parts
 
     @property
     def kind(self) -> str:

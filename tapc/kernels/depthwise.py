@@ -12,7 +12,7 @@ from tapc.base.arithmetic.interface import Quick
 from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.forms import form_of
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantized, result_code
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window
@@ -63,6 +63,15 @@ class DepthwiseSpec(KernelSpec):
     def kind(self) -> str:
         """Short name of the code shape."""
         return f"depthwise_w{self.w_bits}a{self.x.bits}o{self.y.bits}"
+
+    def result_features(self, count: float, *, lanes: bool = False) -> Features:
+        """Count what becomes of so many accumulators, one by one or in vectors."""
+        own = {f"codes_o{self.y.bits}": count, "codes_c": count if self.clamped else 0}
+        return own | requantized(self.mode, self.quick, self.y.bits, clamped=self.clamped, count=count, lanes=lanes)
+
+    def result_code(self, count: int) -> Features:
+        """Count what becomes of so many accumulators in the machine code."""
+        return result_code(self.mode, self.quick, "", count)
 
     @property
     def taps(self) -> int:

@@ -5,7 +5,9 @@ from typing import Any, Literal
 
 from tapc.base.arithmetic import RATIO, SoftmaxForm
 from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.copies import copy_run, fill_run, run_code, run_features
 from tapc.kernels.layout import (
+    LINEAR,
     SCALAR_RANGE,
     Plane,
     SoftmaxShares,
@@ -13,6 +15,9 @@ from tapc.kernels.layout import (
     add_codes,
     add_parameters,
     each_channel,
+    softmax_features,
+    sum_key,
+    summed,
 )
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
@@ -54,15 +59,23 @@ class AddSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes, and what surrounds them."""
         count = self.y.pixels * self.y.channels
-        form = f"{self.form}{self.a.bits}{self.r.bits}{self.y.bits}{'c' if self.clamped else ''}"
-        loops = count / self.unroll if self.whole else 0
-        return {f"add_{form}": count, "add_loop": loops, "add_pixel": 0 if self.whole else self.y.pixels, "call": 1}
+        form, whole = sum_key(self.form), "" if self.whole else "4"
+        return {
+            f"add_{form}_o{self.y.bits}{whole}": count,
+            f"add_{form}c": count if self.clamped else 0,
+            "add_load4": count * ((self.a.bits == 4) + (self.r.bits == 4)),
+            "add_loop": count / self.unroll if self.whole else 0,
+            "add_pixel": 0 if self.whole else self.y.pixels,
+            **summed(self.form, count),
+            "call": 1,
+        }
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        form = f"{self.form}{'c' if self.clamped else ''}"
         narrow = (self.a.bits == 4) + (self.r.bits == 4)
-        return {f"code_add_{form}": self.unroll, "code_add_a4": narrow, f"code_add_o{self.y.bits}": 1}
+        form = f"{sum_key(self.form)}{'c' if self.clamped else ''}"
+        own = {} if self.form == LINEAR else {f"sum_{self.form}_code": self.unroll}
+        return {**own, f"code_add_{form}": self.unroll, "code_add_a4": narrow, f"code_add_o{self.y.bits}": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -83,6 +96,9 @@ class AddSpec(KernelSpec):
                     one(b, 0, outer * self.unroll + i)
 
         return build(name, (*planes, *add_parameters(self.form)), emit)
+
+
+SHORT = 2  # turns of a loop over 4-bit codes
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,19 @@ class MoveSpec(KernelSpec):
         return f"{part}_{self.order}_a{self.x.bits}o{self.y.bits}" + ("_fill" if self.fill else "")
 
     @property
+    def copied(self) -> bool:
+        """Whether runs of bytes are copied as they are."""
+        return self.order == "place" and not self.table and self.x.bits == self.y.bits == 8
+
+    @property
+    def runs(self) -> tuple[int, int]:
+        """How many runs of bytes lie side by side in both tensors, and their length."""
+        x, y = self.x, self.y
+        if x.channels != y.channels:
+            return x.pixels, x.channels
+        return (x.height, x.width * x.channels) if x.width != y.width else (1, x.pixels * x.channels)
+
+    @property
     def unroll(self) -> int:
         """Codes per iteration of the innermost loop."""
         return largest_divisor(self.x.channels, 4) if self.x.bits == self.y.bits == 8 else 2
@@ -130,18 +159,36 @@ class MoveSpec(KernelSpec):
         x, y, order = self.x, self.y, self.order
         count, part = x.pixels * x.channels, "table" if self.table else "copy"
         narrow = "4" if 4 in (x.bits, y.bits) else ""
+        if self.copied:
+            filled = run_features("fill", 1, y.bytes) if self.fill else {}
+            return run_features("copy", self.runs[0], self.runs[1]) | filled | {"call": 1}
+        divisor = {"place": 1, "to_nchw": y.channels if y.pixels > 1 else 1, "from_nchw": y.pixels}[order]
+        turns = x.channels // self.unroll
+        # Few 4-bit codes are spelled out.
+        short = "short" if narrow and turns <= SHORT else ""
         parts: Features = {
-            f"{part}_{order}_a{x.bits}o{y.bits}": count,
+            f"copy_{order}_a{x.bits}o{y.bits}{short}": count,
+            f"copy_{part}_a{x.bits}": count,
             # A loop of one turn is none.
-            f"copy_{order}_loop{narrow}": count / self.unroll if x.channels // self.unroll > 1 else 0,
+            f"copy_{order}_loop{narrow}": x.pixels * turns if turns > 1 and not short else 0,
             f"copy_{order}_pixel{narrow}": x.pixels if x.pixels > 1 else 0,
+            f"copy_{order}_row": x.height if x.height > 1 and x.width > 1 else 0,
             f"copy_{order}_odd": x.pixels * (x.channels % 2) if narrow else 0,
+            # Of a division by what is no power of two.
+            f"copy_{order}_divide": count if divisor & (divisor - 1) else 0,
         }
-        fill = {f"fill_o{y.bits}": y.pixels * y.channels, "fill_pixel": y.pixels}
-        return {**parts, **(fill if self.fill else {}), "call": 1}
+        fill: Features = {}
+        if self.fill and y.bits == 8:
+            fill = run_features("fill", 1, y.bytes)
+        elif self.fill:
+            fill = {f"fill_o4{short}": y.pixels * y.channels, "fill_pixel": y.pixels}
+        return {**parts, **fill, "call": 1}
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
+        if self.copied:
+            return {"code_copied": 1, "code_copied_rows": self.runs[0] > 1, **run_code(self.runs[1]),
+                    "code_filled": self.fill}  # fmt: skip
         part = f"code_copy_{self.order}_a{self.x.bits}o{self.y.bits}"
         return {"code_copy": 1, part: self.unroll, "code_copy_table": self.table * self.unroll,
                 f"code_fill_o{self.y.bits}": self.fill}  # fmt: skip
@@ -156,10 +203,19 @@ class MoveSpec(KernelSpec):
 
 def _emit_move(spec: MoveSpec, b: Body) -> None:
     x, y, T = spec.x, spec.y, b.T
-    if spec.fill:
+    filled = b["value" if spec.value else "zero"] if spec.fill else None
+    if spec.fill and y.bits == 8:
+        fill_run(b, filled, y.bytes)
+    elif spec.fill:
         with b.loop(y.pixels) as p:
-            filled = b["value" if spec.value else "zero"]
             each_channel(b, y.channels, lambda c: y.store(b, b["y"], p, c, filled))
+    if spec.copied:
+        count, length = spec.runs
+        first = (spec.row * y.width + spec.column) * y.channels + spec.channel
+        width = count // x.height if count > 1 else 1
+        with b.loop(count // width) as i, b.loop(width) as j:
+            copy_run(b, first + (i * y.width + j) * y.channels, (i * width + j) * length, length)
+        return
 
     def target(i: Any, j: Any, c: Any) -> tuple[Any, Any]:
         """Return the pixel and the channel that a code goes to."""
@@ -215,7 +271,8 @@ class SoftmaxSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
         count = self.x.pixels * self.x.channels
-        return {f"softmax_a{self.x.bits}o{self.y.bits}": count, "softmax_pixel": self.x.pixels, "call": 1}
+        own = {f"softmax_a{self.x.bits}o{self.y.bits}": count, "softmax_pixel": self.x.pixels, "call": 1}
+        return own | softmax_features(self.form, count, self.x.pixels)
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

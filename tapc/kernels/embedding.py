@@ -5,7 +5,7 @@ from typing import Any
 
 from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -42,9 +42,9 @@ class EmbeddingSpec(KernelSpec):
 
     def instruction_features(self) -> Features:
         """Count codes and tokens."""
-        return {
-            f"embedding_w{self.bits}": self.y.pixels * self.y.channels, "embedding_token": self.y.pixels, "call": 1,
-        }  # fmt: skip
+        count = self.y.pixels * self.y.channels
+        own = {f"embedding_w{self.bits}": count, "embedding_token": self.y.pixels, "call": 1}
+        return own | requantized(self.mode, "", 8, clamped=True, count=count)
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.kernels.builder import Body, Kernel, Parameter, build
+from tapc.kernels.copies import copy_run, run_code, run_features
 from tapc.kernels.layout import Plane
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
@@ -47,17 +48,43 @@ class GatherSpec(KernelSpec):
         reads = {None: "table", 1: "run"}.get(stride, "step")
         return f"{reads}{self.x.bits}"
 
+    @property
+    def runs(self) -> bool:
+        """Whether runs of bytes are copied."""
+        return self.x.bits == 8 and bool(self.loops) and self.loops[-1][1] == 1
+
     def instruction_features(self) -> Features:
         """Count elements, and how often the innermost loop begins."""
         inner = self.loops[-1][0] if self.loops else 1
-        total = self.y.pixels * self.y.channels
-        outer = sum(extent for extent, _ in self.loops[:-1])
-        parts = {f"gather_{self.form}": total, "gather_row": total / inner, "gather_loop": outer, "call": 1}
-        return parts if self.x.bits == 8 else {**parts, "gather_row4": total / inner}
+        total, turns = self.y.pixels * self.y.channels, inner // largest_divisor(inner, _UNROLL)
+        rows, narrow, channels = total / inner, "4" if self.x.bits == 4 else "", self.y.channels
+        if self.runs:
+            own = run_features("gather", rows, inner)
+            tabled = any(stride is None for _, stride in self.loops[:-1])
+            return own | {"gather_runtable": rows if tabled else 0, "gather_outer": self._outer(rows), "call": 1}
+        tabled = any(stride is None for _, stride in self.loops[:-1])
+        # Of 4-bit codes it must be known which half of a byte they are, without a division.
+        far = ("far2" if channels == 2 else "far") if (narrow and tabled) or self.form == "table4" else ""
+        odd = narrow and channels & (channels - 1) and inner != channels
+        return {
+            f"gather_{self.form}{far}{'odd' if odd else ''}": total,
+            # A loop of one turn is none.
+            f"gather_turn{narrow}": rows * turns if turns > 1 else 0,
+            f"gather_row{narrow}": rows if rows > 1 else 0,
+            f"gather_rowtable{narrow}": rows if tabled else 0,
+            f"gather_outer{narrow}": self._outer(rows),
+            "call": 1,
+        }
+
+    def _outer(self, rows: float) -> float:
+        """Return how often a loop around that of the rows goes on."""
+        return rows / self.loops[-2][0] if len(self.loops) > 2 else 0
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         unroll = largest_divisor(self.loops[-1][0], _UNROLL) if self.loops else 1
+        if self.runs:
+            return {**run_code(self.loops[-1][0]), "code_gather_loop": len(self.loops) - 1, "code_gather": 1}
         return {f"code_gather_{self.form}": unroll, "code_gather_loop": len(self.loops), "code_gather": 1}
 
     def kernel(self, name: str) -> Kernel:
@@ -83,6 +110,9 @@ def _emit(spec: GatherSpec, b: Body) -> None:
     def walk(depth: int, source: Any, target: Any) -> None:
         extent, stride = spec.loops[depth]
         inner = depth == len(spec.loops) - 1
+        if inner and spec.runs:
+            copy_run(b, target * extent, source, extent)
+            return
         unroll = largest_divisor(extent, _UNROLL) if inner else 1
         with b.loop(extent // unroll) as outer:
             for i in range(unroll):

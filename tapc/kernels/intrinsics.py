@@ -147,6 +147,27 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "((int8_t *)p)[index] = (int8_t)v;",
     ),
     Intrinsic(
+        "t_move4", "void", ("void *y", "const void *x"), None,
+        "int32_t word; __builtin_memcpy(&word, x, 4); __builtin_memcpy(y, &word, 4);",
+        # Which has no words at any address.
+        v6m="const int8_t *p = (const int8_t *)x; int8_t *q = (int8_t *)y;"
+        " q[0] = p[0]; q[1] = p[1]; q[2] = p[2]; q[3] = p[3];",
+    ),
+    Intrinsic(
+        "t_move16", "void", ("void *y", "const void *x"), None,
+        "for (int32_t i = 0; i < 16; i += 4) t_move4((char *)y + i, (const char *)x + i);",
+        mve="*(t_b16 *)y = *(const t_b16 *)x;",
+    ),
+    Intrinsic(
+        "t_set4", "void", ("void *y", "int32_t word"), None,
+        "__builtin_memcpy(y, &word, 4);",
+        v6m="int8_t *q = (int8_t *)y; q[0] = q[1] = q[2] = q[3] = (int8_t)word;",
+    ),
+    Intrinsic(
+        "t_set16", "void", ("void *y", "int32_t word"), None,
+        "for (int32_t i = 0; i < 16; i += 4) t_set4((char *)y + i, word);",
+    ),
+    Intrinsic(
         "t_store16at", "void", ("int32_t *p", "int32_t index", "int32_t v"), None,
         "int16_t h = (int16_t)v; __builtin_memcpy((char *)p + 2 * index, &h, 2);",
     ),

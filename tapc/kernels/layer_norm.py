@@ -38,7 +38,10 @@ class LayerNormSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
         part = f"{self.kind}{'alike' if self.alike else ''}"
-        return {f"{part}_code": self.x.pixels * self.x.channels, f"{part}_pixel": self.x.pixels, "call": 1}
+        count, pixels = self.x.pixels * self.x.channels, self.x.pixels
+        # The core's own arithmetic costs nothing beside them.
+        own = {f"norm_{self.mode}_code": count, f"norm_{self.mode}_pixel": pixels}
+        return {f"{part}_code": count, f"{part}_pixel": pixels, **own, "call": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -8,6 +8,7 @@ from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm, arithmetic_of
 from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Parameter
 from tapc.kernels.packing import row_bytes
+from tapc.kernels.spec import Features
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,44 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0, quick
     return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"], quick)
 
 
+SumForm = str
+"""How codes are added: `LINEAR`, or the name of an arithmetic."""
+LINEAR = "linear"
+
+
+RELATIVE = ("requantize", "requantize4", "sum", "sum4", "norm", "share", "mean", "slope", "product")
+"""First words of features that count what another arithmetic costs beside, or less than, the core's own."""
+
+
+def is_own(feature: str, own: Mode) -> bool:
+    """Return whether a feature counts what the core's own arithmetic does: nothing beside the other parts."""
+    first, _, rest = feature.partition("_")
+    return first in RELATIVE and rest.split("_")[0] == own and not any(side in rest for side in ("_right", "_both"))
+
+
+def requantized(
+    mode: Mode, quick: Quick, bits: int, *, clamped: bool, count: float, lanes: bool = False, part: str = "requantize"
+) -> Features:
+    """Count codes for the cost model, one by one or in vectors; the core's own arithmetic costs nothing beside them."""
+    return {f"{part}{4 if lanes else ''}_{mode}{quick}_o{bits}{'c' if clamped else ''}": count}
+
+
+def result_code(mode: Mode, quick: Quick, form: SumForm, count: int) -> Features:
+    """Count what is requantized and added in a kernel's code, beside the core's own arithmetic."""
+    sums = {} if form in ("", LINEAR) else {f"sum_{form}_code": count}
+    return {f"requantize_{mode}{quick}_code": count, **sums}
+
+
+def sum_key(form: SumForm) -> str:
+    """Return what features are called of what adds codes: whether integers do, or an arithmetic of `summed`."""
+    return LINEAR if form == LINEAR else "scaled" if form else ""
+
+
+def summed(form: SumForm, count: float, *, lanes: bool = False) -> Features:
+    """Count sums of codes for the cost model; the core's own arithmetic costs nothing beside them."""
+    return {} if form in ("", LINEAR) else {f"sum{4 if lanes else ''}_{form}": count}
+
+
 def lanes_of(quick: Quick) -> str:
     """Return what stands behind the name of an intrinsic that requantizes a vector."""
     return quick if quick == "_right" else ""
@@ -137,9 +176,9 @@ class SoftmaxShares:
         return self.b.call(f"t_softmax_code_{self.form}", entry, self._words[0], self._words[1])
 
 
-SumForm = str
-"""How codes are added: `LINEAR`, or the name of an arithmetic."""
-LINEAR = "linear"
+def softmax_features(form: SoftmaxForm, codes: float, pixels: float) -> Features:
+    """Count for the cost model what a softmax's shares cost beside those of a ratio."""
+    return {} if form == RATIO else {f"share_{form}_code": codes, f"share_{form}_pixel": pixels}
 
 
 def sum_scalars(form: SumForm) -> tuple[str, ...]:

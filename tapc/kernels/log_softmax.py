@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tapc.base.arithmetic import Mode
 from tapc.base.arithmetic.logarithm import SEGMENTS
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized
 from tapc.kernels.spec import Features, KernelSpec
 
 
@@ -33,7 +33,9 @@ class LogSoftmaxSpec(KernelSpec):
 
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
-        return {"logsoftmax_code": self.x.pixels * self.x.channels, "logsoftmax_pixel": self.x.pixels, "call": 1}
+        count = self.x.pixels * self.x.channels
+        own = {"logsoftmax_code": count, "logsoftmax_pixel": self.x.pixels, "call": 1}
+        return own | requantized(self.mode, "", 8, clamped=False, count=count)
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

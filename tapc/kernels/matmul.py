@@ -7,7 +7,7 @@ from tapc.base.arithmetic import Mode
 from tapc.base.arithmetic.interface import Quick
 from tapc.base.isa import Isa
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized, result_code
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -78,12 +78,14 @@ class MatMulSpec(KernelSpec):
             "matmul_sum": batch * (rows + columns) * depth,
             "matmul_row": batch * (rows + columns),
             "matmul_batch": batch,
+            **requantized(self.mode, self.quick, 8, clamped=False, count=codes),
             "call": 1,
         }
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         return {
+            **result_code(self.mode, self.quick, "", self.tile),
             "code_matmul": 1, f"code_matmul_t{self.tile}": self.unroll,
             f"code_matmul_rest_t{self.tile}": self.x.channels % self.wide > 0,
         }  # fmt: skip

@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.kernels.window import Window, clip_window, dilated, inside_taps
+
+SPELLED = 9  # taps at most
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class PoolSpec(KernelSpec):
         return self.window.inside(self.x, self.y)
 
     @property
+    def spelled(self) -> bool:
+        """Whether the taps of a window are spelled out."""
+        return self.inside and self.window.taps <= SPELLED
+
+    @property
     def counts(self) -> int:
         """Number of factors: one per possible tap count."""
         return 1 if self.include_pad or self.inside else self.window.taps
@@ -52,14 +59,21 @@ class PoolSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count rows, taps and results of all windows, each visited once per channel."""
         rows, taps = inside_taps(self.x, self.y, self.window)
-        part, channels = f"pool_{self.op}{'_inside' if self.inside else ''}_a{self.x.bits}", self.y.channels
-        # A short row of a known length is spelled out by the compiler.
-        size = f"{self.window.height}x{self.window.width}" if self.inside and self.window.width < 4 else ""
+        op, channels = f"pool_{self.op}", self.y.channels
+        part = "spelled" if self.spelled else "inside" if self.inside else "border"
+        count = self.y.pixels * channels
+        result: Features = {}
+        if self.divided:
+            result = {f"mean_{self.mode}_divided": count}
+        elif self.op == "average":
+            result = requantized(self.mode, "", self.y.bits, clamped=True, count=count, part="mean")
         return {
-            f"{part}_tap": taps * channels,
-            f"{part}_row{size}": rows * channels,
-            f"{part}_code_o{self.y.bits}": self.y.pixels * channels,
-            "window_pixel": self.y.pixels,
+            f"{op}_tap_a{self.x.bits}{part}": taps * channels,
+            f"{op}_row_{part}": 0 if self.spelled else rows * channels,
+            f"{op}_code_o{self.y.bits}": count,
+            f"{op}_code_{part}": count,
+            **result,
+            f"window_{part}": self.y.pixels,
             "call": 1,
         }
 
@@ -70,6 +84,7 @@ class PoolSpec(KernelSpec):
             f"code_pool_a{self.x.bits}": 1,
             f"code_pool_o{self.y.bits}": 1,
             "code_clip": 0 if self.inside else 1,
+            f"code_{self.op}pool_tap_a{self.x.bits}": self.window.taps if self.spelled else 0,
         }
 
     def kernel(self, name: str) -> Kernel:
@@ -98,11 +113,19 @@ def _emit(spec: PoolSpec, b: Body) -> None:
             extents = (bounds[1] - bounds[0], bounds[3] - bounds[2])
         with b.loop(y.channels) as c:
             b.store(acc, 0, 0 if average else -128)
-            with b.loop(extents[0]) as dy, b.loop(extents[1]) as dx:
+
+            def tap(dy: Any, dx: Any, top: Any = top, left: Any = left, c: Any = c) -> None:
                 row, column = top + dilated(dy, window.dilation_y), left + dilated(dx, window.dilation_x)
                 code = x.load(b, b["x"], row * x.width + column, c)
                 # Bound: TVM would print the operand of a later maximum from its cache, although it has changed.
                 b.store(acc, 0, acc[0] + code - b["pad"] if average else T.max(b.bind(acc[0]), code))
+
+            if spec.spelled:
+                for place in range(window.taps):
+                    tap(*divmod(place, window.width))
+            else:
+                with b.loop(extents[0]) as dy, b.loop(extents[1]) as dx:
+                    tap(dy, dx)
             if average and spec.divided:
                 mean = b.call(f"t_average_{spec.mode}", acc[0], extents[0] * extents[1])
                 value = T.min(T.max(b.bind(mean), b["low"]), b["high"])

@@ -6,7 +6,15 @@ from typing import Any
 from tapc.base.arithmetic import Mode
 from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, each_channel, multiplier_parameter, requantize
+from tapc.kernels.layout import (
+    SCALAR_RANGE,
+    Plane,
+    each_channel,
+    multiplier_parameter,
+    requantize,
+    requantized,
+    result_code,
+)
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -43,16 +51,21 @@ class PreluSpec(KernelSpec):
 
     def instruction_features(self) -> Features:
         """Count codes, loops and pixels."""
-        x, clamped = self.x, "c" if self.clamped else ""
+        x, bits = self.x, self.y.bits
         count = x.pixels * x.channels
         return {
-            f"prelu_a{x.bits}o{self.y.bits}{clamped}": count, "prelu_loop": count / self.unroll,
-            "prelu_pixel": x.pixels, "call": 1,
+            f"prelu_a{x.bits}o{bits}": count, "prelu_c": count if self.clamped else 0,
+            "prelu_loop": count / self.unroll, "prelu_pixel": x.pixels, "call": 1,
+            **requantized(self.mode, self.quick, bits, clamped=self.clamped, count=count, part="slope"),
         }  # fmt: skip
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        return {"code_prelu": 1, f"code_prelu_a{self.x.bits}o{self.y.bits}": self.unroll}
+        return {
+            **result_code(self.mode, self.quick, "", self.unroll),
+            "code_prelu": 1,
+            f"code_prelu_a{self.x.bits}o{self.y.bits}": self.unroll,
+        }
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

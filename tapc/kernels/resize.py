@@ -6,7 +6,15 @@ from typing import Any
 from tapc.base.arithmetic import Mode
 from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, each_channel, multiplier_parameter, requantize
+from tapc.kernels.layout import (
+    SCALAR_RANGE,
+    Plane,
+    each_channel,
+    multiplier_parameter,
+    requantize,
+    requantized,
+    result_code,
+)
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -53,11 +61,16 @@ class ResizeSpec(KernelSpec):
         return {
             f"resize_a{self.x.bits}o{y.bits}n{self.sides}": count, "resize_loop": count / self.unroll,
             "resize_pixel": y.pixels, "resize_row": y.height, "call": 1,
+            **requantized(self.mode, self.quick, y.bits, clamped=False, count=count),
         }  # fmt: skip
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        return {"code_resize": 1, f"code_resize_a{self.x.bits}o{self.y.bits}n{self.sides}": self.unroll}
+        return {
+            **result_code(self.mode, self.quick, "", self.unroll),
+            "code_resize": 1,
+            f"code_resize_a{self.x.bits}o{self.y.bits}n{self.sides}": self.unroll,
+        }
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

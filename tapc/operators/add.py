@@ -149,8 +149,10 @@ def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:
 @samples("network", 0.048)
 def _sample(s: Sampler) -> None:
     shape, bits = small_shape(s), s.bits()
-    x, y = s.tensor(shape, bits), s.tensor(shape, s.bits())
-    s.add(Add(s.name, (x.name, s.tensor(shape, bits).name), y.name, y.low, y.high))
+    ties = s.round()
+    a, b = (s.tensor(shape, s.pick(bits, bits, 4, 8), **ties) for _ in range(2))
+    y = s.tensor(shape, s.bits(), **({"scale": 0.5, "zero": 0} if ties else {}))
+    s.add(Add(s.name, (a.name, b.name), y.name, s.low(y), y.high))
 
 
 def _example(e: Example, op: str) -> str:

@@ -385,7 +385,9 @@ def _sample(s: Sampler) -> None:
     side, channels = s.pick(1, 3, 6, 8), s.pick(2, 5, 8, 16, 32)
     shape = (side, side, channels)
     other = {0: shape, 1: (1, 1, channels), 2: (side, side, 1)}[s.pick(0, 1, 2)]
-    a, b, y = s.tensor(shape, s.bits()), s.tensor(other, s.bits()), s.tensor(shape, s.bits())
+    ties = s.round()
+    a, b = (s.tensor(extents, s.bits(), **ties) for extents in (shape, other))
+    y = s.tensor(shape, s.bits(), **(ties or ({} if s.pick(0, 1, 2) else {"scale": 0.004})))
     operations: tuple[Operation, ...] = ("add", "sub", "mul", "min", "max")
     low = y.low + s.pick(0, 1) * -(-y.high // 8)
     s.add(Binary(s.name, (a.name, b.name), y.name, operations[s.pick(0, 1, 2, 3, 4)], low, y.high))

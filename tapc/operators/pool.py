@@ -172,7 +172,9 @@ def _torch_global(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 @samples("network", 0.12)
 def _sample(s: Sampler) -> None:
-    side, size, pad = s.pick(4, 8, 9), s.pick(2, 3, 4), s.pick(0, 0, 1)
+    side, size, pad = s.pick(4, 8, 9), s.pick(2, 3, 4, 8), s.pick(0, 0, 1)
+    if side + 2 * pad < size:
+        return
     x = s.tensor((side, side, s.pick(3, 8, 16, 64)), s.bits())
     extent = (side + 2 * pad - size) // 2 + 1
     y = s.tensor((extent, extent, x.shape[2]), s.bits())

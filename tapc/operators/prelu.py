@@ -135,7 +135,8 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 @samples("prelu", 1.0)
 def _sample(s: Sampler) -> None:
     side, channels = s.pick(1, 3, 6, 8), s.pick(2, 5, 8, 16, 32)
-    x, y = s.tensor((side, side, channels), s.bits()), s.tensor((side, side, channels), s.bits())
+    x = s.tensor((side, side, channels), s.bits())
+    y = s.tensor(x.shape, s.bits(), **({"scale": 0.3} if s.pick(0, 1) else {}))
     slopes = s.rng.integers(-127, 128, channels).astype(np.int8)
     low = y.low + s.pick(0, 1) * -(-y.high // 8)
     s.add(PRelu(s.name, (x.name,), y.name, slopes, 0.005, 0, low, y.high))

@@ -80,9 +80,10 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0].softmax(axis)
 
 
-@samples("network", 0.012)
+@samples("network", 0.024)
 def _sample(s: Sampler) -> None:
-    x = s.tensor((1, 1, s.pick(2, 5, 8, 16, 32)), s.bits())
+    side = s.pick(1, 1, 4)
+    x = s.tensor((side, side, s.pick(2, 5, 8, 16, 32)), s.bits())
     y = s.tensor(x.shape, 8, scale=1 / 256, zero=-128)
     table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1)
     s.add(Softmax(s.name, (x.name,), y.name, table, 256))

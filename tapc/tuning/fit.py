@@ -8,13 +8,16 @@ A fifth of the kernels is held out; their error is stored with the fit.
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear, nnls
 
+from tapc.base.arithmetic import Mode, arithmetics
 from tapc.base.files import scratch_folder
 from tapc.cost.model import Coefficients, load_coefficients
 from tapc.cost.sample import random_program
@@ -24,6 +27,7 @@ from tapc.firmware.toolchain import compiler_version
 from tapc.hardware.board import load_board
 from tapc.hardware.target import Target, load_target
 from tapc.ir.sampling import groups
+from tapc.kernels.layout import RELATIVE, is_own
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
@@ -33,6 +37,8 @@ BATCH = 60
 SMALL_BATCHES = (6, 12, 20, 30)
 GROUP_BATCH = 18
 MEMSET = 162
+RIDGE = 1e-3
+OTHERS = 0.4  # kernels in another arithmetic for each one in the core's
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,12 @@ class Batch:
     data: int
 
 
-def measure(target: Target, board_name: str, count: int, seed: int, *, group: str = "network") -> Batch:
-    """Build one image of `count` random kernels and run it."""
+def measure(
+    target: Target, board_name: str, count: int, seed: int, *, group: str = "network", mode: Mode | None = None
+) -> Batch:
+    """Build one image of `count` random kernels, in the core's own arithmetic or another one, and run it."""
     board = load_board(board_name)
-    program = random_program(count, target.requantize, target.isa, seed, group=group)
+    program = random_program(count, mode or target.requantize, target.isa, seed, group=group)
     steps = steps_of(program)
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
@@ -86,48 +94,95 @@ def measure(target: Target, board_name: str, count: int, seed: int, *, group: st
 
 
 def solve(rows: list[Features], values: list[float]) -> dict[str, float]:
-    """Non-negative least squares of the relative error."""
+    """Least squares of the relative error; only what another arithmetic costs beside the core's own may be negative."""
     return solve_rest(rows, values, {})
 
 
-def _error(rows: list[Features], values: list[float], coefficients: dict[str, float]) -> float:
+def _error(rows: list[Features], values: list[float], coefficients: dict[str, float]) -> NDArray[np.float64]:
     predicted = [sum(n * coefficients.get(k, 0.0) for k, n in row.items()) for row in rows]
-    return float(np.mean([abs(p - v) / v for p, v in zip(predicted, values, strict=True)]))
+    return np.array([abs(p - v) / v for p, v in zip(predicted, values, strict=True)])
+
+
+def _table(part: Sequence[Measurement], *, code: bool) -> tuple[list[Features], list[float]]:
+    features = [m.spec.code_features() if code else m.spec.instruction_features() for m in part]
+    return features, [float(m.code if code else m.instructions) for m in part]
+
+
+def _plan(own: Mode, kernels: int) -> Iterator[tuple[str, Mode, int]]:
+    """Yield groups of operators, arithmetics and numbers of kernels: most of the network's in the core's arithmetic."""
+    others = [a.name for a in arithmetics() if a.name != own]
+    for mode, share in ((own, 1.0), *((other, OTHERS) for other in others)):
+        yield "network", mode, int(share * kernels)
+        for group in groups():
+            if group != "network":
+                yield group, mode, int(share * kernels / 8)
 
 
 def fit(target: Target, board_name: str, kernels: int, seed: int) -> Coefficients:
-    """Measure random kernels and fit the core's coefficients."""
+    """Measure random kernels of all arithmetics and fit the core's coefficients."""
+    plan = [
+        (group, mode, min(BATCH, count - first))
+        for group, mode, count in _plan(target.requantize, kernels)
+        for first in range(0, count, BATCH)
+    ]
     batches = [
-        measure(target, board_name, BATCH, seed * 1000 + i)
-        for i in track(range(-(-kernels // BATCH)), f"measuring kernels on {target.name}")
+        measure(target, board_name, count, seed * 1000 + i, group=group, mode=mode)
+        for i, (group, mode, count) in enumerate(track(plan, f"measuring kernels on {target.name}"))
     ]
     batches += [measure(target, board_name, count, seed * 1000 + 900 + count) for count in SMALL_BATCHES]
-    samples = [m for batch in batches for m in batch.kernels]
-    held, kept = samples[::5], [m for i, m in enumerate(samples) if i % 5]
-
-    def table(part: list[Measurement], code: bool) -> tuple[list[Features], list[float]]:
-        features = [m.spec.code_features() if code else m.spec.instruction_features() for m in part]
-        return features, [float(m.code if code else m.instructions) for m in part]
-
-    instructions, code = solve(*table(kept, False)), solve(*table(kept, True))
-    errors = [_error(*table(held, c), coefficients) for c, coefficients in ((False, instructions), (True, code))]
     table_of_calls = np.array([[batch.steps, batch.arguments] for batch in batches], float)
     (step_bytes, argument_bytes), _ = nnls(table_of_calls, np.array([batch.calls for batch in batches], float))
-    return Coefficients(
-        schema_version=1,
-        core=target.name,
-        compiler=compiler_version(),
-        instructions=instructions,
-        code=code,
-        runtime_bytes=float(np.median([batch.runtime for batch in batches])),
-        step_bytes=round(float(step_bytes), 2),
-        argument_bytes=round(float(argument_bytes), 2),
-        stack_bytes=max(batch.stack for batch in batches),
-        data_bytes=max(batch.data for batch in batches),
-        kernels=len(samples),
-        instruction_error=round(errors[0], 4),
-        code_error=round(errors[1], 4),
+    besides = {
+        "runtime_bytes": float(np.median([batch.runtime for batch in batches])),
+        "step_bytes": round(float(step_bytes), 2),
+        "argument_bytes": round(float(argument_bytes), 2),
+        "stack_bytes": max(batch.stack for batch in batches),
+        "data_bytes": max(batch.data for batch in batches),
+    }
+    return fitted(target, [m for batch in batches for m in batch.kernels], besides)
+
+
+def fitted(target: Target, samples: Sequence[Measurement], besides: Mapping[str, float]) -> Coefficients:
+    """Fit coefficients to measured kernels; what is held out only tells the errors.
+
+    Parameters
+    ----------
+    target : Target
+    samples : sequence of Measurement
+    besides : mapping
+        What is no kernel: see `Coefficients`.
+    """
+    held, kept = samples[::5], [m for i, m in enumerate(samples) if i % 5]
+    own, own_code = (
+        {key: 0.0 for row in _table(samples, code=code)[0] for key in row if is_own(key, target.requantize)}
+        for code in (False, True)
     )
+    instructions = own | solve_rest(*_table(kept, code=False), own)
+    code = own_code | solve_rest(*_table(kept, code=True), own_code)
+    errors = _error(*_table(held, code=False), instructions)
+    kinds = [_kind(m.spec, target.requantize) for m in held]
+    return Coefficients.model_validate(
+        {
+            "schema_version": 1,
+            "core": target.name,
+            "compiler": compiler_version(),
+            "instructions": own | solve_rest(*_table(samples, code=False), own),
+            "code": own_code | solve_rest(*_table(samples, code=True), own_code),
+            "kernels": len(samples),
+            "instruction_error": round(float(errors.mean()), 4),
+            "code_error": round(float(_error(*_table(held, code=True), code).mean()), 4),
+            "held_out": {
+                k: round(float(errors[[k == other for other in kinds]].mean()), 3) for k in sorted(set(kinds))
+            },
+            **besides,
+        }
+    )
+
+
+def _kind(spec: KernelSpec, own: Mode) -> str:
+    """Return a kernel's kind, and its arithmetic where it is not the core's own."""
+    mode = getattr(spec, "mode", own)
+    return type(spec).__name__.removesuffix("Spec").lower() + (f"_{mode}" if mode != own else "")
 
 
 def with_group(coefficients: Coefficients, target: Target, board_name: str, seed: int, group: str) -> Coefficients:
@@ -138,15 +193,11 @@ def with_group(coefficients: Coefficients, target: Target, board_name: str, seed
     ]
     kernels = [m for batch in batches for m in batch.kernels]
     held = set().union(*(_parts_of(target, seed + i) for i in range(4))) if group != "network" else set()
-    instructions = solve_rest(
-        [m.spec.instruction_features() for m in kernels],
-        [float(m.instructions) for m in kernels],
-        {key: value for key, value in coefficients.instructions.items() if key in held},
-    )
+    known = {key: value for key, value in coefficients.instructions.items() if key in held or value < 0}
+    own = {key: 0.0 for m in kernels for key in m.spec.instruction_features() if is_own(key, target.requantize)}
+    instructions = own | solve_rest(*_table(kernels, code=False), known | own)
     code = solve_rest(
-        [m.spec.code_features() for m in kernels],
-        [float(m.code) for m in kernels],
-        {key: value for key, value in coefficients.code.items() if key in held},
+        *_table(kernels, code=True), {key: value for key, value in coefficients.code.items() if key in held}
     )
     return coefficients.model_copy(
         update={
@@ -159,16 +210,21 @@ def with_group(coefficients: Coefficients, target: Target, board_name: str, seed
 
 def solve_rest(rows: list[Features], values: list[float], known: dict[str, float]) -> dict[str, float]:
     """Solve for what is not known yet: what the known parts cost is taken off first."""
-    rest = [{key: count for key, count in row.items() if key not in known} for row in rows]
+    rest = [{key: count for key, count in row.items() if key not in known and count} for row in rows]
     if not any(rest):
         return {}
     spent = [sum(count * known.get(key, 0.0) for key, count in row.items()) for row in rows]
-    # An error is one of the whole kernel.
     keys = sorted({key for row in rest for key in row})
-    matrix = np.array([[row.get(key, 0.0) for key in keys] for row in rest])
+    # An error is one of the whole kernel.
     scale = 1 / np.maximum(np.array(values), 1.0)
-    solution, _ = nnls(matrix * scale[:, None], (np.array(values) - np.array(spent)) * scale)
-    return {key: round(float(value), 4) for key, value in zip(keys, solution, strict=True)}
+    matrix = np.array([[row.get(key, 0.0) for key in keys] for row in rest]) * scale[:, None]
+    sizes = np.linalg.norm(matrix, axis=0)
+    # What samples do not tell apart is shared evenly.
+    system = np.vstack([matrix / sizes, RIDGE * np.eye(len(keys))])
+    wanted = np.concatenate([(np.array(values) - np.array(spent)) * scale, np.zeros(len(keys))])
+    least = [-np.inf if key.partition("_")[0] in RELATIVE else 0.0 for key in keys]
+    found = lsq_linear(system, wanted, bounds=(least, np.full(len(keys), np.inf))).x / sizes
+    return {key: round(float(value), 3) for key, value in zip(keys, found, strict=True)}
 
 
 def _parts_of(target: Target, seed: int) -> set[str]:
@@ -180,7 +236,7 @@ def _parts_of(target: Target, seed: int) -> set[str]:
 def to_toml(result: Coefficients) -> str:
     """Return the coefficients as TOML: scalars first, then the two tables."""
     values = result.model_dump()
-    tables = {name: values.pop(name) for name in ("instructions", "code")}
+    tables = {name: values.pop(name) for name in ("held_out", "instructions", "code")}
     lines = [f"# Written by: python -m tapc.tuning.fit {result.core} --board BOARD"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for name, table in tables.items():
@@ -201,9 +257,10 @@ def main() -> None:
     output = options.output or Path("targets") / options.core / "cost.toml"
     target = load_target(options.core)
     kept = load_coefficients(output) if options.group else None
-    result = kept or fit(target, options.board, options.kernels, options.seed)
-    for group in [options.group] if options.group else [name for name in groups() if name != "network"]:
-        result = with_group(result, target, options.board, options.seed, group)
+    if kept is None:
+        result = fit(target, options.board, options.kernels, options.seed)
+    else:
+        result = with_group(kept, target, options.board, options.seed, options.group)
     output.write_text(to_toml(result), encoding="utf-8")
     print(f"{output}: {result.instruction_error:.2%} of instructions, {result.code_error:.2%} of code (held out)")
 

@@ -130,14 +130,14 @@ class DspConv:
         odd = "odd" if spec.group_outputs % schedule.rows else ""
         quads = columns.run * columns.source_bits // 32 * columns.runs
         single = columns.run % 4 * columns.runs if kind != "words" else 0
-        clamped = "c" if spec.clamped else ""
         outer = self.words // schedule.unroll
         load = f"a{columns.source_bits}t{tile}"
         features: Features = {
             f"multiply_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * self.words,
             f"quad_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * columns.padded / 4,
             f"loop_r{schedule.rows}t{tile}": blocks * outer,
-            f"block_o{spec.y.bits}{spec.residual_key}{clamped}r{schedule.rows}t{tile}{odd}": blocks,
+            f"block_r{schedule.rows}t{tile}{odd}": blocks,
+            **spec.result_features(blocks * schedule.rows * tile),
             f"pixel_{kind}t{tile}{'point' if window.taps == 1 else ''}": slots,
             f"load_{load}": slots * quads * (whole if kind == "words" else 1),
             f"run_{load}": slots * columns.runs * (whole if kind == "words" else 1),
@@ -171,7 +171,8 @@ class DspConv:
             f"code_load_a{columns.source_bits}t{tile}": min(quads, largest_divisor(max(quads, 1), 4)),
             f"code_singlet{tile}": single,
             f"code_multiply_w{spec.w_bits}r{schedule.rows}t{tile}": schedule.unroll,
-            f"code_block_o{spec.y.bits}{spec.residual_key}r{schedule.rows}t{tile}{odd}{'c' if spec.clamped else ''}": 1,
+            f"code_block_r{schedule.rows}t{tile}{odd}": 1,
+            **spec.result_code(schedule.rows * tile),
             "code_clear": (columns.padded // 2 - -(-columns.taps // 2)) * tile,
         }
         features |= {"code_run": 1} if spec.run else {}

@@ -21,6 +21,8 @@ from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.spec import Features
 from tapc.kernels.window import Window
 
+TAP_WORDS = 4  # pairs of taps that stay in registers
+
 # SMLAxy: x names the half of the weights, y that of the pixels.
 _HALVES = {(0, 0): "t_smlabb", (0, 1): "t_smlabt", (1, 0): "t_smlatb", (1, 1): "t_smlatt"}
 
@@ -58,21 +60,23 @@ class DspDepthwise:
         height, width = self.plane.filled
         spec, y, window = self.spec, self.spec.y, self.spec.window
         pairs, single = y.channels * y.height * (y.width // 2), y.channels * y.height * (y.width % 2)
-        shape = f"{window.height}x{window.width}s{window.stride_x}"
-        if window.dilation_x == 1:
-            products: Features = {f"products_{shape}n2": pairs, f"products_{shape}n1": single}
-        else:
-            words = (len(needed_words(window, n)) * window.height for n in (2, 1))
-            loads = sum(n * count for n, count in zip((pairs, single), words, strict=True))
-            products = {"products_dilated_tap": (2 * pairs + single) * spec.taps, "products_dilated_word": loads}
-        clamped = "c" if spec.clamped else ""
+        pitch, words = self.plane.pitch // 2 * window.dilation_y, window.height * _words(window.width)
+        far = sum(ky * pitch + (window.stride_x + window.columns) // 2 > REACH for ky in range(window.height))
+        products: Features = {"products_far": (pairs + single) * far}
+        for n, count in ((2, pairs), (1, single)):
+            loads = window.height * len(_loads(needed_words(window, n)))
+            products["products_load"] = products.get("products_load", 0) + count * loads
+            # Pairs of taps that registers do not hold.
+            products[f"products_word{n}"] = count * max(0, words - TAP_WORDS)
+            products[f"products_tap{n}"] = count * n * window.height * _multiplies(window, n)
+            products[f"products_block{n}"] = count
         return {
             f"expand_a{spec.x.bits}": spec.x.channels * height * width,
             "expand_row": spec.x.channels * height,
             "border": self.scratch_bytes / 4 if self.plane.bordered else 0,
             f"unpack_w{spec.w_bits}": y.channels * spec.taps,
             **products,
-            f"codes_o{y.bits}{clamped}": 2 * pairs + single,
+            **spec.result_features(2 * pairs + single),
             "depthwise_row": y.channels * y.height,
             "depthwise_channel": y.channels,
             "call": 1,
@@ -81,13 +85,13 @@ class DspDepthwise:
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         spec, window = self.spec, self.spec.window
-        shape = f"{window.height}x{window.width}s{window.stride_x}n{1 + (spec.y.width > 1) + spec.y.width % 2}"
-        dilated = window.dilation_x > 1
         copies = 2 * (spec.y.width > 1) + spec.y.width % 2
         filled = "border" if self.plane.bordered else ""
         return {
             "code_depthwise": 1,
-            f"code_products_{'dilated' if dilated else shape}": spec.taps * copies if dilated else 1,
+            **spec.result_code(copies),
+            "code_products_tap": spec.taps * copies,
+            "code_products_row": window.height * copies,
             f"code_unpack_w{spec.w_bits}": spec.taps,
             f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}": 1,
             f"code_expand_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,
@@ -133,6 +137,29 @@ def _emit(form: DspDepthwise, b: Body) -> None:
                         outputs(oy, pair * 2, 2)
                 if y.width % 2:
                     outputs(oy, y.width - 1, 1)
+
+
+def _words(width: int) -> int:
+    """Return how many words hold a row's taps in pairs."""
+    return width // 2 + max(width - 1, 0) // 2 if width > 1 else 1
+
+
+def _loads(words: list[int]) -> list[int]:
+    """Return the words of a row at which loads begin: neighbours are loaded at once."""
+    starts: list[int] = []
+    for word in words:
+        if not (starts and word == starts[-1] + 1 and word not in starts):
+            starts.append(word)
+    return starts
+
+
+def _multiplies(window: Window, count: int) -> float:
+    """Return how many multiplications a row of a window takes, of `count` neighbouring outputs on the average."""
+    if window.dilation_x > 1:
+        return window.width
+    odd = sum(i * window.stride_x % 2 for i in range(count)) / count
+    # Behind an odd position a single tap comes first.
+    return (1 - odd) * -(-window.width // 2) + odd * (1 + -(-(window.width - 1) // 2))
 
 
 def needed_words(window: Window, count: int) -> list[int]:

@@ -150,40 +150,51 @@ class MveConv:
         spec, columns, schedule = self.spec, self.columns, self.schedule
         tile, rows = schedule.pixels, schedule.rows
         steps = -(-spec.y.pixels // tile) * spec.groups
-        (count, last), vector = self.tiles, arithmetic_of(spec.mode).lanes
-        result = f"o{spec.y.bits}{spec.residual_key}{'c' if spec.clamped else ''}"
+        (count, last), vector = self.tiles, self.vector and rows == LANES
         looped = self.vectors // schedule.unroll if self.vectors > schedule.unroll else 0
         products = f"w{spec.w_bits}t{tile}"
         features: Features = {
             f"multiply_{products}": steps * spec.group_outputs * self.chunks,
             f"field_{products}": steps * count * (self.vectors if looped else 0),
             f"loop_r{rows}t{tile}": steps * count * looped,
-            f"block_{result}r{rows}t{tile}{'v' if vector and rows == LANES else ''}": steps * count,
-            f"last_{result}r{last}t{tile}": steps if last else 0,
-            f"last_{products}r{last}": steps * self.chunks if last else 0,
+            f"block_r{rows}t{tile}{'v' if vector else ''}": steps * count,
+            f"last_r{last}t{tile}": steps if last else 0,
+            f"last_{products}": steps * self.chunks if last else 0,
+            f"last_{products}_row": steps * self.chunks * last,
             f"step_t{tile}{'direct' if columns.direct else ''}": steps,
             "group": spec.groups,
             "call": 1,
         }
+        whole, rest = steps * count * rows * tile, steps * last * tile
+        features |= spec.result_features(whole, lanes=vector)
+        for part, n in spec.result_features(rest).items() if rest else ():
+            features[part] = features.get(part, 0) + n
         return features if columns.direct else features | columns.instruction_features(steps * tile)
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         spec, columns, schedule = self.spec, self.columns, self.schedule
         tile, (count, last) = schedule.pixels, self.tiles
-        result = f"o{spec.y.bits}{spec.residual_key}{'c' if spec.clamped else ''}t{tile}"
         looped = self.vectors > schedule.unroll
         spelled = schedule.unroll * self.fields + self.rest if looped else self.chunks
         return {
             f"code_multiply_w{spec.w_bits}t{tile}": spelled * ((schedule.rows if count else 0) + last),
-            f"code_block_{result}r{schedule.rows}": 1 if count else 0,
-            f"code_last_{result}": last,
+            f"code_block_r{schedule.rows}t{tile}": 1 if count else 0,
+            f"code_last_t{tile}": last,
+            **spec.result_code(tile * (1 + last)),
             f"code_loop_t{tile}": (1 if count else 0) + bool(last) if looped else 0,
             "code_grouped": spec.groups > 1,
             "code_odd_pixels": spec.y.pixels % tile != 0,
             "code_conv": 1,
             **({} if columns.direct else columns.code_features()),
         }
+
+    @property
+    def vector(self) -> bool:
+        """Whether results are made four at a time: 4-bit codes only where four channels begin with a byte."""
+        spec = self.spec
+        narrow = 4 in (spec.y.bits, spec.residual_bits) and spec.groups > 1 and spec.group_outputs % 2
+        return bool(arithmetic_of(spec.mode).lanes) and not narrow
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
@@ -196,13 +207,6 @@ class _Emitter:
         self.pixels = form.schedule.pixels
         self.pixel = b.array("pixel", self.pixels)
         self.sources: list[Any] = []
-
-    @property
-    def vector(self) -> bool:
-        """Whether results are made four at a time: 4-bit codes only where four channels begin with a byte."""
-        spec = self.spec
-        narrow = 4 in (spec.y.bits, spec.residual_bits) and spec.groups > 1 and spec.group_outputs % 2
-        return bool(arithmetic_of(spec.mode).lanes) and not narrow
 
     def loops(self) -> None:
         """Visit groups, tiles of pixels and tiles of channels."""
@@ -233,7 +237,7 @@ class _Emitter:
     def _tile(self, rows: int, first: Any, start: Any) -> None:
         """Compute a tile of channels from `first` on, whose weights begin at vector `start`."""
         spec, b, tile = self.spec, self.b, self.pixels
-        vector, arithmetic = self.vector and rows == LANES, arithmetic_of(spec.mode)
+        vector, arithmetic = self.form.vector and rows == LANES, arithmetic_of(spec.mode)
         acc = b.array("acc", rows * tile)
         if not vector:
             for i in range(rows * tile):

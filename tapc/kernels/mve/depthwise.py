@@ -25,6 +25,7 @@ from tapc.kernels.window import Window
 
 LANES = 4
 LINES = 5  # of eight vector registers
+TAPS = 6  # in general registers
 FIXED, RESULT = 8, 9  # instructions of an iteration, and of requantizing and storing a vector
 
 
@@ -109,24 +110,25 @@ class MveDepthwise:
         lanes = next((n for n in (8, 4) if n <= width), 1)
         vectors = -(-y.width // LANES)
         blocks = spec.y.channels * -(-y.height // self.lines)
-        shape = f"{window.height}x{window.width}s{window.stride_y}{window.stride_x}l{self.lines}"
-        products: Features = {f"products_{shape}": blocks * vectors}
-        if (window.dilation_y, window.dilation_x) != (1, 1):
-            loads = len(self.rows_of_taps()) * window.width
-            products = {
-                "products_dilated_tap": blocks * vectors * self.lines * spec.taps,
-                "products_dilated_load": blocks * vectors * loads,
-                "products_dilated_row": blocks * vectors * len(self.rows_of_taps()),
-            }
-        clamped = "c" if spec.clamped else ""
-        narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else ""
+        tiles, rows = blocks * vectors, len(self.rows_of_taps())
+        products: Features = {
+            "products_tap": tiles * self.lines * spec.taps,
+            # Taps that registers do not hold.
+            "products_far": tiles * self.lines * max(0, spec.taps - TAPS),
+            f"products_load{'' if window.stride_x == 1 else 'step'}": tiles * rows * window.width,
+            "products_row": tiles * rows,
+            "products_tile": tiles,
+        }
+        narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else 0
+        vector = bool(arithmetic_of(spec.mode).lanes)
         return {
             f"fill_a{spec.x.bits}l{lanes}": spec.x.channels * height * -(-width // lanes),
             "fill_line": spec.x.channels * height,
             "border": self.scratch_bytes if plane.bordered else 0,
             f"unpack_w{spec.w_bits}": spec.y.channels * spec.taps,
             **products,
-            f"codes_o{spec.y.bits}{clamped}{narrow}": blocks * vectors * self.lines,
+            **spec.result_features(tiles * self.lines, lanes=vector),
+            f"scatter_o{spec.y.bits}": tiles * self.lines * narrow,
             "depthwise_block": blocks,
             "depthwise_channel": spec.y.channels,
             "call": 1,
@@ -136,13 +138,13 @@ class MveDepthwise:
         """Return the parts of the machine code."""
         spec, y, window = self.spec, self.y, self.window
         copies = (y.width >= LANES) + (y.width < LANES or y.width % LANES != 0)
-        shape = f"{window.height}x{window.width}s{window.stride_y}{window.stride_x}l{self.lines}"
-        dilated = (window.dilation_y, window.dilation_x) != (1, 1)
         narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else ""
         filled = "border" if self.plane.bordered else ""
         return {
             "code_depthwise": 1,
-            f"code_products_{'dilated' if dilated else shape}": copies * (self.lines * spec.taps if dilated else 1),
+            **spec.result_code(copies * self.lines),
+            "code_products_tap": copies * self.lines * spec.taps,
+            "code_products_load": copies * len(self.rows_of_taps()) * window.width,
             f"code_unpack_w{spec.w_bits}": spec.taps,
             f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}{narrow}": copies * self.lines,
             f"code_fill_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,

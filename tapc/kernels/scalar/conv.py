@@ -109,13 +109,13 @@ class ScalarConv:
         products = f"w{spec.w_bits}{'p' if self.packed else ''}t{tile}"
         load = f"a{spec.x.bits}{'h' if columns.paired else ''}{'p' if self.packed else ''}"
         border = "" if spec.window.inside(spec.x, spec.y) else "border"
-        clamped = "c" if spec.clamped else ""
         partly = slots * (inside - whole * spec.window.taps)
         return {
             f"multiply_{products}": outputs * self.words,
             f"loop_{products}": outputs * self.words / schedule.unroll,
             f"run_{products}": outputs * self.words / spec.run if self.packed else 0,
-            f"output_o{spec.y.bits}{spec.residual_key}{clamped}t{tile}": outputs,
+            f"output_t{tile}": outputs,
+            **spec.result_features(outputs * tile),
             f"load_{load}": slots * (whole * spec.taps + (inside - whole * spec.window.taps) * columns.depth),
             f"row_{load}": slots * whole * (spec.window.taps if columns.scattered else spec.window.height),
             f"tap_{load}": partly,
@@ -134,7 +134,8 @@ class ScalarConv:
         return {
             f"code_multiply_{products}": schedule.unroll,
             f"code_column_{load}": 1,
-            f"code_output_o{spec.y.bits}{spec.residual_key}{'c' if spec.clamped else ''}t{schedule.pixels}": 1,
+            **spec.result_code(schedule.pixels),
+            f"code_output_t{schedule.pixels}": 1,
             "code_grouped": spec.groups > 1,
             "code_conv": 1,
         }

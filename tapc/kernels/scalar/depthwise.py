@@ -66,7 +66,8 @@ class ScalarDepthwise:
             "border": plane.pixels if plane.bordered else 0,
             f"unpack_w{spec.w_bits}": y.channels * spec.taps,
             "depthwise_products": outputs * spec.taps,
-            f"depthwise_output_o{y.bits}{'c' if spec.clamped else ''}": outputs,
+            "depthwise_word": outputs * max(0, spec.taps - 9),
+            **spec.result_features(outputs),
             "depthwise_row": y.channels * y.height,
             "depthwise_channel": y.channels,
             "call": 1,
@@ -77,6 +78,7 @@ class ScalarDepthwise:
         spec, filled = self.spec, "border" if self.plane.bordered else ""
         return {
             "code_depthwise": 1,
+            **spec.result_code(1),
             "code_depthwise_products": spec.taps,
             f"code_unpack_w{spec.w_bits}": spec.taps,
             f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}": 1,

@@ -20,11 +20,11 @@ def dense(s: Sampler) -> None:
     if side < size:
         return
     groups = 1 if dense or s.rng.random() < 0.85 else 2
-    depth = s.pick(1, 3, 3, 4, 8, 16, 24, 32, 64) if not dense else s.pick(16, 64, 100, 128, 256, 640)
-    outputs = groups * s.pick(8, 16, 32, 48, 64, 5, 10)
+    depth = s.pick(1, 3, 3, 4, 5, 8, 16, 24, 32, 64) if not dense else s.pick(10, 16, 64, 100, 128, 256, 640)
+    outputs = groups * s.pick(8, 16, 32, 48, 64, 5, 10, 3, 7)
     x = s.tensor((side, side, depth * groups), s.bits())
     extent = (side + 2 * pad - size) // stride + 1
-    y = s.tensor((extent, extent, outputs), s.bits())
+    y = s.tensor((extent, extent, outputs), s.bits(), **s.round())
     w_bits = s.pick(2, 4, 8)
     if outputs * depth * size * size > s.largest or max(x.bytes, y.bytes) > 32768:
         return
@@ -33,12 +33,12 @@ def dense(s: Sampler) -> None:
     bias = 1 << 30 if s.rng.random() < 0.1 else 0  # leaves no room at the top of an accumulator
     op = Conv(
         s.name, (x.name,), y.name, weights, w_bits, np.full(outputs, bias, np.int32),
-        s.ratios(outputs), (stride, stride), (pad,) * 4, groups, y.low, y.high,
+        s.ratios(outputs), (stride, stride), (pad,) * 4, groups, s.low(y), y.high,
     )  # fmt: skip
     if s.rng.random() < 0.3 and not dense:
-        other = s.tensor(y.shape, y.bits)
+        other = s.tensor(y.shape, s.pick(y.bits, y.bits, 4, 8), **s.round())
         middle = replace(y, name=f"{y.name}_middle")
-        residual = Residual(f"{op.name}_add", middle, y.low, y.high, False)
+        residual = Residual(f"{op.name}_add", middle, s.low(y), y.high, False)
         op = replace(op, inputs=(x.name, other.name), residual=residual)
     s.add(op)
 
@@ -46,18 +46,19 @@ def dense(s: Sampler) -> None:
 @samples("network", 0.12)
 def depthwise(s: Sampler) -> None:
     """Add a depthwise convolution."""
-    side, channels, size = s.pick(3, 5, 8, 12), s.pick(4, 8, 16, 32), s.pick(3, 3, 5)
+    side, channels = s.pick(3, 5, 8, 12), s.pick(4, 8, 16, 32)
+    height, width = (s.pick(3, 3, 5),) * 2 if s.pick(0, 1) else (s.pick(1, 2, 3, 4, 5, 7), s.pick(1, 2, 3, 4, 5, 7))
     stride, pad, multiplier = s.pick(1, 1, 2), s.pick(0, 1), s.pick(1, 1, 1, 2)
-    if side + 2 * pad < size:
+    if side + 2 * pad < max(height, width):
         return
     x = s.tensor((side, side, channels), s.bits())
-    extent = (side + 2 * pad - size) // stride + 1
-    y = s.tensor((extent, extent, channels * multiplier), s.bits())
+    rows, columns = ((side + 2 * pad - size) // stride + 1 for size in (height, width))
+    y = s.tensor((rows, columns, channels * multiplier), s.bits())
     w_bits, outputs = s.pick(2, 4, 8), channels * multiplier
-    weights = s.rng.integers(-2, 2, (outputs, size, size, 1)).astype(np.int8)
+    weights = s.rng.integers(-2, 2, (outputs, height, width, 1)).astype(np.int8)
     op = Conv(
         s.name, (x.name,), y.name, weights, w_bits, np.zeros(outputs, np.int32),
-        s.ratios(outputs), (stride, stride), (pad,) * 4, channels, y.low, y.high,
+        s.ratios(outputs), (stride, stride), (pad,) * 4, channels, s.low(y), y.high,
     )  # fmt: skip
     s.add(op)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, Part, register_arithmetic
+from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, Part, Quick, register_arithmetic
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.base.arithmetic.normalization import RANGE, SUMS, VARIANCE, added_variance, spread
 from tapc.base.arithmetic.sums import RatioSums
@@ -63,6 +63,25 @@ HALVES = (
     " int32_t u = (int32_t)(a0 * (uint32_t)b1 + ((uint32_t)t & 0xFFFFu));"
 )
 
+
+def _right(bits: int) -> Intrinsic:
+    """Return what requantizes where a product's lower half is shifted out, to all codes of `bits` or a range."""
+    parameters = ("int32_t acc", "int32_t factor", "int32_t shift", "int32_t zero")
+    made = (
+        "int32_t q = ((t_mulhi(acc, factor) >> (shift - 33)) + (int32_t)((uint32_t)zero * 2u + 1u)) >> 1; "
+    )  # fmt: skip
+    if not bits:
+        bounded = (*parameters, "int32_t low", "int32_t high")
+        return Intrinsic("t_requant_fixed_right", "int32_t", bounded, _requant_fixed, made + CLAMP)
+    low, high, saturate = {8: (-128, 127, "ssat"), 4: (0, 15, "usat")}[bits]
+    return Intrinsic(
+        f"t_requant_fixed_right{bits}", "int32_t", parameters,
+        lambda acc, factor, shift, zero: _requant_fixed(acc, factor, shift, zero, low, high),
+        made + f"return q < {low} ? {low} : (q > {high} ? {high} : q);",
+        dsp=made + f'__asm__("{saturate} %0, #{bits}, %0" : "+r"(q)); return q;',
+    )  # fmt: skip
+
+
 INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
     "requantize": (
         Intrinsic(
@@ -86,6 +105,7 @@ INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
             "if (shift > 32) { int32_t q = ((t_mulhi(acc, factor) + (1 << (shift - 33))) >> (shift - 32)) + zero; "
             + CLAMP + " } return t_requant_large(acc, factor, shift, zero, low, high);",
         ),
+        *(_right(bits) for bits in (0, 8, 4)),
     ),
     "add": (
         Intrinsic(
@@ -148,6 +168,10 @@ class FixedPoint(RatioSums[FixedSum]):
 
     def constant(self, m: Multipliers) -> NDArray[np.int32]:
         return np.stack([m.factor, m.shift], axis=1).astype(np.int32).ravel()
+
+    def quick(self, m: Multipliers, largest: Ints) -> Quick:
+        # The zero point shares the sum of what is left.
+        return "_right" if m.shift.min() >= 33 else ""
 
     def requantize(self, acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
         shift = m.shift.astype(np.int64)

@@ -1,0 +1,31 @@
+"""Every part that a kernel may have is measured on every core: no coefficient is guessed."""
+
+from typing import get_args
+
+import pytest
+from operators.examples import OPERATORS, SEEDS, case
+
+from tapc.base.arithmetic import arithmetics
+from tapc.base.isa import Isa
+from tapc.cost.model import CostModel, load_coefficients
+from tapc.cost.sample import random_program
+from tapc.hardware.target import load_target, target_names
+from tapc.ir.sampling import groups
+from tapc.lower import lower
+from tapc.lower.steps import steps_of
+
+MODES = tuple(arithmetic.name for arithmetic in arithmetics())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("isa", get_args(Isa))
+def test_no_part_of_a_random_instance_is_guessed(isa: Isa, mode: str) -> None:
+    models = [CostModel(load_coefficients(t.cost)) for t in map(load_target, target_names()) if t.isa == isa]
+    specs = {step.spec for group in groups() for step in steps_of(random_program(40, mode, isa, 71, group=group))}
+    for name in OPERATORS:
+        specs |= {step.spec for step in lower(case((name,), SEEDS[0]).quantized.onnx, "example", mode, isa).steps}
+    for model in models:
+        for spec in specs:
+            model.instructions(spec)
+            model.code_bytes(spec)
+        assert not model.guessed, model.coefficients.core
