@@ -177,7 +177,8 @@ def _sample(s: Sampler) -> None:
         return
     x = s.tensor((side, side, s.pick(3, 8, 16, 64)), s.bits())
     extent = (side + 2 * pad - size) // 2 + 1
-    y = s.tensor((extent, extent, x.shape[2]), s.bits())
+    alike = {"scale": x.scale, "zero": x.zero} if s.rng.random() < 0.3 else {}
+    y = s.tensor((extent, extent, x.shape[2]), x.bits if alike else s.bits(), **alike)
     kind: Literal["max", "average"] = "max" if s.rng.random() < 0.5 else "average"
     ratios = s.ratios(size * size)
     s.add(Pool(s.name, (x.name,), y.name, kind, (size, size), (2, 2), (pad,) * 4, False, ratios, y.low, y.high))
