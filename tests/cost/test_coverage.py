@@ -3,7 +3,7 @@
 from typing import get_args
 
 import pytest
-from operators.examples import OPERATORS, SEEDS, case
+from operators.examples import OPERATORS, Instance, case
 
 from tapc.base.arithmetic import arithmetics
 from tapc.base.isa import Isa
@@ -22,8 +22,8 @@ MODES = tuple(arithmetic.name for arithmetic in arithmetics())
 def test_no_part_of_a_random_instance_is_guessed(isa: Isa, mode: str) -> None:
     models = [CostModel(load_coefficients(t.cost)) for t in map(load_target, target_names()) if t.isa == isa]
     specs = {step.spec for group in groups() for step in steps_of(random_program(40, mode, isa, 71, group=group))}
-    for name in OPERATORS:
-        specs |= {step.spec for step in lower(case((name,), SEEDS[0]).quantized.onnx, "example", mode, isa).steps}
+    network = lower(case([Instance(name, 0) for name in OPERATORS]).quantized.onnx, "example", mode, isa)
+    specs |= {step.spec for step in network.steps}
     for model in models:
         for spec in specs:
             model.instructions(spec)
