@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from tapc.base.terminal import print_json, say
-from tapc.cli.options import JSON, Board
+from tapc.cli.options import JSON, Board, Command
 from tapc.flash.plan import TOOLS
 
 
-@click.command(name="flash")
+@click.command(name="flash", cls=Command)
 @click.argument("build", type=click.Path(path_type=Path))
 @click.option("--tool", type=click.Choice(TOOLS), help="By default the first of the board's that this machine has.")
 @click.option("--serial", metavar="NUMBER", help="Serial number of the probe, where several are plugged in.")
