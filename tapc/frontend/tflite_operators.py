@@ -96,6 +96,18 @@ def binary(c: Converter, op: Operator) -> None:
     c.emit(op, c.builder.node(_BINARY[op.kind], [c.value(op, 0), c.value(op, 1)], c.name(op)))
 
 
+@converts("EQUAL")
+def equal(c: Converter, op: Operator) -> None:
+    """Convert a comparison, of which a choice is made."""
+    c.emit(op, c.builder.node("Equal", [c.value(op, 0), c.value(op, 1)], c.name(op)))
+
+
+@converts("SELECT", "SELECT_V2")
+def select(c: Converter, op: Operator) -> None:
+    """Convert a choice between the elements of two tensors."""
+    c.emit(op, c.builder.node("Where", [c.value(op, i) for i in range(3)], c.name(op)))
+
+
 @converts("SQUARED_DIFFERENCE")
 def squared_difference(c: Converter, op: Operator) -> None:
     """Convert (a - b)^2."""

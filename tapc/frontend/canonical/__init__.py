@@ -17,6 +17,7 @@ from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
 from tapc.frontend.canonical.embedding import check_tokens, is_tokens, is_whole, token_elements
 from tapc.frontend.canonical.gelu import fuse_gelu
+from tapc.frontend.canonical.guards import fuse_guards
 from tapc.frontend.canonical.interface import arrangement, describe, layouts, place_input, place_output
 from tapc.frontend.canonical.names import name_nodes, name_outputs, unique_names
 from tapc.frontend.canonical.norms import fuse_norms
@@ -96,6 +97,7 @@ def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Ca
     _check_interface(graph)
     check_finite(graph)
     fuse_one_hot(graph)
+    fuse_guards(graph)
     _remove_unused(graph)
     _check_operators(graph)
     fuse_gelu(graph)
