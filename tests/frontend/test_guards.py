@@ -46,5 +46,5 @@ def test_a_divisor_of_zero_gives_zero(tmp_path: Path, *, swapped: bool) -> None:
 
 @pytest.mark.parametrize(("compared", "instead"), [(1.0, 0.0), (0.0, 1.0)])
 def test_other_choices_are_refused(compared: float, instead: float, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="operator (Equal|Where) is not supported"):
+    with pytest.raises(UnsupportedError, match=r"operator (Equal|Where) is not supported"):
         load(saved(tmp_path, compared, instead))
