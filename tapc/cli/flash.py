@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tapc.base.terminal import print_json, say
+from tapc.base.terminal import print_json, say, visible
 from tapc.cli.options import JSON, Board, Command
 from tapc.flash.plan import TOOLS
 
@@ -44,7 +44,7 @@ def flash_command(
 
     result = flash(
         build, board=board, tool=tool, serial=serial, volume=volume, dry=dry_run,
-        announce=(lambda _: None) if as_json else say,
+        announce=(lambda _: None) if as_json else lambda command: click.echo(visible(command)),
     )  # fmt: skip
     if as_json:
         print_json(dataclasses.asdict(result))

@@ -23,7 +23,8 @@ def copy_run(b: Body, target: Any, source: Any, count: int) -> None:
 
 def fill_run(b: Body, value: Any, count: int) -> None:
     """Fill the first `count` bytes of y, a multiple of four or few, with a code."""
-    word = b.bind(b.T.bitwise_and(value, 255) * 0x01010101)
+    # In unsigned numbers: four times a code above 127 is no int32.
+    word = b.bind(b.T.Cast("int32", b.T.Cast("uint32", b.T.bitwise_and(value, 255)) * b.T.Cast("uint32", 0x01010101)))
 
     def some(size: int, at: Any) -> None:
         if size == 1:

@@ -65,7 +65,7 @@ class GatherSpec(KernelSpec):
         tabled = any(stride is None for _, stride in self.loops[:-1])
         # Of 4-bit codes it must be known which half of a byte they are, without a division.
         far = ("far2" if channels == 2 else "far") if (narrow and tabled) or self.form == "table4" else ""
-        odd = narrow and channels & (channels - 1) and inner != channels
+        odd = narrow and channels & (channels - 1) and inner != channels and self.y.pixels > 1
         return {
             f"gather_{self.form}{far}{'odd' if odd else ''}": total,
             # A loop of one turn is none.

@@ -31,6 +31,9 @@ def test_a_configuration_measured_again(setup: Setup, narrow: bool) -> None:
     bits = [tuple(map(int, text)) for text in (stored.weights, stored.activations)]
     again = row_of(setup, Configuration("random", bits[0], bits[1]))
     expected = stored.model_dump()
+    # What the cost model said then: its coefficients are fitted anew now and then.
+    for name in ("flash_bytes", "instructions"):
+        assert again.pop(f"{name}_predicted") == pytest.approx(expected.pop(f"{name}_predicted"), rel=0.05)
     # The float network and bias correction run in onnxruntime, whose last digit is the processor's.
     assert again.pop("cross_entropy") == pytest.approx(expected.pop("cross_entropy"), rel=1e-3)
     assert abs(again.pop("onnx_correct") - expected.pop("onnx_correct")) <= 2

@@ -65,6 +65,9 @@ class Down(FixedPoint):
         ),
     }  # fmt: skip
 
+    def quick(self, m: Multipliers, largest: Ints) -> str:
+        return ""
+
     def requantize(self, acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
         return np.clip((acc * m.factor.astype(np.int64) >> m.shift.astype(np.int64)) + zero, low, high)
 
