@@ -3,7 +3,7 @@
 Each instance, `OPERATOR:NUMBER`, is tested in small networks with others: torch and the intervals against onnxruntime;
 its integers in every arithmetic against onnxruntime, with bounds and pruning; its C on this machine under sanitizers,
 for every instruction set and arithmetic, each step equal to the reference; and firmware in QEMU on every board, in the
-core's arithmetic and in TFLite's. With `--share`, which continuous integration runs, the C of every second instance is
+core's arithmetic and in TFLite's. With `--share`, which continuous integration runs, the C of every fifth instance is
 tested, for one instruction set and arithmetic in turn, and firmware of the first eight instances of an operator, each
 on one board; everything else of all.
 Exit code 1 where anything fails; `--only OPERATOR:NUMBER` repeats an instance with everything.
@@ -118,7 +118,7 @@ def levels_of(number: int, *, share: bool, numbers_alone: bool) -> Levels:
     if numbers_alone:
         return Levels((), ())
     if share:
-        return Levels(() if number % 2 else (FORMS[number // 2 % len(FORMS)],), _FIRMWARE[number : number + 1])
+        return Levels(() if number % 5 else (FORMS[number // 5 % len(FORMS)],), _FIRMWARE[number : number + 1])
     return Levels(FORMS, _FIRMWARE)
 
 
