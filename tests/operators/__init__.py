@@ -1,0 +1,1 @@
+"""Operators: what holds for all of them, and for each."""
