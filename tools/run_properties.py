@@ -25,8 +25,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-_TOOLS = Path(__file__).resolve().parent  # whose operators.py would hide the tests' folder of that name
-sys.path[:] = [str(_TOOLS.parent / "tests"), *(entry for entry in sys.path if Path(entry).resolve() != _TOOLS)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from operators.examples import OPERATORS, Case, Instance, case
 from operators.properties import MODES, Steps, integers, many_steps, torch_and_intervals
