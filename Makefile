@@ -38,7 +38,7 @@ test-qemu: setup
 	@folder=$$(sh tools/qemu-backports.sh build/qemu-backports) || { [ $$? = 3 ]; exit; }; \
 	export PATH="$$folder:$$PATH"; \
 	qemu-system-arm --version | head -n 1; \
-	$(PYTEST) -n $(JOBS) --dist worksteal tests/device tests/e2e/test_kernels_qemu.py tests/firmware/test_foreign_firmware.py
+	$(PYTEST) -n $(JOBS) --dist worksteal tests/device tests/firmware/test_foreign_firmware.py
 
 # What is learned in torch, with the instruction sets that `unit` did not use.
 test-cpus: setup

@@ -3,8 +3,8 @@
 Each instance, `OPERATOR:NUMBER`, is tested in small networks with others: torch and the intervals against onnxruntime;
 its integers in every arithmetic against onnxruntime, with bounds and pruning; its C on this machine under sanitizers,
 for every instruction set and arithmetic, each step equal to the reference; and firmware in QEMU on every board, in the
-core's arithmetic and in TFLite's. With `--share`, which continuous integration runs, the C of every fifth instance is
-tested, for one instruction set and arithmetic in turn, and firmware of the first eight instances of an operator, each
+core's arithmetic and in TFLite's. With `--share`, which continuous integration runs, the C of every tenth instance is
+tested, for one instruction set and arithmetic in turn, and firmware of the first four instances of an operator, each
 on one board; everything else of all.
 Exit code 1 where anything fails; `--only OPERATOR:NUMBER` repeats an instance with everything.
 """
@@ -118,7 +118,10 @@ def levels_of(number: int, *, share: bool, numbers_alone: bool) -> Levels:
     if numbers_alone:
         return Levels((), ())
     if share:
-        return Levels(() if number % 5 else (FORMS[number // 5 % len(FORMS)],), _FIRMWARE[number : number + 1])
+        return Levels(
+            () if number % 10 else (FORMS[number // 10 % len(FORMS)],),
+            _FIRMWARE[number : number + 1] if number < len(BOARDS) else (),
+        )
     return Levels(FORMS, _FIRMWARE)
 
 
