@@ -1,7 +1,7 @@
 """What is done to flash a build: a tool's command, or a file that is copied to a drive."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Copy:
 
 
 def plan(
-    board: Board, folder: Path, tool: str, *, external: Mapping[str, int] | None = None, serial: str | None = None
+    board: Board, folder: Path, tool: str, *, external: Collection[str] = (), serial: str | None = None
 ) -> Call | Copy:
     """Return what flashes a build.
 
@@ -68,8 +68,8 @@ def plan(
         The build's: firmware.elf, .bin and .hex.
     tool : str
         One of `TOOLS`.
-    external : mapping of str to int, optional
-        External flash regions that the build uses, and the bytes in each.
+    external : collection of str
+        External flash regions that the build uses.
     serial : str, optional
         Serial number of the probe, where several are plugged in.
 
@@ -81,7 +81,7 @@ def plan(
     probe = probe_of(board)
     if tool not in probe.tools:
         raise UsageError(f"board {board.name} is not flashed with {tool}; its file names: {', '.join(probe.tools)}")
-    outside = [region for region in external or {} if tool != "openocd" or region not in probe.external]
+    outside = [region for region in external if tool != "openocd" or region not in probe.external]
     if outside:
         ways = "use --tool openocd, or " if set(outside) <= set(probe.external) else ""
         where = ", ".join(outside)

@@ -3,12 +3,12 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tapc.base.errors import OutputError, ToolError
+from tapc.base.tool import run
 from tapc.flash.plan import INSTALL, Call, Copy
 from tapc.flash.uf2 import uf2
 
@@ -17,15 +17,15 @@ _LINES = 8
 # What tools print, in the order of how much it says.
 _CAUSES = (
     (
+        r"libusb_error_access|permission denied",  # said before a tool goes on to find no probe
+        "the probe cannot be opened: install the udev rules of its tool, or run as root",
+    ),
+    (
         r"unable to find a matching|no device found|no j-link device|unable to open .*(device|probe)|open failed"
         r"|no available debug probes|no connected debug probes|couldn't find any st-link|unable to open ftdi"
         r"|libusb_error_(not_found|no_device)|no stlink|failed to open",
         "no probe was found: plug the board in (its debug connector, a cable with data lines), or name one of several "
         "with --serial",
-    ),
-    (
-        r"libusb_error_access|permission denied",
-        "the probe cannot be opened: install the udev rules of its tool, or run as root",
     ),
     (
         r"ap protect|approtect|device is (locked|secured|protected)|readout protect|rdp level|flash is locked"
@@ -69,19 +69,12 @@ def program(step: Call | Copy, volume: Path | None = None) -> str:
 
 
 def _called(step: Call) -> str:
-    try:
-        done = subprocess.run(
-            step.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", timeout=SECONDS, check=False,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise ToolError(f"{step.tool} is not installed; install it with: {INSTALL[step.tool]}") from error
-    except OSError as error:
-        raise ToolError(f"{step.tool} cannot be started: {error}") from error
-    except subprocess.TimeoutExpired as error:
-        raise ToolError(f"{step.tool} was stopped after {SECONDS} s: unplug the board, plug it in again") from error
-    if done.returncode != 0 or _silent_failure(step.tool, done.stdout):
-        raise ToolError(explained(step.tool, done.returncode, done.stdout))
+    if shutil.which(step.command[0]) is None:
+        raise ToolError(f"{step.tool} is not installed; install it with: {INSTALL[step.tool]}")
+    done = run(step.command, timeout=SECONDS)
+    output = done.stdout + done.stderr
+    if done.returncode != 0 or _silent_failure(step.tool, output):
+        raise ToolError(explained(step.tool, done.returncode, output))
     return f"flashed with {step.tool}"
 
 

@@ -32,9 +32,7 @@ def uf2(image: bytes, origin: int, family: int) -> bytes:
     blocks = []
     for number in range(count):
         start = number * _PAYLOAD
-        head = struct.pack(
-            "<8I", _FIRST, _SECOND, _FAMILY_PRESENT, origin + start, _PAYLOAD, number, count, family
-        )  # fmt: skip
+        head = struct.pack("<8I", _FIRST, _SECOND, _FAMILY_PRESENT, origin + start, _PAYLOAD, number, count, family)
         payload = image[start : start + _PAYLOAD].ljust(_ROOM, b"\0")
         blocks.append(head + payload + struct.pack("<I", _LAST))
     return b"".join(blocks)

@@ -85,12 +85,12 @@ def flash(
     return Flashing(silicon.name, chosen, str(step), None if dry else program(step, volume))
 
 
-def _external(report: dict[str, object]) -> dict[str, int]:
+def _external(report: dict[str, object]) -> tuple[str, ...]:
     memory = report.get("memory")
     outside = memory.get("external", {}) if isinstance(memory, dict) else None
     if not isinstance(outside, dict):
         raise DataError("report.json does not say what the build places in external flash; compile the network again")
-    return dict.fromkeys(map(str, outside), 0)
+    return tuple(map(str, outside))
 
 
 def _tool(board: Board, volume: Path | None, *, dry: bool) -> str:

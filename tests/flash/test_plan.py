@@ -50,7 +50,7 @@ def test_commands(tmp_path: Path) -> None:
         f"st-flash --reset --serial 12 write {tmp_path}/firmware.bin 0x08000000"
     )
     assert str(plan(load_board("pico"), tmp_path, "pyocd")) == f"pyocd flash --target rp2040 {tmp_path}/firmware.hex"
-    first = plan(board, tmp_path, "openocd", external={"qspi_flash": 9}, serial="12")
+    first = plan(board, tmp_path, "openocd", external=("qspi_flash",), serial="12")
     assert isinstance(first, Call)
     assert first.command == (
         "openocd", "-f", "board/stm32h747i-disco.cfg", "-c", 'adapter serial "12"',
@@ -60,9 +60,9 @@ def test_commands(tmp_path: Path) -> None:
 
 def test_what_cannot_be_flashed_so_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"st-flash cannot write qspi_flash.*use --tool openocd, or compile with"):
-        plan(load_board("stm32h7"), tmp_path, "st-flash", external={"qspi_flash": 9})
+        plan(load_board("stm32h7"), tmp_path, "st-flash", external=("qspi_flash",))
     with pytest.raises(UsageError, match=r"openocd cannot write qspi_flash.*lie: compile with --no-external"):
-        plan(load_board("nrf52840dk"), tmp_path, "openocd", external={"qspi_flash": 9})
+        plan(load_board("nrf52840dk"), tmp_path, "openocd", external=("qspi_flash",))
     with pytest.raises(UsageError, match="pico is not flashed with st-flash; its file names: openocd, pyocd, uf2"):
         plan(load_board("pico"), tmp_path, "st-flash")
     with pytest.raises(UsageError, match="uf2 has no probe"):

@@ -41,6 +41,7 @@ def test_arguments_arrive_as_they_are(path: Path) -> None:
         ("pyocd", "No connected debug probes", "no probe was found"),
         ("st-flash", "Couldn't find any ST-Link devices", "no probe was found"),
         ("openocd", "Error: libusb_open() failed with LIBUSB_ERROR_ACCESS", "udev rules"),
+        ("openocd", "Error: libusb_open() failed with LIBUSB_ERROR_ACCESS\nError: open failed", "udev rules"),
         ("openocd", "Warn : UNEXPECTED idcode: 0x1\nError: expected 1 of 1: 0x2, got 0x1", "another chip"),
         ("st-flash", "2026 WARN common.c: unknown chip id! 0xe0042000", "another chip"),
         ("openocd", "Error: Could not find MEM-AP to control the core\nAPPROTECT enabled", "the chip is locked"),
