@@ -1,26 +1,20 @@
 """From a build folder to a tool's command."""
 
+import shutil
 import stat
 from pathlib import Path
 
-import onnx
 import pytest
 from click.testing import CliRunner
-from graph_builder import residual
 
-import tapc
 from tapc.base.errors import ToolError, UsageError
 from tapc.cli import main
 from tapc.flow.flashing import flash
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("build")
-    onnx.save(residual().onnx, folder / "net.onnx")
-    options = tapc.Options(wbits=(8,), calibration=8, eval=1, simulate=False, rounding="nearest", equalize=False)
-    tapc.compile(folder / "net.onnx", board="pico", data="random", output=folder / "b", options=options)
-    return folder / "b"
+@pytest.fixture
+def build(pico_build: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pico_build, tmp_path / "b"))
 
 
 def test_the_command_is_told_before_it_runs(build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ import pytest
 from graph_builder import residual
 from onnx import external_data_helper
 
-import tapc
 from tapc.base import confine
 from tapc.base.errors import DataError, TapcError, ToolError, UsageError
 from tapc.base.progress import Stages
@@ -22,18 +21,9 @@ from tapc.flow.profile import profile
 from tapc.flow.rerun import describe, draw, open_build, rerun
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("build")
-    onnx.save(residual().onnx, folder / "net.onnx")
-    options = tapc.Options(wbits=(8,), calibration=8, eval=1, simulate=False, rounding="nearest", equalize=False)
-    tapc.compile(folder / "net.onnx", board="pico", data="random", output=folder / "b", options=options)
-    return folder / "b"
-
-
 @pytest.fixture
-def build(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "b"))
+def build(pico_build: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pico_build, tmp_path / "b"))
 
 
 def run(folder: Path) -> None:
