@@ -1,6 +1,6 @@
 """Compare the firmware of kept TFLite networks with TFLite-Micro, byte for byte, and print a table.
 
-    python tools/tflite_micro.py ../shared/data/networks --board stm32h7 --inputs 50
+    python tools/compare_tflite_micro.py ../shared/data/networks --board stm32h7 --inputs 50
 
 Every int8 file of the folder, or the one file, is compiled for the boards; its firmware and TFLite-Micro get the same
 codes: lowest, highest, zero points, alternating ones, single spikes, mixtures of extremes, small and uniform ones. What
@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     parser.epilog = "further options are those of `tapc compile`"
     given, options = parser.parse_known_args()
+    if not given.folder.is_dir():
+        parser.error(f"{given.folder} is not a folder")
     files = [given.files] if given.files.is_file() else sorted(given.files.glob("*.tflite"))
     print("| file | board | inputs | bytes that differ | distinct codes | instructions |\n|---|---|---|---|---|---|")
     same = True
