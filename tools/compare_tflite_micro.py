@@ -149,8 +149,8 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     parser.epilog = "further options are those of `tapc compile`"
     given, options = parser.parse_known_args()
-    if not given.folder.is_dir():
-        parser.error(f"{given.folder} is not a folder")
+    if not given.files.exists():
+        parser.error(f"{given.files} does not exist")
     files = [given.files] if given.files.is_file() else sorted(given.files.glob("*.tflite"))
     print("| file | board | inputs | bytes that differ | distinct codes | instructions |\n|---|---|---|---|---|---|")
     same = True
