@@ -23,7 +23,7 @@ test: setup test-tools lint
 	@$(MAKE) --no-print-directory test-qemu
 
 lint: setup
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 
 types: setup
@@ -52,7 +52,7 @@ test-cpus: setup
 
 # Tests of what changed since main, for a minute at most: see tools/quick.py.
 quick: setup
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/python tools/quick.py --jobs $(JOBS)
 
 setup: tools $(STAMP)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frontend.tflite_builder import TfliteBuilder
 from numpy.typing import NDArray
+
+from frontend.tflite_builder import TfliteBuilder
 
 Codes = NDArray[np.int8]
 

@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from operators.examples import OPERATORS, Case, Instance, case
 from operators.properties import MODES, Steps, integers, many_steps, torch_and_intervals
 from operators.properties_in_c import BOARDS, FORMS, in_firmware, on_host
-
 from tapc.base.cache import cache_folder
 
 NETWORKS = 4

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from allocate.problems import brute_force, fits, greedy, problems, totals
 from hypothesis import HealthCheck, given, settings
 
+from allocate.problems import brute_force, fits, greedy, problems, totals
 from tapc.allocate import (
     AllocationError,
     AllocationProblem,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels.oracle import requantize as exact
 
+from kernels.oracle import requantize as exact
 from tapc.base import arithmetic
 
 INT32 = st.integers(-(2**31), 2**31 - 1)

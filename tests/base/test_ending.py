@@ -12,9 +12,9 @@ import click
 import onnx
 import pytest
 from click.testing import CliRunner
+
 from graph_builder import residual
 from processes import alive
-
 from tapc import cli
 from tapc.base import tool
 from tapc.base.ending import explained

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from graph_builder import residual
 
+from graph_builder import residual
 from tapc.base.progress import portion
 from tapc.graph.analysis import Graph, analyse
 from tapc.quantize import calibrate, quantize

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import alive
 
+from processes import alive
 from tapc import frontend
 from tapc.base import worker
 from tapc.base.errors import DataError, ToolError, UsageError

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from bench.tables import LAYERS, row, table
 from click.testing import CliRunner
 from scipy.stats import kendalltau, spearmanr
 
+from bench.tables import LAYERS, row, table
 from tapc.base.errors import DataError, UsageError
 from tapc.bench.configurations import BenchTable, load_table, save_table
 from tapc.bench.plot_proxies import plot_proxies

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from graph_builder import residual
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from graph_builder import residual
 from tapc.base.output import replaced_folder
 from tapc.cli import main
 

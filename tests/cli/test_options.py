@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from graph_builder import residual
 
+from graph_builder import residual
 from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Source
 from tapc.cli import main

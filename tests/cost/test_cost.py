@@ -6,10 +6,10 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from graph_builder import dead, residual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graph_builder import dead, residual
 from tapc.base.errors import DataError
 from tapc.base.isa import Isa
 from tapc.cost.layers import NetworkCost

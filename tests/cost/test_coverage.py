@@ -3,8 +3,8 @@
 from typing import get_args
 
 import pytest
-from operators.examples import OPERATORS, Instance, case
 
+from operators.examples import OPERATORS, Instance, case
 from tapc.base.arithmetic import arithmetics
 from tapc.base.isa import Isa
 from tapc.cost.model import CostModel, load_coefficients

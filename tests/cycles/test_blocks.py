@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cycles.assembly import assemble
 
+from cycles.assembly import assemble
 from tapc.base.errors import ToolError
 from tapc.cycles import estimate
 from tapc.cycles.blocks import Block, Instruction, disassemble, executed_blocks

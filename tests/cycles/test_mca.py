@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cycles.assembly import block
 
+from cycles.assembly import block
 from tapc.base.errors import ToolError
 from tapc.cycles import available, mca
 

@@ -7,8 +7,8 @@ FPU's table, jumps with a refill of two cycles.
 from pathlib import Path
 
 import pytest
-from cycles.assembly import block
 
+from cycles.assembly import block
 from tapc.cycles import armv6m, cortex_m4
 
 M0 = "cortex-m0plus"

@@ -3,9 +3,9 @@
 import numpy as np
 import onnx
 import pytest
-from graph_builder import pair
 from onnx import TensorProto, helper
 
+from graph_builder import pair
 from tapc.base.errors import DataError
 from tapc.data import Samples
 from tapc.data.figures import least_sqnr

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels.programs import conv_op, lowered, program, tensor
 
 import tapc.device
+from kernels.programs import conv_op, lowered, program, tensor
 from tapc.base.errors import ToolError, UsageError
 from tapc.device import device_for, obstacle
 from tapc.hardware.board import load_board

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels.programs import conv_op, lowered, program, random_codes, tensor
 
+from kernels.programs import conv_op, lowered, program, random_codes, tensor
 from tapc.device import DeviceRun
 from tapc.device.verify import Verification, verify
 from tapc.kernels.packing import pack_activations

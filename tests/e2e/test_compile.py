@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import dead, everything, pair, pooled, residual, words
-from kernels.programs import WARNINGS
 
 import tapc
+from graph_builder import dead, everything, pair, pooled, residual, words
+from kernels.programs import WARNINGS
 from tapc.base.progress import Stages
 from tapc.flow.rerun import describe, open_build, rerun
 from tapc.quantize import evaluate

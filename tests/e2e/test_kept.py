@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tflite_micro_files import Int8Builder, Quantization, run, samples
 
 import tapc
 from tapc.device.verify import device_outputs
 from tapc.flow.rerun import open_build
+from tflite_micro_files import Int8Builder, Quantization, run, samples
 
 PIXELS = (1, 6, 5, 4)
 

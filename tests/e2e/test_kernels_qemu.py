@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, tensor
 from kernels.strategies import conv_programs
-from numpy.typing import NDArray
-
 from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board

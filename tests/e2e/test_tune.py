@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import pooled
-from kernels.programs import conv_op, lowered, program, tensor
 
 import tapc
+from graph_builder import pooled
+from kernels.programs import conv_op, lowered, program, tensor
 from tapc.base.cache import Store
 from tapc.hardware.target import load_target
 from tapc.kernels.conv import ConvSpec

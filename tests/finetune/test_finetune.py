@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from graph_builder import Model, everything, pair, residual
 
+from graph_builder import Model, everything, pair, residual
 from tapc.base.errors import DataError
 from tapc.base.options import Options
 from tapc.base.ports import split

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels.programs import conv_op, lowered, program, tensor
 
+from kernels.programs import conv_op, lowered, program, tensor
 from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board

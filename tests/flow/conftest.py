@@ -4,9 +4,9 @@ from pathlib import Path
 
 import onnx
 import pytest
-from graph_builder import residual
 
 import tapc
+from graph_builder import residual
 
 
 @pytest.fixture(scope="session")

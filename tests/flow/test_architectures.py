@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from architectures import ARCHITECTURES
 from architectures.export import exported
-
 from tapc.base.ports import joined, split
 from tapc.frontend import load
 from tapc.graph.analysis import analyse

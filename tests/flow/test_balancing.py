@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Builder, Model
 
+from graph_builder import Builder, Model
 from tapc.flow.balancing import balance, suited
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graph_builder import residual
 
+from graph_builder import residual
 from tapc.allocate import AllocationProblem, Budgets, Choice, GroupChoices, LayerChoices, solve
 from tapc.base.errors import DataError
 from tapc.base.options import Options

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from graph_builder import residual
 
+from graph_builder import residual
 from tapc.base.options import Options
 from tapc.cli import main
 from tapc.cli.compile import command_line

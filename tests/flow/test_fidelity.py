@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Builder
 
+from graph_builder import Builder
 from tapc.base.errors import DataError, MismatchError
 from tapc.flow.fidelity import affordable, check_on, imprecise, source_outputs, transformed, unmoved
 from tapc.frontend import FloatModel, load

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tflite_micro_files import Int8Builder, Quantization
 
 from tapc.base.errors import UsageError
 from tapc.base.options import Options
@@ -14,6 +13,7 @@ from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.frontend import FloatModel, load
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
+from tflite_micro_files import Int8Builder, Quantization
 
 
 def network(folder: Path, *, keep: bool = True) -> FloatModel:

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from graph_builder import dead, residual
 
 import tapc
+from graph_builder import dead, residual
 from tapc.cli import main
 from tapc.cycles import flash_stalls, mca
 from tapc.flow.rerun import open_build

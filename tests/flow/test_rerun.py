@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graph_builder import residual
 from onnx import external_data_helper
 
+from graph_builder import residual
 from tapc.base import confine
 from tapc.base.errors import DataError, TapcError, ToolError, UsageError
 from tapc.base.progress import Stages

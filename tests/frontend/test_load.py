@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from frontend.canonical_form import build, save
 from onnx import helper
 
+from frontend.canonical_form import build, save
 from tapc.base.errors import DataError, UsageError
 from tapc.frontend import load
 from tapc.frontend.verify import source_error

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+
 from frontend.canonical_form import assert_canonical, operators, run
 from frontend.tflite_builder import litert
-
 from tapc.frontend import load
 
 NETWORKS = {

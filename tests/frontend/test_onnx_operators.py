@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from frontend.canonical_form import assert_canonical, attributes, build, operators, run, save
 from onnx import helper
 
+from frontend.canonical_form import assert_canonical, attributes, build, operators, run, save
 from tapc.frontend import FloatModel, load
 from tapc.frontend.canonical import canonicalize
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from frontend.canonical_form import assert_canonical, build, operators, run
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from frontend.canonical_form import assert_canonical, build, operators, run
 from tapc.frontend.canonical import canonicalize
 
 RNG = np.random.default_rng(3)

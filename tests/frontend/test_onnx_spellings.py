@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from frontend.canonical_form import build, save
 from onnx import helper
 
+from frontend.canonical_form import build, save
 from tapc.base.errors import UnsupportedError
 from tapc.frontend import load
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from frontend.canonical_form import assert_canonical, save
 from frontend.tflite_builder import TfliteBuilder
 from graph_builder import pair
-from onnx import TensorProto, helper, numpy_helper
-
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import joined, split
 from tapc.frontend import FloatModel, load

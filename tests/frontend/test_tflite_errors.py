@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frontend.tflite_builder import TfliteBuilder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from frontend.tflite_builder import TfliteBuilder
 from tapc.base.errors import DataError, TapcError, UnsupportedError
 from tapc.frontend import load
 

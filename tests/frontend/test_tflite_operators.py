@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frontend.canonical_form import assert_canonical, operators, run
-from frontend.tflite_builder import TfliteBuilder, litert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frontend.canonical_form import assert_canonical, operators, run
+from frontend.tflite_builder import TfliteBuilder, litert
 from tapc.frontend import FloatModel, load
 from tapc.frontend.canonical import canonical_form
 from tapc.frontend.tflite_convert import convert

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frontend.tflite_builder import TfliteBuilder
 
+from frontend.tflite_builder import TfliteBuilder
 from tapc.frontend import load
 
 IMAGE = (1, 7, 5, 3)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frontend.tflite_builder import TfliteBuilder, schema
 
+from frontend.tflite_builder import TfliteBuilder, schema
 from tapc.frontend import load
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from frontend.canonical_form import assert_canonical, operators, run
 from safetensors.torch import save_file
 from torch import nn
 
+from frontend.canonical_form import assert_canonical, operators, run
 from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.frontend import load
 from tapc.frontend.torch_source import import_module

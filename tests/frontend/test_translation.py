@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from frontend.canonical_form import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import helper
 
+from frontend.canonical_form import build
 from tapc.frontend.canonical import Canonical, canonical_form
 
 RNG = np.random.default_rng(0)

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
+
 from fuzz import networks, structures
 from fuzz.harness import Mutant
 from fuzz.sources import CALLABLE, OVERRIDES, PROXY, QUICK, Sources
-from numpy.random import Generator
 
 INTEGERS = (0, 1, -1, 127, 128, 255, 256, 65535, 65536, 2**31 - 1, -(2**31), 2**62, -(2**63))
 _KINDS: dict[str, Callable[[Sources, Generator], tuple[tuple[str, ...], Callable[[Path], None]]]] = {}

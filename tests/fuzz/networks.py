@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fuzz.structures import HUGE, ODD_TEXT
 from numpy.random import Generator
 from onnx import TensorProto, helper, numpy_helper
+
+from fuzz.structures import HUGE, ODD_TEXT
 
 
 def network(data: bytes, rng: Generator) -> bytes:

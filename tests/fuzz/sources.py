@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from PIL import Image
+
 from frontend.tflite_builder import TfliteBuilder
 from graph_builder import Builder
-from PIL import Image
 
 SHAPE = (1, 3, 8, 8)
 CLASSES = 4

@@ -10,8 +10,9 @@ import zipfile
 from typing import Any
 
 import numpy as np
-from fuzz.sources import CALLABLE, archive, picture, saved
 from numpy.random import Generator
+
+from fuzz.sources import CALLABLE, archive, picture, saved
 
 HUGE = (0, -1, 1 << 31, 1 << 40, 1 << 62)
 ODD_TEXT = (

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fuzz import mutants as kinds_of
 
 ROOT = Path(__file__).parents[2]

@@ -3,11 +3,11 @@
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Builder, Model, everything, residual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from graph_builder import Builder, Model, everything, residual
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.graph.analysis import Graph, analyse, layer_output, quantization_points
 from tapc.graph.rules import rule

@@ -8,9 +8,9 @@ from typing import get_args
 
 import numpy as np
 import pytest
+
 from kernels.overlapped import Host, allowed
 from kernels.programs import conv_op, program, tensor
-
 from tapc.base.arithmetic import softmax_table
 from tapc.base.isa import Isa
 from tapc.ir.program import Op, Program, Step, Tensor

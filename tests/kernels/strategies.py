@@ -2,9 +2,9 @@
 
 import numpy as np
 from hypothesis import strategies as st
-from kernels.programs import conv_op, program, tensor
 from numpy.random import Generator, default_rng
 
+from kernels.programs import conv_op, program, tensor
 from tapc.ir.program import Program, Tensor
 from tapc.operators.pool import Pool
 from tapc.operators.weighted import Conv

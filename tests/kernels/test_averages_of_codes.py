@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from kernels.programs import program, random_codes, run_on_host, tensor
 
+from kernels.programs import program, random_codes, run_on_host, tensor
 from tapc.lower.reference import execute
 from tapc.operators.pool import Pool
 from tapc.operators.resize import Resize

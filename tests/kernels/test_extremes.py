@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels.programs import conv_op, program, tensor
 
+from kernels.programs import conv_op, program, tensor
 from tapc.hardware.target import load_target
 from tapc.ir.program import Program
 from tapc.kernels.intrinsics import header

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, run_on_host, run_together_on_host, tensor
 from kernels.strategies import conv_programs, pooled_programs
-
 from tapc.base.isa import Isa
 from tapc.ir.program import Program, Tensor
 from tapc.kernels.conv import ConvSpec

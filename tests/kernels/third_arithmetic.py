@@ -82,7 +82,6 @@ class Down(FixedPoint):
 def main(isa: str) -> None:
     """Check a convolution with a sum fused into it, a pooling, a sum and a normalization."""
     from kernels.programs import conv_op, lowered, program, random_codes, run_on_host, tensor
-
     from tapc.kernels.conv import ConvSpec
     from tapc.lower.fuse import fuse
     from tapc.lower.reference import execute

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
-from kernels.programs import conv_op, tensor
 from numpy.random import Generator, default_rng
 
+from kernels.programs import conv_op, tensor
 from tapc.base.arithmetic import softmax_table
 from tapc.ir.program import Op, Program, Tensor
 from tapc.operators.add import Add

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels.programs import CHECKS, WARNINGS, conv_op, lowered, program, random_codes, tensor
 from numpy.typing import NDArray
 
+from kernels.programs import CHECKS, WARNINGS, conv_op, lowered, program, random_codes, tensor
 from tapc.data import PixelUnits
 from tapc.lower import Lowered
 from tapc.lower.codes import input_codes

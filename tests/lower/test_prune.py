@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.random import default_rng
+
 from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, tensor
 from lower.dead_channels import plant, programs
-from numpy.random import default_rng
-
 from tapc.ir.program import Program, Tensor
 from tapc.lower.bounds import bounds
 from tapc.lower.fuse import fuse

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from lower.sums import qdq_sum
 
+from lower.sums import qdq_sum
 from tapc.base.errors import UnsupportedError
 from tapc.lower import lower
 from tapc.lower.reference import execute

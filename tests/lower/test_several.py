@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from graph_builder import Builder, pair
 from kernels.programs import run_on_host
-
 from tapc.device.verify import device_inputs, device_outputs
 from tapc.graph.analysis import Graph, analyse
 from tapc.lower import Lowered, lower

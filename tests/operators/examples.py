@@ -7,10 +7,10 @@ from zlib import crc32
 
 import numpy as np
 import onnx
-from graph_builder import Model
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from graph_builder import Model
 from tapc.base.ports import split, typed
 from tapc.graph.analysis import analyse
 from tapc.graph.example import Example, network

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from operators.examples import Case, owner, values
 
+from operators.examples import Case, owner, values
 from tapc.base.arithmetic import Ints, Mode, arithmetics
 from tapc.graph.analysis import Graph
 from tapc.ir.program import Op, Program, Tensor

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
 from kernels.programs import WARNINGS
 from operators.examples import Case, owner
-
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.isa import Isa
 from tapc.device import DeviceRun, device_for

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from graph_builder import Builder
 from kernels.programs import program, tensor
-
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, analyse
 from tapc.ir.channels import Kept

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
 from graph_builder import Model, words
 from kernels.programs import run_on_host
-
 from tapc.base.errors import UnsupportedError
 from tapc.base.ports import Port
 from tapc.data import Samples

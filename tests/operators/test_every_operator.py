@@ -7,10 +7,10 @@ on the host under sanitizers, firmware on every core, and the cost model. Here a
 
 import numpy as np
 import pytest
+
 from operators.examples import OPERATORS, Case, Instance, case
 from operators.properties import MODES, Steps, integers, many_steps, torch_and_intervals
 from operators.properties_in_c import BOARDS, FORMS, firmware_run, lowered, on_host
-
 from tapc.base.arithmetic import Mode
 from tapc.base.isa import Isa
 from tapc.cost.model import CostModel, load_coefficients

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from kernels.programs import conv_op, program, random_codes, tensor
 
+from kernels.programs import conv_op, program, random_codes, tensor
 from tapc.lower.fuse import fuse
 from tapc.lower.reference import execute
 from tapc.operators.reshape import Reshape

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from kernels.programs import program, tensor
 
+from kernels.programs import program, tensor
 from tapc.kernels.layer_norm import LayerNormSpec
 from tapc.operators.layer_norm import LayerNorm
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels.programs import program, run_on_host, tensor
 
+from kernels.programs import program, run_on_host, tensor
 from tapc.base.arithmetic import softmax_table
 from tapc.ir.program import Op, Tensor
 from tapc.lower.reference import execute

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from graph_builder import Builder
 
+from graph_builder import Builder
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import analyse
 
@@ -30,7 +30,6 @@ def test_windows_around_the_image_are_refused(op: str) -> None:
 @pytest.mark.parametrize("mode", ["float", "fixed"])
 def test_a_dilated_pooling_is_not_fused_behind_a_convolution(mode: str) -> None:
     from kernels.programs import conv_op, program, tensor
-
     from tapc.lower.fuse import fuse
     from tapc.operators.pool import Pool
 

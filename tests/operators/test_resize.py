@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+
 from graph_builder import Builder
 from kernels.programs import program
 from operators.examples import Instance, case
-
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import analyse
 from tapc.ir.program import Tensor

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernels.programs import program
 from numpy.typing import NDArray
-from tflite_micro_files import Codes, Int8Builder, Quantization, run, samples
 
+from kernels.programs import program
 from tapc.base.arithmetic import arithmetic_of, softmax_form, softmax_table
 from tapc.ir.program import Op, Tensor
 from tapc.lower.reference import execute
@@ -16,6 +15,7 @@ from tapc.operators.pool import Pool
 from tapc.operators.requantize import Requantize
 from tapc.operators.softmax import Softmax
 from tapc.operators.weighted import Conv
+from tflite_micro_files import Codes, Int8Builder, Quantization, run, samples
 
 OWN = arithmetic_of("tflite")
 SEEDS = range(3)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernels.programs import conv_op, tensor
 from numpy.random import default_rng
 
+from kernels.programs import conv_op, tensor
 from tapc.ir.program import Tensor
 from tapc.kernels.conv import Runs
 from tapc.operators.weighted import Conv

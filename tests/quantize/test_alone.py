@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from graph_builder import residual
 
+from graph_builder import residual
 from tapc.graph.analysis import Graph, analyse
 from tapc.graph.network import Bits
 from tapc.quantize import calibrate, evaluate, quantize

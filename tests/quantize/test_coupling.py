@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graph_builder import Builder, everything, residual
 from numpy.typing import NDArray
 
+from graph_builder import Builder, everything, residual
 from tapc.graph.analysis import Graph, analyse
 from tapc.quantize import calibrate, evaluate, quantize
 from tapc.quantize import model as quantize_model

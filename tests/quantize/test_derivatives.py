@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from graph_builder import Builder, Model, everything
 from torch.nn import functional
 
+from graph_builder import Builder, Model, everything
 from tapc.base.errors import DataError
 from tapc.graph.analysis import Graph
 from tapc.quantize.curvature import Curvature, prediction

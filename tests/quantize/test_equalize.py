@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Builder, Model, everything, residual
 
+from graph_builder import Builder, Model, everything, residual
 from tapc.graph.analysis import Graph
 from tapc.quantize import evaluate
 from tapc.quantize.equalize import channel_ranges, equalize

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph_builder import residual
 from numpy.typing import NDArray
 
+from graph_builder import residual
 from tapc.graph.analysis import Graph, analyse
 from tapc.graph.network import Layer
 from tapc.quantize import calibrate, evaluate, quantize

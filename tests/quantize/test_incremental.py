@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from graph_builder import Builder, residual
 
+from graph_builder import Builder, residual
 from tapc.graph.analysis import Graph
 from tapc.quantize.incremental import Effort, _sampler, _Shares, _takes_any_size
 from tapc.quantize.learn import Learner

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tflite_micro_files import Int8Builder, Quantization, run, samples
 
 from tapc.base.errors import UnsupportedError
 from tapc.frontend import FloatModel, load
@@ -14,6 +13,7 @@ from tapc.ir.program import Program
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.reference import execute
 from tapc.quantize.keep import keep
+from tflite_micro_files import Int8Builder, Quantization, run, samples
 
 
 def kept(path: Path) -> tuple[FloatModel, Program]:

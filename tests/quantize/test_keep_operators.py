@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tflite_micro_files import Int8Builder, Quantization, run, samples
 
 from tapc.frontend import load
 from tapc.graph.analysis import analyse
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.reference import execute
 from tapc.quantize.keep import keep
+from tflite_micro_files import Int8Builder, Quantization, run, samples
 
 OWN = Quantization(0.05, 3)
 MAP = (1, 4, 5, 3)

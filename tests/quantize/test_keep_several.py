@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tflite_micro_files import Int8Builder, Quantization, samples
 
 from tapc.base.ports import joined
 from tapc.frontend import load
@@ -13,6 +12,7 @@ from tapc.lower.codes import apart
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.reference import execute
 from tapc.quantize.keep import keep
+from tflite_micro_files import Int8Builder, Quantization, samples
 
 SHAPE = (1, 4, 3, 5)
 

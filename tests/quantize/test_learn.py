@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Model, everything, residual
 from onnx import TensorProto, helper, numpy_helper
 
+from graph_builder import Model, everything, residual
 from tapc.graph.analysis import Graph, analyse
 from tapc.quantize import QuantizedModel, calibrate, evaluate, quantize
 from tapc.quantize.activations import fake_quantize as fake_quantize_array

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Builder, Model, everything, residual
 from onnx import TensorProto, helper, numpy_helper
 
+from graph_builder import Builder, Model, everything, residual
 from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.graph.analysis import Graph, analyse, quantization_points
 from tapc.graph.network import Bits

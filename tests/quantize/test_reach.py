@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Builder, everything, residual
 
+from graph_builder import Builder, everything, residual
 from tapc.graph.analysis import Graph
 from tapc.quantize.reach import reaches
 from tapc.quantize.runtime import session

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from graph_builder import Builder, Model, pair
 
+from graph_builder import Builder, Model, pair
 from tapc.base.errors import UsageError
 from tapc.base.ports import split
 from tapc.graph.analysis import Graph, analyse

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import scipy.stats
-from graph_builder import everything, residual
 
+from graph_builder import everything, residual
 from tapc.graph.analysis import analyse
 from tapc.proxy.columns import COLUMNS, check_table
 from tapc.quantize import calibrate, layer_distortion

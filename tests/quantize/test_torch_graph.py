@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from graph_builder import Builder, Model, dead, everything, pooled, residual
 from onnx import numpy_helper
 
+from graph_builder import Builder, Model, dead, everything, pooled, residual
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend import load
 from tapc.graph.analysis import Graph

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import onnx
 import pytest
-from graph_builder import residual
 
 import tapc
+from graph_builder import residual
 from tapc.base.errors import UsageError
 from tapc.flow.rerun import draw
 

@@ -3,9 +3,9 @@ from fractions import Fraction
 from typing import ClassVar
 
 import pytest
+
 from search.inline import InlineWorkers
 from search.tiny import tiny_network
-
 from tapc.base.cache import Store
 from tapc.proxy import Origin
 from tapc.proxy.sandbox import Sandbox

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 from scipy.stats import spearmanr
+
 from search.inline import InlineWorkers
 from search.tiny import tiny_network
-
 from tapc.base.cache import Store
 from tapc.base.errors import BudgetError
 from tapc.quantize import uniform_bits

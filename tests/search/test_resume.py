@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from search.tiny import tiny_files
-
 from tapc.base.cache import Store
 from tapc.search import GeneratorOptions, Request, SearchOptions, search, stored_request
 from tapc.search.log import NAME, read_events

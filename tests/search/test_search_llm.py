@@ -4,9 +4,9 @@ import json
 
 import pytest
 from click.testing import CliRunner
+
 from search.llm.server import ChatServer
 from search.tiny import tiny_files
-
 from tapc.base.cache import Store
 from tapc.base.errors import OutputError
 from tapc.cli import main

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from search.tiny import tiny_network
 
+from search.tiny import tiny_network
 from tapc.base.cache import Store
 from tapc.base.errors import ToolError
 from tapc.quantize import uniform_bits

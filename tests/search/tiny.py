@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from graph_builder import residual
 
+from graph_builder import residual
 from tapc.data import Samples
 from tapc.frontend import load
 from tapc.hardware.board import load_board

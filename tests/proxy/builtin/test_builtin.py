@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Builder, Model, residual
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from graph_builder import Builder, Model, residual
 from tapc.base.errors import DataError, UsageError
 from tapc.graph.analysis import Graph, analyse
 from tapc.graph.network import Group, Layer, Network

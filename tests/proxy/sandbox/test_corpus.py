@@ -5,9 +5,9 @@ import socket
 import threading
 
 import pytest
+
 from processes import children
 from proxy.sandbox.corpus import CASES
-
 from tapc.proxy.columns import COLUMNS
 from tapc.proxy.contract import ContractError, scored
 from tapc.proxy.sandbox import Call, Sandbox, SandboxError

@@ -1,6 +1,6 @@
 import pytest
-from search.llm.server import ChatServer
 
+from search.llm.server import ChatServer
 from tapc.base.cache import Store
 from tapc.base.errors import UsageError
 from tapc.search.llm import LLMError, LLMOptions, Message, NoAnswerError, Request, total

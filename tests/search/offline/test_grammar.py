@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search.offline.evaluator import random_table, run
 
+from search.offline.evaluator import random_table, run
 from tapc.proxy.columns import COLUMNS, columns, view
 from tapc.proxy.columns import Column as ColumnInfo
 from tapc.search.controllers import OPERATORS

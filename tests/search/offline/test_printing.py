@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search.offline.evaluator import evaluate, random_table, run
 
+from search.offline.evaluator import evaluate, random_table, run
 from tapc.proxy.columns import COLUMNS, Table
 from tapc.proxy.contract import scored
 from tapc.proxy.sandbox import Sandbox
