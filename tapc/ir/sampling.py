@@ -44,6 +44,10 @@ class Sampler:
         self.tensors[name] = Tensor(name, shape, bits, given["scale"], int(given["zero"]))
         return self.tensors[name]
 
+    def map(self) -> tuple[int, int, int]:
+        """Draw a shape of any extents: pixels that are words and such that are not, one pixel and many."""
+        return self.pick(1, 2, 3, 6, 9), self.pick(1, 3, 4, 8, 11), self.pick(1, 2, 3, 4, 5, 8, 12, 16, 17, 24, 32, 48)
+
     def round(self) -> dict[str, float]:
         """Return a quantization whose sums are often exact ties, or none."""
         return {"scale": 0.25, "zero": 0} if self.rng.random() < 0.2 else {}

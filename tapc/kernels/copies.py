@@ -1,6 +1,6 @@
 """Runs of bytes that are copied or filled as they are: sixteen at once, then words, then single bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tapc.kernels.builder import Body
@@ -9,64 +9,100 @@ from tapc.kernels.spec import Features
 BLOCK, WORD = 16, 4
 
 
-def copy_run(b: Body, target: Any, source: Any, count: int) -> None:
-    """Copy `count` bytes of x from index `source` on to `target` of y, below it or elsewhere."""
+def of_words(offsets: Iterable[int | None]) -> bool:
+    """Return whether bytes at so many from a tensor's first, and multiples of that, begin words; None is unknown.
 
-    def some(size: int, at: Any) -> None:
+    Tensors begin at words (`tapc.lower.plan`).
+    """
+    return all(offset is not None and offset % WORD == 0 for offset in offsets)
+
+
+def copy_run(b: Body, target: Any, source: Any, count: int, *, words: bool) -> None:
+    """Copy `count` bytes of x from index `source` on to `target` of y, below it or elsewhere.
+
+    Parameters
+    ----------
+    b : Body
+    target, source : expression
+    count : int
+    words : bool
+        Both begin at whole words.
+    """
+    piece = "movew" if words else "move"
+
+    def blocks(count: int) -> None:
+        if words:
+            b.do("t_movew16", b.address(b["y"], target), b.address(b["x"], source), count)
+            return
+        with b.loop(count) as block:
+            at = block * BLOCK
+            b.do("t_move16", b.address(b["y"], target + at), b.address(b["x"], source + at))
+
+    def some(size: int, at: int) -> None:
         if size == 1:
             b.store(b["y"], target + at, b["x"][source + at])
         else:
-            b.do(f"t_move{size}", b.address(b["y"], target + at), b.address(b["x"], source + at))
+            b.do(f"t_{piece}4", b.address(b["y"], target + at), b.address(b["x"], source + at))
 
-    _pieces(b, count, some)
+    _pieces(count, blocks, some)
 
 
-def fill_run(b: Body, value: Any, count: int) -> None:
-    """Fill the first `count` bytes of y, a multiple of four or few, with a code."""
+def filling(b: Body, value: Any) -> Any:
+    """Return a word of four times a code, for `fill_run`."""
     # In unsigned numbers: four times a code above 127 is no int32.
-    word = b.bind(b.T.Cast("int32", b.T.Cast("uint32", b.T.bitwise_and(value, 255)) * b.T.Cast("uint32", 0x01010101)))
+    return b.bind(b.T.Cast("int32", b.T.Cast("uint32", b.T.bitwise_and(value, 255)) * b.T.Cast("uint32", 0x01010101)))
 
-    def some(size: int, at: Any) -> None:
+
+def fill_run(b: Body, target: Any, word: Any, count: int, *, words: bool) -> None:
+    """Fill `count` bytes of y from index `target` on, a whole word's first byte or not, with a word's."""
+    piece = "setw" if words else "set"
+
+    def blocks(count: int) -> None:
+        with b.loop(count) as block:
+            b.do(f"t_{piece}16", b.address(b["y"], target + block * BLOCK), word)
+
+    def some(size: int, at: int) -> None:
         if size == 1:
-            b.store(b["y"], at, b.T.Cast("int8", value))
+            b.store(b["y"], target + at, b.T.Cast("int8", word))
         else:
-            b.do(f"t_set{size}", b.address(b["y"], at), word)
+            b.do(f"t_{piece}4", b.address(b["y"], target + at), word)
 
-    _pieces(b, count, some)
+    _pieces(count, blocks, some)
 
 
-def _pieces(b: Body, count: int, some: Callable[[int, Any], None]) -> None:
-    blocks, rest = divmod(count, BLOCK)
-    if blocks:
-        with b.loop(blocks) as block:
-            some(BLOCK, block * BLOCK)
-    first = blocks * BLOCK
+def _pieces(count: int, blocks: Callable[[int], None], some: Callable[[int, int], None]) -> None:
+    whole, rest = divmod(count, BLOCK)
+    if whole:
+        blocks(whole)
+    first = whole * BLOCK
     for word in range(rest // WORD):
         some(WORD, first + word * WORD)
     for at in range(rest // WORD * WORD, rest):
         some(1, first + at)
 
 
-def run_code(count: int) -> Features:
+def run_code(part: str, count: int, *, words: bool) -> Features:
     """Return the parts of the machine code of runs of `count` bytes."""
     blocks, rest = divmod(count, BLOCK)
+    key = f"code_{part}{'w' if words else ''}"
     return {
-        "code_run_block": blocks > 0,
-        "code_run_loop": blocks > 1,
-        "code_run_word": rest // WORD,
-        "code_run_byte": rest % WORD,
+        f"{key}_block": blocks > 0,
+        f"{key}_loop": blocks > 1,
+        f"{key}_word": rest // WORD,
+        f"{key}_byte": rest % WORD,
     }
 
 
-def run_features(part: str, runs: float, count: int) -> Features:
+def run_features(part: str, runs: float, count: int, *, words: bool) -> Features:
     """Count the pieces of so many runs of `count` bytes."""
     blocks, rest = divmod(count, BLOCK)
+    key = f"{part}{'w' if words else ''}"
     return {
-        f"{part}_block": runs * blocks,
+        f"{key}_block": runs * blocks,
         # A loop of one turn is none.
-        f"{part}_loop": runs * blocks if blocks > 1 else 0,
-        f"{part}_word": runs * (rest // WORD),
-        f"{part}_byte": runs * (rest % WORD),
-        f"{part}_run": runs if runs > 1 else 0,
-        f"{part}_start": 1,
+        f"{key}_loop": runs if blocks > 1 else 0,
+        f"{key}_word": runs * (rest // WORD),
+        f"{key}_byte": runs * (rest % WORD),
+        f"{key}_run": runs if runs > 1 else 0,
+        f"{key}_start": 1,
     }

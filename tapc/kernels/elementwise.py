@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from tapc.base.arithmetic import RATIO, SoftmaxForm
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.copies import copy_run, fill_run, run_code, run_features
+from tapc.kernels.copies import copy_run, fill_run, filling, of_words, run_code, run_features
 from tapc.kernels.layout import (
     LINEAR,
     SCALAR_RANGE,
@@ -102,6 +102,19 @@ SHORT = 2  # turns of a loop over 4-bit codes
 
 
 @dataclass(frozen=True)
+class Border:
+    """Runs of `length` bytes of a tensor, the first one at index `first`, in so many rows."""
+
+    first: int
+    rows: int
+    length: int
+
+    def words(self, y: Plane) -> bool:
+        """Return whether every run begins at whole words."""
+        return of_words((self.first, y.width * y.channels if self.rows > 1 else 0))
+
+
+@dataclass(frozen=True)
 class MoveSpec(KernelSpec):
     """Copy of a tensor into (part of) another, with other codes or the same.
 
@@ -150,6 +163,32 @@ class MoveSpec(KernelSpec):
         return (x.height, x.width * x.channels) if x.width != y.width else (1, x.pixels * x.channels)
 
     @property
+    def words(self) -> bool:
+        """Whether every run begins at whole words in both tensors."""
+        (count, length), y = self.runs, self.y
+        steps = (y.channels if self.x.channels != y.channels else 0, y.width * y.channels, length) if count > 1 else ()
+        return of_words(((self.row * y.width + self.column) * y.channels + self.channel, *steps))
+
+    @property
+    def borders(self) -> tuple[Border, ...]:
+        """Runs of bytes of y around those of x, where they are filled."""
+        x, y = self.x, self.y
+        if not self.fill or y.bits != 8:
+            return ()
+        if x.channels != y.channels:
+            return (Border(0, 1, y.bytes),)  # everything: runs of each pixel's own would cost more
+        line = y.width * y.channels
+        first = (self.row * y.width + self.column) * y.channels
+        behind = first + x.width * y.channels  # the first row of x
+        last = behind + (x.height - 1) * line
+        found = (
+            Border(0, 1, first),
+            Border(behind, x.height - 1, line - x.width * y.channels),
+            Border(last, 1, y.bytes - last),
+        )
+        return tuple(border for border in found if border.rows and border.length)
+
+    @property
     def unroll(self) -> int:
         """Codes per iteration of the innermost loop."""
         return largest_divisor(self.x.channels, 4) if self.x.bits == self.y.bits == 8 else 2
@@ -160,8 +199,7 @@ class MoveSpec(KernelSpec):
         count, part = x.pixels * x.channels, "table" if self.table else "copy"
         narrow = "4" if 4 in (x.bits, y.bits) else ""
         if self.copied:
-            filled = run_features("fill", 1, y.bytes) if self.fill else {}
-            return run_features("copy", self.runs[0], self.runs[1]) | filled | {"call": 1}
+            return run_features("copy", *self.runs, words=self.words) | self._filled(code=False) | {"call": 1}
         divisor = {"place": 1, "to_nchw": y.channels if y.pixels > 1 else 1, "from_nchw": y.pixels}[order]
         turns = x.channels // self.unroll
         # Few 4-bit codes are spelled out.
@@ -178,20 +216,31 @@ class MoveSpec(KernelSpec):
             f"copy_{order}_divide": count if divisor & (divisor - 1) else 0,
         }
         fill: Features = {}
-        if self.fill and y.bits == 8:
-            fill = run_features("fill", 1, y.bytes)
-        elif self.fill:
+        if self.fill and y.bits == 4:
             fill = {f"fill_o4{short}": y.pixels * y.channels, "fill_pixel": y.pixels}
-        return {**parts, **fill, "call": 1}
+        return {**parts, **fill, **self._filled(code=False), "call": 1}
+
+    def _filled(self, *, code: bool) -> Features:
+        """Sum up the features of the borders."""
+        total: Features = {}
+        for border in self.borders:
+            words = border.words(self.y)
+            one = (
+                run_code("fill", border.length, words=words)
+                if code
+                else run_features("fill", border.rows, border.length, words=words)
+            )
+            total = {key: total.get(key, 0) + one.get(key, 0) for key in total | one}
+        return total
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         if self.copied:
-            return {"code_copied": 1, "code_copied_rows": self.runs[0] > 1, **run_code(self.runs[1]),
-                    "code_filled": self.fill}  # fmt: skip
+            own = run_code("run", self.runs[1], words=self.words)
+            return {"code_copied": 1, "code_copied_rows": self.runs[0] > 1, **own, **self._filled(code=True)}
         part = f"code_copy_{self.order}_a{self.x.bits}o{self.y.bits}"
         return {"code_copy": 1, part: self.unroll, "code_copy_table": self.table * self.unroll,
-                f"code_fill_o{self.y.bits}": self.fill}  # fmt: skip
+                "code_fill_o4": self.fill and self.y.bits == 4, **self._filled(code=True)}  # fmt: skip
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -204,9 +253,13 @@ class MoveSpec(KernelSpec):
 def _emit_move(spec: MoveSpec, b: Body) -> None:
     x, y, T = spec.x, spec.y, b.T
     filled = b["value" if spec.value else "zero"] if spec.fill else None
-    if spec.fill and y.bits == 8:
-        fill_run(b, filled, y.bytes)
-    elif spec.fill:
+    if spec.borders:
+        word = filling(b, filled)
+        for border in spec.borders:
+            with b.loop(border.rows) as i:
+                at = border.first + i * y.width * y.channels
+                fill_run(b, at, word, border.length, words=border.words(y))
+    elif spec.fill and y.bits == 4:
         with b.loop(y.pixels) as p:
             each_channel(b, y.channels, lambda c: y.store(b, b["y"], p, c, filled))
     if spec.copied:
@@ -214,7 +267,7 @@ def _emit_move(spec: MoveSpec, b: Body) -> None:
         first = (spec.row * y.width + spec.column) * y.channels + spec.channel
         width = count // x.height if count > 1 else 1
         with b.loop(count // width) as i, b.loop(width) as j:
-            copy_run(b, first + (i * y.width + j) * y.channels, (i * width + j) * length, length)
+            copy_run(b, first + (i * y.width + j) * y.channels, (i * width + j) * length, length, words=spec.words)
         return
 
     def target(i: Any, j: Any, c: Any) -> tuple[Any, Any]:

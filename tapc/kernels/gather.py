@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.copies import copy_run, run_code, run_features
+from tapc.kernels.copies import copy_run, of_words, run_code, run_features
 from tapc.kernels.layout import Plane
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
@@ -53,13 +53,18 @@ class GatherSpec(KernelSpec):
         """Whether runs of bytes are copied."""
         return self.x.bits == 8 and bool(self.loops) and self.loops[-1][1] == 1
 
+    @property
+    def words(self) -> bool:
+        """Whether every run begins at whole words."""
+        return of_words((self.first, self.loops[-1][0], *(stride for _, stride in self.loops[:-1])))
+
     def instruction_features(self) -> Features:
         """Count elements, and how often the innermost loop begins."""
         inner = self.loops[-1][0] if self.loops else 1
         total, turns = self.y.pixels * self.y.channels, inner // largest_divisor(inner, _UNROLL)
         rows, narrow, channels = total / inner, "4" if self.x.bits == 4 else "", self.y.channels
         if self.runs:
-            own = run_features("gather", rows, inner)
+            own = run_features("gather", rows, inner, words=self.words)
             tabled = any(stride is None for _, stride in self.loops[:-1])
             return own | {"gather_runtable": rows if tabled else 0, "gather_outer": self._outer(rows), "call": 1}
         tabled = any(stride is None for _, stride in self.loops[:-1])
@@ -84,7 +89,11 @@ class GatherSpec(KernelSpec):
         """Return the parts of the machine code."""
         unroll = largest_divisor(self.loops[-1][0], _UNROLL) if self.loops else 1
         if self.runs:
-            return {**run_code(self.loops[-1][0]), "code_gather_loop": len(self.loops) - 1, "code_gather": 1}
+            return {
+                **run_code("run", self.loops[-1][0], words=self.words),
+                "code_gather_loop": len(self.loops) - 1,
+                "code_gather": 1,
+            }
         return {f"code_gather_{self.form}": unroll, "code_gather_loop": len(self.loops), "code_gather": 1}
 
     def kernel(self, name: str) -> Kernel:
@@ -111,7 +120,7 @@ def _emit(spec: GatherSpec, b: Body) -> None:
         extent, stride = spec.loops[depth]
         inner = depth == len(spec.loops) - 1
         if inner and spec.runs:
-            copy_run(b, target * extent, source, extent)
+            copy_run(b, target * extent, source, extent, words=spec.words)
             return
         unroll = largest_divisor(extent, _UNROLL) if inner else 1
         with b.loop(extent // unroll) as outer:

@@ -62,6 +62,15 @@ def _pair(address: str, offset: str) -> str:
     )
 
 
+_BLOCK_LOOP = "for (int32_t i = 0; i < 16 * blocks; i += 16) t_move16((char *)y + i, (const char *)x + i);"
+_BLOCKS = (
+    "do {\n"
+    '    __asm__ volatile("ldmia %1!, {r3, r4, r5, r6}\\n\\tstmia %0!, {r3, r4, r5, r6}"'
+    ' : "+l"(y), "+l"(x) : : "r3", "r4", "r5", "r6", "memory");\n'
+    "  } while (--blocks);"
+)
+
+
 def _multiply_half(x: int, y: int) -> Intrinsic:
     """Return SMLA<x><y>: the product of the bottom (0) or top (1) halves."""
     halves = ["(int16_t){}", "({} >> 16)"]
@@ -155,7 +164,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     ),
     Intrinsic(
         "t_move16", "void", ("void *y", "const void *x"), None,
-        "for (int32_t i = 0; i < 16; i += 4) t_move4((char *)y + i, (const char *)x + i);",
+        " ".join(f"t_move4((char *)y + {i}, (const char *)x + {i});" for i in range(0, 16, 4)),
         mve="*(t_b16 *)y = *(const t_b16 *)x;",
     ),
     Intrinsic(
@@ -165,7 +174,32 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     ),
     Intrinsic(
         "t_set16", "void", ("void *y", "int32_t word"), None,
-        "for (int32_t i = 0; i < 16; i += 4) t_set4((char *)y + i, word);",
+        " ".join(f"t_set4((char *)y + {i}, word);" for i in range(0, 16, 4)),
+        mve="t_v4 v = {word, word, word, word}; *(t_b16 *)y = (t_b16)v;",
+    ),
+    # Of whole words; the loads of a block come before its stores, for an output may lie a little below its input.
+    Intrinsic(
+        "t_movew4", "void", ("void *y", "const void *x"), None,
+        "t_move4(y, x);",
+        v6m="*(t_word *)y = *(const t_word *)x;",
+    ),
+    Intrinsic(
+        "t_movew16", "void", ("void *y", "const void *x", "int32_t blocks"), None,
+        _BLOCK_LOOP,
+        dsp=_BLOCKS, v6m=_BLOCKS,
+        mve=_BLOCK_LOOP,
+    ),
+    Intrinsic(
+        "t_setw4", "void", ("void *y", "int32_t word"), None,
+        "t_set4(y, word);",
+        v6m="*(t_word *)y = word;",
+    ),
+    Intrinsic(
+        "t_setw16", "void", ("void *y", "int32_t word"), None,
+        "t_set16(y, word);",
+        dsp="t_store2((int32_t *)y, word, word); t_store2((int32_t *)y + 2, word, word);",
+        v6m="t_word *p = (t_word *)y; p[0] = p[1] = p[2] = p[3] = word;",
+        mve="t_v4 v = {word, word, word, word}; *(t_v4 *)y = v;",
     ),
     Intrinsic(
         "t_store16at", "void", ("int32_t *p", "int32_t index", "int32_t v"), None,
@@ -280,6 +314,7 @@ def header(source: str, guard: str = "TAPC_INTRINSICS_H") -> str:
         "#include <math.h>",
         "#include <stdint.h>",
         "",
+        "typedef int32_t __attribute__((may_alias)) t_word;",
         "typedef int64_t __attribute__((may_alias, aligned(4))) t_two;",
         "typedef struct { int32_t word[256]; } __attribute__((may_alias)) t_block;  /* what LDRD's offset reaches */",
         "typedef int32_t __attribute__((vector_size(16), may_alias, aligned(4))) t_v4;",
@@ -297,9 +332,10 @@ def header(source: str, guard: str = "TAPC_INTRINSICS_H") -> str:
         head = f"{kind} {entry.result} {entry.name}({', '.join(entry.parameters)}) {{"
         bodies = (entry.dsp, entry.fpu, entry.v6m, entry.mve)
         forms = [(guard, body) for guard, body in zip(_GUARDS, bodies, strict=True) if body]
-        if not forms:
-            lines += [head, f"  {entry.portable}", "}", ""]
-            continue
-        ((guard, body),) = forms
-        lines += [head, f"#if {guard}", f"  {body}", "#else", f"  {entry.portable}", "#endif", "}", ""]
+        lines.append(head)
+        # Backwards: a core with Helium has the DSP extension, too.
+        for i, (guard, body) in enumerate(reversed(forms)):
+            lines += [f"#{'el' if i else ''}if {guard}", f"  {body}"]
+        lines += ["#else", f"  {entry.portable}", "#endif"] if forms else [f"  {entry.portable}"]
+        lines += ["}", ""]
     return "\n".join([*lines, "#endif", ""])

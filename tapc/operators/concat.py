@@ -110,6 +110,16 @@ def _sample(s: Sampler) -> None:
     s.add(Concat(s.name, tuple(part.name for part in parts), y.name, (half, half), y.low, y.high))
 
 
+@samples("copies", 0.6)
+def _sample_copies(s: Sampler) -> None:
+    shape, axis = s.map(), s.pick(0, 1, 2, 2)
+    parts = [tuple(s.pick(size, 1, 4, 5, 20, 32) if i == axis else size for i, size in enumerate(shape)) for _ in "ab"]
+    whole = tuple(sum(part[i] for part in parts) if i == axis else size for i, size in enumerate(shape))
+    one, y = np.array(1.0, np.float32), s.tensor((whole[0], whole[1], whole[2]), 8)
+    names = tuple(s.tensor((part[0], part[1], part[2]), 8).name for part in parts)
+    s.add(Concat(s.name, names, y.name, (one,) * 2, y.low, y.high, axis + 1))
+
+
 def _example(e: Example, op: str) -> str:
     count = e.pick(2, 2, 3, 4)
     if not e.pick(0, 1, 2):

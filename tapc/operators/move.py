@@ -164,6 +164,18 @@ def _torch_gather(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return step
 
 
+@samples("copies", 0.5)
+def _sample_runs(s: Sampler) -> None:
+    """Draw slices and repetitions, whose runs of bytes are copied."""
+    height, width, channels = s.map()
+    flat = np.arange(height * width * channels).reshape(height, width, channels)
+    kept, start = s.pick(max(channels // 2, 2), channels), s.pick(0, 1)
+    index = (flat[:, start:, :kept], flat[start:, ::2], flat[:, s.rng.integers(0, width, 4)])[s.pick(0, 1, 2)]
+    if index.size:
+        x, y = s.tensor(flat.shape, 8), s.tensor((index.shape[0], index.shape[1], index.shape[2]), 8)
+        s.add(Move(s.name, (x.name,), y.name, index.astype(np.int32), False))
+
+
 @samples("move", 1.0)
 def _sample(s: Sampler) -> None:
     height, width, channels = s.pick(1, 3, 6, 8), s.pick(2, 4, 7), s.pick(2, 5, 8, 16)

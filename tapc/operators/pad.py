@@ -126,6 +126,16 @@ def _sample(s: Sampler) -> None:
     s.add(Pad(s.name, (x.name,), y.name, (1, 0, 1, 1), np.array(0.5, np.float32)))
 
 
+@samples("copies", 1.0)
+def _sample_copies(s: Sampler) -> None:
+    shape, pads = s.map(), (s.pick(0, 1, 2), s.pick(0, 1, 2), s.pick(0, 1), s.pick(0, 1, 3))
+    channels = (s.pick(0, 2), s.pick(1, 3, 6)) if s.pick(0, 0, 0, 1) else (0, 0)
+    sizes = (shape[0] + pads[0] + pads[2], shape[1] + pads[1] + pads[3], shape[2] + sum(channels))
+    bits, ratio = s.pick(4, 8, 8, 8, 8), np.array(s.pick(2, 2, 2, 1) / 2, np.float32)
+    x, y = s.tensor(shape, bits), s.tensor(sizes, bits)
+    s.add(Pad(s.name, (x.name,), y.name, pads, ratio, channels))
+
+
 def _example(e: Example, op: str) -> str:
     value = e.constant(np.float32(e.pick(0, 0, 0.5, -3)))
     if not e.pick(0, 1, 2, 3):

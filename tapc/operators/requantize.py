@@ -113,8 +113,7 @@ def _sample(s: Sampler) -> None:
 
 @samples("copies", 1.0)
 def _sample_copies(s: Sampler) -> None:
-    shape = small_shape(s)
-    bits = s.bits()
+    shape, bits = s.map(), s.bits()
     x, y = s.tensor(shape, bits), s.tensor(shape, s.pick(bits, bits, s.bits()))
     ratio = 1.0 if x.bits == y.bits and s.pick(0, 1) else 0.5
     s.add(Requantize(s.name, (x.name,), y.name, np.array(ratio, np.float32), y.low, y.high))
