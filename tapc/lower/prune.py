@@ -9,7 +9,7 @@ from tapc.ir.program import Program
 from tapc.lower.bounds import bounds
 
 
-def prune(program: Program) -> Program:
+def prune(program: Program, known: dict[str, Bounds] | None = None) -> Program:
     """Remove channels without effect.
 
     The result computes the same output codes for every input; each tensor holds the codes of the channels that
@@ -19,8 +19,10 @@ def prune(program: Program) -> Program:
     ----------
     program : Program
         Before fusion.
+    known : dict of str to Bounds, optional
+        Those of `bounds`, where they have been found already.
     """
-    known = bounds(program)
+    known = known or bounds(program)
     program = replace(program, ops=tuple(op.cleared(program, known) for op in program.ops))
     kept = _kept(program, known)
     tensors = {

@@ -76,8 +76,7 @@ def check_ratios(ratios: Any, mode: Mode) -> None:
 
 def monotone(op: Op, program: Program, x: list[Bounds]) -> Bounds:
     """Bound an operator that never reverses an order: its reference, run on the smallest and on the largest codes."""
-    low, high = (op.reference(program, ends)[0] for ends in ([b.low[None] for b in x], [b.high[None] for b in x]))
-    return Bounds(low, high)
+    return Bounds(*op.reference(program, [np.stack([b.low, b.high]) for b in x]))
 
 
 def keep_alike(op: Op, kept: Kept) -> None:
@@ -94,11 +93,23 @@ def windows(
     dilation: tuple[int, int] = (1, 1),
 ) -> Any:
     """View all windows of NHWC data as (N, OH, OW, C, KH, KW); outside the image lies `fill`."""
-    top, left, bottom, right = pads
-    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
-    reach = tuple((size - 1) * distance + 1 for size, distance in zip(kernel, dilation, strict=True))
-    view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
-    return view[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
+    # What numpy has for this, `pad` and `sliding_window_view`, takes longer than small maps do.
+    if any(pads):
+        top, left, bottom, right = pads
+        padded = np.full((len(x), top + x.shape[1] + bottom, left + x.shape[2] + right, x.shape[3]), fill, x.dtype)
+        padded[:, top : top + x.shape[1], left : left + x.shape[2]] = x
+        x = padded
+    batch, row, column, channel = x.strides
+    height, width = (
+        (extent - (size - 1) * distance - 1) // step + 1
+        for extent, size, distance, step in zip(x.shape[1:3], kernel, dilation, stride, strict=True)
+    )
+    return np.lib.stride_tricks.as_strided(
+        x,
+        (len(x), height, width, x.shape[3], *kernel),
+        (batch, row * stride[0], column * stride[1], channel, row * dilation[0], column * dilation[1]),
+        writeable=False,
+    )
 
 
 def highest(

@@ -1,5 +1,6 @@
 """Max and average pooling."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -60,8 +61,8 @@ class Pool(Op):
         divided = self.divides(program)
         centred = x[0] if divided else x[0] - source.zero
         acc = windows(centred, self.kernel, self.stride, self.pads, 0, self.dilation).sum(axis=(-2, -1))
-        inside, border = np.ones((1, *source.shape[:2], 1), np.int64), 1 if self.include_pad else 0
-        counts = windows(inside, self.kernel, self.stride, self.pads, border, self.dilation).sum(axis=(-2, -1))
+        border = 1 if self.include_pad else 0
+        counts = _taps(source.shape[:2], self.kernel, self.stride, self.pads, border, self.dilation)
         if divided:
             return np.clip(arithmetic_of(program.mode).average(acc, counts), self.low, self.high)
         return arithmetic.requantize(acc, self.multipliers(program.mode)[counts - 1], y.zero, self.low, self.high)
@@ -83,6 +84,23 @@ class Pool(Op):
         distance = {self.inputs[0]: Overlap(window_distance(spec.x, spec.y, window, 1, buffered=False))}
         scalars = {"pad": 0 if divided else x.zero, **clamp(y, self.low, self.high)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, distance)]
+
+
+@functools.lru_cache(maxsize=256)
+def _taps(
+    extents: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    border: int,
+    dilation: tuple[int, int],
+) -> Ints:
+    """Return how many values each window sums, shape (1, OH, OW, 1); one outside the map counts `border`."""
+    found: Ints = windows(np.ones((1, *extents, 1), np.int64), kernel, stride, pads, border, dilation).sum(
+        axis=(-2, -1)
+    )
+    found.flags.writeable = False
+    return found
 
 
 def _pool(lowering: Lowering, node: onnx.NodeProto) -> None:

@@ -136,27 +136,40 @@ class NodeRunner:
 
     def __init__(self, opset: int) -> None:
         self._opset = opset
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, tuple[Any, list[str]]] = {}
+        self._alike: dict[bytes, Any] = {}
 
     def __call__(self, node: onnx.NodeProto, operands: list[Array]) -> Float:
         """Return the node's output for operands given in the order of its non-empty inputs."""
-        names = [name for name in node.input if name]
         key = node.output[0]
         if key not in self._sessions:
-            # An operand that is read twice (x + x) is one graph input.
-            # Lists of integers are shapes and the like, whose number some operators must know.
-            inputs = {
-                name: helper.make_tensor_value_info(
-                    name,
-                    helper.np_dtype_to_tensor_dtype(operand.dtype),
-                    list(operand.shape) if operand.ndim == 1 and operand.dtype.kind == "i" else [None] * operand.ndim,
-                )
-                for name, operand in zip(names, operands, strict=True)
-            }
-            output = helper.make_empty_tensor_value_info(key)
-            graph = helper.make_graph([node], "node", list(inputs.values()), [output])
-            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=10)
-            self._sessions[key] = session(model, optimized=False, arena=False)
-        feed = dict(zip(names, operands, strict=True))
-        result: Float = self._sessions[key].run(None, feed)[0]
+            self._sessions[key] = self._session(node, operands)
+        runner, names = self._sessions[key]
+        result: Float = runner.run(None, dict(zip(names, operands, strict=True)))[0]
         return result
+
+    def _session(self, node: onnx.NodeProto, operands: list[Array]) -> tuple[Any, list[str]]:
+        """Return a session, the one of another node that differs in names alone, and what it calls the operands."""
+        # An operand that is read twice (x + x) is one graph input.
+        places = {name: f"x{place}" for place, name in enumerate(dict.fromkeys(node.input)) if name}
+        alone = onnx.NodeProto()
+        alone.CopyFrom(node)
+        alone.name = ""
+        alone.input[:] = [places.get(name, "") for name in node.input]
+        alone.output[0] = "y"
+        names = [name for name in alone.input if name]
+        # Lists of integers are shapes and the like, whose number some operators must know.
+        inputs = {
+            name: helper.make_tensor_value_info(
+                name,
+                helper.np_dtype_to_tensor_dtype(operand.dtype),
+                list(operand.shape) if operand.ndim == 1 and operand.dtype.kind == "i" else [None] * operand.ndim,
+            )
+            for name, operand in zip(names, operands, strict=True)
+        }
+        graph = helper.make_graph([alone], "node", list(inputs.values()), [helper.make_empty_tensor_value_info("y")])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=10)
+        blob = model.SerializeToString(deterministic=True)
+        if blob not in self._alike:
+            self._alike[blob] = session(model, optimized=False, arena=False)
+        return self._alike[blob], names

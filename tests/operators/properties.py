@@ -139,7 +139,7 @@ def _bounds_and_pruning(given: Case, program: Program) -> list[str]:
         bound, codes = known[op.output], seen[op.output]
         if not np.all((bound.low <= codes) & (codes <= bound.high)):
             failures.append(f"{owner(op.name)}: {program.mode}, {op}: beyond its bounds")
-    pruned = apart(program, program.outputs, execute(prune(program), x))
+    pruned = apart(program, program.outputs, execute(prune(program, known), x))
     for name, own, other in zip(program.outputs, apart(program, program.outputs, expected), pruned, strict=True):
         if not np.array_equal(own, other):
             failures.append(f"{owner(name)}: {program.mode}: pruning changes {name}")

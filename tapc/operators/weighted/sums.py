@@ -70,13 +70,10 @@ def accumulator_bounds(op: Weighted, program: Program, x: Bounds) -> Bounds:
     """
     zero = program.tensors[op.inputs[0]].zero
     rising, falling = np.maximum(op.weights, 0), np.minimum(op.weights, 0)
-    least, most = x.low[None] - zero, x.high[None] - zero
-    ends = []
-    for a, b in ((least, most), (most, least)):
-        acc = accumulate(op, a, rising, op.groups)
-        acc += accumulate(op, b, falling, op.groups)
-        ends.append(acc[0] + op.bias)
-    return Bounds(*ends)
+    ends = np.stack([x.low, x.high]) - zero
+    acc = accumulate(op, ends, rising, op.groups)
+    acc += accumulate(op, ends[::-1], falling, op.groups)
+    return Bounds(*(acc + op.bias))
 
 
 def bounds(op: Weighted, program: Program, x: Bounds) -> Bounds:
@@ -84,4 +81,4 @@ def bounds(op: Weighted, program: Program, x: Bounds) -> Bounds:
     assert op.residual is None, "bounds are for programs before fusion"
     acc, y = accumulator_bounds(op, program, x), program.tensors[op.output]
     m = arithmetic.multipliers(op.ratios, program.mode)
-    return Bounds(*(arithmetic.requantize(a, m, y.zero, op.low, op.high) for a in (acc.low, acc.high)))
+    return Bounds(*arithmetic.requantize(np.stack([acc.low, acc.high]), m, y.zero, op.low, op.high))
