@@ -1,11 +1,11 @@
 """Test many random instances of every operator: `python tools/run_properties.py --count 2000`.
 
-Each instance, `OPERATOR:NUMBER`, is tested in small networks with others: torch and the intervals against onnxruntime;
-its integers in every arithmetic against onnxruntime, with bounds and pruning; its C on this machine under sanitizers,
-for every instruction set and arithmetic, each step equal to the reference; and firmware in QEMU on every board, in the
-core's arithmetic and in TFLite's. With `--share`, which continuous integration runs, the C of every tenth instance is
-tested, for one instruction set and arithmetic in turn, and firmware of the first four instances of an operator, each
-on one board; everything else of all.
+Each instance, `OPERATOR:NUMBER`, is tested in networks with others: torch and the intervals against onnxruntime; its
+integers in every arithmetic against onnxruntime, with bounds and pruning; its C on this machine under sanitizers, for
+every instruction set and arithmetic, each step equal to the reference; and firmware in QEMU on every board, in the
+core's arithmetic and in TFLite's. With `--share`, which continuous integration runs, firmware of an instance runs on
+one board in one arithmetic, which its number decides, and the C on this machine is that for the same core; numbers
+that share these are built together.
 Exit code 1 where anything fails; `--only OPERATOR:NUMBER` repeats an instance with everything.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -27,24 +27,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from operators.examples import OPERATORS, Case, Instance, case
+from operators.examples import OPERATORS, Instance, case
 from operators.properties import MODES, Steps, integers, many_steps, torch_and_intervals
-from operators.properties_in_c import BOARDS, FORMS, in_firmware, on_host
+from operators.properties_in_c import BOARDS, CORES, FORMS, in_firmware, on_host, together
+from tapc.base.arithmetic import Mode
 from tapc.base.cache import cache_folder
+from tapc.base.isa import Isa
 
-NETWORKS = 4
-"""Into which the instances of a number are built: planning takes longer than all else where there are many steps."""
+TOGETHER = 7
+"""Numbers that are built together at most: a seventh of their kernels are alike, of twice as many hardly more."""
 _KERNELS = 16
 """Numbers after which the cache of kernels is emptied."""
-_FIRMWARE = tuple((board, mode) for mode in (None, "tflite") for board in BOARDS)
+_FIRMWARE: tuple[tuple[str, Mode], ...] = tuple(
+    (board, mode) for board in BOARDS for mode in (CORES[board].requantize, "tflite")
+)
 
 
 @dataclass(frozen=True)
 class Levels:
     """What is tested of an instance."""
 
-    forms: tuple[tuple[str, str], ...]
-    firmware: tuple[tuple[str, str | None], ...]
+    forms: tuple[tuple[Isa, Mode], ...]
+    firmware: tuple[tuple[str, Mode], ...]
 
 
 @dataclass(frozen=True)
@@ -72,42 +76,46 @@ class Found:
 
 
 def test(instances: list[Instance], levels: Levels) -> Found:
-    """Test instances in `NETWORKS` networks; where something breaks off, each alone, to find out which one it is."""
+    """Test instances together; where something breaks off, each half of them, to find out which one it is."""
     try:
-        return _test([case(instances[i::NETWORKS]) for i in range(NETWORKS) if instances[i::NETWORKS]], levels)
+        return _test(instances, levels)
     except Exception:  # whatever a fault leads to
-        if len(instances) == 1:
-            return Found([f"{instances[0]}: {traceback.format_exc(limit=-4)}"])
         error = traceback.format_exc(limit=-4)
+    if len(instances) == 1:
+        return Found([f"{instances[0]}: {error}"])
     found = Found()
-    for instance in instances:
-        found.add(test([instance], levels))
+    for half in (instances[: len(instances) // 2], instances[len(instances) // 2 :]):
+        found.add(test(half, levels))
     if not found.failures:
         found.failures.append(f"together: {', '.join(map(str, instances))}: {error}")
     return found
 
 
-def _test(cases: list[Case], levels: Levels) -> Found:
+def _test(instances: list[Instance], levels: Levels) -> Found:
     found = Found()
-    count = sum(len(given.instances) for given in cases)
+    numbers = dict.fromkeys(instance.number for instance in instances)
+    cases = [case([instance for instance in instances if instance.number == number]) for number in numbers]
     for given in cases:
         found.failures.extend(torch_and_intervals(given, found.steps))
         for mode in MODES:
             found.failures.extend(integers(given, mode, found.steps))
-    found.passed["numbers"] += count
-    for isa, mode in levels.forms:
-        found.failures.extend(on_host(cases, isa, mode))  # type: ignore[arg-type]
-        found.passed[f"C, {isa} {mode}"] += count
-    for board, own in levels.firmware:
-        for given in cases:
-            found.failures.extend(in_firmware(given, board, own))
-        found.passed[f"QEMU, {board} {own or ''}".strip()] += count
+    found.passed["numbers"] += len(instances)
+    of_firmware = [(CORES[board].isa, mode) for board, mode in levels.firmware]
+    for isa, mode in dict.fromkeys((*levels.forms, *of_firmware)):
+        built = together(cases, isa, mode)
+        if (isa, mode) in levels.forms:
+            found.failures.extend(on_host(built))
+            found.passed[f"C, {isa} {mode}"] += len(instances)
+        for board, own in levels.firmware:
+            if (CORES[board].isa, own) == (isa, mode):
+                found.failures.extend(in_firmware(built, board))
+                found.passed[f"QEMU, {board} {own}"] += len(instances)
     return found
 
 
-def _number(number: int, operators: tuple[str, ...], levels: Levels) -> Found:
-    found = test([Instance(name, number) for name in operators], levels)
-    if number % _KERNELS == 0:
+def _numbers(numbers: list[int], operators: tuple[str, ...], levels: Levels) -> Found:
+    found = test([Instance(name, number) for number in numbers for name in operators], levels)
+    if any(number % _KERNELS == 0 for number in numbers):
         shutil.rmtree(cache_folder() / "kernels", ignore_errors=True)
     return found
 
@@ -117,31 +125,44 @@ def levels_of(number: int, *, share: bool, numbers_alone: bool) -> Levels:
     if numbers_alone:
         return Levels((), ())
     if share:
-        return Levels(
-            () if number % 10 else (FORMS[number // 10 % len(FORMS)],),
-            _FIRMWARE[number : number + 1] if number < len(BOARDS) else (),
-        )
+        board, mode = _FIRMWARE[number % len(_FIRMWARE)]
+        return Levels(((CORES[board].isa, mode),), ((board, mode),))
     return Levels(FORMS, _FIRMWARE)
 
 
-def _run(numbers: Iterable[int], given: argparse.Namespace) -> Found:
+def batches(numbers: Sequence[int], share: bool) -> list[list[int]]:
+    """Return numbers that are tested together: for a share, those of one board and arithmetic."""
+    if not share:
+        return [[number] for number in numbers]
+    alike = [numbers[first :: len(_FIRMWARE)] for first in range(len(_FIRMWARE))]
+    return [list(own[first :: -(-len(own) // TOGETHER)]) for own in alike for first in range(-(-len(own) // TOGETHER))]
+
+
+def _run(numbers: Sequence[int], given: argparse.Namespace) -> Found:
     total, started = Found(), time.monotonic()
     operators = tuple(given.operators or OPERATORS)
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("fork")) as pool:
-        tasks = [
-            pool.submit(_number, n, operators, levels_of(n, share=given.share, numbers_alone=given.numbers))
-            for n in numbers
-        ]
-        for done, task in enumerate(as_completed(tasks), 1):
+        tasks = {
+            pool.submit(_numbers, n, operators, levels_of(n[0], share=given.share, numbers_alone=given.numbers)): len(n)
+            for n in batches(numbers, given.share)
+        }
+        done = 0
+        for task in as_completed(tasks):
             found = task.result()
             total.add(found)
             for line in found.failures:
                 print(line, flush=True)
-            if done % 20 == 0:
-                print(
-                    f"{done} of {len(tasks)} numbers, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True
-                )
+            if done // 20 < (done := done + tasks[task]) // 20:
+                took = time.monotonic() - started
+                print(f"{done} of {len(numbers)} numbers, {took:.0f} s", file=sys.stderr, flush=True)
     return total
+
+
+def _instance(text: str) -> Instance:
+    operator, _, number = text.partition(":")
+    if operator not in OPERATORS or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no OPERATOR:NUMBER; the operators are {', '.join(OPERATORS)}")
+    return Instance(operator, int(number))
 
 
 def main() -> None:
@@ -152,18 +173,17 @@ def main() -> None:
     parser.add_argument("--share", action="store_true", help="What continuous integration runs of each.")
     parser.add_argument("--numbers", action="store_true", help="No C.")
     parser.add_argument("--operators", nargs="*", choices=OPERATORS, metavar="OPERATOR", help="These alone.")
-    parser.add_argument("--only", nargs="*", metavar="OPERATOR:NUMBER", help="These instances alone, one by one.")
+    parser.add_argument(
+        "--only", nargs="*", type=_instance, metavar="OPERATOR:NUMBER", help="These instances alone, one by one."
+    )
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tapc-properties-") as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         if given.only:
             total = Found()
-            for text in given.only:
-                operator, number = text.split(":")
-                total.add(
-                    test([Instance(operator, int(number))], levels_of(0, share=False, numbers_alone=given.numbers))
-                )
+            for instance in given.only:
+                total.add(test([instance], levels_of(0, share=False, numbers_alone=given.numbers)))
             print(*total.failures, sep="\n")
         else:
             total = _run(range(given.first, given.first + given.count), given)

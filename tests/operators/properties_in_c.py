@@ -1,28 +1,37 @@
-"""What holds for every instance of every operator in C: each kernel call gives what the reference gives."""
+"""What holds for every instance of every operator in C: each kernel call gives what the reference gives.
+
+Networks are planned one by one, as planning takes longer than all else where there are many steps, and then built and
+run as one: a compiler, a linker and a simulator start once, and kernels that are alike are compiled once.
+"""
 
 import subprocess
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels.programs import WARNINGS
-from operators.examples import Case, owner
+from operators.examples import Case, Instance, owner
+from operators.twin import build_twin
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.isa import Isa
+from tapc.base.ports import joined
 from tapc.device import DeviceRun, device_for
-from tapc.device.verify import Verification, device_inputs, verify
-from tapc.firmware import build_firmware
+from tapc.device.verify import Verification, device_inputs, reference_outputs, verify
 from tapc.firmware.build import alias_header
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target, target_names
+from tapc.ir.program import Op, Program, Step
 from tapc.lower import Lowered
 from tapc.lower.codes import input_codes
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
-from tapc.lower.plan import plan
+from tapc.lower.plan import Plan, plan
 from tapc.lower.prune import prune
 from tapc.lower.steps import steps_of
 
@@ -31,24 +40,25 @@ FORMS: tuple[tuple[Isa, Mode], ...] = tuple(
 )
 """Instruction sets, each with the arithmetics that its cores take."""
 BOARDS = ("stm32h7", "nrf52840dk", "pico", "mps3-an547")
+CORES = {board: load_target(load_board(board).core) for board in BOARDS}
+ROUNDS = 8
+"""Of the planner: what is tested lies somewhere, not in the least memory."""
 SHOWN = 3
 """Samples that run in C."""
-ROUNDS = 8
-"""Of the planner, which would take most of the time: what is tested lies somewhere, not in the least memory."""
 _CHECKS = (
-    "-fsanitize=undefined,address", "-fno-sanitize=null,object-size,pointer-overflow,alignment",
-    "-fno-sanitize-recover=all",
+    "-O0", "-fsanitize=undefined,address", "-fno-sanitize=null,object-size,pointer-overflow,alignment",
+    "-fno-sanitize-recover=all", "-mllvm", "-asan-instrumentation-with-call-threshold=0", "-Dalways_inline=unused",
 )  # fmt: skip
+"""Unoptimized, accesses checked by calls, intrinsics as functions: each would take as long again to compile."""
 _MAIN = """
 static uint32_t marks;
-static void MARK(void) {
+static void tapc_mark(void) {
   if (marks != 0) fwrite(network_arena + network_step_output[marks - 1].offset, 1, network_step_output[marks - 1].bytes, stdout);
   ++marks;
 }
 #define READ(memory, bytes) if (fread(memory, 1, bytes, stdin) != (bytes)) return 0;
 #define WRITE(memory, bytes) fwrite(memory, 1, bytes, stdout);
-int MAIN(void);
-int MAIN(void) {
+int main(void) {
   memset(network_arena, 0xA5, NETWORK_ARENA_BYTES);
   for (;;) {
     NETWORK_EACH_INPUT(READ)
@@ -60,6 +70,13 @@ int MAIN(void) {
 """  # noqa: E501
 
 
+class Images(NamedTuple):
+    """What a device loads."""
+
+    elf: Path
+    twin: Path
+
+
 @dataclass(frozen=True)
 class _HostRun:
     """What `verify` reads of a device's run."""
@@ -68,12 +85,97 @@ class _HostRun:
     layer_outputs: tuple[tuple[bytes, ...], ...]
 
 
-def lowered(given: Case, mode: Mode, isa: Isa, prefix: str = "") -> Lowered:
-    """Lower a network as `tapc.lower.lower` does, in less time."""
-    source = replace(program_from_onnx(given.quantized.onnx, "example", mode, isa), prefix=prefix)
-    program = fuse(prune(source))
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Networks that are built as one, and `codes`, their inputs of every sample side by side."""
+
+    network: Lowered
+    codes: Ints
+
+    @cached_property
+    def expected(self) -> Ints:
+        return reference_outputs(self.network, self.codes)
+
+    def verify(self, run: DeviceRun) -> Verification:
+        """Compare every step of every sample with the reference."""
+        return verify(self.network, run, self.codes, expected=self.expected)
+
+
+def together(cases: Sequence[Case], isa: Isa, mode: Mode) -> Together:
+    """Lower networks as `tapc.lower.lower` does, but for the arena, and make them one.
+
+    Each instance has its own stretch of the arena: to plan many together would take most of the time.
+    """
+    sources = [program_from_onnx(given.quantized.onnx, "example", mode, isa) for given in cases]
+    codes = [input_codes(source, given.x[:SHOWN]) for source, given in zip(sources, cases, strict=True)]
+    program, source = _one([fuse(prune(source)) for source in sources]), _one(sources)
     steps = steps_of(program)
-    return Lowered(program, steps, plan(program, steps, rounds=ROUNDS), source)
+    return Together(Lowered(program, steps, _plan(program, steps), source), joined(codes))
+
+
+def _one(programs: Sequence[Program]) -> Program:
+    tensors = {name: t for p in programs for name, t in p.tensors.items()}
+    assert len(tensors) == sum(len(p.tensors) for p in programs)
+    live = {name: mask for p in programs for name, mask in p.live.items()}
+    ops = tuple(op for p in programs for op in p.ops)
+    inputs, outputs = (tuple(name for p in programs for name in getattr(p, side)) for side in ("inputs", "outputs"))
+    return Program("example", programs[0].mode, tensors, ops, inputs, outputs, programs[0].isa, live)
+
+
+def _plan(program: Program, steps: Sequence[Step]) -> Plan:
+    places: dict[Instance, list[int]] = defaultdict(list)
+    for place, step in enumerate(steps):
+        places[owner(step.op.name)].append(place)
+    size, offsets = 0, {}
+    for instance, own in _apart(program).items():
+        found = plan(own, [steps[place] for place in places[instance]], rounds=ROUNDS)
+        for name, offset in found.offsets.items():
+            scratch = name.removeprefix("scratch ")
+            offsets[name if scratch == name else f"scratch {places[instance][int(scratch)]}"] = size + offset
+        size += found.size
+    return Plan(size, offsets, (), ())
+
+
+def _apart(program: Program) -> dict[Instance, Program]:
+    """Return each instance's part of a program."""
+    parts: dict[Instance, tuple[list[Op], list[str], list[str]]] = defaultdict(lambda: ([], [], []))
+    for op in program.ops:
+        parts[owner(op.name)][0].append(op)
+    for side, names in enumerate((program.inputs, program.outputs), 1):
+        for name in names:
+            parts[owner(name)][side].append(name)  # type: ignore[arg-type]
+    return {
+        instance: replace(program, ops=tuple(ops), inputs=tuple(inputs), outputs=tuple(outputs))
+        for instance, (ops, inputs, outputs) in parts.items()
+    }
+
+
+def on_host(built: Together) -> list[str]:
+    """Build networks into a program for this machine, under sanitizers, and compare every step of every sample."""
+    with tempfile.TemporaryDirectory(prefix="tapc-host-") as folder:
+        program = _host_program(built.network, Path(folder))
+        given = device_inputs(built.network, built.codes).tobytes()
+        done = subprocess.run([str(program)], input=given, capture_output=True)
+    isa, mode = built.network.program.isa, built.network.program.mode
+    if done.returncode:
+        raise AssertionError(f"host, {isa} {mode}: {done.stderr.decode()[:2000]}")
+    run = _parsed(built.network, done.stdout, len(built.codes))
+    return _told(built.verify(run), f"host, {isa} {mode}")  # type: ignore[arg-type]
+
+
+def in_firmware(built: Together, board_name: str) -> list[str]:
+    """Compare every step of networks in firmware with the reference."""
+    run = firmware_run(built, board_name, calls=("-O0",))
+    return _told(built.verify(run), f"{board_name}, {built.network.program.mode}")
+
+
+def firmware_run(built: Together, board_name: str, calls: tuple[str, ...] = ()) -> DeviceRun:
+    """Build firmware of networks for a board and run it in QEMU."""
+    board, target = load_board(board_name), CORES[board_name]
+    with tempfile.TemporaryDirectory(prefix="tapc-firmware-") as folder:
+        twin = build_twin(built.network, board, target, Path(folder), calls)
+        image = device_for(target).load(Images(elf=twin, twin=twin))
+        return image.run(device_inputs(built.network, built.codes), layers=len(built.codes))
 
 
 def _told(found: Verification, where: str) -> list[str]:
@@ -83,55 +185,22 @@ def _told(found: Verification, where: str) -> list[str]:
     return [f"{name}: {where}: {found.mismatch}" for name in wrong]
 
 
-def on_host(cases: Sequence[Case], isa: Isa, mode: Mode) -> list[str]:
-    """Build networks into one program for this machine, under sanitizers, and compare every step of every sample."""
-    networks = [lowered(given, mode, isa, f"case{i}") for i, given in enumerate(cases)]
-    codes = [input_codes(n.program, c.x[:SHOWN]) for n, c in zip(networks, cases, strict=True)]
-    with tempfile.TemporaryDirectory(prefix="tapc-host-") as folder:
-        program = _host_program(networks, Path(folder))
-        failures = []
-        for i, (network, x) in enumerate(zip(networks, codes, strict=True)):
-            given = device_inputs(network, x).tobytes()
-            done = subprocess.run([str(program), str(i)], input=given, capture_output=True)
-            if done.returncode:
-                names = ", ".join(map(str, cases[i].instances))
-                failures.append(f"{names}: {isa} {mode}: {done.stderr.decode()[:2000]}")
-                continue
-            run = _parsed(network, done.stdout, len(x))
-            failures += _told(verify(network, run, x), f"host, {isa} {mode}")  # type: ignore[arg-type]
-        return failures
-
-
-def _host_program(networks: Sequence[Lowered], folder: Path) -> Path:
-    sources, mains = [], []
-    for i, network in enumerate(networks):
-        own = folder / str(i)
-        own.mkdir()
-        library, names = network.library(), network.names
-        library.write(own)
-        (own / "alias.h").write_text(alias_header(names))
-        mains.append(f"main_{i}")
-        lines = [
-            "#include <stdio.h>", "#include <string.h>",
-            f"#define {names.macro('MARKS')}", f"#define tapc_mark mark_{i}", "#include <stdint.h>",
-            f"static void mark_{i}(void);",
-            *(f'#include "{names.file(part)}"' for part in (".c", "kernels.c", "weights.c")), '#include "alias.h"',
-            f"#define MARK mark_{i}", f"#define MAIN main_{i}", _MAIN,
-        ]  # fmt: skip
-        network_file = own / names.file(".c")
-        # There the harness is in another file; here it is in the same one.
-        network_file.write_text(network_file.read_text().replace("\nvoid tapc_mark(void);\n", "\n"))
-        (own / "all.c").write_text("\n".join(lines))
-        sources.append(own / "all.c")
-    declared = "".join(f"int {name}(void);\n" for name in mains)
-    (folder / "main.c").write_text(
-        f"#include <stdlib.h>\n{declared}static int (*const cases[])(void) = {{{', '.join(mains)}}};\n"
-        "int main(int count, char **arguments) { return count == 2 ? cases[atoi(arguments[1])]() : 2; }\n"
-    )
-    # Unoptimized: that takes a third of the time.
-    command = ["gcc", *WARNINGS, "-O0", *_CHECKS, *map(str, [*sources, folder / "main.c"]), "-lm"]
-    subprocess.run([*command, "-o", str(folder / "main")], check=True)
-    return folder / "main"
+def _host_program(network: Lowered, folder: Path) -> Path:
+    library, names = network.library(), network.names
+    library.write(folder)
+    (folder / "alias.h").write_text(alias_header(names))
+    lines = [
+        "#include <stdint.h>", "#include <stdio.h>", "#include <string.h>",
+        f"#define {names.macro('MARKS')}", "static void tapc_mark(void);",
+        *(f'#include "{names.file(part)}"' for part in (".c", "kernels.c", "weights.c")), '#include "alias.h"', _MAIN,
+    ]  # fmt: skip
+    network_file = folder / names.file(".c")
+    # There the harness is in another file; here it is in the same one.
+    network_file.write_text(network_file.read_text().replace("\nvoid tapc_mark(void);\n", "\n"))
+    (folder / "all.c").write_text("\n".join(lines))
+    command = ["clang", *WARNINGS, *_CHECKS, str(folder / "all.c"), "-lm", "-o", str(folder / "all")]
+    subprocess.run(command, check=True)
+    return folder / "all"
 
 
 def _parsed(network: Lowered, raw: bytes, samples: int) -> _HostRun:
@@ -141,25 +210,3 @@ def _parsed(network: Lowered, raw: bytes, samples: int) -> _HostRun:
     ends = np.cumsum(sizes).tolist()
     layers = tuple(tuple(row[e - s : e].tobytes() for s, e in zip(sizes, ends, strict=True)) for row in rows)
     return _HostRun(np.ascontiguousarray(rows[:, sum(sizes) :]), layers)
-
-
-def firmware_run(given: Case, board_name: str, mode: Mode | None = None) -> tuple[Lowered, DeviceRun, Ints]:
-    """Build firmware of a network for a board and run it in QEMU; in the core's own arithmetic where none is given."""
-    board = load_board(board_name)
-    target = load_target(board.core)
-    network = lowered(given, mode or target.requantize, target.isa)
-    codes = input_codes(network.program, given.x[:SHOWN])
-    with tempfile.TemporaryDirectory(prefix="tapc-firmware-") as name:
-        folder = Path(name)
-        (folder / "lib").mkdir()
-        network.library().write(folder / "lib")
-        (folder / "lib" / network.names.file("convert.c")).unlink()  # which the network does not need
-        images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
-        run = device_for(target).load(images).run(device_inputs(network, codes), layers=len(codes))
-    return network, run, codes
-
-
-def in_firmware(given: Case, board_name: str, mode: Mode | None = None) -> list[str]:
-    """Compare every step of a network in firmware with the reference."""
-    network, run, codes = firmware_run(given, board_name, mode)
-    return _told(verify(network, run, codes), f"{board_name}, {network.program.mode}")

@@ -10,14 +10,11 @@ import pytest
 
 from operators.examples import OPERATORS, Case, Instance, case
 from operators.properties import MODES, Steps, integers, many_steps, torch_and_intervals
-from operators.properties_in_c import BOARDS, FORMS, firmware_run, lowered, on_host
+from operators.properties_in_c import BOARDS, CORES, FORMS, firmware_run, on_host, together
 from tapc.base.arithmetic import Mode
 from tapc.base.isa import Isa
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.device.verify import verify
 from tapc.graph.rules import rules
-from tapc.hardware.board import load_board
-from tapc.hardware.target import load_target
 from tapc.kernels.log_softmax import LogSoftmaxSpec
 from tapc.kernels.unit import UnitSpec
 
@@ -55,26 +52,28 @@ def test_integers_agree_with_onnxruntime_and_keep_their_bounds(cases: list[Case]
 
 def test_kernels_of_tflites_own_integers_are_called_with_tensors_of_the_program() -> None:
     given = case([Instance(name, number) for name in ("LogSoftmax", "LpNormalization") for number in range(6)])
-    network = lowered(given, "tflite", "dsp")
+    network = together([given], "dsp", "tflite").network
     own = {type(step.spec) for step in network.steps if getattr(step.spec, "own", True)}
     assert {LogSoftmaxSpec, UnitSpec} <= own
     assert {name for step in network.steps for name in step.tensors.values()} <= set(network.program.tensors)
 
 
 @pytest.mark.parametrize(("isa", "mode"), FORMS)
-def test_c_on_the_host(isa: Isa, mode: Mode) -> None:
-    assert not on_host([case([Instance(name, 0) for name in OPERATORS[i::4]]) for i in range(4)], isa, mode)
+def test_c_on_the_host(isa: Isa, mode: Mode, cases: list[Case]) -> None:
+    assert not on_host(together(cases[:1], isa, mode))
 
 
 @pytest.mark.parametrize("board_name", BOARDS)
 def test_firmware_and_its_cost(board_name: str, cases: list[Case]) -> None:
     """All of them in one network: every step's codes, and how far the cost model is off."""
-    network, run, codes = firmware_run(cases[-1], board_name)
-    found = verify(network, run, codes)
+    core = CORES[board_name]
+    built = together(cases[-1:], core.isa, core.requantize)
+    run = firmware_run(built, board_name)
+    found = built.verify(run)
     assert found.mismatch is None, found.mismatch
-    model = CostModel(load_coefficients(load_target(load_board(board_name).core).cost))
+    model = CostModel(load_coefficients(core.cost))
     pairs = np.array([(model.instructions(step.spec), n) for step, n in
-                      zip(network.steps, run.instructions_per_step, strict=True)])  # fmt: skip
+                      zip(built.network.steps, run.instructions_per_step, strict=True)])  # fmt: skip
     assert abs(pairs[:, 0].sum() / pairs[:, 1].sum() - 1) <= 0.25
     assert np.median(np.abs(pairs[:, 0] / pairs[:, 1] - 1)) <= 0.2
     # Kernels as small as these differ by what the compiler makes of their borders, and of ratios above a half, which
