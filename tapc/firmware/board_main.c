@@ -1,7 +1,10 @@
-/* Firmware's main: one inference on a zero input; a debugger finds the (first) result at tapc_output. */
+/* Firmware's main where nothing speaks: one inference on a zero input; a debugger finds the (first) result at tapc_output. */
 #include <string.h>
 
 #include "tapc_network.h"
+#ifdef TAPC_SUPPORT
+#include "support.h"
+#endif
 
 #define CLEAR(memory, bytes) memset(memory, 0, bytes);
 
@@ -9,6 +12,9 @@ const int8_t *volatile tapc_output;
 
 int main(void)
 {
+#ifdef TAPC_SUPPORT
+    (void)tapc_board_init();
+#endif
     NETWORK_EACH_INPUT(CLEAR)
     network_run();
     tapc_output = NETWORK_FIRST_OUTPUT;

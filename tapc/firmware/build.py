@@ -1,6 +1,6 @@
 """From a C library folder to firmware for a board, and to its twin for QEMU."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from tapc.base.errors import OutputError, ToolError
 from tapc.firmware.boot import rp2040_boot_source
 from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
 from tapc.firmware.memory import MemoryUse, memory_of
+from tapc.firmware.speaking import PREFIX, Main, library_digest, speaking_units
 from tapc.firmware.toolchain import RegionOverflowError, Unit, compile_units, run_tool
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
@@ -34,6 +35,8 @@ class FirmwareImages:
         Of `elf`.
     external : dict of str to Path
         External flash region -> its contents as `firmware-REGION.bin`.
+    speaks : bool
+        The firmware answers over the board's UART; otherwise it runs once and sleeps.
     """
 
     elf: Path
@@ -42,6 +45,7 @@ class FirmwareImages:
     twin: Path
     memory: MemoryUse
     external: dict[str, Path] = field(default_factory=dict)
+    speaks: bool = False
 
 
 def build_firmware(
@@ -107,18 +111,22 @@ def _build(
 ) -> FirmwareImages:
     flags = (*target.cflags, *target.optimization, *_COMMON_FLAGS, f"-ffile-prefix-map={library}=.")
     include = ("-I", str(library), "-I", str(work))
-    (work / _ALIAS).write_text(alias_header(names), encoding="ascii")
+    digest = library_digest(library, names)
+    (work / _ALIAS).write_text(alias_header(names, digest, tuple(external)), encoding="ascii")
     arena = f'-D{names.macro("ARENA_SECTION")}=__attribute__((section(".tapc_arena")))'
     trap = ("-DTAPC_TRAP_UNALIGNED",) if target.qemu is not None and target.qemu.trap_unaligned else ()
-    sources = sorted(path for path in library.glob("*.c") if path.name != names.example)
+    apart = {names.example, names.file("stepwise.c")}
+    sources = sorted(path for path in library.glob("*.c") if path.name not in apart)
     network = library / names.file(".c")
     lib = [Unit(f"lib_{path.stem}", path, (arena,) if path == network else ()) for path in sources]
     start = [Unit(f"start_{path.stem}", path, _STARTUP_FLAGS) for path in target.sources]
+    used = {*external, *({board.arena_region.name} if board.arena_region.kind == "external_ram" else ())}
+    around, mains = speaking_units(library, names, board, target, include, used)
     units = [
         *lib,
         Unit("twin_network", network, (arena, f"-D{names.macro('MARKS')}")),
         *start,
-        Unit("board_main", _HERE / "board_main.c", include),
+        *around,
         Unit(HARNESS_OBJECT.removesuffix(".o"), _HERE / "twin_main.c", (*include, *trap)),
     ]
     if board.boot == "rp2040":
@@ -130,8 +138,14 @@ def _build(
     boot = [objects["boot"]] if "boot" in objects else []
 
     elf, binary, hexadecimal = (output / f"firmware.{kind}" for kind in ("elf", "bin", "hex"))
-    own = [*boot, *shared, objects[f"lib_{network.stem}"], objects["board_main"]]
-    _link(own, flags, target, board_layout(board, external), elf, work, board)
+    library_objects = [*boot, *shared, objects[f"lib_{network.stem}"]]
+
+    def link(main: Main) -> None:
+        own = [*library_objects, *(objects[name] for name in main.objects)]
+        layout = board_layout(board, external, support=PREFIX if main.objects[0].startswith(PREFIX) else None)
+        _link(own, flags, target, layout, elf, work, board)
+
+    main = _first_that_fits(mains, link)
     sections = [f".tapc_{region}" for region in external]
     inside = [argument for section in sections for argument in ("--remove-section", section)]
     run_tool("objcopy", ["-O", "binary", *inside, str(elf), str(binary)], work)
@@ -148,15 +162,32 @@ def _build(
         raise ToolError(f"the firmware fits {board.name}, but its QEMU twin does not: {error}") from error
     for path in (elf, binary, hexadecimal, twin, *outside.values()):
         path.chmod(0o644)  # linker and objcopy make them executable, which they are not here
-    return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf), outside)
+    return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf), outside, main.speaks)
 
 
-def alias_header(names: Names) -> str:
+def _first_that_fits(mains: Sequence[Main], link: Callable[[Main], None]) -> Main:
+    for main in mains[:-1]:
+        try:
+            link(main)
+            return main
+        except RegionOverflowError:
+            pass  # the next needs less
+    link(mains[-1])
+    return mains[-1]
+
+
+def alias_header(names: Names, digest: str = "", regions: Sequence[str] = ()) -> str:
     """Return a header by which tapc's own C files, that are the same for all networks, call this one."""
-    aliases = {f"network_{what}": names.symbol(what) for what in ("run", "arena", "step_output")}
+    aliases = {f"network_{what}": names.symbol(what) for what in ("run", "step", "arena", "step_output")}
     aliases |= {f"NETWORK_{what}": names.macro(what) for what in ("STEPS", "ARENA_BYTES")}
     lines = [f'#include "{names.file(part)}"' for part in (".h", "steps.h")]
     lines += [f"#define {alias} {name}" for alias, name in aliases.items()]
+    lines += [f'#define NETWORK_NAME "{names.prefix}"', f'#define NETWORK_DIGEST "{digest}"']
+    lines += [f"#define NETWORK_EACH_REGION(use) {' '.join(f'use({region})' for region in regions)}"]
+    results = names.macro("EACH_RESULT")
+    lines += [f"#ifdef {results}", f"#define NETWORK_EACH_RESULT(use) {results}(use)", "#else"]
+    scale, zero, size = (names.macro(f"OUTPUT_{what}") for what in ("SCALE", "ZERO_POINT", "BYTES"))
+    lines += [f"#define NETWORK_EACH_RESULT(use) use({names.symbol('output')}(), {size}, {scale}, {zero})", "#endif"]
     for kind in ("input", "output"):
         each, several = f"NETWORK_EACH_{kind.upper()}", names.macro(f"EACH_{kind.upper()}")
         memory, size = names.symbol(kind), names.macro(f"{kind.upper()}_BYTES")

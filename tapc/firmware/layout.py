@@ -1,7 +1,7 @@
 """Where an image's parts go in memory: on the board, and on its QEMU twin. Renders the linker script."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """Memory of one image: its spans, and the names of those that hold each part."""
+    """Memory of one image: its spans, and the names of those that hold each part.
+
+    `support` begins the names of the objects that make firmware speak.
+    """
 
     title: str
     spans: tuple[Span, ...]
@@ -44,19 +47,31 @@ class Layout:
     harness: bool
     reset: bool = False
     externals: tuple[str, ...] = ()
+    support: str | None = None
 
 
 def _ram_regions(board: Board) -> tuple[Region, ...]:
     return tuple(dict.fromkeys((board.arena_region, board.data_region, board.stack_region)))
 
 
-def board_layout(board: Board, external: Mapping[str, int] | None = None) -> Layout:
-    """Return the layout of the image that is flashed; `external` names external flash regions in use."""
+def board_layout(board: Board, external: Mapping[str, int] | None = None, *, support: str | None = None) -> Layout:
+    """Return the layout of the image that is flashed.
+
+    Parameters
+    ----------
+    board : Board
+    external : mapping of str to int, optional
+        External flash regions in use.
+    support : str, optional
+        What the names of the objects begin with that make the firmware speak.
+    """
     flash = Span(board.flash.name, "rx", board.flash.origin, board.flash.size)
     rams = (Span(region.name, "rw", region.origin, region.size) for region in _ram_regions(board))
     outside = [board.region(name) for name in external or {}]
     others = (Span(region.name, "rx", region.origin, region.size) for region in outside)
-    return _layout(board, board.name, (flash, *rams, *others), harness=False, externals=tuple(r.name for r in outside))
+    names = tuple(region.name for region in outside)
+    layout = _layout(board, board.name, (flash, *rams, *others), harness=False, externals=names)
+    return replace(layout, support=support)
 
 
 def twin_layout(
@@ -166,4 +181,5 @@ def linker_script(template: Path, layout: Layout) -> str:
         harness=HARNESS_OBJECT if layout.harness else None,
         reset=layout.reset,
         externals=layout.externals,
+        support=layout.support,
     )

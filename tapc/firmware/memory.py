@@ -41,7 +41,11 @@ class MemoryUse:
     external : dict of str to int
         Region -> bytes of constants in external flash.
     symbols : dict of str to int
-        Bytes of each function and object, harness of a twin excluded. Equal names are added up.
+        Bytes of each function and object, harness excluded. Equal names are added up.
+    support : int
+        Bytes of flash for what speaks: commands, clock, UART. They are no part of the network and of no other figure.
+    support_ram : int
+        Its RAM, a copy of the input included.
     """
 
     flash: int
@@ -56,6 +60,8 @@ class MemoryUse:
     stack_reserved: int
     external: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
+    support: int = 0
+    support_ram: int = 0
 
     @property
     def static_ram(self) -> int:
@@ -64,15 +70,16 @@ class MemoryUse:
 
 
 def _flash_bytes(image: ELFFile) -> int:
-    loaded = [
-        segment
-        for segment in image.iter_segments("PT_LOAD")
-        if segment["p_filesz"] and not any(map(segment.section_in_segment, [*_harness(image), *_external(image)]))
-    ]
-    if not loaded:
-        return 0
-    first = min(segment["p_paddr"] for segment in loaded)
-    return int(max(segment["p_paddr"] + segment["p_filesz"] for segment in loaded) - first)
+    """Return the bytes from the first to the last that is flashed, at their load addresses."""
+    left_out = {section.name for section in (*_harness(image), *_external(image))}
+    spans = []
+    for segment in image.iter_segments("PT_LOAD"):
+        for section in image.iter_sections():
+            inside = section["sh_type"] != "SHT_NOBITS" and section["sh_size"] and segment.section_in_segment(section)
+            if inside and section.name not in left_out:
+                start = segment["p_paddr"] + section["sh_addr"] - segment["p_vaddr"]
+                spans.append((start, start + section["sh_size"]))
+    return int(max(end for _, end in spans) - min(start for start, _ in spans)) if spans else 0
 
 
 def _harness(image: ELFFile) -> list[Section]:
@@ -105,6 +112,7 @@ def memory_of(elf: Path) -> MemoryUse:
             image = ELFFile(stream)
             sections = {section.name: section["sh_size"] for section in image.iter_sections()}
             flash = _flash_bytes(image)
+            harness = {section.name: int(section["sh_size"]) for section in _harness(image)}
             external = {s.name.removeprefix(_PLACED): int(s["sh_size"]) for s in _external(image)}
             constant_sections = {".rodata", *(s.name for s in _external(image))}
             counted = {
@@ -139,4 +147,6 @@ def memory_of(elf: Path) -> MemoryUse:
         stack_reserved=sections.get(".stack", 0),
         external=external,
         symbols=symbols,
+        support=harness.get(_HARNESS, 0),
+        support_ram=harness.get(f"{_HARNESS}_ram", 0),
     )

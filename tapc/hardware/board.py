@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from tapc.base.errors import DataError, UsageError
 from tapc.base.files import read_regular, reading
-from tapc.hardware.probe import Probe
+from tapc.hardware.probe import Probe, Support
 
 RegionKind = Literal["flash", "ram", "external_flash", "external_ram"]
 Content = Literal["code", "weights", "data", "arena", "stack"]
@@ -113,6 +113,8 @@ class Board(Schema):
     ----------
     core : str
         Name of the target (a folder in targets/).
+    support : Support or None
+        What makes the firmware speak; without it, it runs once and sleeps.
     memory : tuple of Region
         Order matters: the first region that may hold something is where it goes.
     stack_bytes : int
@@ -130,10 +132,12 @@ class Board(Schema):
     clocks: Clocks
     memory: tuple[Region, ...]
     probe: Probe | None = None
+    support: Support | None = None
     simulators: tuple[Literal["qemu", "renode", "unicorn"], ...] = ()
     stack_bytes: ByteCount = 4096
     boot: Literal["rp2040"] | None = None
     arena: Identifier | None = None
+    _folder: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -144,6 +148,9 @@ class Board(Schema):
         for low, high in pairwise(ordered):
             if low.end > high.origin:
                 raise ValueError(f"memory: regions {low.name!r} and {high.name!r} overlap at 0x{high.origin:08X}")
+        for name in self.support.regions if self.support is not None else ():
+            if not any(region.name == name and region.kind.startswith("external") for region in self.memory):
+                raise ValueError(f"support.regions: no external memory is called {name!r}")
         if self.arena is not None and not any(r.name == self.arena and "arena" in r.holds for r in self.memory):
             raise ValueError(f"arena: no region {self.arena!r} holds the arena")
         needs = (("flash", {"code", "weights"}), ("ram", {"arena"}), ("ram", {"data"}), ("ram", {"stack"}))
@@ -208,6 +215,26 @@ class Board(Schema):
     def stack_region(self) -> Region:
         """First internal RAM region, in file order, that may hold the stack."""
         return self._first("ram", "stack")
+
+    @property
+    def support_file(self) -> Path | None:
+        """C file that starts the board; None where it has none.
+
+        Raises
+        ------
+        DataError
+            The board names a file that is not there.
+        """
+        if self.support is None:
+            return None
+        own = [] if self._folder is None else [self._folder]
+        places = [place / "support" for place in (*own, *_board_folders())]
+        for place in places:
+            if (place / self.support.source).is_file():
+                return place / self.support.source
+        raise DataError(
+            f"board {self.name}: support file {self.support.source!r} is in none of: {', '.join(map(str, places))}"
+        )
 
     def region(self, name: str) -> Region:
         """Return the region called `name`; KeyError if there is none."""
@@ -290,6 +317,12 @@ def board_names() -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _read(path: Path) -> Board:
+    board = read_schema(path, Board, "board")
+    board._folder = path.parent
+    return board
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -314,12 +347,12 @@ def load_board(name_or_path: str | Path) -> Board:
         path = Path(name_or_path)
         if not _exists(path):
             raise UsageError(f"board file {path} does not exist; known boards: {', '.join(board_names())}")
-        return read_schema(path, Board, "board")
+        return _read(path)
     if name_or_path in board_names():
         for folder in _board_folders():
             path = folder / f"{name_or_path}.toml"
             if path.is_file():
-                return read_schema(path, Board, "board")
+                return _read(path)
     raise UsageError(
         f"unknown board {str(name_or_path)!r}; known: {', '.join(board_names())}. "
         "Pass a path ending in .toml, or put the file's folder in TAPC_PATH, to add one."

@@ -1,6 +1,6 @@
-"""How a board is flashed: its probe, and what each tool must be told about it."""
+"""How a board is flashed and spoken to: its probe, and the C file that starts its clock and its UART."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -29,6 +29,30 @@ class Uf2(_Schema):
 
     family: int = Field(ge=0, lt=1 << 32, strict=True)
     volume: _Word
+
+
+Macro = Annotated[str, Field(pattern=r"^TAPC_[A-Z0-9_]+$")]
+
+
+class Support(_Schema):
+    """C that starts a board: its clock, its external memories and a UART (115200 baud, 8N1).
+
+    Attributes
+    ----------
+    source : str
+        A file of boards/support/, or of a folder `support` beside the board's own file or in TAPC_PATH.
+    uart : str
+        Which UART, its pins, and where a cable goes.
+    defines : dict of str to int or True
+        Macros of the C file.
+    regions : dict of str to str
+        External memory -> the macro that has it brought up, where an image uses it.
+    """
+
+    source: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.c$")
+    uart: _Word
+    defines: dict[Macro, int | Literal[True]] = Field(default_factory=dict)
+    regions: dict[str, Macro] = Field(default_factory=dict)
 
 
 class Probe(_Schema):

@@ -58,6 +58,7 @@ class TargetFile(Schema):
     optimization: tuple[str, ...]
     sources: tuple[str, ...] = Field(min_length=1)
     linker: str
+    counter: str = "cycles.c"
     dcache: ByteCount | None = None
     qemu: QemuMachine | None = None
 
@@ -84,6 +85,8 @@ class Target:
         Fitted cost model; need not exist before `tapc.tuning.fit` has run.
     qemu : QemuMachine or None
         Machine that simulates the core.
+    counter : Path
+        C file that counts cycles.
     dcache : int
         Bytes of the data cache that start-up turns on, 0 for none.
     """
@@ -98,6 +101,7 @@ class Target:
     linker: Path
     cost: Path
     qemu: QemuMachine | None
+    counter: Path
     dcache: int = 0
 
     @property
@@ -161,5 +165,6 @@ def load_target(name: str) -> Target:
         linker=_find(content.linker, folders, toml),
         cost=toml.parent / "cost.toml",
         qemu=content.qemu,
+        counter=_find(content.counter, folders, toml),
         dcache=content.dcache or 0,
     )

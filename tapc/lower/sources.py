@@ -107,4 +107,10 @@ def steps_header(program: Program, steps: Sequence[Step], plan: Plan, names: Nam
         if len(own) > 1:
             uses = " ".join(f"use({side.function}(), {side.macro}_BYTES)" for side in own)
             lines += [f"#define {names.macro(f'EACH_{own[0].kind.upper()}')}(use) {uses}"]
+        if own[0].kind == "output":
+            parts = ("BYTES", "SCALE", "ZERO_POINT")
+            uses = " ".join(
+                f"use({side.function}(), {', '.join(f'{side.macro}_{part}' for part in parts)})" for side in own
+            )
+            lines += [f"#define {names.macro('EACH_RESULT')}(use) {uses}"]
     return guarded(names, "STEPS_H", lines)
