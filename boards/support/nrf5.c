@@ -3,14 +3,15 @@
  * Registers: nRF51 Reference Manual 3.0, chapters 12 (CLOCK), 14 (GPIO), 29 (UART); nRF52840 Product Specification 1.7,
  * 4.4.6.4 (ICACHECNF), 5.4 (CLOCK), 6.9 (GPIO), 6.33 (UART). The core's clock is fixed: the crystal makes it exact.
  *
- * TAPC_TX, TAPC_RX: pins of port 0. TAPC_ICACHE: the chip has a flash cache.
+ * TAPC_TX, TAPC_RX: pins, those of port 1 from 32 on. TAPC_ICACHE: the chip has a flash cache.
  */
 #include "support.h"
 
 #define CLOCK_TASKS_HFCLKSTART 0x40000000u
 #define CLOCK_EVENTS_HFCLKSTARTED 0x40000100u
-#define GPIO_OUTSET 0x50000508u
-#define GPIO_DIRSET 0x50000518u
+#define GPIO(pin) (0x50000000u + 0x300u * ((pin) / 32u))
+#define GPIO_OUTSET (GPIO(TAPC_TX) + 0x508u)
+#define GPIO_DIRSET (GPIO(TAPC_TX) + 0x518u)
 #define NVMC_ICACHECNF 0x4001E540u
 #define UART_TASKS_STARTRX 0x40002000u
 #define UART_TASKS_STARTTX 0x40002008u
@@ -33,8 +34,8 @@ uint32_t tapc_board_init(void)
 #ifdef TAPC_ICACHE
     TAPC_REGISTER(NVMC_ICACHECNF) = 1;
 #endif
-    TAPC_REGISTER(GPIO_OUTSET) = 1u << TAPC_TX; /* the line rests high */
-    TAPC_REGISTER(GPIO_DIRSET) = 1u << TAPC_TX;
+    TAPC_REGISTER(GPIO_OUTSET) = 1u << TAPC_TX % 32u; /* the line rests high */
+    TAPC_REGISTER(GPIO_DIRSET) = 1u << TAPC_TX % 32u;
     TAPC_REGISTER(UART_PSELTXD) = TAPC_TX;
     TAPC_REGISTER(UART_PSELRXD) = TAPC_RX;
     TAPC_REGISTER(UART_BAUDRATE) = UART_115200;

@@ -4,6 +4,7 @@
  * board is wired for: PWR_CR3 takes one write after power-on. Voltage scale 1 allows 400 MHz, with the bus at 200 MHz.
  *
  * TAPC_SUPPLY: bits 2 to 0 of PWR_CR3, 4 for the step-down converter alone, 2 for the LDO; TAPC_HSE_HZ, TAPC_HSE_BYPASS;
+ * TAPC_STEP_HZ: what the PLL multiplies, 4 to 8 MHz;
  * TAPC_USART, TAPC_UART_ENABLE, TAPC_UART_BIT, TAPC_GPIO, TAPC_TX, TAPC_RX, TAPC_AF; TAPC_QSPI, TAPC_SDRAM.
  */
 #include "stm32_gpio.h"
@@ -32,7 +33,6 @@
 #define PLL1RDY (1u << 25)
 #define RESET_HZ 64000000u
 #define BUS_HZ (TAPC_CPU_HZ / 4u)
-#define STEP_HZ 5000000u /* what the PLL multiplies, at most 8 MHz */
 #define BAUD(hz) (((hz) + 57600u) / 115200u)
 
 static uint32_t raise_clock(void)
@@ -50,9 +50,9 @@ static uint32_t raise_clock(void)
     if (!tapc_wait(RCC_CR, HSERDY, HSERDY)) {
         return RESET_HZ;
     }
-    tapc_change(RCC_PLLCKSELR, 0x3F3u, 2u | (TAPC_HSE_HZ / STEP_HZ) << 4);
+    tapc_change(RCC_PLLCKSELR, 0x3F3u, 2u | (TAPC_HSE_HZ / TAPC_STEP_HZ) << 4);
     tapc_change(RCC_PLLCFGR, 0xFu, 2u << 2 | 1u << 16); /* 4 to 8 MHz in, wide range, output P on */
-    TAPC_REGISTER(RCC_PLL1DIVR) = (2u * TAPC_CPU_HZ / STEP_HZ - 1u) | 1u << 9 | 1u << 16 | 1u << 24;
+    TAPC_REGISTER(RCC_PLL1DIVR) = (2u * TAPC_CPU_HZ / TAPC_STEP_HZ - 1u) | 1u << 9 | 1u << 16 | 1u << 24;
     TAPC_REGISTER(RCC_CR) |= PLL1ON;
     if (!tapc_wait(RCC_CR, PLL1RDY, PLL1RDY)) {
         return RESET_HZ;
@@ -132,6 +132,10 @@ static void map_qspi(void)
 #define FMC_SDRTR 0x52004154u
 #define FMC_SDSR 0x52004158u
 #define SDRAM_BANK_2 (1u << 3)
+#define MPU_CTRL 0xE000ED94u
+#define MPU_RNR 0xE000ED98u
+#define MPU_RBAR 0xE000ED9Cu
+#define MPU_RASR 0xE000EDA0u
 
 static void sdram_command(uint32_t mode, uint32_t refreshes, uint32_t value)
 {
@@ -159,6 +163,12 @@ static void start_sdram(void)
     sdram_command(3, 8, 0);      /* refresh */
     sdram_command(4, 1, 0x230u); /* latency 3, single writes */
     TAPC_REGISTER(FMC_SDRTR) = 0x603u << 1;
+    /* Device memory by default (Armv7-M, B3.1), where unaligned loads fault: make it normal, cached, not executable. */
+    TAPC_REGISTER(MPU_RNR) = 0;
+    TAPC_REGISTER(MPU_RBAR) = 0xD0000000u;
+    TAPC_REGISTER(MPU_RASR) = 1u << 28 | 3u << 24 | 1u << 19 | 3u << 16 | 24u << 1 | 1u;
+    TAPC_REGISTER(MPU_CTRL) = 5u;
+    __asm__ volatile("dsb\n\tisb" ::: "memory");
 }
 #endif
 

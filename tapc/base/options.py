@@ -95,6 +95,8 @@ class Options:
         quantized; True refuses what is not.
     arithmetic : {"float", "fixed", "tflite"} or None
         How integers round; by default as the source's own runtime where it is kept, else as the core.
+    device : str or None
+        What runs the firmware, see `tapc.device.choose.MODULES`; by default the first simulator that can.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -122,6 +124,7 @@ class Options:
     simulate: bool = True
     keep: bool | None = None
     arithmetic: str | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         for name, (convert, expected) in _VALUES.items():
@@ -221,6 +224,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "seed": (_whole(0), "a whole number, at least 0"),
     "simulate": (_flag, "True or False"),
     "keep": (_maybe(_flag), "True, False or None"),
+    "device": (_maybe(_text), "a device's name, or None"),
     "arithmetic": (_maybe(_one_of(*ARITHMETICS)), f"one of {', '.join(ARITHMETICS)}, or None"),
 }
 """What converts and checks a field's value, and what it should have been."""

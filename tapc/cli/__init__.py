@@ -20,9 +20,13 @@ from tapc.cli.bench import register
 from tapc.cli.compile import EXIT_CODES
 from tapc.cli.compile import register as register_compile
 from tapc.cli.flash import register as register_flash
-from tapc.cli.options import JSON, SEED, Board, Command, data_option, unit_options
+from tapc.cli.measure import duration
+from tapc.cli.measure import register as register_measure
+from tapc.cli.options import DEVICE, JSON, SEED, Board, Command, data_option, unit_options
 from tapc.cli.search import register as register_search
 from tapc.cli.types import metric_option
+
+FIGURES = ("instructions", "cycles")
 
 
 class _Group(click.Group):
@@ -107,32 +111,42 @@ def main() -> None:
 @click.option("--samples", type=click.IntRange(min=1), default=10, show_default=True)
 @SEED
 @click.option("--layers", is_flag=True, help="Compare every layer of every sample, not only of the first four.")
+@DEVICE
 @metric_option
 @JSON
 def run(
-    build: Path, data: str | None, source: Source, samples: int, seed: int, layers: bool, metric: str, as_json: bool
-) -> None:
-    """Run a compiled network again in the simulator and prove it.
+    build: Path, data: str | None, source: Source, samples: int, seed: int, layers: bool, device: str | None,
+    metric: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Run a compiled network again, in the simulator or on its board, and prove it.
 
     \b
-    Example:
+    Examples:
       tapc run build/resnet8-stm32h7 --samples 20
+      tapc run build/resnet8-stm32h7 --device serial:/dev/ttyACM0
     """
     from tapc.data.metrics import TITLES, shown
     from tapc.flow.rerun import rerun
 
     result = rerun(
-        build, data=data, source=source, samples=samples, seed=seed, all_layers=layers, wanted=metric, stages=progress()
-    )
+        build, data=data, source=source, samples=samples, seed=seed, all_layers=layers, wanted=metric,
+        stages=progress(), device=device,
+    )  # fmt: skip
     if as_json:
         print_json(dataclasses.asdict(result))
         return
-    title = f"{result.model} on {result.board} in QEMU"
-    table = Table(title, columns("layer", "instructions", "device", right=("instructions",)))
+    title = f"{result.model} on {result.board} ({device or 'qemu'})"
+    figures = {name: any(getattr(step, name) is not None for step in result.layers) for name in FIGURES}
+    shown_figures = [name for name, there in figures.items() if there]
+    table = Table(title, columns("layer", *shown_figures, "device", right=FIGURES))
     for step in result.layers:
-        table.add(step.name, f"{step.instructions:,}", "exact" if step.exact else "differs")
+        counts = (f"{getattr(step, name):,}" for name in shown_figures)
+        table.add(step.name, *counts, "exact" if step.exact else "differs")
     print_table(table)
-    say(f"instructions: {result.instructions:,}; stack {result.stack} B; {result.samples} samples bit-exact")
+    counted = "" if result.instructions is None else f"instructions: {result.instructions:,}; "
+    say(f"{counted}stack {result.stack} B; {result.samples} samples bit-exact")
+    if (t := result.timing) is not None:
+        say(f"{duration(t)} (measured: {t.counter})")
     if result.scores:
         above = "" if result.threshold is None else f" (threshold {result.threshold:g})"
         name = "regression" if result.metric == "regression" else TITLES[result.metric]
@@ -292,7 +306,7 @@ def doctor(as_json: bool) -> None:
         sys.exit(6)
 
 
-for _add in (register_compile, register, register_search, register_accuracy, register_flash):
+for _add in (register_compile, register, register_search, register_accuracy, register_flash, register_measure):
     _add(main)
 
 __all__ = ["DataError", "main"]

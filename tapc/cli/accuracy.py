@@ -10,7 +10,7 @@ import click
 from tapc.base.errors import DataError
 from tapc.base.options import Source
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say
-from tapc.cli.options import JSON, TEST_DATA, Board, Model, Proxy, data_option, source_options, unit_options
+from tapc.cli.options import DEVICE, JSON, TEST_DATA, Board, Model, Proxy, data_option, source_options, unit_options
 from tapc.cli.types import metric_option
 
 if TYPE_CHECKING:
@@ -132,11 +132,12 @@ def register(main: click.Group) -> None:
     @click.option("--all", "everything", is_flag=True, help="Take all of the data, not only its test split.")
     @click.option("--seed", type=click.IntRange(min=0), default=None, help="Of the split; default: the build's.")
     @click.option("--classes", is_flag=True, help="Print figures of every class, too.")
+    @DEVICE
     @metric_option
     @JSON
     def eval_command(
         build: Path, data: str | None, source: Source, samples: int | None, everything: bool, seed: int | None,
-        classes: bool, metric: str, as_json: bool,
+        classes: bool, device: str | None, metric: str, as_json: bool,
     ) -> None:  # fmt: skip
         """Evaluate a build: the float network, the ONNX and the firmware on the same samples.
 
@@ -150,8 +151,9 @@ def register(main: click.Group) -> None:
 
         stages = progress()
         result = evaluate_build(
-            build, data, source=source, samples=samples, everything=everything, seed=seed, stages=stages, wanted=metric
-        )
+            build, data, source=source, samples=samples, everything=everything, seed=seed, stages=stages, wanted=metric,
+            device=device,
+        )  # fmt: skip
         if as_json:
             print_json(asdict(result))
             return
@@ -184,10 +186,11 @@ def register(main: click.Group) -> None:
     @click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
                   help="Folder, default build/pareto-MODEL-BOARD.")  # fmt: skip
     @trial_options
+    @DEVICE
     @JSON
     def pareto(
         model: str, board: str, settings: tuple[str, ...], rounding: str, output: Path | None, data: str | None,
-        source: Source, as_json: bool, **rest: Any,
+        source: Source, as_json: bool, device: str | None, **rest: Any,
     ) -> None:  # fmt: skip
         """Draw accuracy against flash, BOPs and measured instructions for many bit budgets.
 
@@ -214,8 +217,9 @@ def register(main: click.Group) -> None:
         destination = output or Path("build") / f"pareto-{network.name}-{silicon.name}"
         check_replaceable(destination.absolute())
         front = measure(
-            network, found, silicon, wanted, rounding=rounding, tested=rest.pop("samples"), stages=progress(), **rest
-        )
+            network, found, silicon, wanted, rounding=rounding, tested=rest.pop("samples"), stages=progress(),
+            device=device, **rest,
+        )  # fmt: skip
         with replaced_folder(destination) as folder:
             write_pages(front, folder)
         if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tapc.base.terminal import print_json, progress, say
-from tapc.cli.options import JSON, SEED, TEST_DATA, Board, Model, Proxy, data_option, source_options
+from tapc.cli.options import DEVICE, JSON, SEED, TEST_DATA, Board, Model, Proxy, data_option, source_options
 from tapc.cli.types import BitList, Bytes, PositiveNumber, metric_option
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ _OPTIONS = (
     SEED,
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
+    DEVICE,
     metric_option,
     JSON,
 )

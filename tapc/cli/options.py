@@ -30,6 +30,14 @@ def _silence(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.meta[QUIET] = context.meta.get(QUIET, False) or value
 
 
+DEVICE = click.option(
+    "--device",
+    metavar="NAME",
+    default=None,
+    help="What runs the firmware: qemu (default), qemu:MACHINE, unicorn, rp2040js or serial:PORT; see `tapc doctor`.",
+)
+
+
 class Named(click.ParamType[str]):
     """A name that tapc knows, or a file; the shell completes both."""
 

@@ -1,12 +1,15 @@
-"""Devices by name: each is a module of this folder that registers its class, and is imported when it is asked for."""
+"""Devices by name: each is a module of this folder that registers its class, and is imported when it is asked for.
+
+A name is a word, or a word and what the device is told: `serial:/dev/ttyACM0`, `qemu:microbit`.
+"""
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TypeVar
 
 from tapc.base.errors import ToolError, UsageError
-from tapc.device.interface import Device
+from tapc.device.interface import Device, Flasher
+from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 
 DeviceT = TypeVar("DeviceT", bound=type[Device])
@@ -14,11 +17,18 @@ DeviceT = TypeVar("DeviceT", bound=type[Device])
 _AUTOMATIC = ("qemu",)
 """Devices that are taken where none is named, the best first; what needs hardware has to be named."""
 
+MODULES = {
+    "qemu": "qemu",
+    "qemu:MACHINE": "qemu_board",
+    "serial:PORT": "serial",
+}
+"""Kinds of devices, and the modules of this folder that hold them."""
+
 _known: dict[str, type[Device]] = {}
 
 
 def register(name: str) -> Callable[[DeviceT], DeviceT]:
-    """Return a decorator for a device's class, which lies in `tapc.device.NAME`."""
+    """Return a decorator for a device's class; `name` as in `MODULES`."""
 
     def add(device: DeviceT) -> DeviceT:
         _known[name] = device
@@ -27,7 +37,15 @@ def register(name: str) -> Callable[[DeviceT], DeviceT]:
     return add
 
 
-def device_for(target: Target, name: str | None = None, *, timeout: float = 900.0, foreign: bool = False) -> Device:
+def device_for(
+    target: Target,
+    name: str | None = None,
+    *,
+    timeout: float = 900.0,
+    foreign: bool = False,
+    board: Board | None = None,
+    flasher: Flasher | None = None,
+) -> Device:
     """Return a device that runs a core's images.
 
     Parameters
@@ -35,7 +53,7 @@ def device_for(target: Target, name: str | None = None, *, timeout: float = 900.
     target : Target
     name : str, optional
         The device's name; by default the first of the simulators that can.
-    timeout, foreign
+    timeout, foreign, board, flasher
         See `Device`.
 
     Raises
@@ -47,7 +65,7 @@ def device_for(target: Target, name: str | None = None, *, timeout: float = 900.
     """
     for each in _names(name):
         if (device := _class(each)).obstacle(target) is None:
-            return device(target, timeout, foreign)
+            return device(target, timeout, foreign, (name or each).partition(":")[2], board, flasher)
     raise ToolError(obstacle(target, name))
 
 
@@ -62,9 +80,10 @@ def _names(name: str | None) -> tuple[str, ...]:
 
 
 def _class(name: str) -> type[Device]:
-    module = f"{__package__}.{name}"
-    if name not in _known and find_spec(module) is not None:
-        import_module(module)
-    if name not in _known:
-        raise UsageError(f"unknown device {name!r}")
-    return _known[name]
+    word, colon, argument = name.partition(":")
+    kind = next((kind for kind in MODULES if kind.partition(":")[:2] == (word, colon)), None)
+    if kind is None or (colon and not argument):
+        raise UsageError(f"unknown device {name!r}; known: {', '.join(MODULES)}")
+    if kind not in _known:
+        import_module(f"{__package__}.{MODULES[kind]}")
+    return _known[kind]

@@ -13,6 +13,30 @@ from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 
 Progress = Callable[[int, int], None]
+Flasher = Callable[[Path, tuple[str, ...]], None]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a board's own counter told.
+
+    Attributes
+    ----------
+    hz, rated_hz : int
+        The core's clock as the firmware set it, and as the board's file has it.
+    counter : str
+        What counted: "dwt", "systick", "mcycle".
+    cycles : tuple of int
+        Of the whole network, for each inference.
+    steps : tuple of int
+        Of each step of one inference.
+    """
+
+    hz: int
+    rated_hz: int
+    counter: str
+    cycles: tuple[int, ...]
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -28,22 +52,31 @@ class DeviceRun:
     layer_outputs : tuple of tuple of bytes
         For each of the first `layers` samples: the bytes of every step's output, as they lay in the arena.
     instructions_per_step : tuple of int
-        Exact instructions of each step of the first sample.
-    instructions : int
+        Exact instructions of each step of the first sample; empty where the device does not count them.
+    instructions : int or None
         Their sum.
     stack_high_water : int
         Bytes of stack that were ever used, start-up and main included.
     blocks : ndarray of uint64, shape (n, 3)
-        Address in the image, instructions and executions of every block of the whole run.
+        Address in the image, instructions and executions of every block of the whole run; none where not counted.
+    layer_crcs : tuple of int
+        CRC-32 of every step's output of the first sample, where a device gives no more of them.
+    timing : Timing or None
+        Measured on silicon.
+    device : str
+        What ran it, as provenance names it.
     """
 
     image: Path
     outputs: npt.NDArray[np.int8]
     layer_outputs: tuple[tuple[bytes, ...], ...]
     instructions_per_step: tuple[int, ...]
-    instructions: int
+    instructions: int | None
     stack_high_water: int
     blocks: npt.NDArray[np.uint64]
+    layer_crcs: tuple[int, ...] = ()
+    timing: Timing | None = None
+    device: str = "qemu"
 
 
 class Images(Protocol):
@@ -114,11 +147,20 @@ class Device(ABC):
     foreign : bool
         The images were not made by this process, so that they may hold anything: a device that cannot keep them from
         this machine's files does not run them.
+    argument : str
+        What follows the colon in the device's name: a port, a machine.
+    board : Board or None
+        The board whose images run, where it is known.
+    flasher : callable, optional
+        Flashes a board with the images of a folder and their external regions, where it runs others.
     """
 
     target: Target
     timeout: float = 900.0
     foreign: bool = False
+    argument: str = ""
+    board: Board | None = None
+    flasher: Flasher | None = None
 
     @staticmethod
     @abstractmethod

@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.1
 TRUST = "TAPC_TRUST_BUILDS"
 MOST_BYTES = 64 << 20
 
-_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _TWIN, _INPUT = "twin.elf", "input.bin"
 _OUTPUT, _LAYERS, _STACK, _COUNTS = "output.bin", "layers.bin", "stack.bin", "counts.bin"
 _LOG = "log.txt"
@@ -49,6 +49,7 @@ _HARNESS_BYTES = 1 << 18  # more than the twin's own main takes of a memory
 
 
 @register("qemu")
+@dataclass(frozen=True)
 class QemuDevice(Device):
     """Runs twin images in QEMU, locked in: it can open the files of its run and no other, and start nothing.
 
@@ -188,7 +189,7 @@ class QemuTwin(LoadedImage):
         ]
         # fmt: on
         if sys.platform == "linux":
-            command += ["-sandbox", _SANDBOX]
+            command += ["-sandbox", SANDBOX]
         timeout = self.device.timeout
         return locked(
             command,

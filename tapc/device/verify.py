@@ -1,5 +1,6 @@
 """Device against reference: every layer of some samples and the output of all, bit for bit."""
 
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +28,7 @@ class Mismatch:
     sample : int
     layer : str
     element : tuple of int
-        Height, width, channel of the network's tensor.
+        Height, width, channel of the network's tensor; empty where only a checksum is known.
     expected, actual : int
         Codes of the reference and of the device.
     """
@@ -39,6 +40,8 @@ class Mismatch:
     actual: int
 
     def __str__(self) -> str:
+        if not self.element:
+            return f"sample {self.sample}, layer {self.layer!r}: the device's output has another checksum"
         return (
             f"sample {self.sample}, layer {self.layer!r}, element (h, w, c) = {self.element}: "
             f"the reference gives {self.expected}, the device {self.actual}"
@@ -167,6 +170,19 @@ def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | No
                 layers[layer] = False
                 mismatches.append(replace(found, element=(row, column, int(channels[channel]))))
 
+    def observe_sums(op: Op, values: Ints) -> None:
+        index = last_step.get(op.output)
+        if index is None:
+            return
+        y, live = program.tensors[op.output], program.live.get(op.output)
+        channels = np.arange(values.shape[-1]) if live is None else np.flatnonzero(live)
+        layer = network.steps[index].op.name
+        if zlib.crc32(pack_activations(values[..., channels], y.bits).tobytes()) != run.layer_crcs[index]:
+            layers[layer] = False
+            mismatches.append(Mismatch(0, layer, (), 0, 0))
+
+    if run.layer_crcs and not count:
+        execute(network.reference, codes[:1], observe=observe_sums)
     if count:
         execute(network.reference, codes[:count], observe=observe)
     actual = device_outputs(program, run.outputs)

@@ -19,6 +19,12 @@ enum { INPUT_BYTES = 0 NETWORK_EACH_INPUT(SIZE), OUTPUT_BYTES = 0 NETWORK_EACH_O
 
 #define STACK_CANARY 0xA5A5A5A5u
 
+/* Read from the ELF: what `tapc info` says. */
+const struct {
+    uint32_t steps, input_bytes, output_bytes;
+    char board[32], digest[32];
+} tapc_speaking_info __attribute__((used)) = {NETWORK_STEPS, INPUT_BYTES, OUTPUT_BYTES, TAPC_BOARD, NETWORK_DIGEST};
+
 extern uint32_t tapc_stack_limit[], tapc_stack_top[];
 extern const uint8_t tapc_image_start[], tapc_image_end[];
 
@@ -343,9 +349,9 @@ static void buffer(char *rest)
 static void info(void)
 {
     put_field("protocol", 1);
-    put_text("board", TAPC_BOARD);
+    put_text("board", tapc_speaking_info.board);
     put_text("model", NETWORK_NAME);
-    put_text("digest", NETWORK_DIGEST);
+    put_text("digest", tapc_speaking_info.digest);
     put_field("hz", hertz);
     put_field("rated-hz", TAPC_CPU_HZ);
     put_text("counter", counter);
@@ -468,7 +474,9 @@ static void obey(char *rest)
 {
     const char *word = next_word(&rest);
     if (word_is(word, "name")) {
-        put("m-name-dut-[tapc " TAPC_BOARD "]\r\n");
+        put("m-name-dut-[tapc ");
+        put(tapc_speaking_info.board);
+        put_end();
     } else if (word_is(word, "profile")) {
         put("m-profile-[ULPMark for tinyML Firmware V0.0.1]\r\nm-model-[" NETWORK_NAME "]\r\n");
     } else if (word_is(word, "timestamp")) {

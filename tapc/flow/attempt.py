@@ -15,12 +15,12 @@ from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.cost.model import load_coefficients
 from tapc.data import Samples
-from tapc.device import device_for
 from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.firmware import FirmwareImages
 from tapc.flow.balancing import suited
 from tapc.flow.build import build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
+from tapc.flow.devices import device_of
 from tapc.flow.fidelity import affordable, check_same, source_outputs
 from tapc.flow.inputs import Data
 from tapc.frontend import FloatModel, Reference
@@ -180,7 +180,7 @@ def realize(
         lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
         measured = None
         if expected is not None:
-            measured = measure(model, expected, lowered, images, board, target, test, stages, placed)
+            measured = measure(model, expected, lowered, images, board, target, test, stages, placed, options.device)
     return Attempt(model, decision, quantized, lowered, images, measured, tuning, placed)
 
 
@@ -198,7 +198,7 @@ def use_of(attempt: Attempt, target: Target) -> Use:
     """Return what an attempt's image takes; the stack as the cost model has it where nothing was run."""
     measured, memory = attempt.measured, attempt.images.memory
     stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
-    return Use(memory.flash, memory.static_ram + stack, memory.arena, measured.run.instructions if measured else 0)
+    return Use(memory.flash, memory.static_ram + stack, memory.arena, (measured and measured.run.instructions) or 0)
 
 
 def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
@@ -302,6 +302,7 @@ def measure(
     test: Samples,
     stages: Stages,
     placed: tuple[Placed, ...] = (),
+    device: str | None = None,
 ) -> Measured:
     """Run the firmware on all evaluation samples and compare it with the reference executor and onnxruntime.
 
@@ -313,7 +314,7 @@ def measure(
     codes = input_codes(lowered.program, test.x)
     inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
     with stages.stage("simulate") as advance:
-        run = device_for(target).load(images).run(inputs, layers=layers, progress=advance)
+        run = device_of(target, device, board).load(images).run(inputs, layers=layers, progress=advance)
         known = expected.result()
     with stages.stage("prove"):
         verification = verify(lowered, run, codes, expected=known.outputs)
@@ -323,7 +324,7 @@ def measure(
             some = affordable(model, len(test.x))
             check_same(model, Reference(test.x[some], known.float_logits[some]), "compilation")
     estimated = None
-    if cycles.available(target.name):
+    if run.instructions is not None and cycles.available(target.name):
         with stages.stage("estimate cycles"):
             model_of_core = cycles.estimate(run.image, run.blocks, target.name)
             outside = {i: placed[i].stalls for i in lowered.regions}

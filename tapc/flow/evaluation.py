@@ -116,6 +116,7 @@ def evaluate_build(
     seed: int | None,
     stages: Stages,
     wanted: str = "auto",
+    device: str | None = None,
 ) -> Evaluation:
     """Run a build on labelled samples.
 
@@ -135,6 +136,8 @@ def evaluate_build(
     stages : Stages
     wanted : str
         The metric; see `tapc.data.metrics.choose`.
+    device : str, optional
+        What runs the firmware.
 
     Raises
     ------
@@ -156,9 +159,9 @@ def evaluate_build(
     with stages.stage("lower"):
         network = build.lowered()
         codes = input_codes(network.program, test.x)
-    _, result = build.prove(network, codes, min(4, len(codes)), stages)
-    device = result.outputs(network.program)
-    outputs = {"float": exact, "onnx": quantized, "device": device}
+    _, result = build.prove(network, codes, min(4, len(codes)), stages, device)
+    given = result.outputs(network.program)
+    outputs = {"float": exact, "onnx": quantized, "device": given}
     return Evaluation(
         build.name,
         build.board,
@@ -166,12 +169,12 @@ def evaluate_build(
         len(codes),
         tuple(_executor(name, value, exact, metric, test) for name, value in outputs.items()),
         True,
-        round(float(np.max(steps_apart(network.program, device, quantized))), 3),
+        round(float(np.max(steps_apart(network.program, given, quantized))), 3),
         metric.name,
         metric.reason,
         metric.threshold,
-        least_sqnr(output_sizes(network.program), exact, device),
-        class_figures(metric.own(exact), metric.own(device), test.y, test.labels or labels_of(build))
+        least_sqnr(output_sizes(network.program), exact, given),
+        class_figures(metric.own(exact), metric.own(given), test.y, test.labels or labels_of(build))
         if metric.classes
         else (),
     )

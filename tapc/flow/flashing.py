@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tapc.base.errors import DataError, ToolError, UsageError
+from tapc.base.errors import DataError, UsageError
 from tapc.flash import Copy, plan, program
-from tapc.flash.plan import INSTALL, probe_of
-from tapc.flash.program import available
+from tapc.flow.devices import tool_of
 from tapc.flow.rerun import open_build, part
-from tapc.hardware.board import Board, load_board
+from tapc.hardware.board import load_board
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def flash(
         raise UsageError(f"{build} is for the board {found.board}, not {silicon.name}")
     for kind in ("elf", "bin", "hex"):
         part(build, f"firmware.{kind}")
-    chosen = tool or _tool(silicon, volume, dry=dry)
+    chosen = tool or tool_of(silicon, volume, dry=dry)
     if volume is not None and chosen not in ("uf2", "drive"):
         raise UsageError(f"--volume is for --tool uf2 and drive, not {chosen}")
     step = plan(silicon, build, chosen, external=_external(found.report), serial=serial)
@@ -91,17 +90,3 @@ def _external(report: dict[str, object]) -> tuple[str, ...]:
     if not isinstance(outside, dict):
         raise DataError("report.json does not say what the build places in external flash; compile the network again")
     return tuple(map(str, outside))
-
-
-def _tool(board: Board, volume: Path | None, *, dry: bool) -> str:
-    probe = probe_of(board)
-    if volume is not None:
-        return "uf2" if probe.uf2 is not None else "drive"
-    labels = {"uf2": probe.uf2.volume if probe.uf2 else None, "drive": probe.drive}
-    for tool in probe.tools:
-        if available(tool, labels.get(tool)):
-            return tool
-    if dry:
-        return probe.tools[0]
-    ways = [f"{tool} ({INSTALL[tool]})" if tool in INSTALL else f"the drive {labels[tool]}" for tool in probe.tools]
-    raise ToolError(f"nothing here flashes {board.name}; it takes one of: {', '.join(ways)}")

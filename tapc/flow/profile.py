@@ -117,7 +117,7 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
     kernels = set(functions.values())
     hottest = sorted((b for b in found if b.function in kernels), key=lambda b: -b.total)[:blocks]
     macs = sum(layer.macs for layer in layers)
-    return Profile(build.name, build.board, target.name, layers, tuple(hottest), macs, run.instructions, every)
+    return Profile(build.name, build.board, target.name, layers, tuple(hottest), macs, run.instructions or 0, every)
 
 
 def plot_profile(p: Profile, path: Path) -> None:

@@ -19,8 +19,10 @@ from tapc.base.progress import Stages
 from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samples
 from tapc.data.metrics import Score, choose, measure
 from tapc.device import DeviceRun, device_for
+from tapc.device.interface import Timing
 from tapc.device.verify import Verification, device_inputs, verify
 from tapc.graph.interface import input_ports
+from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
@@ -32,11 +34,12 @@ _MOST_REPORT, _MOST_NETWORK = 64 << 20, 2 << 30
 
 @dataclass(frozen=True)
 class StepRun:
-    """A layer's exact instructions and whether it equals the reference."""
+    """A layer's exact instructions, its cycles on a board, and whether it equals the reference."""
 
     name: str
-    instructions: int
+    instructions: int | None
     exact: bool
+    cycles: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,22 @@ class Rerun:
     scores : dict
         See `tapc.data.metrics.Score`.
     threshold : float or None
+    timing : Timing or None
+        What a board's counter told.
     """
 
     model: str
     board: str
     samples: int
     layers: tuple[StepRun, ...]
-    instructions: int
+    instructions: int | None
     stack: int
     accuracy: float | None
     metric: str = "none"
     reason: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     threshold: float | None = None
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,12 @@ class Build:
         return read_network(self.folder, "float.onnx")
 
     def run(
-        self, network: Lowered, codes: Ints, layers: int = 0, progress: Callable[[int, int], None] | None = None
+        self,
+        network: Lowered,
+        codes: Ints,
+        layers: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+        device: str | None = None,
     ) -> DeviceRun:
         """Run the build on input codes; what it returns is of the network's sizes.
 
@@ -168,7 +179,9 @@ class Build:
             The image is not the network's.
         """
         tensors, target = network.program.tensors, load_target(str(self.report["core"]))
-        image, inputs = device_for(target, foreign=True).load(self), device_inputs(network, codes)
+        board = None if device is None else load_board(self.board)
+        image = device_for(target, device, foreign=True, board=board).load(self)
+        inputs = device_inputs(network, codes)
         sizes = [tensors[step.output].bytes for step in network.steps]
         outputs = sum(tensors[name].bytes for name in network.program.outputs)
         expected = len(sizes), inputs.shape[1], outputs
@@ -179,7 +192,9 @@ class Build:
             raise DataError(f"{self.folder}: {image.path.name} returns layers of other sizes than those of model.onnx")
         return run
 
-    def prove(self, network: Lowered, codes: Ints, layers: int, stages: Stages) -> tuple[DeviceRun, Verification]:
+    def prove(
+        self, network: Lowered, codes: Ints, layers: int, stages: Stages, device: str | None = None
+    ) -> tuple[DeviceRun, Verification]:
         """Run the build on input codes and compare it with the reference executor.
 
         Raises
@@ -188,7 +203,7 @@ class Build:
             The device differs.
         """
         with stages.stage("simulate") as advance:
-            run = self.run(network, codes, layers, advance)
+            run = self.run(network, codes, layers, advance, device)
         with stages.stage("prove"):
             result = verify(network, run, codes)
         if result.mismatch is not None:
@@ -304,6 +319,7 @@ def rerun(
     stages: Stages,
     wanted: str = "auto",
     source: Source | None = None,
+    device: str | None = None,
 ) -> Rerun:
     """Run a build again and prove it against the reference executor.
 
@@ -321,6 +337,8 @@ def rerun(
         The metric; see `tapc.data.metrics.choose`.
     source : Source, optional
         Units of these data, where they are not the build's.
+    device : str, optional
+        What runs it.
 
     Raises
     ------
@@ -337,10 +355,10 @@ def rerun(
             loaded = build.samples(Path(str(data)), samples, "test", seed)
             tested, codes = loaded, input_codes(network.program, loaded.x)
             metric = choose(wanted, loaded, build.float_model())
-    run, result = build.prove(network, codes, len(codes) if all_layers else min(4, len(codes)), stages)
-    per_layer: dict[str, int] = {}
-    for step, instructions in zip(network.steps, run.instructions_per_step, strict=True):
-        per_layer[step.op.name] = per_layer.get(step.op.name, 0) + instructions
+    run, result = build.prove(network, codes, len(codes) if all_layers else min(4, len(codes)), stages, device)
+    names = [step.op.name for step in network.steps]
+    counts = _by_layer(names, run.instructions_per_step)
+    cycles = _by_layer(names, run.timing.steps if run.timing is not None else ())
     score, reason = Score(), "random codes have no labels"
     if tested is not None and metric is not None:
         score, reason = measure(metric, result.outputs(network.program), tested), metric.reason
@@ -348,7 +366,7 @@ def rerun(
         build.name,
         build.board,
         len(codes),
-        tuple(StepRun(name, n, result.layers[name]) for name, n in per_layer.items()),
+        tuple(StepRun(n, counts.get(n), result.layers[n], cycles.get(n)) for n in dict.fromkeys(names)),
         run.instructions,
         run.stack_high_water,
         score.share,
@@ -356,7 +374,16 @@ def rerun(
         reason,
         score.values,
         None if metric is None else metric.threshold,
+        run.timing,
     )
+
+
+def _by_layer(names: list[str], figures: tuple[int, ...]) -> dict[str, int]:
+    """Add up the steps of each layer; nothing where nothing was counted."""
+    sums: dict[str, int] = {}
+    for name, figure in zip(names, figures, strict=bool(figures)):
+        sums[name] = sums.get(name, 0) + figure
+    return sums
 
 
 def describe(folder: Path, stage: str) -> str:

@@ -126,14 +126,14 @@ class Board(Schema):
     """
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=31)
     description: str
     core: str
     clocks: Clocks
     memory: tuple[Region, ...]
     probe: Probe | None = None
     support: Support | None = None
-    simulators: tuple[Literal["qemu", "renode", "unicorn"], ...] = ()
+    simulators: tuple[Annotated[str, Field(pattern=r"^(qemu|renode|unicorn|rp2040js)(:[A-Za-z0-9._-]+)?$")], ...] = ()
     stack_bytes: ByteCount = 4096
     boot: Literal["rp2040"] | None = None
     arena: Identifier | None = None

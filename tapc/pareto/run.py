@@ -10,10 +10,10 @@ from tapc.base.errors import BudgetError, MismatchError
 from tapc.base.files import scratch_folder
 from tapc.base.options import Options
 from tapc.base.progress import Stages
-from tapc.device import device_for
 from tapc.device.verify import device_inputs, verify
 from tapc.flow.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
 from tapc.flow.build import build
+from tapc.flow.devices import device_of
 from tapc.frontend import FloatModel
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target, load_target
@@ -106,6 +106,7 @@ def pareto(
     rounding: str = "gptq",
     proxy: str = "error",
     metric: str = "auto",
+    device: str | None = None,
     stages: Stages | None = None,
 ) -> Front:
     """Quantize, build and measure a network at many settings.
@@ -124,6 +125,8 @@ def pareto(
     overrides : Path, optional
         TOML file of manual bits.
     rounding, proxy, metric : str
+    device : str, optional
+        What runs the images.
     stages : Stages, optional
 
     Raises
@@ -150,7 +153,7 @@ def pareto(
             if setting.name in problems:
                 continue
             try:
-                image = _image(trial, quantized, board, target, stages)
+                image = _image(trial, quantized, board, target, stages, device)
             except BudgetError as error:
                 problems[setting.name] = str(error)
                 continue
@@ -160,19 +163,21 @@ def pareto(
     return Front(model.name, board.name, data.name, rounding, _with_best(points), tuple(figures))
 
 
-def _image(trial: Trial, quantized: QuantizedModel, board: Board, target: Target, stages: Stages) -> Image:
+def _image(
+    trial: Trial, quantized: QuantizedModel, board: Board, target: Target, stages: Stages, device: str | None
+) -> Image:
     options = Options(seed=trial.seed)
     lowered = lower(quantized.onnx, trial.model.name, target.requantize, target.isa, seed=trial.seed)
     codes = input_codes(lowered.program, trial.test.x[:_RUN])
     with scratch_folder() as scratch:
         lowered, made, _ = build(lowered, quantized, board, target, scratch, options, stages)
         with stages.stage("simulate") as advance:
-            image = device_for(target).load(made)
+            image = device_of(target, device, board).load(made)
             run = image.run(device_inputs(lowered, codes), layers=len(codes), progress=advance)
         proof = verify(lowered, run, codes)
         if proof.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {proof.mismatch}")
-    return Image(made.memory.flash, made.memory.static_ram + run.stack_high_water, run.instructions)
+    return Image(made.memory.flash, made.memory.static_ram + run.stack_high_water, run.instructions or 0)
 
 
 def _point(summary: Summary, mixed: bool, images: dict[str, list[Image]], problems: dict[str, str]) -> Point:

@@ -6,7 +6,6 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc import cycles
 from tapc.data import Samples
 from tapc.data.figures import confusion, least_sqnr, sqnr
 from tapc.data.metrics import agreement, measure
@@ -14,6 +13,7 @@ from tapc.ir.program import Program
 from tapc.lower.codes import output_sizes, steps_apart
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
+from tapc.report.origins import provenance, timing_report
 from tapc.report.schema import (
     Accuracy,
     AllocationReport,
@@ -29,20 +29,6 @@ from tapc.report.schema import (
 
 _CONFUSION = 100
 """Most classes that are counted by the class that is named."""
-
-_PROVENANCE = {
-    "flash": "measured: bytes of firmware.bin, read from the ELF",
-    "arena": "measured: section of the arena in the ELF; predicted by the planner",
-    "allocation": "model",
-    "macs, bops": "model: of the network, padding included; live_macs: of the channels that can change the output",
-}
-_PROVENANCE_MEASURED = {
-    "instructions": "instructions(qemu): exact, first sample",
-    "stack": "measured(qemu): high-water mark of a filled stack, start-up and main included",
-    "device": "outputs of the firmware in QEMU",
-    "onnx": "model.onnx in onnxruntime on the same samples",
-    "float": "the source network in its own runtime, on the same samples",
-}
 
 
 def make_report(c: Compilation) -> Report:
@@ -88,6 +74,7 @@ def make_report(c: Compilation) -> Report:
         ),
         instructions=None if measured is None else measured.run.instructions,
         cycles_estimated=None if measured is None else measured.cycles,
+        timing=timing_report(None if measured is None else measured.run.timing),
         predicted_instructions=c.cost.total_instructions(c.lowered.steps),
         macs=sum(layer.macs for layer in layers),
         live_macs=sum(layer.live_macs for layer in layers),
@@ -140,29 +127,11 @@ def mpu_note(origin: int) -> str:
     )
 
 
-def provenance(c: Compilation) -> dict[str, str]:
-    """Say where the figures come from."""
-    origins = {"predicted": c.cost.provenance} | _PROVENANCE | (_PROVENANCE_MEASURED if c.measured else {})
-    if c.measured is not None:
-        origins["cycles"] = (
-            cycles.source(c.board.core)
-            if c.measured.cycles is None
-            else f"cycles-estimated: block counts x {cycles.source(c.board.core)}, constants read once from flash"
-        )
-    if (made := c.training) is not None:
-        what = "the float network and labels" if made.labels else "the float network"
-        origins["training"] = f"{what} taught, on {made.data}; loss on {made.kept_back} samples kept back"
-    if (t := c.tuning) is not None:
-        origins["tuning"] = (
-            f"{t.measured} schedules measured, {t.cached} from the cache; "
-            f"convolutions {t.before:,} -> {t.after:,} instructions"
-        )
-    return origins
-
-
 def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
     """Report every operator that runs, in order."""
     lowered, cost, measured = c.lowered, c.cost, c.measured
+    counts = None if measured is None else measured.run.instructions_per_step or None
+    timing = None if measured is None else measured.run.timing
     program, reports = lowered.program, []
     nominal = {layer.name: layer.macs for layer in c.network.layers}
     for op in program.ops:
@@ -185,7 +154,8 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
                 flash_bytes=sum(cost.constant_bytes(lowered.steps[i]) for i in own),
                 arena_bytes=y.bytes + max(lowered.steps[i].spec.scratch_bytes for i in own),
                 predicted_instructions=sum(cost.instructions(lowered.steps[i].spec) for i in own),
-                instructions=None if measured is None else sum(measured.run.instructions_per_step[i] for i in own),
+                instructions=None if counts is None else sum(counts[i] for i in own),
+                cycles=None if timing is None else sum(timing.steps[i] for i in own),
                 exact=None if measured is None else measured.verification.layers[op.name],
                 rounding=c.rounding.get(op.name),
                 region=next((c.placed[i].region for i in own if c.placed[i].bytes), None),

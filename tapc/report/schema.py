@@ -41,6 +41,8 @@ class LayerReport(_Frozen):
         Memory that its constants are in; None where it has none.
     stall_cycles : float or None
         Predicted cycles of an inference that wait for them.
+    cycles : int or None
+        Measured on the board.
     """
 
     name: str
@@ -59,6 +61,7 @@ class LayerReport(_Frozen):
     rounding: str | None = None
     region: str | None = None
     stall_cycles: float | None = None
+    cycles: int | None = None
 
 
 class Quantity(_Frozen):
@@ -268,6 +271,33 @@ def _measured(quantity: Quantity) -> int:
     return quantity.predicted if quantity.measured is None else quantity.measured
 
 
+class TimingReport(_Frozen):
+    """Time that a board's own counter told.
+
+    Attributes
+    ----------
+    hz, rated_hz : int
+        The core's clock as the firmware set it, and as the board's file has it.
+    counter : str
+        What counted.
+    runs : int
+        Inferences.
+    least, median, most : float
+        Cycles of one.
+    milliseconds : float
+        Of the median, at `hz`.
+    """
+
+    hz: int
+    rated_hz: int
+    counter: str
+    runs: int
+    least: float
+    median: float
+    most: float
+    milliseconds: float
+
+
 class Report(_Frozen):
     """A compilation.
 
@@ -283,6 +313,8 @@ class Report(_Frozen):
         One inference, exact.
     cycles_estimated : float or None
         The same by a model of the core's pipeline; None where no model is at hand.
+    timing : TimingReport or None
+        Measured on a board.
     provenance : dict
         Figure -> where it comes from.
     samples : SampleFiles
@@ -332,6 +364,7 @@ class Report(_Frozen):
     allocation: AllocationReport
     instructions: int | None
     cycles_estimated: float | None = None
+    timing: TimingReport | None = None
     predicted_instructions: int
     macs: int
     live_macs: int

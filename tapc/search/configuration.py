@@ -4,15 +4,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tapc
 from tapc import cycles
 from tapc.base.cache import digest, tree_digest
 from tapc.base.errors import MismatchError
 from tapc.base.files import scratch_folder
-from tapc.device import device_for
+from tapc.cost.model import CostModel, load_coefficients
 from tapc.device.verify import device_inputs, verify
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
+from tapc.flow.devices import device_of
 from tapc.graph.network import Bits
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
@@ -27,9 +30,9 @@ class DeviceFigures:
     Attributes
     ----------
     instructions : int
-        Of one inference, exact.
+        Of one inference: exact, or predicted where the device does not count them.
     cycles : float or None
-        Estimated; None where no model of the core is at hand.
+        Measured where the device is a board, else estimated; None where no model of the core is at hand.
     flash, ram : int
         Bytes; RAM with the stack's high-water mark.
     """
@@ -88,18 +91,22 @@ def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> Conf
         (folder / "lib").mkdir()
         lowered.library().write(folder / "lib")
         images = build_firmware(folder / "lib", subject.board, target, folder, work=folder / "work")
-        run = device_for(target).load(images).run(device_inputs(lowered, codes), layers=1)
+        device = device_of(target, subject.device, subject.board)
+        run = device.load(images).run(device_inputs(lowered, codes), layers=1)
         estimated = None
-        if cycles.available(target.name):
+        if run.timing is not None:
+            estimated = float(np.median(run.timing.cycles))
+        elif run.instructions is not None and cycles.available(target.name):
             model = cycles.estimate(run.image, run.blocks, target.name)
             estimated = sum(cycles.step_cycles(model, lowered, run.instructions_per_step, subject.board))
     verification = verify(lowered, run, codes)
     if verification.mismatch is not None:
         raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
-    device = DeviceFigures(
-        run.instructions, estimated, images.memory.flash, images.memory.static_ram + run.stack_high_water
-    )
-    return ConfigurationFigures(accuracy, device)
+    counted = run.instructions
+    if counted is None:
+        counted = round(CostModel(load_coefficients(target.cost)).total_instructions(lowered.steps))
+    figures = DeviceFigures(counted, estimated, images.memory.flash, images.memory.static_ram + run.stack_high_water)
+    return ConfigurationFigures(accuracy, figures)
 
 
 def code_digest() -> str:
@@ -112,7 +119,7 @@ def code_digest() -> str:
 def configuration_key(subject: Subject, bits: Bits, on_device: bool, code: str) -> str:
     """Identify a measurement by its content."""
     activations = {str(group): width for group, width in bits.activations.items()}
-    return digest("configuration", code, subject.digest, bits.weights, activations, on_device)
+    return digest("configuration", code, subject.digest, bits.weights, activations, on_device, subject.device)
 
 
 def bops(subject: Subject, bits: Bits) -> int:

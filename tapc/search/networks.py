@@ -48,6 +48,8 @@ class Subject:
         Labelled samples that were not calibrated on.
     board : Board
     target : Target
+    device : str or None
+        What runs the images; see `tapc.device.choose`.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Subject:
     holdout: Samples
     board: Board
     target: Target
+    device: str | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -136,7 +139,7 @@ def prepare(
     budgets = allocation_options(options)
     cost = network_cost(model, network, calibration, samples.x, target, budgets)
     problem = bit_problem(network, distortion, cost, board, budgets)
-    subject = Subject(model.name, model.onnx, network, calibration, samples.x, holdout, board, target)
+    subject = Subject(model.name, model.onnx, network, calibration, samples.x, holdout, board, target, options.device)
     return SearchNetwork(subject, table, errors, problem, context)
 
 

@@ -66,6 +66,7 @@ class SearchOptions(BaseModel):
     holdout: int = Field(default=1000, ge=1)
     test: int = Field(default=500, ge=1)
     seed: int = Field(default=0, ge=0)
+    device: str | None = None
 
     @property
     def measures(self) -> bool:

@@ -162,7 +162,7 @@ def measure(setup: Setup, configuration: Configuration) -> Measurement:
         flash_bytes_predicted=flash_predicted,
         arena_bytes=lowered.plan.size,
         ram_bytes=images.memory.static_ram + run.stack_high_water,
-        instructions=run.instructions,
+        instructions=run.instructions or 0,
         instructions_predicted=instructions_predicted,
     )
 

@@ -1,0 +1,67 @@
+"""Where a report's figures come from, and what a board's own counter told."""
+
+import numpy as np
+
+from tapc import cycles
+from tapc.device import DeviceRun, Timing
+from tapc.report.compilation import Compilation
+from tapc.report.schema import TimingReport
+
+_PROVENANCE = {
+    "flash": "measured: bytes of firmware.bin, read from the ELF",
+    "arena": "measured: section of the arena in the ELF; predicted by the planner",
+    "allocation": "model",
+    "macs, bops": "model: of the network, padding included; live_macs: of the channels that can change the output",
+}
+
+
+def _measured(run: DeviceRun) -> dict[str, str]:
+    counted = f"instructions({run.device}): exact, first sample"
+    origins = {
+        "instructions": counted if run.instructions is not None else f"none: {run.device} does not count them",
+        "stack": f"measured({run.device}): high-water mark of a filled stack, start-up and main included",
+        "device": f"outputs of the firmware on {run.device}",
+        "onnx": "model.onnx in onnxruntime on the same samples",
+        "float": "the source network in its own runtime, on the same samples",
+    }
+    if (t := run.timing) is not None:
+        origins["timing"] = f"measured({run.device}): {t.counter} at {t.hz:,} Hz, {len(t.cycles)} inferences"
+    return origins
+
+
+def provenance(c: Compilation) -> dict[str, str]:
+    """Say where the figures come from."""
+    origins = {"predicted": c.cost.provenance} | _PROVENANCE | (_measured(c.measured.run) if c.measured else {})
+    if c.measured is not None:
+        origins["cycles"] = (
+            cycles.source(c.board.core)
+            if c.measured.cycles is None
+            else f"cycles-estimated: block counts x {cycles.source(c.board.core)}, constants read once from flash"
+        )
+    if (made := c.training) is not None:
+        what = "the float network and labels" if made.labels else "the float network"
+        origins["training"] = f"{what} taught, on {made.data}; loss on {made.kept_back} samples kept back"
+    if (t := c.tuning) is not None:
+        origins["tuning"] = (
+            f"{t.measured} schedules measured, {t.cached} from the cache; "
+            f"convolutions {t.before:,} -> {t.after:,} instructions"
+        )
+    return origins
+
+
+def timing_report(timing: Timing | None) -> TimingReport | None:
+    """Return what a board's own counter told; None where nothing was measured on one."""
+    if timing is None:
+        return None
+    cycles = sorted(timing.cycles)
+    middle = float(np.median(cycles))
+    return TimingReport(
+        hz=timing.hz,
+        rated_hz=timing.rated_hz,
+        counter=timing.counter,
+        runs=len(cycles),
+        least=cycles[0],
+        median=middle,
+        most=cycles[-1],
+        milliseconds=1e3 * middle / timing.hz,
+    )
