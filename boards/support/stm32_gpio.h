@@ -10,7 +10,7 @@
 #define GPIO_AFR 0x20u
 
 /* Gives a pin of the port at `port` to a peripheral; `speed` 0 to 3. */
-static inline void tapc_pin(uint32_t port, uint32_t pin, uint32_t function, uint32_t speed)
+static __attribute__((noinline)) void tapc_pin(uint32_t port, uint32_t pin, uint32_t function, uint32_t speed)
 {
     tapc_change(port + GPIO_AFR + 4 * (pin / 8), 15u << (4 * (pin % 8)), function << (4 * (pin % 8)));
     tapc_change(port + GPIO_OSPEEDR, 3u << (2 * pin), speed << (2 * pin));

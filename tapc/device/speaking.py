@@ -20,7 +20,7 @@ from tapc.hardware.board import Board
 
 _SYMBOL = "tapc_speaking_info"
 _MOST_BYTES = 64 << 20
-_WORDS, _TEXT = 3, 32
+_WORDS, _BOARD = 3, 32
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ def speaking_image(path: Path, device: SpeakingDevice) -> SpeakingImage:
         section = elf.get_section(symbol["st_shndx"])
         raw = section.data()[symbol["st_value"] - section["sh_addr"] :]
         steps, inputs, outputs = (int.from_bytes(raw[4 * i : 4 * i + 4], "little") for i in range(_WORDS))
-        texts = raw[4 * _WORDS : 4 * _WORDS + 2 * _TEXT]
+        texts = raw[4 * _WORDS : symbol["st_size"]]
         outside = {f".tapc_{region.name}" for region in device.board.memory} if device.board is not None else set()
         flashed = (s.name for s in elf.iter_sections() if s["sh_type"] == "SHT_PROGBITS" and s.name in outside)
         external = tuple(name.removeprefix(".tapc_") for name in flashed)
-        board, digest = (texts[i : i + _TEXT].split(b"\0")[0].decode("ascii") for i in (0, _TEXT))
+        board, digest = (text.split(b"\0")[0].decode("ascii") for text in (texts[:_BOARD], texts[_BOARD:]))
     except LookupError as error:
         raise DataError(
             f"{path} does not speak: its board's file has no [support], or the memory was too small for it. "

@@ -190,4 +190,5 @@ def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | No
     outputs_exact = bool(np.array_equal(actual, wanted))
     if not outputs_exact and not mismatches:
         mismatches += _in_outputs(program, wanted, actual)
-    return Verification(layers, outputs_exact, count, mismatches[0] if mismatches else None, actual)
+    compared = count or (1 if run.layer_crcs else 0)
+    return Verification(layers, outputs_exact, compared, mismatches[0] if mismatches else None, actual)

@@ -22,7 +22,7 @@ enum { INPUT_BYTES = 0 NETWORK_EACH_INPUT(SIZE), OUTPUT_BYTES = 0 NETWORK_EACH_O
 /* Read from the ELF: what `tapc info` says. */
 const struct {
     uint32_t steps, input_bytes, output_bytes;
-    char board[32], digest[32];
+    char board[32], digest[20];
 } tapc_speaking_info __attribute__((used)) = {NETWORK_STEPS, INPUT_BYTES, OUTPUT_BYTES, TAPC_BOARD, NETWORK_DIGEST};
 
 extern uint32_t tapc_stack_limit[], tapc_stack_top[];
@@ -270,7 +270,7 @@ static void infer(char *rest)
     }
 #ifndef TAPC_KEEP_INPUT
     if (count + warmups > 1) {
-        put_error("No memory to keep the input: infer 1 0");
+        put_error("infer 1 0: no copy");
         return;
     }
 #endif
@@ -303,7 +303,7 @@ static void buffer(char *rest)
         received = loaded = done = 0;
         if (expected != INPUT_BYTES) {
             expected = 0;
-            put_error("Not the network's number of bytes: tapc info");
+            put_error("Number of bytes");
             return;
         }
         put("m-[Expecting ");
@@ -334,7 +334,7 @@ static void buffer(char *rest)
         return;
     }
     if (digits / 2 > expected - received) {
-        put_error("Too many bytes");
+        put_error("Number of bytes");
         return;
     }
     for (uint32_t i = 0; i < digits; i += 2) {
@@ -488,16 +488,16 @@ static void obey(char *rest)
     } else if (word_is(word, "results")) {
         results();
     } else if (word_is(word, "help")) {
-        put("name profile timestamp db infer results; tapc info crc run layers\r\n");
+        put("name profile timestamp db infer results tapc\r\n");
     } else if (!word_is(word, "tapc") || !own(rest)) {
-        put_error("Unknown command");
+        put_error("Command");
     }
 }
 
 void HardFault_Handler(void);
 void HardFault_Handler(void)
 {
-    put("\r\ne-[Fault: reset the board]\r\n");
+    put("\r\ne-[Fault]\r\n");
     for (;;) {
     }
 }
@@ -512,11 +512,14 @@ int main(void)
     for (;;) {
         const int32_t byte = tapc_serial_get();
         if (byte < 0) {
+            /* Shorter than a byte on the line; an emulator that is asked all the time has no time to bring one. */
+            for (volatile uint32_t i = 0; i < 64; ++i) {
+            }
             continue;
         }
         if (byte == '%') {
             if (length > LINE) {
-                put_error("Too long");
+                put_error("Command");
             } else {
                 line[length] = 0;
                 obey(line);

@@ -10,7 +10,7 @@
 #define TAPC_POLLS 100000u
 
 /* Waits until `address` & `mask` is `value`; 0 where it does not happen. */
-static inline uint32_t tapc_wait(uint32_t address, uint32_t mask, uint32_t value)
+static __attribute__((noinline, unused)) uint32_t tapc_wait(uint32_t address, uint32_t mask, uint32_t value)
 {
     for (uint32_t poll = 0; poll < TAPC_POLLS; ++poll) {
         if ((TAPC_REGISTER(address) & mask) == value) {
@@ -21,7 +21,7 @@ static inline uint32_t tapc_wait(uint32_t address, uint32_t mask, uint32_t value
 }
 
 /* Clears `mask` in a register and sets `value`. */
-static inline void tapc_change(uint32_t address, uint32_t mask, uint32_t value)
+static __attribute__((noinline, unused)) void tapc_change(uint32_t address, uint32_t mask, uint32_t value)
 {
     TAPC_REGISTER(address) = (TAPC_REGISTER(address) & ~mask) | value;
 }

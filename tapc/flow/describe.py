@@ -72,7 +72,7 @@ def _proved(report: Report) -> tuple[str, ...]:
         return ("not run: nothing was proved or measured",)
     a, samples = report.accuracy, report.accuracy.samples
     lines = [
-        f"bit-exact in the simulator: every layer of {report.exact_samples} samples and the outputs of {samples} equal "
+        f"bit-exact on {report.device}: every layer of {report.exact_samples} samples and the outputs of {samples} equal "
         "the integer reference"
     ]
     for name, value in a.scores.get("device", {}).items():
@@ -87,7 +87,10 @@ def _proved(report: Report) -> tuple[str, ...]:
     for output in a.outputs:
         if output.sqnr_db is not None:
             lines.append(f"output {output.name}: {output.sqnr_db:.1f} dB signal to noise")
-    lines.append(f"{report.instructions:,} instructions")
+    if report.instructions is not None:
+        lines.append(f"{report.instructions:,} instructions")
+    if (t := report.timing) is not None:
+        lines.append(f"{t.milliseconds:,.3f} ms at {t.hz / 1e6:g} MHz, measured on the board")
     return tuple(lines)
 
 

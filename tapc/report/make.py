@@ -13,7 +13,7 @@ from tapc.ir.program import Program
 from tapc.lower.codes import output_sizes, steps_apart
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
-from tapc.report.origins import provenance, timing_report
+from tapc.report.origins import provenance
 from tapc.report.schema import (
     Accuracy,
     AllocationReport,
@@ -26,6 +26,7 @@ from tapc.report.schema import (
     SampleFiles,
     TensorReport,
 )
+from tapc.report.timing import timing_report
 
 _CONFUSION = 100
 """Most classes that are counted by the class that is named."""
@@ -75,6 +76,7 @@ def make_report(c: Compilation) -> Report:
         instructions=None if measured is None else measured.run.instructions,
         cycles_estimated=None if measured is None else measured.cycles,
         timing=timing_report(None if measured is None else measured.run.timing),
+        device="none" if measured is None else measured.run.device,
         predicted_instructions=c.cost.total_instructions(c.lowered.steps),
         macs=sum(layer.macs for layer in layers),
         live_macs=sum(layer.live_macs for layer in layers),

@@ -1,11 +1,8 @@
-"""Where a report's figures come from, and what a board's own counter told."""
-
-import numpy as np
+"""Where a report's figures come from."""
 
 from tapc import cycles
-from tapc.device import DeviceRun, Timing
+from tapc.device import DeviceRun
 from tapc.report.compilation import Compilation
-from tapc.report.schema import TimingReport
 
 _PROVENANCE = {
     "flash": "measured: bytes of firmware.bin, read from the ELF",
@@ -47,21 +44,3 @@ def provenance(c: Compilation) -> dict[str, str]:
             f"convolutions {t.before:,} -> {t.after:,} instructions"
         )
     return origins
-
-
-def timing_report(timing: Timing | None) -> TimingReport | None:
-    """Return what a board's own counter told; None where nothing was measured on one."""
-    if timing is None:
-        return None
-    cycles = sorted(timing.cycles)
-    middle = float(np.median(cycles))
-    return TimingReport(
-        hz=timing.hz,
-        rated_hz=timing.rated_hz,
-        counter=timing.counter,
-        runs=len(cycles),
-        least=cycles[0],
-        median=middle,
-        most=cycles[-1],
-        milliseconds=1e3 * middle / timing.hz,
-    )

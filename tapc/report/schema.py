@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tapc.report.timing import TimingReport
+
 SCHEMA = 1
 
 
@@ -271,33 +273,6 @@ def _measured(quantity: Quantity) -> int:
     return quantity.predicted if quantity.measured is None else quantity.measured
 
 
-class TimingReport(_Frozen):
-    """Time that a board's own counter told.
-
-    Attributes
-    ----------
-    hz, rated_hz : int
-        The core's clock as the firmware set it, and as the board's file has it.
-    counter : str
-        What counted.
-    runs : int
-        Inferences.
-    least, median, most : float
-        Cycles of one.
-    milliseconds : float
-        Of the median, at `hz`.
-    """
-
-    hz: int
-    rated_hz: int
-    counter: str
-    runs: int
-    least: float
-    median: float
-    most: float
-    milliseconds: float
-
-
 class Report(_Frozen):
     """A compilation.
 
@@ -315,6 +290,8 @@ class Report(_Frozen):
         The same by a model of the core's pipeline; None where no model is at hand.
     timing : TimingReport or None
         Measured on a board.
+    device : str
+        What ran the firmware.
     provenance : dict
         Figure -> where it comes from.
     samples : SampleFiles
@@ -365,6 +342,7 @@ class Report(_Frozen):
     instructions: int | None
     cycles_estimated: float | None = None
     timing: TimingReport | None = None
+    device: str = "qemu"
     predicted_instructions: int
     macs: int
     live_macs: int

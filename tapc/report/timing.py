@@ -1,0 +1,53 @@
+"""Time that a board's own counter told."""
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tapc.device import Timing
+
+
+class TimingReport(BaseModel):
+    """Time that a board's own counter told.
+
+    Attributes
+    ----------
+    hz, rated_hz : int
+        The core's clock as the firmware set it, and as the board's file has it.
+    counter : str
+        What counted.
+    runs : int
+        Inferences.
+    least, median, most : float
+        Cycles of one.
+    milliseconds : float
+        Of the median, at `hz`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hz: int
+    rated_hz: int
+    counter: str
+    runs: int
+    least: float
+    median: float
+    most: float
+    milliseconds: float
+
+
+def timing_report(timing: Timing | None) -> TimingReport | None:
+    """Return what a board's own counter told; None where nothing was measured on one."""
+    if timing is None:
+        return None
+    cycles = sorted(timing.cycles)
+    middle = float(np.median(cycles))
+    return TimingReport(
+        hz=timing.hz,
+        rated_hz=timing.rated_hz,
+        counter=timing.counter,
+        runs=len(cycles),
+        least=cycles[0],
+        median=middle,
+        most=cycles[-1],
+        milliseconds=1e3 * middle / timing.hz,
+    )
