@@ -5,6 +5,7 @@ A name is a word, or a word and what the device is told: `serial:/dev/ttyACM0`, 
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TypeVar
 
 from tapc.base.errors import ToolError, UsageError
@@ -22,7 +23,7 @@ MODULES = {
     "qemu:MACHINE": "qemu_board",
     "serial:PORT": "serial",
 }
-"""Kinds of devices, and the modules of this folder that hold them."""
+"""Kinds of devices, and the modules of this folder that hold them; others lie in the module of their name."""
 
 _known: dict[str, type[Device]] = {}
 
@@ -81,9 +82,10 @@ def _names(name: str | None) -> tuple[str, ...]:
 
 def _class(name: str) -> type[Device]:
     word, colon, argument = name.partition(":")
-    kind = next((kind for kind in MODULES if kind.partition(":")[:2] == (word, colon)), None)
-    if kind is None or (colon and not argument):
+    kind = next((kind for kind in MODULES if kind.partition(":")[:2] == (word, colon)), word)
+    module = f"{__package__}.{MODULES.get(kind, word)}"
+    if kind not in _known and word.isidentifier() and find_spec(module) is not None:
+        import_module(module)
+    if kind not in _known or bool(colon) != bool(argument):
         raise UsageError(f"unknown device {name!r}; known: {', '.join(MODULES)}")
-    if kind not in _known:
-        import_module(f"{__package__}.{MODULES[kind]}")
     return _known[kind]

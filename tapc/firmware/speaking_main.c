@@ -30,7 +30,7 @@ extern const uint8_t tapc_image_start[], tapc_image_end[];
 
 /* Nothing initializes these: they lie outside of what the start-up code clears. */
 static char line[LINE + 1];
-static uint32_t hertz, expected, received, loaded, done;
+static uint32_t hertz, received, loaded, done; /* received: all of it where nothing is awaited */
 static const char *counter;
 #ifdef TAPC_KEEP_INPUT
 static uint8_t kept[INPUT_BYTES];
@@ -207,6 +207,28 @@ static uint32_t number(const char *word, uint32_t otherwise)
     return value;
 }
 
+/* Runs the network on the loaded input; a byte that comes meanwhile stops it, whatever the count. */
+static uint32_t repeat(uint32_t count, uint32_t told)
+{
+    while (count-- > 0) {
+        fill();
+        const uint64_t start = tapc_cycles();
+        network_run();
+        const uint64_t cycles = tapc_cycles() - start;
+        if (told) {
+            put_label("cycles");
+            put_number(cycles, 1);
+            put_end();
+        }
+        done = 1;
+        if (tapc_serial_get() >= 0) {
+            put_error("Stopped");
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static uint32_t hex_digit(char c)
 {
     const uint32_t digit = (uint32_t)c - '0', letter = ((uint32_t)c | 0x20u) - 'a';
@@ -223,12 +245,12 @@ static void timestamp(void)
 
 static const char *between;
 
-static void put_result(int32_t difference, int64_t thousandths)
+static void put_result(int32_t difference, uint64_t factor)
 {
-    uint64_t product = 0, factor = (uint64_t)(thousandths < 0 ? -thousandths : thousandths);
+    uint64_t product = 0;
     uint32_t rest, times = (uint32_t)(difference < 0 ? -difference : difference);
-    for (; times != 0; times >>= 1, factor += factor) {
-        product += times & 1 ? factor : 0;
+    while (times-- > 0) { /* at most 255: a product of 64 bits is a function of the library on small cores */
+        product += factor;
     }
     const uint64_t rounded = (product + (1u << (SHIFT - 1))) >> SHIFT;
     const uint64_t whole = divide(rounded, 1000, &rest);
@@ -249,7 +271,7 @@ static void results(void)
     if (done) {
 #define RESULTS(memory, bytes, scale, zero) \
     for (uint32_t i = 0; i < (bytes); ++i) { \
-        put_result(((const int8_t *)(memory))[i] - (zero), (int64_t)((double)(scale) * 1000.0 * (1 << SHIFT) + 0.5)); \
+        put_result(((const int8_t *)(memory))[i] - (zero), (uint64_t)((double)(scale) * 1000.0 * (1 << SHIFT) + 0.5)); \
     }
         NETWORK_EACH_RESULT(RESULTS)
     }
@@ -259,7 +281,7 @@ static void results(void)
 static void infer(char *rest)
 {
     const uint32_t count = number(next_word(&rest), 1);
-    uint32_t warmups = number(next_word(&rest), 10);
+    const uint32_t warmups = number(next_word(&rest), 10);
     if (count == 0 || count > INT32_MAX || warmups > INT32_MAX) {
         put_error("infer N [W]");
         return;
@@ -277,20 +299,17 @@ static void infer(char *rest)
     put("m-warmup-start-");
     put_number(warmups, 1);
     put("\r\n");
-    while (warmups-- > 0) {
-        fill();
-        network_run();
+    if (!repeat(warmups, 0)) {
+        return;
     }
     put("m-warmup-done\r\nm-infer-start-");
     put_number(count, 1);
     put("\r\n");
     timestamp();
-    for (uint32_t i = 0; i < count; ++i) {
-        fill();
-        network_run();
+    if (!repeat(count, 0)) {
+        return;
     }
     timestamp();
-    done = 1;
     put("m-infer-done\r\n");
     results();
 }
@@ -299,20 +318,18 @@ static void buffer(char *rest)
 {
     const char *word = next_word(&rest);
     if (word_is(word, "load")) {
-        expected = number(next_word(&rest), 0);
-        received = loaded = done = 0;
-        if (expected != INPUT_BYTES) {
-            expected = 0;
+        if (number(next_word(&rest), 0) != INPUT_BYTES) {
             put_error("Number of bytes");
             return;
         }
+        received = loaded = done = 0;
         put("m-[Expecting ");
-        put_number(expected, 1);
+        put_number(INPUT_BYTES, 1);
         put(" bytes]\r\n");
         return;
     }
     if (word_is(word, "print")) {
-        for (uint32_t i = 0; i < received && expected != 0; ++i) {
+        for (uint32_t i = 0; i < received; ++i) {
             put(i % 8 == 0 ? "m-buffer-" : "-");
             put_hex(*input_byte(i), 2);
             if (i % 8 == 7 || i + 1 == received) {
@@ -333,14 +350,14 @@ static void buffer(char *rest)
         put_error("Hex digits");
         return;
     }
-    if (digits / 2 > expected - received) {
+    if (digits / 2 > INPUT_BYTES - received) {
         put_error("Number of bytes");
         return;
     }
     for (uint32_t i = 0; i < digits; i += 2) {
         *input_byte(received++) = (uint8_t)(hex_digit(word[i]) << 4 | hex_digit(word[i + 1]));
     }
-    if (received == expected) {
+    if (received == INPUT_BYTES) {
         loaded = 1;
         put("m-load-done\r\n");
     }
@@ -405,16 +422,9 @@ static void run(char *rest)
 #ifndef TAPC_KEEP_INPUT
     count = 1;
 #endif
-    while (count-- > 0) {
-        fill();
-        const uint64_t start = tapc_cycles();
-        network_run();
-        const uint64_t cycles = tapc_cycles() - start;
-        put_label("cycles");
-        put_number(cycles, 1);
-        put_end();
+    if (!repeat(count, 1)) {
+        return;
     }
-    done = 1;
     row = 0;
 #define OUTPUT(memory, bytes) \
     put_row((const uint8_t *)(memory), bytes); \
@@ -505,7 +515,8 @@ void HardFault_Handler(void)
 int main(void)
 {
     uint32_t length = 0;
-    expected = received = loaded = done = 0;
+    received = INPUT_BYTES;
+    loaded = done = 0;
     hertz = tapc_board_init();
     counter = tapc_cycles_init();
     put("m-init-done\r\nm-ready\r\n");

@@ -72,8 +72,8 @@ def _proved(report: Report) -> tuple[str, ...]:
         return ("not run: nothing was proved or measured",)
     a, samples = report.accuracy, report.accuracy.samples
     lines = [
-        f"bit-exact on {report.device}: every layer of {report.exact_samples} samples and the outputs of {samples} equal "
-        "the integer reference"
+        f"bit-exact on {report.device}: every layer of {report.exact_samples} samples and the outputs of {samples} "
+        "equal the integer reference"
     ]
     for name, value in a.scores.get("device", {}).items():
         percent = " %" if name in ("top1", "accuracy") else ""

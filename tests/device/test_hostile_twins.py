@@ -137,7 +137,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the simulator as any program would."""
     monkeypatch.setattr(qemu, "locked", lambda command, **kept: command)
-    monkeypatch.setattr(qemu, "_SANDBOX", "off")
+    monkeypatch.setattr(qemu, "SANDBOX", "off")
 
 
 FILES = range(1, 11)
@@ -179,7 +179,7 @@ def test_no_command_runs(attack: int, host: Host) -> None:
 
 @needs_landlock
 def test_no_command_runs_where_only_landlock_holds(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu, "_SANDBOX", "off")
+    monkeypatch.setattr(qemu, "SANDBOX", "off")
     assert host.attack(20) == [(False, bytes(3))]
     assert host.state() == UNTOUCHED
 

@@ -9,7 +9,9 @@ from tapc.base.errors import BudgetError, DataError, OutputError, ToolError
 from tapc.firmware import FirmwareImages, RegionOverflowError, build_firmware, memory_of
 from tapc.firmware.boot import crc32_mpeg2
 from tapc.firmware.build import alias_header
-from tapc.hardware.board import Board, load_board
+from tapc.firmware.speaking import speaking_units
+from tapc.firmware.toolchain import compile_units
+from tapc.hardware.board import Board, board_names, load_board
 from tapc.hardware.target import load_target
 from tapc.lower.names import names_in
 
@@ -66,10 +68,10 @@ def test_images(name: str, tmp_path: Path) -> None:
         assert crc32_mpeg2(binary[:252]) == int.from_bytes(binary[252:256], "little")
 
     memory = images.memory
-    assert memory.flash == len(binary)
+    assert memory.flash <= len(binary) - memory.support < memory.flash + 8
     assert (memory.weights, memory.biases, memory.scales, memory.tables) == (4 * 16, 4 * 4, 4 * 4, 0)
     assert (memory.arena, memory.data, memory.stack_reserved) == (64, 0, 4096)
-    assert memory.code == len(binary) - 96
+    assert memory.code == memory.flash - 96
     assert memory.static_ram == 64 + memory.bss
     assert memory.symbols["sample_w_0_dense"] == 64
     assert memory.symbols["sample_k_spin"] == 18
@@ -145,12 +147,34 @@ def test_arena_overflow_names_region_and_bytes(tmp_path: Path) -> None:
 
 
 def test_flash_overflow_is_exact(tmp_path: Path) -> None:
-    board = load_board("nrf52840dk")
+    board = load_board("nrf52840dk").model_copy(update={"support": None})
     needed = build(SAMPLE, board, tmp_path / "a").memory.flash
     assert build(SAMPLE, shrunk(board, flash=needed), tmp_path / "b").memory.flash == needed
     with pytest.raises(RegionOverflowError, match=r"region flash .* overflows by 8 bytes") as caught:
         build(SAMPLE, shrunk(board, flash=needed - 8), tmp_path / "c")
     assert caught.value.overflow == 8
+
+
+def test_what_speaks_gives_way_where_memory_is_short(tmp_path: Path) -> None:
+    """First its copy of the input goes, then its commands; the network's own figures stay as they are."""
+    board = load_board("nrf52840dk")
+    whole = build(SAMPLE, board, tmp_path / "a")
+    assert whole.speaks
+    ram = 64 + whole.memory.bss + 4096 + whole.memory.support_ram
+    for sizes, speaks in (({"ram": ram}, True), ({"ram": ram - 16}, True), ({"flash": 4096}, False)):
+        images = build(SAMPLE, shrunk(board, **sizes), tmp_path / str(sizes))
+        assert images.speaks is speaks
+        assert (images.memory.weights, images.memory.arena) == (whole.memory.weights, whole.memory.arena)
+        kept = [b"m-tapc-" in images.bin.read_bytes(), images.memory.support_ram == whole.memory.support_ram]
+        assert kept == [speaks, sizes == {"ram": ram}]
+
+
+def test_a_support_file_that_is_not_there(tmp_path: Path) -> None:
+    board = load_board("pico")
+    assert board.support is not None
+    wrong = board.model_copy(update={"support": board.support.model_copy(update={"source": "none.c"})})
+    with pytest.raises(DataError, match=r"board pico: support file 'none\.c' is in none of: "):
+        build(SAMPLE, wrong, tmp_path)
 
 
 def test_stack_reserve_counts(tmp_path: Path) -> None:
@@ -186,6 +210,19 @@ def test_memory_of_something_else(tmp_path: Path) -> None:
         memory_of(SAMPLE / "sample.h")
     with pytest.raises(DataError, match="not a readable ELF"):
         memory_of(tmp_path / "missing.elf")
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_c_that_speaks_has_no_warnings(name: str, tmp_path: Path) -> None:
+    board = load_board(name)
+    target = load_target(board.core)
+    (tmp_path / "tapc_network.h").write_text(alias_header(names_in(SAMPLE)))
+    regions = [region.name for region in board.memory]
+    units, _ = speaking_units(
+        SAMPLE, names_in(SAMPLE), board, target, ("-I", str(SAMPLE), "-I", str(tmp_path)), regions
+    )
+    warnings = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wno-sign-conversion", "-Wno-array-bounds")
+    compile_units(units, (*target.cflags, "-std=gnu11", *warnings), tmp_path)
 
 
 @pytest.mark.parametrize("core", ["cortex-m7", "cortex-m4", "cortex-m0plus", "cortex-m55"])

@@ -9,8 +9,8 @@ from tapc.hardware.target import load_target, target_names
 
 
 def test_shipped_targets() -> None:
-    assert target_names() == ["cortex-m0plus", "cortex-m4", "cortex-m55", "cortex-m7"]
-    assert [load_target(name).requantize for name in target_names()] == ["fixed", "float", "float", "float"]
+    assert target_names() == ["cortex-m0", "cortex-m0plus", "cortex-m4", "cortex-m55", "cortex-m7"]
+    assert [load_target(name).requantize for name in target_names()] == ["fixed", "fixed", "float", "float", "float"]
     assert load_target("cortex-m7").features == {"dsp", "fpu", "fpu-double"}
     assert load_target("cortex-m55").features == {"dsp", "fpu", "fpu-double", "mve"}
     assert load_target("cortex-m4").features == {"dsp", "fpu"}
@@ -24,7 +24,8 @@ def test_shipped_targets() -> None:
 
 def test_unknown_target_lists_the_names() -> None:
     with pytest.raises(
-        UsageError, match="unknown target 'cortex-m3'; known: cortex-m0plus, cortex-m4, cortex-m55, cortex-m7"
+        UsageError,
+        match="unknown target 'cortex-m3'; known: cortex-m0, cortex-m0plus, cortex-m4, cortex-m55, cortex-m7",
     ):
         load_target("cortex-m3")
 
