@@ -26,7 +26,8 @@ FLOORS = (
 )
 FORMS = [["kernels", isa] for isa in get_args(Isa)]
 # What runs on devices knows none of them: these modules, and no attribute of one device's description of a core.
-DEVICES_INTERFACE = ("tapc.device", "tapc.device.verify")
+# Dialog and speaking image are those of every board and emulator behind a line.
+DEVICES_INTERFACE = ("tapc.device", "tapc.device.dialog", "tapc.device.speaking", "tapc.device.verify")
 DEVICES_FACTS = {"qemu": ("tapc.device.", "tapc.firmware.", "tapc.hardware.")}
 MODES = {arithmetic.name for arithmetic in arithmetics()}
 STAGES = [

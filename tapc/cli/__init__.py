@@ -165,7 +165,7 @@ def show(build: Path, stage: str) -> None:
     Example:
       tapc show build/resnet8-stm32h7 --stage integer
     """
-    from tapc.flow.rerun import describe
+    from tapc.flow.showing import describe
 
     click.echo(visible(describe(build, stage)))
 
@@ -182,7 +182,7 @@ def plot(build: Path, output: Path | None) -> None:
     Example:
       tapc plot build/resnet8-stm32h7 -o resnet8.svg
     """
-    from tapc.flow.rerun import draw
+    from tapc.flow.showing import draw
 
     click.echo(visible(str(draw(build, output or build / "plot.svg"))))
 

@@ -14,12 +14,10 @@ from tapc.base.errors import DataError, MismatchError
 from tapc.base.files import read_regular, reading
 from tapc.base.options import ARITHMETICS, Source
 from tapc.base.output import MARKER
-from tapc.base.picture import check_picture
 from tapc.base.progress import Stages
 from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samples
 from tapc.data.metrics import Score, choose, measure
-from tapc.device import DeviceRun, device_for
-from tapc.device.interface import Timing
+from tapc.device import DeviceRun, Timing, device_for
 from tapc.device.verify import Verification, device_inputs, verify
 from tapc.graph.interface import input_ports
 from tapc.hardware.board import load_board
@@ -384,42 +382,3 @@ def _by_layer(names: list[str], figures: tuple[int, ...]) -> dict[str, int]:
     for name, figure in zip(names, figures, strict=bool(figures)):
         sums[name] = sums.get(name, 0) + figure
     return sums
-
-
-def describe(folder: Path, stage: str) -> str:
-    """Return a stage of a build as text: integer program, arena plan, kernel steps, or generated C."""
-    build = open_build(folder)
-    if stage == "c":
-        kernels = names_in(folder / "lib").file("kernels.c")
-        return part(folder, f"lib/{kernels}").read_text(encoding="utf-8", errors="replace")
-    network = build.lowered()
-    if stage == "integer":
-        return str(network.program)
-    if stage == "steps":
-        lines = [f"{i:3} {s.op.name}: {s.spec}" for i, s in enumerate(network.steps)]
-        return "\n".join(lines)
-    plan = network.plan
-    lines = [f"arena {plan.size} bytes", f"{'offset':>8} {'bytes':>8}  steps      buffer"]
-    for b in sorted(plan.buffers, key=lambda b: (b.first, plan.offsets[b.name])):
-        lines.append(f"{plan.offsets[b.name]:8} {b.size:8}  {b.first:3}..{b.last:<3}   {b.name}")
-    return "\n".join(lines)
-
-
-def draw(folder: Path, output: Path) -> Path:
-    """Draw a build and return the picture's path.
-
-    Raises
-    ------
-    UsageError
-        The suffix is none of .svg, .png, .pdf.
-    OutputError
-        The file cannot be written.
-    """
-    from tapc.report.plot import plot_build
-
-    build = open_build(folder)
-    check_picture(output)
-    network = build.lowered()
-    with reading(f"build {folder}"):
-        plot_build(build.report, network, output)
-    return output

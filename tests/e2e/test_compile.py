@@ -14,7 +14,8 @@ import tapc
 from graph_builder import dead, everything, pair, pooled, residual, words
 from kernels.programs import WARNINGS
 from tapc.base.progress import Stages
-from tapc.flow.rerun import describe, open_build, rerun
+from tapc.flow.rerun import open_build, rerun
+from tapc.flow.showing import describe
 from tapc.quantize import evaluate
 
 BOARDS = ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547"]

@@ -18,7 +18,8 @@ from tapc.base.errors import DataError, TapcError, ToolError, UsageError
 from tapc.base.progress import Stages
 from tapc.flow.evaluation import evaluate_build
 from tapc.flow.profile import profile
-from tapc.flow.rerun import describe, draw, open_build, rerun
+from tapc.flow.rerun import open_build, rerun
+from tapc.flow.showing import describe, draw
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import tapc
 from graph_builder import residual
 from tapc.base.errors import UsageError
-from tapc.flow.rerun import draw
+from tapc.flow.showing import draw
 
 
 def test_plot_names_layers_and_is_reproducible(tmp_path: Path) -> None:
