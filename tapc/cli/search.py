@@ -10,7 +10,7 @@ from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Source
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say, visible
 from tapc.cli.bench import print_proxies
-from tapc.cli.options import JSON, Board, Model, Proxy, data_option, source_options, unit_options
+from tapc.cli.options import DEVICE, JSON, Board, Model, Proxy, data_option, source_options, unit_options
 from tapc.cli.types import BitList, Bytes, Shape
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def register(main: click.Group) -> None:
     )
     @click.option("--test", type=click.IntRange(min=1), default=500, show_default=True, help="Test samples at the end.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+    @DEVICE
     @click.option("--jobs", type=click.IntRange(min=1), default=None, help="Processes; default: the cores.")
     @click.option("--scheduler", default=None, metavar="tcp://HOST:PORT", help="A dask scheduler in their place.")
     @click.option("--prompts", type=click.Path(path_type=Path), default=None, help="Folder of prompts of your own.")

@@ -156,7 +156,7 @@ def _keep(made: BoardMeasurement, folder: Path) -> None:
 
 def _has_samples(report: dict[str, object]) -> bool:
     known = report.get("samples")
-    return isinstance(known, dict) and any(known.values())
+    return isinstance(known, dict) and any(value not in (None, "", "random") for value in known.values())
 
 
 def _check_flash(dialog: Dialog, folder: Path, image: SpeakingImage) -> None:

@@ -180,6 +180,7 @@ def memory(c: Compilation) -> Memory:
             for name, size in sorted(outside.items())
         },
         arena_region=c.board.arena_region.name,
+        support=use.support,
         tensors=tuple(
             TensorReport(
                 name=b.name,

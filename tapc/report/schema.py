@@ -97,6 +97,8 @@ class Memory(_Frozen):
     arena_region : str
         Where the activations are.
     tensors : tuple of TensorReport
+    support : int
+        Bytes of flash, in none of the other figures, for the commands that the firmware answers and for the clock.
     """
 
     flash: Quantity
@@ -106,6 +108,7 @@ class Memory(_Frozen):
     external: dict[str, Quantity] = Field(default_factory=dict)
     arena_region: str = ""
     tensors: tuple[TensorReport, ...] = ()
+    support: int = 0
 
 
 class OutputReport(_Frozen):

@@ -74,6 +74,8 @@ def totals_table(report: Report) -> Table:
     for name, q in quantities.items():
         share = "-" if q.measured is None or not q.limit else f"{100 * q.measured / q.limit:.1f} %"
         table.add(name, _bytes(q.predicted), _bytes(q.measured), _bytes(q.limit), share)
+    if report.memory.support:
+        table.add("besides: commands over UART, clock", "-", _bytes(report.memory.support), "-", "-")
     return table
 
 

@@ -184,6 +184,10 @@ def search(
     """
     stages = stages or Stages()
     board = load_board(request.board)
+    if (request.options.device or "").startswith("serial:"):
+        if scheduler or (jobs or 1) > 1:
+            raise UsageError("a board runs one image at a time: leave out --scheduler, and --jobs above 1")
+        jobs = 1
     for name in () if resume else (BEST, REPORT):
         if os.path.lexists(folder / name):
             raise OutputError(f"{folder / name} exists, and a search would replace it; choose another folder with -o")
