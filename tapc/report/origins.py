@@ -5,7 +5,7 @@ from tapc.device import DeviceRun
 from tapc.report.compilation import Compilation
 
 _PROVENANCE = {
-    "flash": "measured: bytes of firmware.bin, read from the ELF, without what speaks and sets the clock (memory.support)",
+    "flash": "measured: bytes of firmware.bin, read from the ELF, less what speaks and sets clocks (memory.support)",
     "arena": "measured: section of the arena in the ELF; predicted by the planner",
     "allocation": "model",
     "macs, bops": "model: of the network, padding included; live_macs: of the channels that can change the output",
