@@ -62,7 +62,7 @@ def test_the_second_tuned_build_simulates_nothing_and_gives_the_same_image(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     onnx.save(pooled().onnx, tmp_path / "net.onnx")
-    options = tapc.Options(wbits=(4,), calibration=16, eval=2, tune=6, rounding="nearest")
+    options = tapc.Options(wbits=(4,), calibration=16, eval=2, tune=3, rounding="nearest")
 
     def compiled(name: str) -> tapc.Report:
         return tapc.compile(

@@ -51,6 +51,19 @@ def program(ops: list[Op], tensors: list[Tensor], mode: str = "float", isa: str 
     return Program("test", mode, {t.name: t for t in tensors}, tuple(ops), (tensors[0].name,), (tensors[-1].name,), isa)
 
 
+def side_by_side(programs: Sequence[Program]) -> Program:
+    """Return one program of several, whose names get numbers."""
+    tensors: dict[str, Tensor] = {}
+    ops: list[Op] = []
+    for i, p in enumerate(programs):
+        tensors |= {f"{i}{name}": replace(t, name=f"{i}{name}") for name, t in p.tensors.items()}
+        for op in p.ops:
+            inputs = tuple(f"{i}{name}" for name in op.inputs)
+            ops.append(replace(op, name=f"{i}{op.name}", inputs=inputs, output=f"{i}{op.output}"))
+    ends = [tuple(f"{i}{getattr(p, side)}" for i, p in enumerate(programs)) for side in ("input", "output")]
+    return replace(programs[0], tensors=tensors, ops=tuple(ops), inputs=ends[0], outputs=ends[1])
+
+
 def lowered(p: Program, schedules: Mapping[str, Schedule] | None = None) -> Lowered:
     return scheduled(p, schedules)
 
@@ -80,7 +93,8 @@ def run_together_on_host(
     """Build several libraries into one program and run each: most of the time goes into linking the sanitizers.
 
     It is not optimized, which would take three times as long as the rest; warnings that need that come from
-    `run_on_host`. Nor are pointers checked twice: what is read or written through them is the address sanitizer's.
+    `run_on_host`. Accesses are checked by calls, and intrinsics are functions: that halves the time. Nor are pointers
+    checked twice: what is read or written through them is the address sanitizer's.
     """
     sources, names = [], []
     for index, (p, _, schedules) in enumerate(cases):
@@ -98,7 +112,10 @@ def run_together_on_host(
         "int main(int count, char **arguments) { return count == 2 ? cases[atoi(arguments[1])]() : 2; }\n"
     )
     checks = ("-fsanitize=undefined,address", "-fno-sanitize=null,object-size,pointer-overflow")
-    _build(cc, ("-O0", *checks), [*sources, folder / "main.c"], folder / "main")
+    calls = ("-mllvm", "-asan-instrumentation-with-call-threshold=0")
+    if cc == "gcc":
+        calls = ("--param", "asan-instrumentation-with-call-threshold=0")
+    _build(cc, ("-O0", *checks, *calls, "-Dalways_inline=unused"), [*sources, folder / "main.c"], folder / "main")
     return [_outputs([str(folder / "main"), str(i)], p, codes) for i, (p, codes, _) in enumerate(cases)]
 
 

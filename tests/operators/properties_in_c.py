@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from kernels.programs import WARNINGS
+from kernels.twin import run_twin
 from operators.examples import Case, Instance, owner
-from operators.twin import build_twin
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.isa import Isa
 from tapc.base.ports import joined
-from tapc.device import DeviceRun, device_for
+from tapc.device import DeviceRun
 from tapc.device.verify import Verification, device_inputs, reference_outputs, verify
 from tapc.firmware.build import alias_header
 from tapc.hardware.board import load_board
@@ -68,13 +67,6 @@ int main(void) {
   }
 }
 """  # noqa: E501
-
-
-class Images(NamedTuple):
-    """What a device loads."""
-
-    elf: Path
-    twin: Path
 
 
 @dataclass(frozen=True)
@@ -171,11 +163,8 @@ def in_firmware(built: Together, board_name: str) -> list[str]:
 
 def firmware_run(built: Together, board_name: str, calls: tuple[str, ...] = ()) -> DeviceRun:
     """Build firmware of networks for a board and run it in QEMU."""
-    board, target = load_board(board_name), CORES[board_name]
-    with tempfile.TemporaryDirectory(prefix="tapc-firmware-") as folder:
-        twin = build_twin(built.network, board, target, Path(folder), calls)
-        image = device_for(target).load(Images(elf=twin, twin=twin))
-        return image.run(device_inputs(built.network, built.codes), layers=len(built.codes))
+    inputs = device_inputs(built.network, built.codes)
+    return run_twin(built.network, load_board(board_name), inputs, layers=len(built.codes), calls=calls)
 
 
 def _told(found: Verification, where: str) -> list[str]:

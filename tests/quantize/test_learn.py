@@ -23,8 +23,8 @@ from tapc.quantize.weights import QuantizedLayer
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learning takes hundreds of steps per unit by default, and thousands for all layers together."""
-    monkeypatch.setattr(Effort, "of", staticmethod(lambda macs: Effort(200, 16)))
-    monkeypatch.setattr("tapc.quantize.refine.Learning", partial(Learning, steps=100))
+    monkeypatch.setattr(Effort, "of", staticmethod(lambda macs: Effort(80, 16)))
+    monkeypatch.setattr("tapc.quantize.refine.Learning", partial(Learning, steps=50))
 
 
 def draw(model: Model, count: int, seed: int) -> Float:

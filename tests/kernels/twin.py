@@ -1,13 +1,19 @@
 """The twin of firmware alone, for networks of which no image for the board is wanted: in half the time."""
 
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 import tapc.firmware
+from tapc.device import DeviceRun, device_for
 from tapc.firmware.build import alias_header
 from tapc.firmware.layout import HARNESS_OBJECT, linker_script, twin_layout
 from tapc.firmware.toolchain import Unit, compile_units, run_tool
 from tapc.hardware.board import Board
-from tapc.hardware.target import Target
+from tapc.hardware.target import Target, load_target
 from tapc.lower import Lowered
 
 _HARNESS = Path(tapc.firmware.__file__).parent / "twin_main.c"
@@ -15,8 +21,24 @@ _FLAGS = ("-std=gnu11", "-ffunction-sections", "-fdata-sections", "-fno-common",
 _STARTUP = ("-fno-tree-loop-distribute-patterns",)
 
 
-def build_twin(network: Lowered, board: Board, target: Target, folder: Path, calls: tuple[str, ...] = ()) -> Path:
-    """Compile a network as `tapc.firmware.build_firmware` does; what calls the kernels with these flags, too."""
+class Images(NamedTuple):
+    """What a device loads."""
+
+    elf: Path
+    twin: Path
+
+
+def run_twin(
+    network: Lowered, board: Board, inputs: NDArray[np.int8], *, layers: int, calls: tuple[str, ...] = ()
+) -> DeviceRun:
+    """Compile a network as `tapc.firmware.build_firmware` does, what calls the kernels with more flags, and run it."""
+    target = load_target(board.core)
+    with tempfile.TemporaryDirectory(prefix="tapc-twin-") as folder:
+        twin = _twin(network, board, target, Path(folder), calls)
+        return device_for(target).load(Images(elf=twin, twin=twin)).run(inputs, layers=layers)
+
+
+def _twin(network: Lowered, board: Board, target: Target, folder: Path, calls: tuple[str, ...]) -> Path:
     assert target.qemu is not None
     names = network.names
     network.library().write(folder)
