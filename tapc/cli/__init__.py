@@ -17,6 +17,7 @@ from tapc.base.options import Source
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say, visible
 from tapc.cli.accuracy import register as register_accuracy
 from tapc.cli.bench import register
+from tapc.cli.ci import register as register_ci
 from tapc.cli.compile import EXIT_CODES
 from tapc.cli.compile import register as register_compile
 from tapc.cli.flash import register as register_flash
@@ -306,7 +307,15 @@ def doctor(as_json: bool) -> None:
         sys.exit(6)
 
 
-for _add in (register_compile, register, register_search, register_accuracy, register_flash, register_measure):
+for _add in (
+    register_compile,
+    register,
+    register_search,
+    register_accuracy,
+    register_flash,
+    register_measure,
+    register_ci,
+):
     _add(main)
 
 __all__ = ["DataError", "main"]

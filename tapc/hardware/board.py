@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from tapc.base.errors import DataError, UsageError
 from tapc.base.files import read_regular, reading
-from tapc.hardware.probe import Probe, Support
+from tapc.hardware.probe import Probe, Renode, Support
 
 RegionKind = Literal["flash", "ram", "external_flash", "external_ram"]
 Content = Literal["code", "weights", "data", "arena", "stack"]
@@ -115,6 +115,8 @@ class Board(Schema):
         Name of the target (a folder in targets/).
     support : Support or None
         What makes the firmware speak; without it, it runs once and sleeps.
+    renode : Renode or None
+        How Renode plays it.
     memory : tuple of Region
         Order matters: the first region that may hold something is where it goes.
     stack_bytes : int
@@ -133,6 +135,7 @@ class Board(Schema):
     memory: tuple[Region, ...]
     probe: Probe | None = None
     support: Support | None = None
+    renode: Renode | None = None
     simulators: tuple[Annotated[str, Field(pattern=r"^(qemu|renode|unicorn|rp2040js)(:[A-Za-z0-9._-]+)?$")], ...] = ()
     stack_bytes: ByteCount = 4096
     boot: Literal["rp2040"] | None = None

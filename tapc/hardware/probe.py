@@ -55,6 +55,24 @@ class Support(_Schema):
     regions: dict[str, Macro] = Field(default_factory=dict)
 
 
+class Renode(_Schema):
+    """How Renode plays the board.
+
+    Attributes
+    ----------
+    platform : str
+        File below Renode's platforms/.
+    uart : str
+        The peripheral's name there.
+    changes : str
+        What is said about the platform besides, in its language.
+    """
+
+    platform: str = Field(pattern=r"^[A-Za-z0-9_/.-]+\.repl$")
+    uart: str = Field(pattern=r"^[a-z][a-zA-Z0-9]*$")
+    changes: str = Field(default="", pattern=r'^[^"$]*$')
+
+
 class Probe(_Schema):
     """Debug probe, and the tools that flash through it, in the order in which they are tried.
 
