@@ -51,6 +51,9 @@ _PACKAGES = (
     ("apache-tvm", "C code generation", True, "pip install 'apache-tvm>=0.27,<0.28'"),
     ("scipy", "bit allocation (HiGHS)", True, "pip install scipy"),
     ("ai-edge-litert", "checks TFLite imports against their runtime", False, "pip install ai-edge-litert"),
+    ("unicorn", "runs flashed images of Cortex-M3 to M33 boards (--device unicorn)", False, "pip install unicorn"),
+    ("pyserial", "talks to boards (tapc measure, --device serial:PORT)", False, "pip install pyserial"),
+    ("ziglang", "builds firmware without gcc (--toolchain zig)", False, "pip install ziglang"),
     ("litellm", "proxy search", False, "pip install 'tapc[search]'"),
 )
 
@@ -80,7 +83,16 @@ def checks() -> tuple[Check, ...]:
     found = [Check("python", "runs tapc", True, platform.python_version(), "python 3.11 or newer")]
     found += [Check(n, p, needed, _tool_version(n), install) for n, p, needed, install in _TOOLS]
     found += [Check(n, p, needed, _package_version(n), install) for n, p, needed, install in _PACKAGES]
-    return (*found, _sandbox(), _simulator())
+    return (*found, _rp2040js(), _sandbox(), _simulator())
+
+
+def _rp2040js() -> Check:
+    """Look for what runs the RP2040's images."""
+    from tapc.device import missing
+
+    there = None if missing("rp2040js") else "present"
+    remedy = "apt-get install nodejs npm; npm install -g rp2040js"
+    return Check("rp2040js", "runs flashed images of the pico (--device rp2040js)", False, there, remedy)
 
 
 def _simulator() -> Check:

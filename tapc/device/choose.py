@@ -15,12 +15,17 @@ from tapc.hardware.target import Target
 
 DeviceT = TypeVar("DeviceT", bound=type[Device])
 
-_AUTOMATIC = ("qemu",)
-"""Devices that are taken where none is named, the best first; what needs hardware has to be named."""
+_AUTOMATIC = ("qemu", "unicorn")
+"""Devices that are taken where none is named, the best first; what needs hardware has to be named.
+
+After the first, those that the board's file names as its simulators. What this machine lacks stands back.
+"""
 
 MODULES = {
     "qemu": "qemu",
     "qemu:MACHINE": "qemu_board",
+    "unicorn": "unicorn",
+    "rp2040js": "rp2040js",
     "serial:PORT": "serial",
 }
 """Kinds of devices, and the modules of this folder that hold them; others lie in the module of their name."""
@@ -53,7 +58,7 @@ def device_for(
     ----------
     target : Target
     name : str, optional
-        The device's name; by default the first of the simulators that can.
+        The device's name; by default the first of the simulators that can, and that this machine has.
     timeout, foreign, board, flasher
         See `Device`.
 
@@ -64,20 +69,29 @@ def device_for(
     UsageError
         There is no device of that name.
     """
-    for each in _names(name):
+    for each in _names(name, board):
         if (device := _class(each)).obstacle(target) is None:
             return device(target, timeout, foreign, (name or each).partition(":")[2], board, flasher)
-    raise ToolError(obstacle(target, name))
+    raise ToolError(obstacle(target, name, board))
 
 
-def obstacle(target: Target, name: str | None = None) -> str | None:
+def obstacle(target: Target, name: str | None = None, board: Board | None = None) -> str | None:
     """Return why no device runs a core's images, as a clause; None if one does."""
-    found = [_class(each).obstacle(target) for each in _names(name)]
+    found = [_class(each).obstacle(target) for each in _names(name, board)]
     return None if None in found else " and ".join(filter(None, found))
 
 
-def _names(name: str | None) -> tuple[str, ...]:
-    return _AUTOMATIC if name is None else (name,)
+def missing(name: str) -> str | None:
+    """Return what this machine lacks for a device, and what installs that; None where nothing is missing."""
+    return _class(name).missing()
+
+
+def _names(name: str | None, board: Board | None) -> tuple[str, ...]:
+    if name is not None:
+        return (name,)
+    own = () if board is None else board.simulators
+    names = tuple(each for each in _AUTOMATIC if each == _AUTOMATIC[0] or each in own)
+    return tuple(each for each in names if _class(each).missing() is None) or names
 
 
 def _class(name: str) -> type[Device]:

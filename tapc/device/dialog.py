@@ -13,7 +13,7 @@ START = "m-init-done"
 CHUNK = 31
 """Bytes of input in a command: with its words at most 80 characters, as MLPerf Tiny's runner sends."""
 _ANSWER_SECONDS = 5.0
-_QUIET_SECONDS = 0.1
+_QUIET_SECONDS, _START_SECONDS = 0.1, 0.5
 _MOST_ANSWER = 1 << 22
 _TRIES = 3
 _PROTOCOL = "1"
@@ -78,6 +78,11 @@ class Dialog:
     def __init__(self, channel: Channel, patience: float = 120.0) -> None:
         self._channel, self._patience, self._rest = channel, patience, b""
 
+    @property
+    def channel(self) -> Channel:
+        """The line."""
+        return self._channel
+
     def connect(self, seconds: float = 10.0) -> None:
         """Bring both ends to the start of a command, whatever was sent before.
 
@@ -86,15 +91,16 @@ class Dialog:
         ToolError
             Nothing answers.
         """
-        deadline = time.monotonic() + seconds
+        deadline, quiet = time.monotonic() + seconds, _QUIET_SECONDS
         while time.monotonic() < deadline:
             self._channel.write(b"%")
             heard = b""
-            while part := self._channel.read(_QUIET_SECONDS if heard else 0.5):
+            while part := self._channel.read(quiet if heard else _START_SECONDS):
                 heard = (heard + part)[-_MOST_ANSWER:]
             if heard.endswith(f"{READY}\r\n".encode()):
                 self._rest = b""
                 return
+            quiet = _START_SECONDS  # more than one answer may be on its way
         raise ToolError(
             f"no board answers: {'nothing came' if not heard else 'what came is not of this protocol'} within "
             f"{seconds:g} s. Is the firmware flashed (`tapc flash`), and is this the board's port at 115200 baud?"

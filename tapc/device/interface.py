@@ -167,6 +167,11 @@ class Device(ABC):
     def obstacle(target: Target) -> str | None:
         """Return why the device never runs a core's images, as a clause ("target X names no Y"); None if it does."""
 
+    @staticmethod
+    def missing() -> str | None:
+        """Return what this machine lacks for it, and what installs that; None where nothing is known to be missing."""
+        return None
+
     @abstractmethod
     def roomy_board(self) -> Board:
         """Return a board with all of the device's memory: counts of instructions do not depend on it."""

@@ -61,6 +61,12 @@ class QemuDevice(Device):
         """Return what is missing in the core's description."""
         return f"target {target.name} names no QEMU machine" if target.qemu is None else None
 
+    @staticmethod
+    def missing() -> str | None:
+        """Look for QEMU."""
+        found = shutil.which("qemu-system-arm") is not None
+        return None if found else f"qemu-system-arm is not installed; install it with: {INSTALL}"
+
     @property
     def machine(self) -> QemuMachine:
         """What simulates the core.

@@ -14,7 +14,7 @@ from elftools.elf.sections import SymbolTableSection
 from tapc.base.errors import BudgetError, DataError, ToolError
 from tapc.base.files import read_regular
 from tapc.device.channel import Channel
-from tapc.device.dialog import Dialog, Info, check_board
+from tapc.device.dialog import Dialog, Info, Layer, check_board
 from tapc.device.interface import Device, DeviceRun, Images, LoadedImage, Progress, Timing
 from tapc.hardware.board import Board
 
@@ -55,6 +55,11 @@ class SpeakingImage(LoadedImage):
             check_board(info, board=self.board, digest=self.digest, where=self.device.name)
             return self.measured(dialog, info, inputs, layers, progress)
 
+    def stepped(self, dialog: Dialog, sample: bytes) -> tuple[Layer, ...]:
+        """Run a sample step by step."""
+        dialog.load(sample)
+        return dialog.layers()
+
     def measured(
         self, dialog: Dialog, info: Info, inputs: npt.NDArray[np.int8], layers: int, progress: Progress | None
     ) -> DeviceRun:
@@ -72,8 +77,7 @@ class SpeakingImage(LoadedImage):
             stack = max(stack, inference.stack)
             if progress is not None:
                 progress(done + 1, len(inputs))
-        dialog.load(inputs[0].tobytes())
-        steps = dialog.layers()
+        steps = self.stepped(dialog, inputs[0].tobytes())
         if len(steps) != self.steps:
             raise ToolError(f"the board ran {len(steps)} steps instead of {self.steps}")
         board = self.device.board
