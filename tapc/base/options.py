@@ -97,6 +97,8 @@ class Options:
         How integers round; by default as the source's own runtime where it is kept, else as the core.
     device : str or None
         What runs the firmware, see `tapc.device.choose.MODULES`; by default the first simulator that can.
+    toolchain : {"gcc", "zig"}
+        What builds the firmware.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -125,6 +127,7 @@ class Options:
     keep: bool | None = None
     arithmetic: str | None = None
     device: str | None = None
+    toolchain: str = "gcc"
 
     def __post_init__(self) -> None:
         for name, (convert, expected) in _VALUES.items():
@@ -225,6 +228,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "simulate": (_flag, "True or False"),
     "keep": (_maybe(_flag), "True, False or None"),
     "device": (_maybe(_text), "a device's name, or None"),
+    "toolchain": (_one_of("gcc", "zig"), "'gcc' or 'zig'"),
     "arithmetic": (_maybe(_one_of(*ARITHMETICS)), f"one of {', '.join(ARITHMETICS)}, or None"),
 }
 """What converts and checks a field's value, and what it should have been."""

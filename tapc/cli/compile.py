@@ -112,6 +112,13 @@ _OPTIONS = (
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     DEVICE,
+    click.option(
+        "--toolchain",
+        type=click.Choice(["gcc", "zig"]),
+        default="gcc",
+        show_default=True,
+        help="What builds the firmware: arm-none-eabi-gcc, or Zig's C compiler (pip install ziglang).",
+    ),
     metric_option,
     JSON,
 )

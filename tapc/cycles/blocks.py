@@ -13,6 +13,7 @@ from tapc.base.tool import locked, run
 
 _MOST_SECONDS = 300
 OBJDUMP = "arm-none-eabi-objdump"
+INSTALL = "apt-get install binutils-arm-none-eabi"
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*?)\s*$")
 _BRANCH = re.compile(
@@ -102,7 +103,7 @@ def disassemble(elf: Path) -> dict[str, list[Instruction]]:
     # The newest architecture: Helium's instructions would be printed as a coprocessor's otherwise.
     tool = shutil.which(OBJDUMP)
     if tool is None:
-        raise ToolError(f"{OBJDUMP} is missing: apt-get install binutils-arm-none-eabi")
+        raise ToolError(f"{OBJDUMP} is missing: {INSTALL}")
     command = [tool, "-d", "--no-show-raw-insn", "-m", "armv8.1-m.main", str(elf.absolute())]
     done = run(locked(command, readable=[elf], limits={"RLIMIT_CPU": _MOST_SECONDS}))
     if done.returncode != 0:

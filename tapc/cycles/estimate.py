@@ -1,5 +1,6 @@
 """Cycles of an image's blocks by the model of its core."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.cycles import armv6m, cortex_m4, mca
-from tapc.cycles.blocks import Block, disassemble, executed_blocks
+from tapc.cycles.blocks import INSTALL, OBJDUMP, Block, disassemble, executed_blocks
 
 TABLES = {"cortex-m0plus": armv6m.block_cycles, "cortex-m4": cortex_m4.block_cycles}
 RARE = 1e-4  # blocks with a smaller share of the instructions count one cycle an instruction
@@ -38,11 +39,13 @@ class Estimate:
 
 def available(core: str) -> bool:
     """Whether cycles of a core can be estimated on this machine."""
-    return core in TABLES or mca.available(core)
+    return shutil.which(OBJDUMP) is not None and (core in TABLES or mca.available(core))
 
 
 def source(core: str) -> str:
     """Return where a core's cycles come from, or why there are none, for a report."""
+    if shutil.which(OBJDUMP) is None:
+        return f"none without {OBJDUMP} ({INSTALL})"
     if not available(core):
         return mca.missing(core)
     return "the core manual's table" if core in TABLES else f"llvm-mca {mca.version()}'s model of {core}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tapc.base.errors import ToolError
-from tapc.firmware.toolchain import Unit, compile_units, run_tool
+from tapc.firmware.toolchain import GCC, Gcc, Unit, compile_units
 
 BOOT_BYTES = 256
 _CODE_BYTES = BOOT_BYTES - 4
@@ -19,12 +19,12 @@ def crc32_mpeg2(data: bytes) -> int:
     return crc
 
 
-def rp2040_boot_source(flags: tuple[str, ...], work: Path) -> str:
+def rp2040_boot_source(flags: tuple[str, ...], work: Path, tools: Gcc = GCC) -> str:
     """Compile the RP2040's boot loader and return a C file with its 256 bytes, checksum included."""
     source = Path(__file__).parent / "boot_rp2040.c"
-    compiled = compile_units([Unit("boot_code", source)], [*flags, "-Os"], work)["boot_code"]
+    compiled = compile_units([Unit("boot_code", source)], [*flags, "-Os"], work, tools)["boot_code"]
     raw = work / "boot_code.bin"
-    run_tool("objcopy", ["-O", "binary", "--only-section=.boot", str(compiled), str(raw)], work)
+    tools.binary(compiled, raw, only=(".boot",))
     code = raw.read_bytes()
     if not 0 < len(code) <= _CODE_BYTES:
         raise ToolError(f"the RP2040 boot loader compiled to {len(code)} bytes; 1 to {_CODE_BYTES} can be used")

@@ -9,11 +9,13 @@ from tapc.firmware.boot import rp2040_boot_source
 from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
 from tapc.firmware.memory import MemoryUse, memory_of
 from tapc.firmware.speaking import PREFIX, Main, library_digest, speaking_units
-from tapc.firmware.toolchain import RegionOverflowError, Unit, compile_units, run_tool
+from tapc.firmware.toolchain import GCC, Gcc, RegionOverflowError, Unit, compile_units
+from tapc.firmware.zig import Zig
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.lower.names import Names, names_in
 
+TOOLCHAINS: dict[str, Gcc] = {"gcc": GCC, "zig": Zig()}
 _HERE = Path(__file__).resolve().parent
 _ALIAS = "tapc_network.h"
 _COMMON_FLAGS = ("-std=gnu11", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
@@ -57,6 +59,7 @@ def build_firmware(
     work: Path,
     external: Mapping[str, int] | None = None,
     arena: int | None = None,
+    toolchain: str = "gcc",
 ) -> FirmwareImages:
     """Compile a C library folder into firmware.elf, .bin and .hex for a board, and twin.elf for QEMU.
 
@@ -72,6 +75,8 @@ def build_firmware(
         External flash regions that the library's constants use, and the bytes in each.
     arena : int, optional
         Bytes of the arena; needed where it lies in external RAM.
+    toolchain : str
+        One of `TOOLCHAINS`.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def build_firmware(
     try:
         output.mkdir(parents=True, exist_ok=True)
         work.mkdir(parents=True, exist_ok=True)
-        return _build(library, names, board, target, output, work, dict(external or {}), arena)
+        return _build(library, names, board, target, output, work, dict(external or {}), arena, TOOLCHAINS[toolchain])
     except OSError as error:
         raise OutputError(f"cannot write firmware to {output} (work folder {work}): {error}") from error
 
@@ -108,6 +113,7 @@ def _build(
     work: Path,
     external: dict[str, int],
     arena_bytes: int | None,
+    tools: Gcc,
 ) -> FirmwareImages:
     flags = (*target.cflags, *target.optimization, *_COMMON_FLAGS, f"-ffile-prefix-map={library}=.")
     include = ("-I", str(library), "-I", str(work))
@@ -131,9 +137,9 @@ def _build(
     ]
     if board.boot == "rp2040":
         boot_source = work / "boot.c"
-        boot_source.write_text(rp2040_boot_source(flags, work), encoding="ascii")
+        boot_source.write_text(rp2040_boot_source(flags, work, tools), encoding="ascii")
         units.append(Unit("boot", boot_source))
-    objects = compile_units(units, flags, work)
+    objects = compile_units(units, flags, work, tools)
     shared = [objects[unit.name] for unit in (*start, *lib) if unit.source != network]
     boot = [objects["boot"]] if "boot" in objects else []
 
@@ -143,21 +149,20 @@ def _build(
     def link(main: Main) -> None:
         own = [*library_objects, *(objects[name] for name in main.objects)]
         layout = board_layout(board, external, support=PREFIX if main.objects[0].startswith(PREFIX) else None)
-        _link(own, flags, target, layout, elf, work, board)
+        _link(own, flags, target, layout, elf, work, board, tools)
 
     main = _first_that_fits(mains, link)
     sections = [f".tapc_{region}" for region in external]
-    inside = [argument for section in sections for argument in ("--remove-section", section)]
-    run_tool("objcopy", ["-O", "binary", *inside, str(elf), str(binary)], work)
+    tools.binary(elf, binary, without=sections)
     outside = {region: output / f"firmware-{region}.bin" for region in external}
     for region, path in outside.items():
-        run_tool("objcopy", ["-O", "binary", "--only-section", f".tapc_{region}", str(elf), str(path)], work)
-    run_tool("objcopy", ["-O", "ihex", str(elf), str(hexadecimal)], work)
+        tools.binary(elf, path, only=(f".tapc_{region}",))
+    tools.hexadecimal(elf, hexadecimal)
 
     twin = output / "twin.elf"
     simulated = [*shared, objects["twin_network"], objects["twin_main"]]
     try:
-        _link(simulated, flags, target, twin_layout(board, target, external, arena_bytes), twin, work, board)
+        _link(simulated, flags, target, twin_layout(board, target, external, arena_bytes), twin, work, board, tools)
     except RegionOverflowError as error:
         raise ToolError(f"the firmware fits {board.name}, but its QEMU twin does not: {error}") from error
     for path in (elf, binary, hexadecimal, twin, *outside.values()):
@@ -199,7 +204,14 @@ def alias_header(names: Names, digest: str = "", regions: Sequence[str] = ()) ->
 
 
 def _link(
-    objects: Sequence[Path], flags: Sequence[str], target: Target, layout: Layout, elf: Path, work: Path, board: Board
+    objects: Sequence[Path],
+    flags: Sequence[str],
+    target: Target,
+    layout: Layout,
+    elf: Path,
+    work: Path,
+    board: Board,
+    tools: Gcc,
 ) -> None:
     script = work / f"{elf.stem}.ld"
     script.write_text(linker_script(target.linker, layout), encoding="utf-8")
@@ -217,7 +229,7 @@ def _link(
         str(elf),
     ]
     try:
-        run_tool("gcc", arguments, work)
+        tools.driver(arguments, work)
     except RegionOverflowError as error:
         region = board.region(error.region)
         raise RegionOverflowError(

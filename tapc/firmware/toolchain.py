@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from tapc.base.errors import BudgetError, ToolError
 from tapc.base.tool import run
@@ -15,7 +16,8 @@ INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 PREFIX = "arm-none-eabi-"
 WORKERS = 2
 
-_OVERFLOW = re.compile(r"region [`'](?P<region>\w+)' overflowed by (?P<bytes>\d+) bytes?")
+# As GNU ld and as LLVM's linker write it.
+_OVERFLOW = re.compile(r"region [`'](?P<region>\w+)':? overflowed by (?P<bytes>\d+) bytes?")
 _NO_LIBRARY = re.compile(r"fatal error: (?:string|math|stdint)\.h|cannot find -l[cgm]\b")
 
 
@@ -72,17 +74,56 @@ def run_tool(name: str, arguments: Sequence[str], folder: Path) -> None:
     done = run([find_tool(name), *arguments], folder=folder, environment={**os.environ, "LC_ALL": "C"})
     if done.returncode == 0:
         return
-    if overflow := _OVERFLOW.search(done.stderr):
-        region, count = overflow["region"], int(overflow["bytes"])
-        raise RegionOverflowError(f"region {region} overflowed by {count} bytes", region, count)
     if _NO_LIBRARY.search(done.stderr):
         raise ToolError(f"the C library for {PREFIX}gcc is not installed; install it with: {INSTALL}")
-    lines = done.stderr.strip().splitlines()
+    fail(f"{PREFIX}{name}", done.stderr, folder)
+
+
+def fail(name: str, words: str, folder: Path) -> NoReturn:
+    """Raise what a compiler's or a linker's errors mean.
+
+    Raises
+    ------
+    RegionOverflowError
+        A region overflowed.
+    ToolError
+        Anything else.
+    """
+    if found := _OVERFLOW.findall(words):
+        region = found[0][0]
+        count = max(int(each) for name, each in found if name == region)  # one linker tells each section's
+        raise RegionOverflowError(f"region {region} overflowed by {count} bytes", region, count)
+    lines = words.strip().splitlines()
     errors = [line for line in lines if "error" in line.lower() or "undefined reference" in line] or lines
-    raise ToolError("\n".join([f"{PREFIX}{name} failed in {folder}:", *errors[:12]]))
+    raise ToolError("\n".join([f"{name} failed in {folder}:", *errors[:12]]))
 
 
-def compile_units(units: Sequence[Unit], flags: Sequence[str], work: Path) -> dict[str, Path]:
+@dataclass(frozen=True)
+class Gcc:
+    """The cross compiler, and what makes images of what it links."""
+
+    def driver(self, arguments: Sequence[str], folder: Path) -> None:
+        """Compile or link, in a folder; errors are those of `run_tool`."""
+        run_tool("gcc", arguments, folder)
+
+    def binary(self, elf: Path, path: Path, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> None:
+        """Write the bytes that are flashed: of some sections only, or without some."""
+        chosen = [f"--only-section={name}" for name in only] + [f"--remove-section={name}" for name in without]
+        run_tool("objcopy", ["-O", "binary", *chosen, str(elf), str(path)], path.parent)
+
+    def hexadecimal(self, elf: Path, path: Path) -> None:
+        """Write Intel HEX."""
+        run_tool("objcopy", ["-O", "ihex", str(elf), str(path)], path.parent)
+
+    def version(self) -> str:
+        """Return its name and version."""
+        return compiler_version()
+
+
+GCC = Gcc()
+
+
+def compile_units(units: Sequence[Unit], flags: Sequence[str], work: Path, tools: Gcc = GCC) -> dict[str, Path]:
     """Compile C files into `work`, two at a time; returns the objects' paths by unit name.
 
     Each file is compiled from its own folder by its bare name, so that no path gets into an object.
@@ -91,7 +132,7 @@ def compile_units(units: Sequence[Unit], flags: Sequence[str], work: Path) -> di
     def compile_one(unit: Unit) -> Path:
         target = work / f"{unit.name}.o"
         arguments = [*flags, *unit.flags, "-c", unit.source.name, "-o", str(target)]
-        run_tool("gcc", arguments, unit.source.parent)
+        tools.driver(arguments, unit.source.parent)
         return target
 
     with ThreadPoolExecutor(WORKERS) as pool:

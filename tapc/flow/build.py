@@ -84,7 +84,14 @@ def build(
         try:
             with stages.stage("build firmware"), scratch_folder() as work:
                 images = build_firmware(
-                    folder / "lib", board, target, folder, work=work, external=external, arena=lowered.plan.size
+                    folder / "lib",
+                    board,
+                    target,
+                    folder,
+                    work=work,
+                    external=external,
+                    arena=lowered.plan.size,
+                    toolchain=options.toolchain,
                 )
             return lowered, images, placed
         except RegionOverflowError as error:

@@ -8,6 +8,7 @@ import pytest
 from cycles.assembly import block
 from tapc.base.errors import ToolError
 from tapc.cycles import available, mca
+from tapc.cycles.blocks import OBJDUMP
 
 M7 = "cortex-m7"
 needs_mca = pytest.mark.skipif(
@@ -83,6 +84,9 @@ def test_what_llvm_cannot_take_counts_a_cycle(tmp_path: Path) -> None:
 def test_missing_tool_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snippet = block("nop", M7, tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert not available("cortex-m4")  # nothing disassembles
+    (tmp_path / OBJDUMP).write_text("#!/bin/sh\n")
+    (tmp_path / OBJDUMP).chmod(0o755)
     assert not available(M7)
     assert available("cortex-m0plus")
     assert available("cortex-m4")
