@@ -87,7 +87,8 @@ def test(instances: list[Instance], levels: Levels) -> Found:
     for half in (instances[: len(instances) // 2], instances[len(instances) // 2 :]):
         found.add(test(half, levels))
     if not found.failures:
-        found.failures.append(f"together: {', '.join(map(str, instances))}: {error}")
+        numbers = ", ".join(map(str, dict.fromkeys(instance.number for instance in instances)))
+        found.failures.append(f"{len(instances)} instances of numbers {numbers}, together and not in halves: {error}")
     return found
 
 

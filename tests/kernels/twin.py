@@ -45,11 +45,12 @@ def _twin(network: Lowered, board: Board, target: Target, folder: Path, calls: t
     (folder / "tapc_network.h").write_text(alias_header(names))
     trap = ("-DTAPC_TRAP_UNALIGNED",) if target.qemu.trap_unaligned else ()
     marked = (f'-D{names.macro("ARENA_SECTION")}=__attribute__((section(".tapc_arena")))', f"-D{names.macro('MARKS')}")
+    # Hundreds of inputs and outputs, each named in the harness, have little room.
     units = [
         *(Unit(part, folder / names.file(f"{part}.c")) for part in ("kernels", "weights")),
         Unit("network", folder / names.file(".c"), (*marked, *calls)),
         *(Unit(f"start_{path.stem}", path, _STARTUP) for path in target.sources),
-        Unit(HARNESS_OBJECT.removesuffix(".o"), _HARNESS, ("-I", str(folder), *trap)),
+        Unit(HARNESS_OBJECT.removesuffix(".o"), _HARNESS, ("-I", str(folder), "-Os", *trap)),
     ]
     flags = (*target.cflags, *target.optimization, *_FLAGS)
     objects = compile_units(units, flags, folder)
