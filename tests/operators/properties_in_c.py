@@ -75,6 +75,7 @@ class _HostRun:
 
     outputs: np.ndarray
     layer_outputs: tuple[tuple[bytes, ...], ...]
+    layer_crcs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
