@@ -17,13 +17,14 @@ from tapc.base.options import Source
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say, visible
 from tapc.cli.accuracy import register as register_accuracy
 from tapc.cli.bench import register
+from tapc.cli.boards import register as register_boards
 from tapc.cli.ci import register as register_ci
 from tapc.cli.compile import EXIT_CODES
 from tapc.cli.compile import register as register_compile
 from tapc.cli.flash import register as register_flash
 from tapc.cli.measure import duration
 from tapc.cli.measure import register as register_measure
-from tapc.cli.options import DEVICE, JSON, SEED, Board, Command, data_option, unit_options
+from tapc.cli.options import DEVICE, JSON, SEED, Command, data_option, unit_options
 from tapc.cli.search import register as register_search
 from tapc.cli.types import metric_option
 
@@ -188,69 +189,6 @@ def plot(build: Path, output: Path | None) -> None:
     click.echo(visible(str(draw(build, output or build / "plot.svg"))))
 
 
-@main.group(invoke_without_command=True)
-@JSON
-@click.pass_context
-def boards(context: click.Context, as_json: bool) -> None:
-    """List boards.
-
-    \b
-    Examples:
-      tapc boards
-      tapc boards show stm32h7
-    """
-    if context.invoked_subcommand is not None:
-        return
-    from tapc.hardware.board import board_names, load_board
-
-    found = [load_board(name) for name in board_names()]
-    if as_json:
-        print_json([board.model_dump(mode="json") for board in found])
-        return
-    numbers = ("clock", "flash", "arena RAM")
-    table = Table("boards", columns("name", "core", *numbers, "description", right=numbers, prose=("description",)))
-    for b in found:
-        table.add(b.name, b.core, f"{b.clocks.cpu_hz / 1e6:g} MHz", f"{b.flash.size >> 10} KiB",
-                  f"{b.arena_region.size >> 10} KiB", b.description)  # fmt: skip
-    print_table(table)
-
-
-@boards.command(name="show")
-@click.argument("name", type=Board())
-@JSON
-def show_board(name: str, as_json: bool) -> None:
-    """Show a board's memory and its cost model.
-
-    \b
-    Example:
-      tapc boards show stm32h7
-    """
-    from tapc.cost.model import CostModel, load_coefficients
-    from tapc.hardware.board import load_board
-    from tapc.hardware.target import load_target
-
-    board = load_board(name)
-    target = load_target(board.core)
-    cost = CostModel(load_coefficients(target.cost)) if target.cost.is_file() else None
-    if as_json:
-        extra = {"cost": cost.coefficients.model_dump(mode="json") if cost else None, "arch": target.arch}
-        print_json(board.model_dump(mode="json") | extra)
-        return
-    title = f"{board.name}: {board.description} ({target.arch}, requantization: {target.requantize})"
-    numbers = ("bytes", "bytes/cycle")
-    table = Table(title, columns("region", "kind", "origin", *numbers, "holds", right=numbers))
-    for r in board.memory:
-        table.add(r.name, r.kind, f"0x{r.origin:08x}", f"{r.size:,}", f"{r.bandwidth.at(board.clocks.cpu_hz):.2f}",
-                  ", ".join(r.holds))  # fmt: skip
-    print_table(table)
-    say(f"simulators: {', '.join(board.simulators)}")
-    say(
-        f"cost {cost.provenance}"
-        if cost
-        else f"no cost model yet; fit one: python -m tapc.tuning.fit {board.core} --board {board.name}"
-    )
-
-
 @main.command()
 @JSON
 def models(as_json: bool) -> None:
@@ -315,6 +253,7 @@ for _add in (
     register_flash,
     register_measure,
     register_ci,
+    register_boards,
 ):
     _add(main)
 

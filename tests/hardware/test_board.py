@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tapc.base.errors import DataError, UsageError
+from tapc.cli import main
 from tapc.hardware.board import Board, board_names, load_board, shipped
 from tapc.hardware.target import load_target
 
@@ -268,3 +270,30 @@ def test_an_arena_lies_in_one_region() -> None:
     one = load_board("pico")
     assert one.arena_region == one.stack_region
     assert one.ram_limit(1000) == one.working_ram == 264 * 1024
+
+
+def test_a_new_board_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers = ["mine", "My board", "cortex-m4", "100", "", "512K", "", "128K",
+               "interface/cmsis-dap.cfg, target/nrf52.cfg", "nrf5.c", "UART: TX P0.06, RX P0.08"]  # fmt: skip
+    done = CliRunner().invoke(main, ["boards", "new"], input="\n".join([*answers, ""]))
+    assert done.exit_code == 0, done.output
+    board = load_board("mine.toml")
+    assert (board.clocks.cpu_hz, board.flash.origin, board.flash.size) == (100_000_000, 0x08000000, 512 << 10)
+    assert (board.arena_region.origin, board.stack_region.size) == (0x20000000, 128 << 10)
+    assert board.probe is not None
+    assert board.probe.openocd == ("interface/cmsis-dap.cfg", "target/nrf52.cfg")
+    assert board.support_file == shipped("boards") / "support" / "nrf5.c"
+    given = ["boards", "new", "--name", "mine", "--description", "x", "--core", "cortex-m4", "--mhz", "1",
+             "--flash-size", "1M", "--ram-size", "64K", "--flash-origin", "0", "--ram-origin", "0x20000000",
+             "--openocd", "", "--support", ""]  # fmt: skip
+    for change, message in (
+        ([], "mine.toml exists"),
+        (["--core", "z80"], "unknown target 'z80'"),
+        (["--name", "My Board", "-o", "b.toml"], "name: String should match"),
+        (["--ram-origin", "0x1000", "-o", "b.toml"], "'flash' and 'ram' overlap"),
+        (["--ram-origin", "here"], "'here' is no address"),
+    ):
+        refused = CliRunner().invoke(main, [*given, *change])
+        assert (refused.exit_code, message in refused.output) == (2, True), refused.output
+    assert not (tmp_path / "b.toml").exists()
