@@ -137,7 +137,7 @@ def run(
     if as_json:
         print_json(dataclasses.asdict(result))
         return
-    title = f"{result.model} on {result.board} ({device or 'qemu'})"
+    title = f"{result.model} on {result.board} ({result.device})"
     figures = {name: any(getattr(step, name) is not None for step in result.layers) for name in FIGURES}
     shown_figures = [name for name, there in figures.items() if there]
     table = Table(title, columns("layer", *shown_figures, "device", right=FIGURES))

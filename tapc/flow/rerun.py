@@ -20,7 +20,7 @@ from tapc.data.metrics import Score, choose, measure
 from tapc.device import DeviceRun, Timing, device_for
 from tapc.device.verify import Verification, device_inputs, verify
 from tapc.graph.interface import input_ports
-from tapc.hardware.board import load_board
+from tapc.hardware.board import Board, board_names, load_board
 from tapc.hardware.target import load_target
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
@@ -63,6 +63,8 @@ class Rerun:
     threshold : float or None
     timing : Timing or None
         What a board's counter told.
+    device : str
+        What ran it.
     """
 
     model: str
@@ -77,6 +79,7 @@ class Rerun:
     scores: dict[str, float] = field(default_factory=dict)
     threshold: float | None = None
     timing: Timing | None = None
+    device: str = "qemu"
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class Build:
             The image is not the network's.
         """
         tensors, target = network.program.tensors, load_target(str(self.report["core"]))
-        board = None if device is None else load_board(self.board)
+        board = self._board(device)
         image = device_for(target, device, foreign=True, board=board).load(self)
         inputs = device_inputs(network, codes)
         sizes = [tensors[step.output].bytes for step in network.steps]
@@ -189,6 +192,10 @@ class Build:
         if any([len(output) for output in sample] != sizes for sample in run.layer_outputs):
             raise DataError(f"{self.folder}: {image.path.name} returns layers of other sizes than those of model.onnx")
         return run
+
+    def _board(self, device: str | None) -> Board | None:
+        """Return the build's board; None where no device is asked for and it has no such name."""
+        return load_board(self.board) if device is not None or self.board in board_names() else None
 
     def prove(
         self, network: Lowered, codes: Ints, layers: int, stages: Stages, device: str | None = None
@@ -373,6 +380,7 @@ def rerun(
         score.values,
         None if metric is None else metric.threshold,
         run.timing,
+        run.device,
     )
 
 
