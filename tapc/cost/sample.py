@@ -10,7 +10,7 @@ from tapc.ir.sampling import Sampler, sampled
 
 
 def random_program(
-    count: int, mode: Mode, isa: Isa, seed: int, *, largest: int = 12000, group: str = "network"
+    count: int, mode: Mode, isa: Isa, seed: int, *, largest: int = 12000, group: str = "network", given: bool = False
 ) -> Program:
     """Return a program of `count` unrelated operators, for measuring only.
 
@@ -24,12 +24,17 @@ def random_program(
         Most weights of one operator.
     group : str
         Whose operators: see `tapc.ir.sampling`.
+    given : bool
+        What no operator computes is the program's input; else tokens alone are, and the rest is what memory holds.
     """
-    sampler = Sampler(np.random.default_rng(seed), largest)
+    sampler = Sampler(np.random.default_rng(seed), largest, mode)
     start = sampler.tensor((1, 1, 4), 8)
     known = sampled(group)
     shares = np.array([share for share, _ in known])
     while len(sampler.ops) < count:
         known[int(sampler.rng.choice(len(known), p=shares / shares.sum()))][1](sampler)
-    inputs = (start.name, *(t.name for t in sampler.tensors.values() if t.tokens))
-    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), inputs, (sampler.ops[-1].output,), isa)
+    computed = {op.output for op in sampler.ops}
+    sources = [name for op in sampler.ops for name in op.inputs if name not in computed]
+    read = (name for name in sources if given or sampler.tensors[name].tokens)
+    inputs = dict.fromkeys((start.name, *read))
+    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), tuple(inputs), (sampler.ops[-1].output,), isa)

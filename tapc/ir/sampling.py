@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.arithmetic import Mode
 from tapc.ir.program import Op, Tensor
 
 
@@ -16,10 +17,13 @@ class Sampler:
     rng : numpy.random.Generator
     largest : int
         Most weights of one operator.
+    mode : Mode
+        The arithmetic that they are measured in.
     """
 
-    def __init__(self, rng: np.random.Generator, largest: int) -> None:
+    def __init__(self, rng: np.random.Generator, largest: int, mode: Mode) -> None:
         self.rng = rng
+        self.mode = mode
         self.largest = largest
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
@@ -63,9 +67,12 @@ class Sampler:
         return self.tensors[name]
 
     def ratios(self, count: int) -> NDArray[np.float32]:
-        """Return ratios of scales, float32 (count,); some reach beyond a half."""
-        most = 1.0 if self.rng.random() < 0.2 else 1e-2
-        return self.rng.uniform(1e-4, most, count).astype(np.float32)
+        """Return ratios of scales, float32 (count,); a fifth of the draws has some that reach beyond a quarter."""
+        ratios = self.rng.uniform(1e-4, 1e-2, count)
+        if self.rng.random() < 0.2:
+            large = self.rng.random(count) < self.rng.uniform(0.2, 1)
+            ratios[large] = self.rng.uniform(1e-2, 1, int(large.sum()))
+        return ratios.astype(np.float32)
 
     def add(self, op: Op) -> None:
         """Add an operator on tensors that were added."""

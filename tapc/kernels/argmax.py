@@ -41,6 +41,10 @@ class ArgMaxSpec(KernelSpec):
             f"argmax_pixel{narrow}": pixels, "argmax_map": pixels if pixels > 1 else 0, "call": 1,
         }  # fmt: skip
 
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        return {"code_argmax": 1, f"code_argmax_a{self.x.bits}": self.unroll, "code_argmax_map": self.x.pixels > 1}
+
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
         planes = (self.x.parameter("x"), self.y.parameter("y", constant=False))

@@ -10,6 +10,7 @@ from tapc.kernels.layout import (
     SoftmaxShares,
     multiplier_parameter,
     requantized,
+    result_code,
     scaled,
     softmax_features,
 )
@@ -58,9 +59,14 @@ class AttentionSpec(KernelSpec):
         rows, tokens = self.heads * self.x.pixels, self.x.pixels
         parts: Features = {"attention_mac": 2 * rows * tokens * self.width, "attention_score": rows * tokens}
         codes = rows * (tokens + self.width)
-        parts |= requantized(self.mode, "", 8, clamped=True, count=codes, part="share")
-        parts |= softmax_features(self.form, rows * tokens, rows)
+        parts |= requantized(self.mode, "", clamped=True, count=codes, part="share")
+        parts |= softmax_features(self.form, rows * tokens, rows, self.levels)
         return {**parts, "attention_code": rows * self.width, "attention_row": rows, "call": 1}
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        copies = 1 + largest_divisor(self.width, 4)
+        return {"code_attention": 1, f"share_{self.form}_code_once": 1, **result_code(self.mode, "", "", copies)}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

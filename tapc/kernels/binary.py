@@ -12,6 +12,7 @@ from tapc.kernels.layout import (
     SumForm,
     add_codes,
     add_parameters,
+    copies_of,
     each_channel,
     multiplier_parameter,
     requantize,
@@ -103,9 +104,7 @@ class BinarySpec(KernelSpec):
         part = "choose" if self.chooses else "mul" if self.operation == "mul" else f"sum{sum_key(self.form)}"
         products: Features = {}
         if self.operation == "mul":
-            products = requantized(
-                self.mode, self.quick, self.y.bits, clamped=self.clamped, count=count, part="product"
-            )
+            products = requantized(self.mode, self.quick, clamped=False, count=count, part="product")
         return {
             f"binary_{part}_o{self.y.bits}": count,
             f"binary_{part}_c": count if self.clamped else 0,
@@ -115,9 +114,10 @@ class BinarySpec(KernelSpec):
             "binary_load8": count * wide.count(8),
             "binary_load4": count * wide.count(4),
             "binary_table": count * sum(self.tables),
-            "binary_loop": count / self.unroll,
-            "binary_pixel": own.y.pixels,
-            "binary_row": own.y.height,
+            # A loop of one turn is none.
+            "binary_loop": count / self.unroll if channels > self.unroll else 0,
+            "binary_pixel": own.y.pixels if own.y.width > 1 else 0,
+            "binary_row": own.y.height if own.y.height > 1 else 0,
             "call": 1,
         }
 
@@ -125,11 +125,12 @@ class BinarySpec(KernelSpec):
         """Return the parts of the machine code."""
         part = "choose" if self.chooses else "mul" if self.operation == "mul" else f"sum{sum_key(self.form)}"
         narrow = (self.a.bits == 4) + (self.b.bits == 4)
+        copies = self.unroll if self.bytes_only else copies_of(self.y.channels)
         return {
-            **result_code(self.mode, self.quick, self.form, self.unroll),
-            "code_binary": 1, f"code_binary_{part}": self.unroll,
-            "code_binary_c": self.unroll if self.clamped else 0, "code_binary_a4": narrow,
-            f"code_binary_o{self.y.bits}": 1, "code_binary_table": sum(self.tables) * self.unroll,
+            **result_code(self.mode, self.quick, self.form, copies),
+            "code_binary": 1, f"code_binary_{part}": copies,
+            "code_binary_c": copies if self.clamped else 0, "code_binary_a4": narrow * copies,
+            f"code_binary_o{self.y.bits}": 1, "code_binary_table": sum(self.tables) * copies,
         }  # fmt: skip
 
     def kernel(self, name: str) -> Kernel:

@@ -183,7 +183,7 @@ class ConvSpec(KernelSpec):
         """Count what becomes of so many accumulators, one by one or in vectors."""
         bits, vector = self.y.bits, "4" if lanes else ""
         parts: Features = {f"code{vector}_o{bits}": count, f"code{vector}_c": count if self.clamped else 0}
-        parts |= requantized(self.mode, self.quick, bits, clamped=self.clamped, count=count, lanes=lanes)
+        parts |= requantized(self.mode, self.quick, clamped=self.clamped, count=count, lanes=lanes)
         if self.residual_bits:
             parts |= {
                 f"residual{vector}_{self.residual_key}": count,

@@ -100,9 +100,8 @@ def run_features(part: str, runs: float, count: int, *, words: bool) -> Features
     return {
         f"{key}_block": runs * blocks,
         # A loop of one turn is none.
-        f"{key}_loop": runs if blocks > 1 else 0,
+        f"{part}_loop": runs if blocks > 1 else 0,
         f"{key}_word": runs * (rest // WORD),
         f"{key}_byte": runs * (rest % WORD),
-        f"{key}_run": runs if runs > 1 else 0,
-        f"{key}_start": 1,
+        f"{part}_run": runs if runs > 1 else 0,
     }

@@ -67,7 +67,7 @@ class DepthwiseSpec(KernelSpec):
     def result_features(self, count: float, *, lanes: bool = False) -> Features:
         """Count what becomes of so many accumulators, one by one or in vectors."""
         own = {f"codes_o{self.y.bits}": count, "codes_c": count if self.clamped else 0}
-        return own | requantized(self.mode, self.quick, self.y.bits, clamped=self.clamped, count=count, lanes=lanes)
+        return own | requantized(self.mode, self.quick, clamped=self.clamped, count=count, lanes=lanes)
 
     def result_code(self, count: int) -> Features:
         """Count what becomes of so many accumulators in the machine code."""

@@ -1,6 +1,7 @@
 """Kernels that visit each code once: addition, requantization, copies that move data, softmax."""
 
 from dataclasses import dataclass
+from math import log2
 from typing import Any, Literal
 
 from tapc.base.arithmetic import RATIO, SoftmaxForm
@@ -14,6 +15,7 @@ from tapc.kernels.layout import (
     SumForm,
     add_codes,
     add_parameters,
+    copies_of,
     each_channel,
     softmax_features,
     sum_key,
@@ -61,11 +63,13 @@ class AddSpec(KernelSpec):
         count = self.y.pixels * self.y.channels
         form, whole = sum_key(self.form), "" if self.whole else "4"
         return {
-            f"add_{form}_o{self.y.bits}{whole}": count,
+            # Integers take few instructions: more of them differ.
+            f"add_{form}_o{self.y.bits}{whole}" if form == LINEAR else f"add_{form}": count,
             f"add_{form}c": count if self.clamped else 0,
             "add_load4": count * ((self.a.bits == 4) + (self.r.bits == 4)),
-            "add_loop": count / self.unroll if self.whole else 0,
+            "add_loop": count / self.unroll if self.whole and count > self.unroll else 0,
             "add_pixel": 0 if self.whole else self.y.pixels,
+            "add_turn": self.y.pixels * (self.y.channels // 2) if not self.whole and self.y.channels > 3 else 0,
             **summed(self.form, count),
             "call": 1,
         }
@@ -73,9 +77,10 @@ class AddSpec(KernelSpec):
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         narrow = (self.a.bits == 4) + (self.r.bits == 4)
+        copies = self.unroll if self.whole else copies_of(self.y.channels)
         form = f"{sum_key(self.form)}{'c' if self.clamped else ''}"
-        own = {} if self.form == LINEAR else {f"sum_{self.form}_code": self.unroll}
-        return {**own, f"code_add_{form}": self.unroll, "code_add_a4": narrow, f"code_add_o{self.y.bits}": 1}
+        own = {} if self.form == LINEAR else {f"sum_{self.form}_code": copies}
+        return {**own, f"code_add_{form}": copies, "code_add_a4": narrow * copies, f"code_add_o{self.y.bits}": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -98,7 +103,7 @@ class AddSpec(KernelSpec):
         return build(name, (*planes, *add_parameters(self.form)), emit)
 
 
-SHORT = 2  # turns of a loop over 4-bit codes
+SHORT = 2  # turns of a loop that is spelled out
 
 
 @dataclass(frozen=True)
@@ -204,8 +209,11 @@ class MoveSpec(KernelSpec):
         turns = x.channels // self.unroll
         # Few 4-bit codes are spelled out.
         short = "short" if narrow and turns <= SHORT else ""
+        # What has one pixel or one channel has one order.
+        flat = "flat" if order != "place" and (1 in (x.pixels, x.channels) and 1 in (y.pixels, y.channels)) else ""
+        flat = flat if not narrow and (1 in (x.channels, y.channels) or x.pixels == y.pixels) else ""
         parts: Features = {
-            f"copy_{order}_a{x.bits}o{y.bits}{short}": count,
+            f"copy_{flat or order}_a{x.bits}o{y.bits}{short}": count,
             f"copy_{part}_a{x.bits}": count,
             # A loop of one turn is none.
             f"copy_{order}_loop{narrow}": x.pixels * turns if turns > 1 and not short else 0,
@@ -213,11 +221,15 @@ class MoveSpec(KernelSpec):
             f"copy_{order}_row": x.height if x.height > 1 and x.width > 1 else 0,
             f"copy_{order}_odd": x.pixels * (x.channels % 2) if narrow else 0,
             # Of a division by what is no power of two.
-            f"copy_{order}_divide": count if divisor & (divisor - 1) else 0,
+            f"copy_{order}_quotient": count * log2(max(count / divisor, 1))
+            if divisor & (divisor - 1) and not flat
+            else 0,
+            f"copy_{order}_divide": count if divisor & (divisor - 1) and not flat else 0,
         }
         fill: Features = {}
         if self.fill and y.bits == 4:
-            fill = {f"fill_o4{short}": y.pixels * y.channels, "fill_pixel": y.pixels}
+            few = "short" if y.channels // 2 <= SHORT else ""
+            fill = {f"fill_o4{few}": y.pixels * y.channels, "fill_pixel": y.pixels}
         return {**parts, **fill, **self._filled(code=False), "call": 1}
 
     def _filled(self, *, code: bool) -> Features:
@@ -239,7 +251,8 @@ class MoveSpec(KernelSpec):
             own = run_code("run", self.runs[1], words=self.words)
             return {"code_copied": 1, "code_copied_rows": self.runs[0] > 1, **own, **self._filled(code=True)}
         part = f"code_copy_{self.order}_a{self.x.bits}o{self.y.bits}"
-        return {"code_copy": 1, part: self.unroll, "code_copy_table": self.table * self.unroll,
+        copies = copies_of(self.x.channels) if 4 in (self.x.bits, self.y.bits) else self.unroll
+        return {"code_copy": 1, part: copies, "code_copy_table": self.table * copies,
                 "code_fill_o4": self.fill and self.y.bits == 4, **self._filled(code=True)}  # fmt: skip
 
     def kernel(self, name: str) -> Kernel:
@@ -324,8 +337,16 @@ class SoftmaxSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
         count = self.x.pixels * self.x.channels
-        own = {f"softmax_a{self.x.bits}o{self.y.bits}": count, "softmax_pixel": self.x.pixels, "call": 1}
-        return own | softmax_features(self.form, count, self.x.pixels)
+        part, channels = f"a{self.x.bits}", self.x.channels
+        own: Features = {f"softmax_{part}": count, f"softmax_pixel_{part}": self.x.pixels, "call": 1}
+        if channels <= SHORT:
+            own = {f"softmax_{part}c{channels}": count, "call": 1}
+        return own | softmax_features(self.form, count, self.x.pixels, self.levels)
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        few = f"c{self.x.channels}" if self.x.channels <= SHORT else ""
+        return {f"code_softmax_{self.form}": 1, f"code_softmax_a{self.x.bits}{few}": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from tapc.base.arithmetic import Mode
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized, result_code
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -44,11 +44,11 @@ class EmbeddingSpec(KernelSpec):
         """Count codes and tokens."""
         count = self.y.pixels * self.y.channels
         own = {f"embedding_w{self.bits}": count, "embedding_token": self.y.pixels, "call": 1}
-        return own | requantized(self.mode, "", 8, clamped=True, count=count)
+        return own | requantized(self.mode, "", clamped=True, count=count)
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        return {f"code_embedding_w{self.bits}": 1}
+        return {f"code_embedding_w{self.bits}": 1, **result_code(self.mode, "", "", 8 // self.bits)}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

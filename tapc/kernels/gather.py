@@ -1,6 +1,7 @@
 """A copy of some elements in another order: nested loops with strides, or tables where there are none."""
 
 from dataclasses import dataclass
+from math import log2
 from typing import Any
 
 from tapc.kernels.builder import Body, Kernel, Parameter, build
@@ -61,18 +62,26 @@ class GatherSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count elements, and how often the innermost loop begins."""
         inner = self.loops[-1][0] if self.loops else 1
-        total, turns = self.y.pixels * self.y.channels, inner // largest_divisor(inner, _UNROLL)
+        unroll = largest_divisor(inner, _UNROLL)
+        total, turns = self.y.pixels * self.y.channels, inner // unroll
         rows, narrow, channels = total / inner, "4" if self.x.bits == 4 else "", self.y.channels
         if self.runs:
-            own = run_features("gather", rows, inner, words=self.words)
+            own = run_features("copy", rows, inner, words=self.words)
             tabled = any(stride is None for _, stride in self.loops[:-1])
-            return own | {"gather_runtable": rows if tabled else 0, "gather_outer": self._outer(rows), "call": 1}
+            return own | {"gather_rowtable": rows if tabled else 0, "gather_outer": self._outer(rows), "call": 1}
         tabled = any(stride is None for _, stride in self.loops[:-1])
         # Of 4-bit codes it must be known which half of a byte they are, without a division.
-        far = ("far2" if channels == 2 else "far") if (narrow and tabled) or self.form == "table4" else ""
-        odd = narrow and channels & (channels - 1) and inner != channels and self.y.pixels > 1
+        far = "far" if (narrow and tabled) or self.form == "table4" else ""
+        # A division by a number of channels, where neither loops nor shifts are one.
+        apart = inner == channels or not (inner % channels or unroll % channels) or self.y.pixels == 1
+        divisions = bool(far and self.x.channels & (self.x.channels - 1)) + bool(
+            not apart and channels & (channels - 1)
+        )
         return {
-            f"gather_{self.form}{far}{'odd' if odd else ''}": total,
+            f"gather_{self.form}{far}": total,
+            "gather_divide": total * divisions if narrow else 0,
+            "gather_quotient": total * divisions * log2(total / channels) if narrow else 0,
+            "gather_half": total if narrow and unroll % 2 and turns > 1 else 0,
             # A loop of one turn is none.
             f"gather_turn{narrow}": rows * turns if turns > 1 else 0,
             f"gather_row{narrow}": rows if rows > 1 else 0,

@@ -43,6 +43,11 @@ class LayerNormSpec(KernelSpec):
         own = {f"norm_{self.mode}_code": count, f"norm_{self.mode}_pixel": pixels}
         return {f"{part}_code": count, f"{part}_pixel": pixels, **own, "call": 1}
 
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        part, unroll = f"code_{self.kind}", largest_divisor(self.x.channels, 4)
+        return {part: 1, "code_norm_alike": self.alike, "code_norm_sum": unroll, f"norm_{self.mode}_code_once": 1}
+
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
         number, channels = arithmetic_of(self.mode).number, self.x.channels

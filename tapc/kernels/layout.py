@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log2
 from typing import Any
 
 from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm, arithmetic_of
@@ -70,6 +71,11 @@ def each_channel(b: Body, channels: int, body: Callable[[Any], None]) -> None:
         body(channels - 1)
 
 
+def copies_of(channels: int) -> int:
+    """Return how often the machine code of `each_channel` has a body."""
+    return 2 * (channels > 1) + channels % 2
+
+
 SCALAR_RANGE = (Parameter("zero", "int32"), Parameter("low", "int32"), Parameter("high", "int32"))
 
 
@@ -125,10 +131,10 @@ def is_own(feature: str, own: Mode) -> bool:
 
 
 def requantized(
-    mode: Mode, quick: Quick, bits: int, *, clamped: bool, count: float, lanes: bool = False, part: str = "requantize"
+    mode: Mode, quick: Quick, *, clamped: bool, count: float, lanes: bool = False, part: str = "requantize"
 ) -> Features:
     """Count codes for the cost model, one by one or in vectors; the core's own arithmetic costs nothing beside them."""
-    return {f"{part}{4 if lanes else ''}_{mode}{quick}_o{bits}{'c' if clamped else ''}": count}
+    return {f"{part}{4 if lanes else ''}_{mode}{quick}{'_c' if clamped else ''}": count}
 
 
 def result_code(mode: Mode, quick: Quick, form: SumForm, count: int) -> Features:
@@ -176,9 +182,12 @@ class SoftmaxShares:
         return self.b.call(f"t_softmax_code_{self.form}", entry, self._words[0], self._words[1])
 
 
-def softmax_features(form: SoftmaxForm, codes: float, pixels: float) -> Features:
-    """Count for the cost model what a softmax's shares cost beside those of a ratio."""
-    return {} if form == RATIO else {f"share_{form}_code": codes, f"share_{form}_pixel": pixels}
+def softmax_features(form: SoftmaxForm, codes: float, pixels: float, levels: int) -> Features:
+    """Count for the cost model the bits of a softmax's quotients, or what its shares cost beside those of a ratio."""
+    if form != RATIO:
+        return {f"share_{form}_code": codes, f"share_{form}_pixel": pixels}
+    # A core that cannot divide takes its time bit by bit.
+    return {"quotient_bits": codes * max(log2(levels * pixels / codes), 0)}
 
 
 def sum_scalars(form: SumForm) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized
 from tapc.kernels.spec import Features, KernelSpec
 
+SHORT = 2  # turns of a loop that is spelled out
+
 
 @dataclass(frozen=True)
 class LogSoftmaxSpec(KernelSpec):
@@ -34,8 +36,10 @@ class LogSoftmaxSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
         count = self.x.pixels * self.x.channels
-        own = {"logsoftmax_code": count, "logsoftmax_pixel": self.x.pixels, "call": 1}
-        return own | requantized(self.mode, "", 8, clamped=False, count=count)
+        few = "short" if self.x.channels <= SHORT else ""
+        pixels = 0 if few else self.x.pixels
+        own = {f"logsoftmax_code{few}": count, "logsoftmax_pixel": pixels, "call": 1}
+        return own | requantized(self.mode, "", clamped=False, count=count)
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -78,7 +78,7 @@ class MatMulSpec(KernelSpec):
             "matmul_sum": batch * (rows + columns) * depth,
             "matmul_row": batch * (rows + columns),
             "matmul_batch": batch,
-            **requantized(self.mode, self.quick, 8, clamped=False, count=codes),
+            **requantized(self.mode, self.quick, clamped=False, count=codes),
             "call": 1,
         }
 

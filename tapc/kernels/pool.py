@@ -58,7 +58,8 @@ class PoolSpec(KernelSpec):
 
     def instruction_features(self) -> Features:
         """Count rows, taps and results of all windows, each visited once per channel."""
-        rows, taps = inside_taps(self.x, self.y, self.window)
+        x, y = self.x, self.y
+        rows, taps = inside_taps(x, y, self.window)
         op, channels = f"pool_{self.op}", self.y.channels
         part = "spelled" if self.spelled else "inside" if self.inside else "border"
         count = self.y.pixels * channels
@@ -66,12 +67,17 @@ class PoolSpec(KernelSpec):
         if self.divided:
             result = {f"mean_{self.mode}_divided": count}
         elif self.op == "average":
-            result = requantized(self.mode, "", self.y.bits, clamped=True, count=count, part="mean")
+            result = requantized(self.mode, "", clamped=True, count=count, part="mean")
         return {
-            f"{op}_tap_a{self.x.bits}{part}": taps * channels,
+            f"{op}_tap_{part}": taps * channels,
+            "pool_narrow": taps * channels if x.bits == 4 else 0,
             f"{op}_row_{part}": 0 if self.spelled else rows * channels,
             f"{op}_code_o{self.y.bits}": count,
             f"{op}_code_{part}": count,
+            # Of a lone channel it is known which half of a byte it is.
+            "pool_half": taps * channels if x.bits == 4 and channels > 1 else 0,
+            "pool_half_code": count if y.bits == 4 and channels > 1 else 0,
+            "pool_channel": count if channels > 1 else 0,
             **result,
             f"window_{part}": self.y.pixels,
             "call": 1,
@@ -82,6 +88,8 @@ class PoolSpec(KernelSpec):
         return {
             f"code_{self.op}pool": 1,
             f"code_pool_a{self.x.bits}": 1,
+            "code_pool_channel": self.y.channels > 1,
+            "code_pool_half": self.x.bits == 4 and self.y.channels > 1,
             f"code_pool_o{self.y.bits}": 1,
             "code_clip": 0 if self.inside else 1,
             f"code_{self.op}pool_tap_a{self.x.bits}": self.window.taps if self.spelled else 0,

@@ -9,6 +9,7 @@ from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import (
     SCALAR_RANGE,
     Plane,
+    copies_of,
     each_channel,
     multiplier_parameter,
     requantize,
@@ -55,16 +56,19 @@ class PreluSpec(KernelSpec):
         count = x.pixels * x.channels
         return {
             f"prelu_a{x.bits}o{bits}": count, "prelu_c": count if self.clamped else 0,
-            "prelu_loop": count / self.unroll, "prelu_pixel": x.pixels, "call": 1,
-            **requantized(self.mode, self.quick, bits, clamped=self.clamped, count=count, part="slope"),
+            "prelu_loop": count / self.unroll if x.channels > self.unroll else 0, "prelu_pixel": x.pixels, "call": 1,
+            # Codes of four bits are rarely negative.
+            **{f"{key}_a{x.bits}": n for key, n in requantized(
+                self.mode, self.quick, clamped=False, count=count, part="slope").items()},
         }  # fmt: skip
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
+        copies = copies_of(self.x.channels) if 4 in (self.x.bits, self.y.bits) else self.unroll
         return {
-            **result_code(self.mode, self.quick, "", self.unroll),
+            **result_code(self.mode, self.quick, "", copies),
             "code_prelu": 1,
-            f"code_prelu_a{self.x.bits}o{self.y.bits}": self.unroll,
+            f"code_prelu_a{self.x.bits}o{self.y.bits}": copies,
         }
 
     def kernel(self, name: str) -> Kernel:

@@ -9,6 +9,7 @@ from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import (
     SCALAR_RANGE,
     Plane,
+    copies_of,
     each_channel,
     multiplier_parameter,
     requantize,
@@ -59,17 +60,19 @@ class ResizeSpec(KernelSpec):
         y = self.y
         count = y.pixels * y.channels
         return {
-            f"resize_a{self.x.bits}o{y.bits}n{self.sides}": count, "resize_loop": count / self.unroll,
+            f"resize_a{self.x.bits}o{y.bits}n{self.sides}": count,
+            "resize_loop": count / self.unroll if y.channels > self.unroll else 0,
             "resize_pixel": y.pixels, "resize_row": y.height, "call": 1,
-            **requantized(self.mode, self.quick, y.bits, clamped=False, count=count),
+            **requantized(self.mode, self.quick, clamped=False, count=count),
         }  # fmt: skip
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
+        copies = copies_of(self.y.channels) if 4 in (self.x.bits, self.y.bits) else self.unroll
         return {
-            **result_code(self.mode, self.quick, "", self.unroll),
+            **result_code(self.mode, self.quick, "", copies),
             "code_resize": 1,
-            f"code_resize_a{self.x.bits}o{self.y.bits}n{self.sides}": self.unroll,
+            f"code_resize_a{self.x.bits}o{self.y.bits}n{self.sides}": copies,
         }
 
     def kernel(self, name: str) -> Kernel:

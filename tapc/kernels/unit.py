@@ -28,9 +28,9 @@ class UnitSpec(KernelSpec):
         return "unit"
 
     def instruction_features(self) -> Features:
-        """Count codes and pixels, as those of a normalization without a mean."""
+        """Count codes and pixels."""
         codes = self.x.pixels * self.x.channels
-        return {"rmsnormalike_code": codes, "rmsnormalike_pixel": self.x.pixels, "call": 1}
+        return {"unit_code": codes, "unit_pixel": self.x.pixels, "call": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

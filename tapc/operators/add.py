@@ -147,9 +147,20 @@ def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:
 
 
 @samples("network", 0.048)
+@samples("binary", 0.25)
 def _sample(s: Sampler) -> None:
     shape, bits = small_shape(s), s.bits()
-    ties = s.round()
+    ties = s.round() or s.round()
+    _add_sample(s, shape, bits, ties)
+
+
+@samples("ties", 1.0)
+def _sample_ties(s: Sampler) -> None:
+    """Draw sums that are exact ties, which linear forms often cannot give."""
+    _add_sample(s, small_shape(s), s.bits(), {"scale": 0.25, "zero": 0})
+
+
+def _add_sample(s: Sampler, shape: tuple[int, int, int], bits: int, ties: dict[str, float]) -> None:
     a, b = (s.tensor(shape, s.pick(bits, bits, 4, 8), **ties) for _ in range(2))
     y = s.tensor(shape, s.bits(), **({"scale": 0.5, "zero": 0} if ties else {}))
     s.add(Add(s.name, (a.name, b.name), y.name, s.low(y), y.high))

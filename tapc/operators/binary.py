@@ -387,7 +387,7 @@ def _sample(s: Sampler) -> None:
     other = {0: shape, 1: (1, 1, channels), 2: (side, side, 1)}[s.pick(0, 1, 2)]
     ties = s.round()
     a, b = (s.tensor(extents, s.bits(), **ties) for extents in (shape, other))
-    y = s.tensor(shape, s.bits(), **(ties or ({} if s.pick(0, 1, 2) else {"scale": 0.004})))
+    y = s.tensor(shape, s.bits(), **(ties or ({} if s.pick(0, 1) else {"scale": 0.004})))
     operations: tuple[Operation, ...] = ("add", "sub", "mul", "min", "max")
     low = y.low + s.pick(0, 1) * -(-y.high // 8)
-    s.add(Binary(s.name, (a.name, b.name), y.name, operations[s.pick(0, 1, 2, 3, 4)], low, y.high))
+    s.add(Binary(s.name, (a.name, b.name), y.name, operations[s.pick(0, 1, 2, 2, 2, 3, 4)], low, y.high))

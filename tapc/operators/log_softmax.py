@@ -122,7 +122,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return lambda operands: operands[0].log_softmax(axis)
 
 
-@samples("logsoftmax", 1.0)
+@samples("softmax", 1.0)
 def _sample(s: Sampler) -> None:
     side, channels = s.pick(1, 2, 5), s.pick(2, 5, 8, 16, 32)
     x, y = s.tensor((side, side, channels), 8), s.tensor((side, side, channels), 8)

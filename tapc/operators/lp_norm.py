@@ -17,6 +17,7 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
 from tapc.kernels.unit import UnitSpec
@@ -44,6 +45,15 @@ class Unit(Op):
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         spec, scalars = UnitSpec(x.plane, y.plane, program.mode), {"pad": x.zero, **clamp(y, y.low, y.high)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, {}, scalars, {self.inputs[0]: Overlap(0)})]
+
+
+@samples("normalization", 0.5)
+def _sample(s: Sampler) -> None:
+    """Draw one in integers of the arithmetic's own, or nothing: others are normalizations."""
+    levels = arithmetic_of(s.mode).unit_levels
+    if levels:
+        x, y = s.tensor(s.map(), 8), 1 / levels
+        s.add(Unit(s.name, (x.name,), s.tensor(x.shape, 8, scale=y, zero=0).name))
 
 
 def _lp_norm(lowering: Lowering, node: onnx.NodeProto) -> None:

@@ -164,7 +164,7 @@ def _torch_gather(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
     return step
 
 
-@samples("copies", 0.5)
+@samples("copies", 0.9)
 def _sample_runs(s: Sampler) -> None:
     """Draw slices and repetitions, whose runs of bytes are copied."""
     height, width, channels = s.map()
@@ -181,15 +181,21 @@ def _sample(s: Sampler) -> None:
     height, width, channels = s.pick(1, 3, 6, 8), s.pick(2, 4, 7), s.pick(2, 5, 8, 16)
     x = s.tensor((height, width, channels), s.bits())
     index = np.arange(height * width * channels).reshape(height, width, channels)
-    kind = s.pick(0, 1, 2, 3)
+    kind = s.pick(0, 1, 2, 3, 4)
     if kind == 0:
         index = index.transpose(2, 0, 1)
     elif kind == 1:
         index = index[:, ::2, : -(-channels // 2)]
     elif kind == 2:
         index = index[:, s.rng.integers(0, width, 5)]
-    else:
+    elif kind == 3:
         index = s.rng.permutation(index.reshape(-1)).reshape(index.shape)
+    else:
+        depth = s.pick(3, 6)
+        flat = index[:, :, : max(channels - 1, 1)].reshape(-1)
+        if len(flat) < depth:
+            return
+        index = flat[: len(flat) // depth * depth].reshape(1, -1, depth)
     y = s.tensor((index.shape[0], index.shape[1], index.shape[2]), x.bits)
     s.add(Move(s.name, (x.name,), y.name, index.astype(np.int32), False))
 

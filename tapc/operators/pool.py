@@ -193,7 +193,7 @@ def _sample(s: Sampler) -> None:
     side, size, pad = s.pick(4, 8, 9), s.pick(2, 3, 4, 8), s.pick(0, 0, 1)
     if side + 2 * pad < size:
         return
-    x = s.tensor((side, side, s.pick(3, 8, 16, 64)), s.bits())
+    x = s.tensor((side, side, s.pick(1, 3, 8, 16, 64)), s.bits())
     extent = (side + 2 * pad - size) // 2 + 1
     alike = {"scale": x.scale, "zero": x.zero} if s.rng.random() < 0.3 else {}
     y = s.tensor((extent, extent, x.shape[2]), x.bits if alike else s.bits(), **alike)

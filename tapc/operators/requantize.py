@@ -111,7 +111,7 @@ def _sample(s: Sampler) -> None:
     s.add(Requantize(s.name, (x.name,), y.name, np.array(0.5, np.float32), y.low, y.high))
 
 
-@samples("copies", 1.0)
+@samples("copies", 0.6)
 def _sample_copies(s: Sampler) -> None:
     shape, bits = s.map(), s.bits()
     x, y = s.tensor(shape, bits), s.tensor(shape, s.pick(bits, bits, s.bits()))

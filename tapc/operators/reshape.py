@@ -112,9 +112,9 @@ def _sample(s: Sampler) -> None:
     s.add(Reshape(s.name, (x.name,), s.tensor((1, 1, side * side * channels), x.bits).name, "to_nchw", True))
 
 
-@samples("copies", 0.3)
+@samples("copies", 0.8)
 def _sample_copies(s: Sampler) -> None:
-    side, channels = s.pick(3, 6, 8), s.pick(2, 5, 8, 16, 32)
+    side, channels = s.pick(1, 3, 6, 8), s.pick(1, 2, 3, 5, 8, 16, 32)
     bits, order = s.bits(), s.pick(0, 1)
     x, y = s.tensor((side, side, channels), bits), s.tensor((1, 1, side * side * channels), bits)
     if order:

@@ -25,7 +25,9 @@ from tapc.lower.fuse import fuse
 from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
 from tapc.quantize import calibrate, quantize, uniform_bits
-from tapc.tuning.fit import measure, solve
+from tapc.tuning.fit import Measurement, fitted, measure, solve
+
+BESIDES = {"runtime_bytes": 0.0, "step_bytes": 0.0, "argument_bytes": 0.0, "stack_bytes": 0, "data_bytes": 0}
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -36,6 +38,17 @@ def test_fit_recovers_planted_costs(seed: int) -> None:
     rows = [{k: float(rng.integers(0, 100)) for k in planted} | {"part0": 1.0} for _ in range(30)]
     found = solve(rows, [sum(n * planted[k] for k, n in row.items()) for row in rows])
     assert found == pytest.approx(planted, rel=1e-2, abs=0.05)
+
+
+def test_a_function_that_became_a_jump_to_another_tells_no_size() -> None:
+    """The compiler makes one of two functions that are equal a call of the other."""
+    target = load_target("cortex-m7")
+    specs = [step.spec for step in steps_of(random_program(200, "float", "dsp", 3, group="softmax"))]
+    parts = [spec.code_features() for spec in specs]
+    twin = next(i for i, own in enumerate(parts) if own in parts[:i])
+    code = [24 if i == twin else round(100 * sum(own.values())) for i, own in enumerate(parts)]
+    samples = [Measurement(spec, 1000, size) for spec, size in zip(specs, code, strict=True)]
+    assert fitted(target, samples, BESIDES).code_error < 0.02
 
 
 @pytest.mark.parametrize("core", target_names())

@@ -78,5 +78,5 @@ def test_firmware_and_its_cost(board_name: str, cases: list[Case]) -> None:
     assert np.median(np.abs(pairs[:, 0] / pairs[:, 1] - 1)) <= 0.2
     # Kernels as small as these differ by what the compiler makes of their borders, and of ratios above a half, which
     # cores without long products take several times as long for.
-    assert np.all(pairs[:, 0] <= 5 * pairs[:, 1] + 800)
-    assert np.all(pairs[:, 1] <= 5 * pairs[:, 0] + 800)
+    assert np.all(pairs[:, 0] <= 3 * pairs[:, 1] + 300)
+    assert np.all(pairs[:, 1] <= 3 * pairs[:, 0] + 300)

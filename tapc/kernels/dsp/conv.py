@@ -117,6 +117,19 @@ class DspConv:
         words = pair_words(column, spec.w_bits)
         return words.reshape(spec.groups, -1, rows, words.shape[-1]).swapaxes(2, 3).ravel()
 
+    def _products(self, rows: int, blocks: int) -> Features:
+        """Count the multiplication of so many tiles."""
+        w_bits, tile, quads = self.spec.w_bits, self.schedule.pixels, blocks * self.columns.padded / 4
+        if rows == 1:
+            return {f"quad_w{w_bits}r1": quads, "quad_r1tile": quads if tile > 1 else 0}
+        key = f"w{w_bits}r{rows}t{tile}"
+        return {f"multiply_{key}": blocks * self.words, f"quad_{key}": quads}
+
+    @property
+    def _known_rows(self) -> int:
+        """Rows of a lone tile, by which its parts are called."""
+        return 1 if self.spec.group_outputs == 1 else self.schedule.rows
+
     def instruction_features(self) -> Features:
         """Count columns, products and results of all tiles."""
         spec, columns, schedule = self.spec, self.columns, self.schedule
@@ -126,23 +139,26 @@ class DspConv:
         window, kind = spec.window, columns.kind
         inside = inside_taps(spec.x, spec.y, window)[1] / spec.y.pixels
         whole = whole_windows(spec.x, spec.y, window) / spec.y.pixels
-        blocks = steps * -(-spec.group_outputs // schedule.rows)
-        odd = "odd" if spec.group_outputs % schedule.rows else ""
+        tiles = -(-spec.group_outputs // schedule.rows)
+        blocks = steps * tiles
+        # The compiler leaves out what a lone tile computes of no channel.
+        rows = schedule.rows if tiles > 1 else self._known_rows
+        odd = "odd" if tiles > 1 and spec.group_outputs % rows else ""
         quads = columns.run * columns.source_bits // 32 * columns.runs
         single = columns.run % 4 * columns.runs if kind != "words" else 0
         outer = self.words // schedule.unroll
         load = f"a{columns.source_bits}t{tile}"
         features: Features = {
-            f"multiply_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * self.words,
-            f"quad_w{spec.w_bits}r{schedule.rows}t{tile}": blocks * columns.padded / 4,
-            f"loop_r{schedule.rows}t{tile}": blocks * outer,
-            f"block_r{schedule.rows}t{tile}{odd}": blocks,
-            **spec.result_features(blocks * schedule.rows * tile),
+            **self._products(rows, blocks),
+            f"loop_r{rows}t{tile}": blocks * outer if outer > 1 else 0,
+            f"block_r{rows}t{tile}{odd}": blocks,
+            "block_next": blocks if tiles > 1 else 0,
+            **spec.result_features(blocks * min(rows, spec.group_outputs) * tile),
             f"pixel_{kind}t{tile}{'point' if window.taps == 1 else ''}": slots,
             f"load_{load}": slots * quads * (whole if kind == "words" else 1),
             f"run_{load}": slots * columns.runs * (whole if kind == "words" else 1),
             f"single_{load}": slots * single,
-            f"run_r{schedule.rows}t{tile}": blocks * -(-self.words // spec.run) if spec.run else 0,
+            f"run_r{rows}t{tile}": blocks * -(-self.words // spec.run) if spec.run else 0,
             "group": spec.groups,
             "call": 1,
         }
@@ -157,6 +173,8 @@ class DspConv:
         if gathered:
             features[f"gather_a{spec.x.bits}"] = gathered * columns.taps
             features["gather_tap"] = gathered * window.taps
+            # Of an even number of channels it is known which half of a byte each is.
+            features["gather_unknown"] = gathered * columns.taps if spec.x.bits == 4 and columns.depth % 2 else 0
         return features
 
     def code_features(self) -> Features:

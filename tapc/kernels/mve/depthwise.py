@@ -18,7 +18,7 @@ from tapc.kernels.builder import Body
 from tapc.kernels.depthwise import DepthwiseSpec, unpacked_weight
 from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
-from tapc.kernels.layout import Plane, factor, lanes_of, requantize
+from tapc.kernels.layout import Plane, factor, lanes_of, requantize, requantized
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.spec import Features
 from tapc.kernels.window import Window
@@ -119,15 +119,18 @@ class MveDepthwise:
             "products_row": tiles * rows,
             "products_tile": tiles,
         }
-        narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else 0
-        vector = bool(arithmetic_of(spec.mode).lanes)
+        vector, each = bool(arithmetic_of(spec.mode).lanes), min(y.width, LANES)
+        narrow = each if spec.y.bits == 4 or y.width < LANES or not vector else 0
+        results = spec.result_features(tiles * self.lines, lanes=vector)
+        if not vector:
+            results |= requantized(spec.mode, spec.quick, clamped=spec.clamped, count=tiles * self.lines * each)
         return {
             f"fill_a{spec.x.bits}l{lanes}": spec.x.channels * height * -(-width // lanes),
             "fill_line": spec.x.channels * height,
             "border": self.scratch_bytes if plane.bordered else 0,
             f"unpack_w{spec.w_bits}": spec.y.channels * spec.taps,
             **products,
-            **spec.result_features(tiles * self.lines, lanes=vector),
+            **results,
             f"scatter_o{spec.y.bits}": tiles * self.lines * narrow,
             "depthwise_block": blocks,
             "depthwise_channel": spec.y.channels,

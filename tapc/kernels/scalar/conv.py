@@ -110,9 +110,12 @@ class ScalarConv:
         load = f"a{spec.x.bits}{'h' if columns.paired else ''}{'p' if self.packed else ''}"
         border = "" if spec.window.inside(spec.x, spec.y) else "border"
         partly = slots * (inside - whole * spec.window.taps)
+        looped = (spec.run if self.packed else self.words) > schedule.unroll
         return {
             f"multiply_{products}": outputs * self.words,
-            f"loop_{products}": outputs * self.words / schedule.unroll,
+            # A loop of one turn is none.
+            f"loop_{products}": outputs * self.words / schedule.unroll if looped else 0,
+            "output_next": outputs if spec.group_outputs > 1 else 0,
             f"run_{products}": outputs * self.words / spec.run if self.packed else 0,
             f"output_t{tile}": outputs,
             **spec.result_features(outputs * tile),

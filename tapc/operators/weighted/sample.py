@@ -14,17 +14,18 @@ def dense(s: Sampler) -> None:
     """Add a convolution or dense layer, some with an addition behind it."""
     dense = s.rng.random() < 0.2
     size = 1 if dense else s.pick(1, 3, 3, 5)
-    side = 1 if dense else s.pick(4, 5, 8, 12, 16)
+    side = 1 if dense else s.pick(2, 3, 4, 5, 8, 12, 16)
     pad = 0 if dense or size == 1 else s.pick(0, size // 2)
     stride = 1 if dense else s.pick(1, 1, 2)
     if side < size:
         return
     groups = 1 if dense or s.rng.random() < 0.85 else 2
-    depth = s.pick(1, 3, 3, 4, 5, 8, 16, 24, 32, 64) if not dense else s.pick(10, 16, 64, 100, 128, 256, 640)
-    outputs = groups * s.pick(8, 16, 32, 48, 64, 5, 10, 3, 7)
+    depth = s.pick(1, 2, 3, 3, 4, 5, 8, 16, 24, 32, 64) if not dense else s.pick(10, 16, 64, 100, 128, 256, 640)
+    outputs = groups * s.pick(8, 16, 32, 48, 64, 5, 10, 3, 7, 1, 2)
     x = s.tensor((side, side, depth * groups), s.bits())
     extent = (side + 2 * pad - size) // stride + 1
-    y = s.tensor((extent, extent, outputs), s.bits(), **s.round())
+    ties = s.round()
+    y = s.tensor((extent, extent, outputs), s.bits(), **ties)
     w_bits = s.pick(2, 4, 8)
     if outputs * depth * size * size > s.largest or max(x.bytes, y.bytes) > 32768:
         return
@@ -36,7 +37,7 @@ def dense(s: Sampler) -> None:
         s.ratios(outputs), (stride, stride), (pad,) * 4, groups, s.low(y), y.high,
     )  # fmt: skip
     if s.rng.random() < 0.3 and not dense:
-        other = s.tensor(y.shape, s.pick(y.bits, y.bits, 4, 8), **s.round())
+        other = s.tensor(y.shape, s.pick(y.bits, y.bits, 4, 8), **ties)
         middle = replace(y, name=f"{y.name}_middle")
         residual = Residual(f"{op.name}_add", middle, s.low(y), y.high, False)
         op = replace(op, inputs=(x.name, other.name), residual=residual)
@@ -46,7 +47,7 @@ def dense(s: Sampler) -> None:
 @samples("network", 0.12)
 def depthwise(s: Sampler) -> None:
     """Add a depthwise convolution."""
-    side, channels = s.pick(3, 5, 8, 12), s.pick(4, 8, 16, 32)
+    side, channels = s.pick(3, 5, 8, 12), s.pick(2, 3, 4, 8, 16, 32)
     height, width = (s.pick(3, 3, 5),) * 2 if s.pick(0, 1) else (s.pick(1, 2, 3, 4, 5, 7), s.pick(1, 2, 3, 4, 5, 7))
     stride, pad, multiplier = s.pick(1, 1, 2), s.pick(0, 1), s.pick(1, 1, 1, 2)
     if side + 2 * pad < max(height, width):
