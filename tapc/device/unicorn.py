@@ -44,6 +44,7 @@ _MOST_ANSWER, _MOST_WORDS = 1 << 30, 1 << 16
 _GRACE_SECONDS = 10.0
 _BAUD, _BAUD_SHARE = 115200, 0.02
 _CLOCK_SHARE = 1e-6
+_Places = tuple[tuple[int, int], ...]
 
 
 class Emulator:
@@ -131,11 +132,14 @@ class UnicornImage(SpeakingImage):
         Address of the function that runs one step.
     outputs : tuple of (int, int)
         Address and bytes of each step's output; none where the image does not tell.
+    code : tuple of (int, int)
+        First and last addresses of what a step may run.
     """
 
     content: bytes = b""
     step: int = 0
     outputs: tuple[tuple[int, int], ...] = ()
+    code: tuple[tuple[int, int], ...] = ()
 
     def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
         """Run all samples, in two emulators where they are many."""
@@ -145,7 +149,7 @@ class UnicornImage(SpeakingImage):
         """Run a sample step by step, and count."""
         emulator = dialog.channel
         assert isinstance(emulator, Emulator)
-        emulator.ask("count", entry=self.step, outputs=self.outputs)
+        emulator.ask("count", entry=self.step, outputs=self.outputs, code=self.code)
         layers = super().stepped(dialog, sample)
         emulator.counts.append(emulator.ask("counted"))
         return layers
@@ -161,7 +165,9 @@ class UnicornImage(SpeakingImage):
             self.stepped(dialog, sample.tobytes())
         self._check_clock(emulator, info)
         first = emulator.counts[0]
-        around = emulator.ask("call", address=self.step, argument=self.steps, back=self._reset)["instructions"]
+        around = emulator.ask("call", address=self.step, argument=self.steps, back=self._reset, code=self.code)[
+            "instructions"
+        ]
         counts = tuple(int(count) - around for count in first["steps"])
         read_back = tuple(tuple(map(base64.b64decode, each["outputs"])) for each in emulator.counts[:layers])
         return replace(
@@ -242,11 +248,11 @@ class UnicornDevice(SpeakingDevice):
         plain = super().load(images)
         content = read_regular(images.elf, MOST_BYTES, "firmware")
         try:
-            step, outputs = _tables(content, plain.steps)
+            step, outputs, code = _tables(content, plain.steps)
         except Exception as error:  # whatever the file holds
             raise DataError(f"{images.elf} is no firmware made by tapc: {error}") from error
         fields = {name: getattr(plain, name) for name in SpeakingImage.__dataclass_fields__}
-        return UnicornImage(**fields, content=content, step=step, outputs=outputs)
+        return UnicornImage(**fields, content=content, step=step, outputs=outputs, code=code)
 
     @contextmanager
     def line(self, image: SpeakingImage) -> Iterator[Emulator]:
@@ -316,8 +322,8 @@ def _uses(elf: ELFFile, region: Region) -> bool:
     return any(region.origin <= s["sh_addr"] < region.end for s in elf.iter_sections() if s["sh_size"])
 
 
-def _tables(content: bytes, steps: int) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """Return the address of the function that runs a step, and where steps' outputs lie."""
+def _tables(content: bytes, steps: int) -> tuple[int, _Places, _Places]:
+    """Return the address of the function that runs a step, where steps' outputs lie, and the network's code."""
     elf = ELFFile(BytesIO(content))
     table = elf.get_section_by_name(".symtab")
     if not isinstance(table, SymbolTableSection):
@@ -329,11 +335,14 @@ def _tables(content: bytes, steps: int) -> tuple[int, tuple[tuple[int, int], ...
         for name, symbol in symbols.items()
         if name.endswith("_arena") and symbol["st_value"] == arena["sh_addr"]
     )
-    step = symbols[f"{prefix}_step"]["st_value"] & ~1
+    text, function = elf.get_section_by_name(".text"), symbols[f"{prefix}_step"]
+    step = function["st_value"] & ~1
+    spans = (step, function["st_size"]), (text["sh_addr"], text["sh_size"])
+    code = tuple((start, start + size - 1) for start, size in spans)
     where = symbols.get(f"{prefix}_step_output")
     if where is None:
-        return step, ()
+        return step, (), code
     section = elf.get_section(where["st_shndx"])
     raw = section.data()[where["st_value"] - section["sh_addr"] :][: 8 * steps]
     places = np.frombuffer(raw, "<u4").reshape(steps, 2).tolist()
-    return step, tuple((symbols[f"{prefix}_arena"]["st_value"] + offset, size) for offset, size in places)
+    return step, tuple((symbols[f"{prefix}_arena"]["st_value"] + offset, size) for offset, size in places), code

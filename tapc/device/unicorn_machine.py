@@ -68,7 +68,7 @@ class Machine:
         self._uc.mmio_map(_SYSTEM, _SYSTEM_BYTES, self._read_high, None, self._write_high, None)
         for origin, size, rights in task["memory"]:
             self._map(origin, size, rights)
-        self._hook: int | None = None
+        self._hooks: list[int] = []
         self._entry = self._return = -1
         self._step = 0
         self._began, self._read_back = 0, ""
@@ -164,7 +164,7 @@ class Machine:
     def _cycles(self) -> int:
         if not (self._registers.get(_DEMCR, 0) & _TRACE and self._registers.get(_DWT_CTRL, 0) & 1):
             return 0
-        if self._hook is None:
+        if not self._hooks:
             self._idle_cycles += 1000  # it moves, no more
         return (self._idle_cycles + self._count()) & 0xFFFFFFFF
 
@@ -196,7 +196,10 @@ class Machine:
             self._lengths[address] = self._length(address, size)
         if address == self._entry:
             self._step = self._uc.reg_read(arm_const.UC_ARM_REG_R0)
-            self._return = self._uc.reg_read(arm_const.UC_ARM_REG_LR) & ~1
+            back = self._uc.reg_read(arm_const.UC_ARM_REG_LR) & ~1
+            if back != self._return:  # nothing was translated there since counting began
+                self._return = back
+                self._watch(back, back)
             if self._return in self._executed:
                 self._marked[self._return] = self._executed.pop(self._return)
             self._began = before
@@ -216,15 +219,20 @@ class Machine:
         """Start counting: instructions of each call of a function, and memory after each.
 
         `entry`: the function's address; its argument is a step's number. `outputs`: address and bytes for each step.
+        `code`: first and last addresses of what is counted; what lies elsewhere runs at full speed.
         """
         self._entry, self._outputs = request["entry"], request["outputs"]
         self._return = -1
         self._steps: list[int] = []
         self._arena: list[str] = []
         self._executed, self._marked = {}, {}
-        self._hook = self._uc.hook_add(UC_HOOK_BLOCK, self._block)
+        for first, last in request["code"]:
+            self._watch(first, last)
         self._uc.ctl_flush_tb()
         return {}
+
+    def _watch(self, first: int, last: int) -> None:
+        self._hooks.append(self._uc.hook_add(UC_HOOK_BLOCK, self._block, None, first, last))
 
     def counted(self, request: dict[str, Any]) -> dict[str, Any]:
         """End counting and return what was counted.
@@ -235,8 +243,9 @@ class Machine:
         executed = {**self._executed, **self._marked}
         blocks = [(address, self._lengths[address], times) for address, times in sorted(executed.items()) if times]
         self._executed, self._marked = {}, {}
-        self._uc.hook_del(self._hook)
-        self._hook = None
+        for hook in self._hooks:
+            self._uc.hook_del(hook)
+        self._hooks.clear()
         self._uc.ctl_flush_tb()
         return {"steps": self._steps, "outputs": self._arena, "blocks": blocks}
 
@@ -269,8 +278,7 @@ class Machine:
     def call(self, request: dict[str, Any]) -> dict[str, Any]:
         """Count the `instructions` of a function that returns at once: its `address`, the `argument`."""
         context = self._uc.context_save()
-        counting = {"entry": -1, "outputs": []}
-        self.count(counting)
+        self.count({"entry": -1, "outputs": [], "code": request["code"]})
         back = request["back"]
         self._uc.reg_write(arm_const.UC_ARM_REG_R0, request["argument"])
         self._uc.reg_write(arm_const.UC_ARM_REG_LR, back | 1)
