@@ -1,7 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -21,3 +24,16 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the development data folder ../shared/data, which is not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Yield a real browser, or skip."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs a real browser: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()

@@ -21,6 +21,7 @@ from tapc.base.errors import DataError, OutputError
 from tapc.base.files import read_regular, scratch_folder
 
 MARKER = "report.json"
+PAGE = "report.html"
 MANIFEST = "tapc-files.json"
 
 _SCHEMA = 1
@@ -152,8 +153,9 @@ def _is_entry(name: Any, digest: Any) -> bool:
 
 def _write_manifest(fresh: Path) -> None:
     names = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if not path.is_dir())
-    # The report holds the seconds that the run took; the list is the same for the same build.
-    files = {name: None if name == MARKER else _digest(fresh / name) for name in names}
+    # The report holds the seconds that the run took, and its page is made again when the board has been measured; the
+    # list is the same for the same build.
+    files = {name: None if name in (MARKER, PAGE) else _digest(fresh / name) for name in names}
     text = json.dumps({"schema": _SCHEMA, "files": files}, indent=1) + "\n"
     (fresh / MANIFEST).write_text(text, encoding="utf-8")
 

@@ -25,6 +25,7 @@ from tapc.cli.flash import register as register_flash
 from tapc.cli.measure import duration
 from tapc.cli.measure import register as register_measure
 from tapc.cli.options import DEVICE, JSON, SEED, Command, data_option, unit_options
+from tapc.cli.report import register as register_report
 from tapc.cli.search import register as register_search
 from tapc.cli.types import metric_option
 
@@ -254,6 +255,7 @@ for _add in (
     register_measure,
     register_ci,
     register_boards,
+    register_report,
 ):
     _add(main)
 

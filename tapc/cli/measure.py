@@ -38,7 +38,8 @@ def measure_command(
     """Measure a build on the board that it was flashed to.
 
     Sends samples over the board's UART, compares every output and the first one's layers with the reference executor,
-    and reads the board's cycle counter. The figures are kept in BUILD/measured.json.
+    and reads the board's cycle counter. The figures are kept in BUILD/measured.json
+    and shown in BUILD/report.html.
 
     \b
     Examples:
@@ -46,12 +47,14 @@ def measure_command(
       tapc measure build/resnet8-stm32h7 --port COM4 --samples 100 --repeats 50
     """
     from tapc.flow.measuring import measure_build
+    from tapc.flow.pages import renew_page
 
     made = measure_build(
         build, port, board=board, data=data, samples=samples, repeats=repeats, seed=seed, stages=progress()
     )
     if as_json:
         print_json(dataclasses.asdict(made))
+        renew_page(build)
         return
     numbers = ("cycles", "share", "instructions")
     table = Table(f"{made.model} on {made.board} at {made.port}", columns("layer", *numbers, "device", right=numbers))
@@ -67,6 +70,7 @@ def measure_command(
         f"{made.samples} samples bit-exact, {made.runs} inferences timed by {made.timing.counter}, stack {made.stack} B"
         f"{estimated} ({made.provenance})"
     )
+    say(f"{renew_page(build)} shows them")
 
 
 def register(group: click.Group) -> None:

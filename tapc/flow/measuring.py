@@ -1,8 +1,9 @@
 """From a build folder and a port to milliseconds: the board runs real samples, and every output is compared."""
 
+import hashlib
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ class BoardMeasurement:
     estimated : float or None
         Cycles that the compilation estimated.
     provenance : str
+    firmware : str
+        SHA-256 of firmware.bin.
     """
 
     model: str
@@ -70,6 +73,7 @@ class BoardMeasurement:
     layers: tuple[LayerTime, ...]
     estimated: float | None
     provenance: str = "measured(serial)"
+    firmware: str = ""
 
 
 def measure_build(
@@ -141,6 +145,7 @@ def measure_build(
         if result.mismatch is not None:
             raise MismatchError(f"the board at {port} is wrong: {result.mismatch}")
     made = _measurement(build.report, port, run, more, [step.op.name for step in network.steps], result.layers)
+    made = replace(made, firmware=hashlib.sha256(part(folder, "firmware.bin").read_bytes()).hexdigest())
     _keep(made, folder)
     return made
 

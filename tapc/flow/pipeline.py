@@ -22,6 +22,7 @@ from tapc.flow.describe import call, describe_library, facts_of
 from tapc.flow.fidelity import check_on, imprecise, unmoved
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
+from tapc.flow.pages import times_of
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
 from tapc.hardware.board import Board, load_board
@@ -30,6 +31,7 @@ from tapc.lower import Lowered
 from tapc.lower.names import check_prefix
 from tapc.quantize import QuantizedModel, calibrate, check_rounding
 from tapc.report import Compilation, Report, make_report
+from tapc.report.page import write_page
 
 if TYPE_CHECKING:
     from tapc.finetune import Training
@@ -43,7 +45,7 @@ class Result:
     ----------
     report : Report
     output : Path
-        Folder with model.onnx, lib/, firmware.elf/.bin/.hex, twin.elf and report.json.
+        Folder with model.onnx, lib/, firmware.elf/.bin/.hex, twin.elf, report.json and report.html.
     model : FloatModel
     quantized : QuantizedModel
     allocation : Allocation
@@ -58,7 +60,7 @@ class Result:
     lowered: Lowered
 
     def __repr__(self) -> str:
-        return f"{self.report!r}\n{self.output}: firmware, lib, model.onnx, report.json; figures: .report"
+        return f"{self.report!r}\n{self.output}: firmware, lib, model.onnx, report.html; figures: .report"
 
 
 def compile(
@@ -214,6 +216,7 @@ def compile(
         command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)
         facts = facts_of(network_model, samples.calibration, target, report, folder / "model.onnx", command)
         describe_library(folder / "lib", attempt.lowered, facts)
+        write_page(folder, report, *times_of(destination, folder / "firmware.bin"))
         (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
     if train:
         remove_checkpoints(checkpoints)

@@ -14,6 +14,7 @@ from tapc.lower.codes import output_sizes, steps_apart
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
 from tapc.report.origins import provenance
+from tapc.report.regions import RegionReport
 from tapc.report.schema import (
     Accuracy,
     AllocationReport,
@@ -181,6 +182,7 @@ def memory(c: Compilation) -> Memory:
         },
         arena_region=c.board.arena_region.name,
         support=use.support,
+        regions=region_reports(c),
         tensors=tuple(
             TensorReport(
                 name=b.name,
@@ -204,6 +206,32 @@ def memory(c: Compilation) -> Memory:
             measured=None if stack is None else use.static_ram + stack,
             limit=c.options.ram or c.board.ram_limit(model.besides_arena),
         ),
+    )
+
+
+def region_reports(c: Compilation) -> tuple[RegionReport, ...]:
+    """Report every memory of the board, in its file's order."""
+    use, board = c.images.memory, c.board
+    inside = use.flash - sum(use.external.values())
+    stack = use.stack_reserved if c.measured is None else c.measured.run.stack_high_water
+    placed = [
+        (board.flash.name, "network", inside),
+        *((name, "weights", size) for name, size in use.external.items()),
+        (board.flash.name, "support", use.support),
+        (board.arena_region.name, "arena", use.arena),
+        (board.data_region.name, "variables", use.data + use.bss),
+        (board.data_region.name, "support", use.support_ram),
+        (board.stack_region.name, "stack", stack),
+    ]
+    return tuple(
+        RegionReport(
+            name=region.name,
+            kind=region.kind,
+            origin=region.origin,
+            size=region.size,
+            parts={part: size for name, part, size in placed if name == region.name and size},
+        )
+        for region in board.memory
     )
 
 

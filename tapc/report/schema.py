@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tapc.report.regions import RegionReport
 from tapc.report.timing import TimingReport
 
 SCHEMA = 1
@@ -99,6 +100,8 @@ class Memory(_Frozen):
     tensors : tuple of TensorReport
     support : int
         Bytes of flash, in none of the other figures, for the commands that the firmware answers and for the clock.
+    regions : tuple of RegionReport
+        Every memory of the board.
     """
 
     flash: Quantity
@@ -109,6 +112,7 @@ class Memory(_Frozen):
     arena_region: str = ""
     tensors: tuple[TensorReport, ...] = ()
     support: int = 0
+    regions: tuple[RegionReport, ...] = ()
 
 
 class OutputReport(_Frozen):

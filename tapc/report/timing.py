@@ -1,7 +1,7 @@
 """Time that a board's own counter told."""
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.device import Timing
 
@@ -51,3 +51,54 @@ def timing_report(timing: Timing | None) -> TimingReport | None:
         most=cycles[-1],
         milliseconds=1e3 * middle / timing.hz,
     )
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class LayerCycles(_Lenient):
+    """A layer's measured cycles."""
+
+    name: str
+    cycles: int = Field(ge=0)
+
+
+class Clock(_Lenient):
+    """What counted, and at which clock in Hz."""
+
+    hz: int = Field(gt=0)
+    rated_hz: int
+    counter: str
+
+
+class BoardTimes(_Lenient):
+    """What is shown of measured.json, as `tapc measure` keeps it.
+
+    Attributes
+    ----------
+    port : str
+    samples, runs : int
+        Samples whose outputs were compared, and inferences that were timed.
+    timing : Clock
+    least, median, most : float
+        Cycles of one inference.
+    milliseconds : float
+        Of the median.
+    layers : tuple of LayerCycles
+    provenance : str
+    firmware : str
+        SHA-256 of the firmware.bin that was measured.
+    """
+
+    port: str
+    samples: int
+    runs: int
+    timing: Clock
+    least: float
+    median: float
+    most: float
+    milliseconds: float
+    layers: tuple[LayerCycles, ...]
+    provenance: str
+    firmware: str = ""

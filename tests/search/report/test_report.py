@@ -1,5 +1,4 @@
 import io
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,18 +112,6 @@ def test_a_run_that_is_not_finished(tmp_path):
     assert "not finished" in text
     with pytest.raises(DataError, match="no log"):
         write_report(tmp_path / "none")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs a real browser: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 BROKEN_CELLS = """
