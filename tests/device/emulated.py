@@ -37,7 +37,7 @@ class EmulatedBoard:
         self._process: subprocess.Popen[bytes] | None = None
         self._over = threading.Event()
         self.flashed = 0
-        self.broken: int | None = None  # flashed so often, it does not start any more
+        self.lifetime: int | None = None  # bytes that it takes before it is unplugged
         script = folder / "openocd"
         script.write_text(OPENOCD.format(folder=folder))
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -55,8 +55,6 @@ class EmulatedBoard:
     def flash(self, elf: Path) -> None:
         """Run an image from its reset on."""
         self.unplug()
-        if self.broken is not None and self.flashed >= self.broken:
-            return
         image = self._folder / "running.elf"
         shutil.copy(elf, image)
         self._process = subprocess.Popen(
@@ -82,6 +80,10 @@ class EmulatedBoard:
     def _to_board(self) -> None:
         while not self._over.is_set():
             data = os.read(self._master, 4096)
+            if self.lifetime is not None:
+                self.lifetime -= len(data)
+                if self.lifetime < 0:
+                    self.unplug()
             process = self._process
             if process is not None and process.stdin is not None:
                 with contextlib.suppress(OSError):  # it was unplugged

@@ -74,24 +74,28 @@ def test_nothing_is_plugged_in(build: Path, board: EmulatedBoard) -> None:
         measure_build(build, board.port)
 
 
-def test_a_search_on_a_board_that_is_unplugged(board: EmulatedBoard, tmp_path: Path) -> None:
+def test_a_search_on_a_board_that_is_unplugged(
+    board: EmulatedBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every configuration is flashed and measured; without the board the search ends with a reason, and goes on."""
     text = (shipped("boards") / f"{BOARD}.toml").read_text().replace("\n[[memory]]", PROBE + "\n[[memory]]", 1)
     (tmp_path / "played.toml").write_text(text)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nothing was measured before
     model, data = tiny_files(tmp_path)
     run = tmp_path / "run"
     arguments = [
         "search", str(model), "--board", str(tmp_path / "played.toml"), "--data", str(data), "--llm", "offline",
-        "--generations", "1", "--population", "2", "--calibration", "64", "--holdout", "60", "--test", "20",
+        "--generations", "0", "--population", "1", "--target-bits", "3.5", "--calibration", "64",
+        "--holdout", "60", "--test", "20",
         "-o", str(run), "--device", f"serial:{board.port}",
     ]  # fmt: skip
     refused = CliRunner().invoke(main, [*arguments, "--jobs", "2"])
     assert "a board runs one image at a time" in refused.output
-    board.broken = 3
+    board.lifetime = 300
     failed = CliRunner().invoke(main, arguments)
     assert failed.exit_code == 6
     assert "no board answers" in failed.output
-    board.broken = None
+    board.lifetime = None
     ended = CliRunner().invoke(main, ["search", "--resume", str(run), "--json"])
     assert ended.exit_code == 0, ended.output
     measured = json.loads(ended.stdout)
