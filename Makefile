@@ -71,6 +71,8 @@ tools:
 	@sh tools/apt-install.sh \
 		qemu-system-arm:qemu-system-arm \
 		arm-none-eabi-gcc:gcc-arm-none-eabi,libnewlib-arm-none-eabi \
+		qemu-system-riscv32:qemu-system-misc \
+		riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf,picolibc-riscv64-unknown-elf \
 		cc:gcc,libc6-dev
 
 test-tools:

@@ -37,6 +37,13 @@ _APT = "apt-get install"
 _TOOLS = (
     ("arm-none-eabi-gcc", "builds firmware", True, f"{_APT} gcc-arm-none-eabi libnewlib-arm-none-eabi"),
     ("qemu-system-arm", "runs and proves firmware", True, f"{_APT} qemu-system-arm"),
+    (
+        "riscv64-unknown-elf-gcc",
+        "builds firmware of RISC-V boards",
+        False,
+        f"{_APT} gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf",
+    ),
+    ("qemu-system-riscv32", "runs and proves firmware of RISC-V boards", False, f"{_APT} qemu-system-misc"),
     ("cc", "builds the instruction counter for QEMU, once", True, f"{_APT} gcc libc6-dev"),
     ("llvm-mca", "estimates cycles of Cortex-M7 and M55; M4 and M0+ have tables", False, f"{_APT} llvm-19"),
     ("clang", "checks that the C library builds with a second compiler", False, f"{_APT} clang"),

@@ -13,7 +13,7 @@ from tapc.cycles.blocks import Block, Instruction, is_branch
 
 MCA = "llvm-mca"
 INSTALL = "apt-get install llvm-19"
-FIRST = {"cortex-m55": 16}  # core -> first version with a model of it, where that is not 14
+FIRST = {"cortex-m7": 14, "cortex-m55": 16}  # core -> first version with a model of it
 ITERATIONS = 100
 _IT = re.compile(r"^it[te]{0,3}$")
 _CONDITION = re.compile(r"^([a-z0-9]+?)(eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)((?:\.[a-z0-9]+)*)$")
@@ -36,12 +36,12 @@ def _version(path: str) -> int:
 
 def available(core: str) -> bool:
     """Whether llvm-mca is installed in a version that has a model of the core."""
-    return version() >= FIRST.get(core, 14)
+    return core in FIRST and version() >= FIRST[core]
 
 
 def missing(core: str) -> str:
     """Say what a core's cycles need, and what installs it."""
-    return f"none without {MCA} {FIRST.get(core, 14)} or newer ({INSTALL})"
+    return f"none without {MCA} {FIRST[core]} or newer ({INSTALL})" if core in FIRST else f"none: no model of {core}"
 
 
 def _assembly(block: Block) -> list[str]:

@@ -28,7 +28,6 @@ from tapc.device.plugin import counters_plugin, read_counts
 from tapc.hardware.board import Bandwidth, Board, Clocks, Region
 from tapc.hardware.target import QemuMachine, Target
 
-INSTALL = "apt-get install qemu-system-arm"
 _MAGIC = b"TAPI"
 _FAULT_EXIT = 3
 _POLL_SECONDS = 0.1
@@ -48,6 +47,54 @@ _LOG_BYTES = 2000
 _HARNESS_BYTES = 1 << 18  # more than the twin's own main takes of a memory
 
 
+@dataclass(frozen=True)
+class Emulator:
+    """A family of QEMU's machines.
+
+    Attributes
+    ----------
+    program, install : str
+        QEMU's command, and the one that installs it.
+    elf_machine, instructions : str
+        What the images' ELF files say, and what that means.
+    bare : tuple of str
+        Arguments that leave a machine's own firmware out.
+    call : int
+        Instructions of a call that reaches far.
+    """
+
+    program: str
+    install: str
+    elf_machine: str
+    instructions: str
+    bare: tuple[str, ...] = ()
+    call: int = 1
+
+    def path(self) -> str:
+        """Return where it is.
+
+        Raises
+        ------
+        ToolError
+            It is not installed.
+        """
+        found = shutil.which(self.program)
+        if found is None:
+            raise ToolError(f"{self.program} is not installed; install it with: {self.install}")
+        return found
+
+
+_ARM = Emulator("qemu-system-arm", "apt-get install qemu-system-arm", "EM_ARM", "32-bit Arm")
+_RISCV = Emulator(
+    "qemu-system-riscv32", "apt-get install qemu-system-misc", "EM_RISCV", "32-bit RISC-V", ("-bios", "none"), call=2
+)
+
+
+def emulator(target: Target) -> Emulator:
+    """Return which of QEMU's programs runs a core's code."""
+    return _RISCV if target.arch.startswith("rv") else _ARM
+
+
 @register("qemu")
 @dataclass(frozen=True)
 class QemuDevice(Device):
@@ -64,8 +111,8 @@ class QemuDevice(Device):
     @staticmethod
     def missing() -> str | None:
         """Look for QEMU."""
-        found = shutil.which("qemu-system-arm") is not None
-        return None if found else f"qemu-system-arm is not installed; install it with: {INSTALL}"
+        found = shutil.which(_ARM.program) is not None
+        return None if found else f"{_ARM.program} is not installed; install it with: {_ARM.install}"
 
     @property
     def machine(self) -> QemuMachine:
@@ -114,10 +161,11 @@ class QemuDevice(Device):
             The file is missing, no ELF file, or no twin.
         """
         content = read_regular(twin, MOST_BYTES, "twin image")
+        family = emulator(self.target)
         try:
             elf = ELFFile(BytesIO(content))
-            if elf["e_machine"] != "EM_ARM" or elf.elfclass != 32 or not elf.little_endian:
-                raise ValueError("its instructions are not those of 32-bit Arm")
+            if elf["e_machine"] != family.elf_machine or elf.elfclass != 32 or not elf.little_endian:
+                raise ValueError(f"its instructions are not those of {family.instructions}")
             table = elf.get_section_by_name(".symtab")
             if not isinstance(table, SymbolTableSection) or table.num_symbols() > _MOST_SYMBOLS:
                 raise ValueError("it has no symbols, or too many")
@@ -180,17 +228,15 @@ class QemuTwin(LoadedImage):
             return self._results(folder, len(inputs), layers)
 
     def _command(self, folder: Path, most: int) -> list[str]:
-        qemu = shutil.which("qemu-system-arm")
-        if qemu is None:
-            raise ToolError(f"qemu-system-arm is not installed; install it with: {INSTALL}")
+        family = emulator(self.device.target)
         machine = self.device.machine.machine
         plugin = counters_plugin()
         name = str(plugin).replace(",", ",,")
         arguments = f"mark=0x{self.mark:x},resume=0x{self.resume:x},marks={self.steps + 1},out={_COUNTS}"
         # fmt: off
         command = [
-            qemu, "-M", machine, "-nodefaults", "-no-user-config", "-nic", "none", "-display", "none",
-            "-serial", "null", "-monitor", "none", "-semihosting-config", "enable=on,target=native",
+            family.path(), "-M", machine, *family.bare, "-nodefaults", "-no-user-config", "-nic", "none",
+            "-display", "none", "-serial", "null", "-monitor", "none", "-semihosting-config", "enable=on,target=native",
             "-plugin", f"{name},{arguments}", "-kernel", _TWIN,
         ]
         # fmt: on
@@ -245,7 +291,7 @@ class QemuTwin(LoadedImage):
         if used >= available:
             raise BudgetError(f"the stack overflowed: all of its {available} bytes were used")
         counts = read_counts(folder / _COUNTS)
-        per_step = _per_step(counts.marks, self.steps)
+        per_step = _per_step(counts.marks, self.steps, emulator(self.device.target).call)
         return DeviceRun(
             image=self.path,
             outputs=np.frombuffer(raw, np.int8).reshape(samples, self.output_bytes),
@@ -274,11 +320,11 @@ def _last_words(log: Path) -> str:
     return "\n".join(line for line in lines if "has no peer" not in line).strip()
 
 
-def _per_step(marks: tuple[int, ...], steps: int) -> tuple[int, ...]:
+def _per_step(marks: tuple[int, ...], steps: int, call: int) -> tuple[int, ...]:
     if len(marks) != 2 * (steps + 1):
         raise ToolError(f"the firmware marked {len(marks) // 2} step boundaries instead of {steps + 1}")
-    # From leaving one mark to entering the next, less the branch that entered it.
-    return tuple(marks[2 * step + 2] - marks[2 * step + 1] - 1 for step in range(steps))
+    # From leaving one mark to entering the next, less the call that entered it.
+    return tuple(marks[2 * step + 2] - marks[2 * step + 1] - call for step in range(steps))
 
 
 def _layer_outputs(raw: bytes, steps: int, samples: int) -> tuple[tuple[bytes, ...], ...]:

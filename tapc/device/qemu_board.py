@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from tapc.base.files import read_regular, scratch_folder
 from tapc.base.tool import locked
 from tapc.device.channel import Channel, program
 from tapc.device.choose import register
-from tapc.device.qemu import INSTALL, MOST_BYTES, SANDBOX, TRUST
+from tapc.device.qemu import MOST_BYTES, SANDBOX, TRUST, emulator
 from tapc.device.speaking import SpeakingDevice, SpeakingImage
 from tapc.hardware.target import Target
 
@@ -45,10 +44,7 @@ class QemuBoard(SpeakingDevice):
     @contextmanager
     def line(self, image: SpeakingImage) -> Iterator[Channel]:
         """Start the machine with the image."""
-        emulator = "qemu-system-riscv32" if self.target.arch.startswith("rv") else "qemu-system-arm"
-        qemu = shutil.which(emulator)
-        if qemu is None:
-            raise ToolError(f"{emulator} is not installed; install it with: {INSTALL}")
+        qemu = emulator(self.target).path()
         required = self.foreign and not os.environ.get(TRUST)
         if required and not confine.landlock_version():
             raise ToolError(

@@ -9,13 +9,13 @@ from tapc.firmware.boot import rp2040_boot_source
 from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
 from tapc.firmware.memory import MemoryUse, memory_of
 from tapc.firmware.speaking import PREFIX, Main, library_digest, speaking_units
-from tapc.firmware.toolchain import GCC, Gcc, RegionOverflowError, Unit, compile_units
+from tapc.firmware.toolchain import Gcc, RegionOverflowError, Unit, compile_units
 from tapc.firmware.zig import Zig
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.lower.names import Names, names_in
 
-TOOLCHAINS: dict[str, Gcc] = {"gcc": GCC, "zig": Zig()}
+TOOLCHAINS: dict[str, Callable[[Target], Gcc]] = {"gcc": lambda target: Gcc(target.compiler), "zig": lambda _: Zig()}
 _HERE = Path(__file__).resolve().parent
 _ALIAS = "tapc_network.h"
 _COMMON_FLAGS = ("-std=gnu11", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
@@ -99,7 +99,8 @@ def build_firmware(
     try:
         output.mkdir(parents=True, exist_ok=True)
         work.mkdir(parents=True, exist_ok=True)
-        return _build(library, names, board, target, output, work, dict(external or {}), arena, TOOLCHAINS[toolchain])
+        tools = TOOLCHAINS[toolchain](target)
+        return _build(library, names, board, target, output, work, dict(external or {}), arena, tools)
     except OSError as error:
         raise OutputError(f"cannot write firmware to {output} (work folder {work}): {error}") from error
 

@@ -74,7 +74,7 @@ def speaking_units(
     values = {"TAPC_CPU_HZ": board.clocks.cpu_hz, **board.support.defines}
     values |= {macro: True for name, macro in board.support.regions.items() if name in regions}
     defines = [f"-D{name}" if value is True else f"-D{name}=0x{value:x}u" for name, value in values.items()]
-    flags = (*_FLAGS, *include, "-I", str(_HERE), *defines)
+    flags = (*_FLAGS, *target.small, *include, "-I", str(_HERE), *defines)
     main_flags = (*flags, f'-DTAPC_BOARD="{board.name}"')
     main = _HERE / "speaking_main.c"
     shared = [

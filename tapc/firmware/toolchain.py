@@ -12,13 +12,17 @@ from typing import NoReturn
 from tapc.base.errors import BudgetError, ToolError
 from tapc.base.tool import run
 
-INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 PREFIX = "arm-none-eabi-"
+INSTALL = {
+    PREFIX: "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "riscv64-unknown-elf-": "apt-get install gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf",
+}
+"""What the compilers' commands begin with, and how those of Debian are installed."""
 WORKERS = 2
 
 # As GNU ld and as LLVM's linker write it.
 _OVERFLOW = re.compile(r"region [`'](?P<region>\w+)':? overflowed by (?P<bytes>\d+) bytes?")
-_NO_LIBRARY = re.compile(r"fatal error: (?:string|math|stdint)\.h|cannot find -l[cgm]\b")
+_NO_LIBRARY = re.compile(r"fatal error: (?:string|math|stdint)\.h|cannot find -l[cgm]\b|cannot read spec file")
 
 
 class RegionOverflowError(BudgetError):
@@ -47,22 +51,26 @@ class Unit:
     flags: tuple[str, ...] = ()
 
 
-def find_tool(name: str) -> str:
-    """Return the path of a tool of the cross compiler ("gcc", "objcopy").
+def _remedy(prefix: str) -> str:
+    return f"install it with: {INSTALL[prefix]}" if prefix in INSTALL else "put it on PATH"
+
+
+def find_tool(name: str, prefix: str = PREFIX) -> str:
+    """Return the path of a tool of a cross compiler ("gcc", "objcopy").
 
     Raises
     ------
     ToolError
         It is not installed; names the command that installs it.
     """
-    path = shutil.which(PREFIX + name)
+    path = shutil.which(prefix + name)
     if path is None:
-        raise ToolError(f"{PREFIX}{name} is not installed; install it with: {INSTALL}")
+        raise ToolError(f"{prefix}{name} is not installed; {_remedy(prefix)}")
     return path
 
 
-def run_tool(name: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run a tool of the cross compiler in `folder`.
+def run_tool(name: str, arguments: Sequence[str], folder: Path, prefix: str = PREFIX) -> None:
+    """Run a tool of a cross compiler in `folder`.
 
     Raises
     ------
@@ -71,12 +79,12 @@ def run_tool(name: str, arguments: Sequence[str], folder: Path) -> None:
     ToolError
         The tool, or the C library that it needs, is missing, or the tool failed.
     """
-    done = run([find_tool(name), *arguments], folder=folder, environment={**os.environ, "LC_ALL": "C"})
+    done = run([find_tool(name, prefix), *arguments], folder=folder, environment={**os.environ, "LC_ALL": "C"})
     if done.returncode == 0:
         return
     if _NO_LIBRARY.search(done.stderr):
-        raise ToolError(f"the C library for {PREFIX}gcc is not installed; install it with: {INSTALL}")
-    fail(f"{PREFIX}{name}", done.stderr, folder)
+        raise ToolError(f"the C library for {prefix}gcc is not installed; {_remedy(prefix)}")
+    fail(f"{prefix}{name}", done.stderr, folder)
 
 
 def fail(name: str, words: str, folder: Path) -> NoReturn:
@@ -100,24 +108,32 @@ def fail(name: str, words: str, folder: Path) -> NoReturn:
 
 @dataclass(frozen=True)
 class Gcc:
-    """The cross compiler, and what makes images of what it links."""
+    """A cross compiler, and what makes images of what it links.
+
+    Attributes
+    ----------
+    prefix : str
+        What the names of its commands begin with.
+    """
+
+    prefix: str = PREFIX
 
     def driver(self, arguments: Sequence[str], folder: Path) -> None:
         """Compile or link, in a folder; errors are those of `run_tool`."""
-        run_tool("gcc", arguments, folder)
+        run_tool("gcc", arguments, folder, self.prefix)
 
     def binary(self, elf: Path, path: Path, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> None:
         """Write the bytes that are flashed: of some sections only, or without some."""
         chosen = [f"--only-section={name}" for name in only] + [f"--remove-section={name}" for name in without]
-        run_tool("objcopy", ["-O", "binary", *chosen, str(elf), str(path)], path.parent)
+        run_tool("objcopy", ["-O", "binary", *chosen, str(elf), str(path)], path.parent, self.prefix)
 
     def hexadecimal(self, elf: Path, path: Path) -> None:
         """Write Intel HEX."""
-        run_tool("objcopy", ["-O", "ihex", str(elf), str(path)], path.parent)
+        run_tool("objcopy", ["-O", "ihex", str(elf), str(path)], path.parent, self.prefix)
 
     def version(self) -> str:
         """Return its name and version."""
-        return compiler_version()
+        return compiler_version(self.prefix)
 
 
 GCC = Gcc()
@@ -139,12 +155,12 @@ def compile_units(units: Sequence[Unit], flags: Sequence[str], work: Path, tools
         return dict(zip((unit.name for unit in units), pool.map(compile_one, units), strict=True))
 
 
-def compiler_version() -> str:
-    """Return the first line that the cross compiler prints about itself.
+def compiler_version(prefix: str = PREFIX) -> str:
+    """Return the first line that a cross compiler prints about itself.
 
     Raises
     ------
     ToolError
         It is not installed.
     """
-    return run([find_tool("gcc"), "--version"]).stdout.splitlines()[0]
+    return run([find_tool("gcc", prefix), "--version"]).stdout.splitlines()[0]

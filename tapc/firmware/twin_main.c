@@ -3,6 +3,11 @@
 #include <stdint.h>
 
 #include "tapc_network.h"
+#if defined(__riscv)
+#include "twin_riscv.h"
+#else
+#include "twin_arm.h"
+#endif
 
 enum { SYS_OPEN = 0x01, SYS_WRITE0 = 0x04, SYS_WRITE = 0x05, SYS_READ = 0x06, SYS_EXIT_EXTENDED = 0x20 };
 enum { MODE_READ = 1, MODE_WRITE = 5 };
@@ -10,8 +15,6 @@ enum { EXIT_DONE = 0, EXIT_FILES = 2, EXIT_FAULT = 3 };
 
 #define INPUT_MAGIC 0x49504154u /* "TAPI" */
 #define STACK_CANARY 0xA5A5A5A5u
-#define SCB_CCR (*(volatile uint32_t *)0xE000ED14u)
-#define SCB_CFSR (*(volatile uint32_t *)0xE000ED28u)
 
 extern uint32_t tapc_stack_limit[], tapc_stack_top[];
 
@@ -33,14 +36,6 @@ static uint32_t arguments[3];
 static uint32_t layers_file;
 static uint32_t marks;   /* passed in this sample */
 static uint32_t dumping; /* this sample's step outputs are wanted */
-
-static uint32_t semihost(uint32_t operation, uint32_t argument)
-{
-    register uint32_t r0 __asm__("r0") = operation;
-    register uint32_t r1 __asm__("r1") = argument;
-    __asm__ volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
-    return r0;
-}
 
 static void leave(uint32_t code)
 {
@@ -88,20 +83,6 @@ __attribute__((used, noinline)) void tapc_after_step(void)
     ++marks;
 }
 
-__asm__(".syntax unified\n"
-        ".section .text.tapc_mark, \"ax\", %progbits\n"
-        ".thumb\n"
-        ".balign 4\n"
-        ".global tapc_mark\n.type tapc_mark, %function\n.thumb_func\n"
-        "tapc_mark:\n"
-        "    push {r4, lr}\n"
-        "    bl tapc_after_step\n"
-        ".global tapc_mark_end\n.type tapc_mark_end, %function\n.thumb_func\n"
-        "tapc_mark_end:\n"
-        "    pop {r4, pc}\n"
-        ".size tapc_mark, . - tapc_mark\n"
-        ".text\n");
-
 static void write_number(const char *label, uint32_t value)
 {
     static char digits[9];
@@ -113,19 +94,13 @@ static void write_number(const char *label, uint32_t value)
     semihost(SYS_WRITE0, (uint32_t)digits);
 }
 
-void fault_report(const uint32_t *frame);
-__attribute__((used, noinline)) void fault_report(const uint32_t *frame)
+void fault_report(uint32_t address, uint32_t caller, uint32_t cause);
+__attribute__((used, noinline)) void fault_report(uint32_t address, uint32_t caller, uint32_t cause)
 {
-    write_number("fault at 0x", frame[6]);
-    write_number(", called from 0x", frame[5]);
-    write_number(", CFSR 0x", SCB_CFSR);
+    write_number("fault at 0x", address);
+    write_number(", called from 0x", caller);
+    write_number(", " FAULT_CAUSE " 0x", cause);
     leave(EXIT_FAULT);
-}
-
-void HardFault_Handler(void);
-__attribute__((naked)) void HardFault_Handler(void)
-{
-    __asm__ volatile("mrs r0, msp\n\tbl fault_report");
 }
 
 static uint32_t stack_high_water(void)
@@ -140,7 +115,7 @@ static uint32_t stack_high_water(void)
 int main(void)
 {
 #if defined(TAPC_TRAP_UNALIGNED)
-    SCB_CCR |= 1u << 3;
+    trap_unaligned();
 #endif
     const uint32_t input = open_file("input.bin", 9, MODE_READ);
     const uint32_t output = open_file("output.bin", 10, MODE_WRITE);

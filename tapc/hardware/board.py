@@ -32,6 +32,9 @@ def _byte_count(value: Any) -> Any:
 
 ByteCount = Annotated[int, BeforeValidator(_byte_count), Field(gt=0, le=1 << 32, strict=True)]
 Address = Annotated[int, Field(ge=0, lt=1 << 32, multiple_of=8, strict=True)]
+Simulator = Annotated[
+    str, Field(pattern=r"^(qemu|renode|unicorn|rp2040js)(:[A-Za-z0-9._-]+(,[a-z]+=on)?)?$", max_length=80)
+]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -136,7 +139,7 @@ class Board(Schema):
     probe: Probe | None = None
     support: Support | None = None
     renode: Renode | None = None
-    simulators: tuple[Annotated[str, Field(pattern=r"^(qemu|renode|unicorn|rp2040js)(:[A-Za-z0-9._-]+)?$")], ...] = ()
+    simulators: tuple[Simulator, ...] = ()
     stack_bytes: ByteCount = 4096
     boot: Literal["rp2040"] | None = None
     arena: Identifier | None = None

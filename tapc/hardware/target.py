@@ -51,11 +51,13 @@ class TargetFile(Schema):
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
-    arch: Literal["armv6-m", "armv7-m", "armv7e-m", "armv8.1-m.main"]
+    arch: Literal["armv6-m", "armv7-m", "armv7e-m", "armv8-m.main", "armv8.1-m.main", "rv32imc"]
     features: tuple[Feature, ...]
     requantize: Literal["float", "fixed"]
+    compiler: str = Field("arm-none-eabi-", pattern=r"^([A-Za-z0-9_.]+-)+$")
     cflags: tuple[str, ...]
     optimization: tuple[str, ...]
+    small: tuple[str, ...] = ()
     sources: tuple[str, ...] = Field(min_length=1)
     linker: str
     counter: str = "cycles.c"
@@ -75,8 +77,12 @@ class Target:
         Instruction set extensions: dsp, fpu, fpu-double, mve.
     requantize : str
         How kernels scale accumulators: the core's own arithmetic, or another that was asked for.
+    compiler : str
+        What the names of the cross compiler's commands begin with.
     cflags, optimization : tuple of str
         Compiler arguments: code generation, and the optimization that the kernels' schedules assume.
+    small : tuple of str
+        Compiler arguments, after all others, that make code small where speed is of no matter.
     sources : tuple of Path
         Start-up C files.
     linker : Path
@@ -95,8 +101,10 @@ class Target:
     arch: str
     features: frozenset[str]
     requantize: str
+    compiler: str
     cflags: tuple[str, ...]
     optimization: tuple[str, ...]
+    small: tuple[str, ...]
     sources: tuple[Path, ...]
     linker: Path
     cost: Path
@@ -113,7 +121,8 @@ class Target:
     def digest(self) -> str:
         """Identify what the core's firmware depends on, wherever its files are."""
         files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*self.sources, self.linker)]
-        options = [self.name, self.arch, sorted(self.features), self.requantize, self.cflags, self.optimization]
+        core = [self.name, self.arch, sorted(self.features), self.requantize]
+        options = [*core, self.compiler, self.cflags, self.optimization]
         machine = None if self.qemu is None else self.qemu.model_dump(mode="json")
         return hashlib.sha256(json.dumps([options, files, machine], sort_keys=True).encode()).hexdigest()
 
@@ -159,8 +168,10 @@ def load_target(name: str) -> Target:
         arch=content.arch,
         features=frozenset(content.features),
         requantize=content.requantize,
+        compiler=content.compiler,
         cflags=content.cflags,
         optimization=content.optimization,
+        small=content.small,
         sources=tuple(_find(source, folders, toml) for source in content.sources),
         linker=_find(content.linker, folders, toml),
         cost=toml.parent / "cost.toml",

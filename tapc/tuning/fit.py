@@ -190,7 +190,7 @@ def fitted(target: Target, samples: Sequence[Measurement], besides: Mapping[str,
         {
             "schema_version": 1,
             "core": target.name,
-            "compiler": compiler_version(),
+            "compiler": compiler_version(target.compiler),
             "instructions": own | solve_rest(*_table(samples, code=False), own),
             "code": own_code | solve_rest(*_table(sized, code=True), own_code),
             "kernels": len(samples),

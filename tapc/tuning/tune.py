@@ -83,7 +83,7 @@ def tune(
     variants = [_Variant(ops[0], spec) for default, ops in layers.items() for spec in _specs(default, limit)]
     base = digest(
         [tree_digest(Path(path).parent, "*.py") for path in (tapc.kernels.__file__, tapc.base.arithmetic.__file__)],
-        [target.name, *target.cflags, *target.optimization, compiler_version()],
+        [target.name, *target.cflags, *target.optimization, compiler_version(target.compiler)],
     )
     keys = {v.spec: digest(base, repr(v.spec)) for v in variants}
     known: dict[Tunable, int] = {}

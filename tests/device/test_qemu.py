@@ -13,7 +13,7 @@ from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 
 SAMPLE = Path(__file__).parents[1] / "firmware" / "sample_library"
-BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547")
+BOARDS = ("stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547", "hifive1")
 WEIGHTS = (
     (1, -2, 3, -4, 5, -6, 7, -8, 9, -10, 11, -12, 13, -14, 15, -16),
     (0, 0, 0, 0, 1, 1, 1, 1, -1, -1, -1, -1, 2, 2, 2, 2),
@@ -121,9 +121,10 @@ def test_wrong_inputs(x: npt.NDArray[np.int8], twins: dict[str, Path]) -> None:
         opened(twins["pico"], "pico").run(x)
 
 
-@pytest.mark.parametrize("name", ["stm32h7", "pico"])
+@pytest.mark.parametrize("name", ["stm32h7", "pico", "hifive1"])
 def test_fault_is_reported(name: str, tmp_path: Path) -> None:
-    twin = build_twin(variant(tmp_path, "    movs r2, #0\\n", "    udf #0\\n"), name, tmp_path)
+    old, new = ("    li a2, 0\\n", "    unimp\\n") if name == "hifive1" else ("    movs r2, #0\\n", "    udf #0\\n")
+    twin = build_twin(variant(tmp_path, old, new), name, tmp_path)
     with pytest.raises(ToolError, match=r"the firmware faulted in QEMU: fault at 0x[0-9a-f]{8}, called from 0x"):
         opened(twin, name).run(samples(1))
 

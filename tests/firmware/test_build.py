@@ -186,6 +186,8 @@ def test_missing_compiler_names_the_command(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"):
         build(SAMPLE, load_board("stm32h7"), tmp_path)
+    with pytest.raises(ToolError, match="apt-get install gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf"):
+        build(SAMPLE, load_board("hifive1"), tmp_path)
 
 
 def test_compile_error_is_shown(tmp_path: Path) -> None:
@@ -222,18 +224,19 @@ def test_c_that_speaks_has_no_warnings(name: str, tmp_path: Path) -> None:
         SAMPLE, names_in(SAMPLE), board, target, ("-I", str(SAMPLE), "-I", str(tmp_path)), regions
     )
     warnings = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wno-sign-conversion", "-Wno-array-bounds")
-    compile_units(units, (*target.cflags, "-std=gnu11", *warnings), tmp_path)
+    compile_units(units, (*target.cflags, "-std=gnu11", *warnings), tmp_path, target.compiler)
 
 
-@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m4", "cortex-m0plus", "cortex-m55"])
+@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m4", "cortex-m0plus", "cortex-m55", "cortex-m33", "rv32imc"])
 def test_shipped_c_has_no_warnings(core: str, tmp_path: Path) -> None:
     import tapc.firmware
 
     target = load_target(core)
     (tmp_path / "tapc_network.h").write_text(alias_header(names_in(SAMPLE)))
     folder = Path(tapc.firmware.__file__).parent
-    for source in (*target.sources, folder / "board_main.c", folder / "twin_main.c", folder / "boot_rp2040.c"):
-        command = ["arm-none-eabi-gcc", *target.cflags, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
+    own = [folder / "boot_rp2040.c"] if core == "cortex-m0plus" else []
+    for source in (*target.sources, folder / "board_main.c", folder / "twin_main.c", *own):
+        command = [f"{target.compiler}gcc", *target.cflags, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
         done = subprocess.run(
             [*command, "-I", str(SAMPLE), "-I", str(tmp_path), "-c", str(source), "-o", str(tmp_path / "x.o")],
             capture_output=True,

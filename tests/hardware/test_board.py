@@ -45,6 +45,7 @@ def write(folder: Path, text: str, name: str = "tiny.toml") -> Path:
 SHIPPED = [
     "arduino-nano33ble",
     "b-l475e-iot01a",
+    "hifive1",
     "microbit",
     "mps3-an547",
     "netduinoplus2",

@@ -129,7 +129,7 @@ def _provenance(setup: Setup, command: str) -> Provenance:
         seed=source.seed,
         board=setup.board.name,
         core=setup.target.name,
-        compiler=compiler_version(),
+        compiler=compiler_version(setup.target.compiler),
         tapc=version("tapc"),
     )
 

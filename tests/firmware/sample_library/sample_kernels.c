@@ -14,6 +14,17 @@ void sample_k_scale(const int8_t *x, int8_t *y)
 /* Negates x[0] unless it is -128. The instructions are counted by hand: 2 + 2 * 1000 + 4 + 1 = 2007, whatever x is. */
 __attribute__((naked)) void sample_k_spin(int8_t *x __attribute__((unused)))
 {
+#if defined(__riscv)
+    __asm__ volatile("    li a1, 125\n"
+                     "    slli a1, a1, 3\n"
+                     "1:  addi a1, a1, -1\n"
+                     "    bnez a1, 1b\n"
+                     "    li a2, 0\n"
+                     "    lb a3, 0(a0)\n"
+                     "    neg a3, a3\n"
+                     "    sb a3, 0(a0)\n"
+                     "    ret\n");
+#else
     __asm__ volatile(".syntax unified\n"
                      "    movs r1, #125\n"
                      "    lsls r1, r1, #3\n"
@@ -24,6 +35,7 @@ __attribute__((naked)) void sample_k_spin(int8_t *x __attribute__((unused)))
                      "    rsbs r3, r3, #0\n"
                      "    strb r3, [r0, r2]\n"
                      "    bx lr\n");
+#endif
 }
 
 /* y = saturate(trunc((w x + b) * s)) */
