@@ -6,6 +6,7 @@
  * TAPC_UART_BIT; TAPC_UART_DIVIDER: of the core's clock for the USART's bus; TAPC_GPIO, TAPC_TX, TAPC_RX, TAPC_AF.
  */
 #include "stm32_gpio.h"
+#include "stm32_usart_v1.h"
 
 #define FLASH_ACR 0x40023C00u
 #define FLASH_CACHES 0x700u
@@ -23,14 +24,6 @@
 #define PLLON (1u << 24)
 #define PLLRDY (1u << 25)
 #define RESET_HZ 16000000u
-#define USART_SR (TAPC_USART + 0x00u)
-#define USART_DR (TAPC_USART + 0x04u)
-#define USART_BRR (TAPC_USART + 0x08u)
-#define USART_CR1 (TAPC_USART + 0x0Cu)
-#define USART_ON 0x200Cu /* UE, TE, RE */
-#define USART_RXNE (1u << 5)
-#define USART_TXE (1u << 7)
-#define BAUD(hz) (((hz) + 57600u) / 115200u)
 
 static uint32_t raise_clock(void)
 {
@@ -70,17 +63,4 @@ uint32_t tapc_board_init(void)
     TAPC_REGISTER(USART_BRR) = hertz == TAPC_CPU_HZ ? BAUD(TAPC_CPU_HZ / TAPC_UART_DIVIDER) : BAUD(RESET_HZ);
     TAPC_REGISTER(USART_CR1) = USART_ON;
     return hertz;
-}
-
-void tapc_serial_put(uint32_t byte)
-{
-    if (tapc_wait(USART_SR, USART_TXE, USART_TXE)) {
-        TAPC_REGISTER(USART_DR) = byte;
-    }
-}
-
-int32_t tapc_serial_get(void)
-{
-    /* Reading the status and then the data clears an overrun, too. */
-    return TAPC_REGISTER(USART_SR) & USART_RXNE ? (int32_t)(TAPC_REGISTER(USART_DR) & 0xFFu) : -1;
 }

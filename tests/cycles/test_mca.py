@@ -7,7 +7,7 @@ import pytest
 
 from cycles.assembly import block
 from tapc.base.errors import ToolError
-from tapc.cycles import available, mca
+from tapc.cycles import available, mca, source
 from tapc.cycles.blocks import OBJDUMP
 
 M7 = "cortex-m7"
@@ -92,3 +92,9 @@ def test_missing_tool_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
     assert available("cortex-m4")
     with pytest.raises(ToolError, match="apt-get install llvm-19"):
         mca.block_cycles(M7, [snippet])
+
+
+@pytest.mark.parametrize("core", ["cortex-m33", "rv32imc"])
+def test_cores_without_a_model_have_no_cycles(core: str) -> None:
+    assert not available(core)
+    assert source(core) == f"none: no model of {core}"

@@ -25,13 +25,14 @@ from tapc.hardware.board import board_names, load_board
 from tapc.hardware.target import load_target
 from tapc.lower.names import names_in
 
-# The machine, whether it lets the firmware raise its clock (QEMU does not model the F405's), and its cycle counter.
+# The machine, whether it lets the firmware raise its clock (QEMU models none of the F1's and F405's), and its counter.
 MACHINES = {
     "mps3-an547": ("mps3-an547", True, "systick"),
     "microbit": ("microbit", True, "systick"),
     "netduinoplus2": ("netduinoplus2", False, "systick"),
     "b-l475e-iot01a": ("b-l475e-iot01a", True, "systick"),
     "hifive1": ("sifive_e,revb=on", True, "mcycle"),
+    "stm32vldiscovery": ("stm32vldiscovery", False, "systick"),
 }
 X = bytes(range(16))
 

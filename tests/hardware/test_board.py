@@ -50,11 +50,14 @@ SHIPPED = [
     "mps3-an547",
     "netduinoplus2",
     "nrf52840dk",
+    "nucleo-f103rb",
     "nucleo-f446re",
     "nucleo-h743zi",
     "nucleo-l4r5zi",
+    "nucleo-u575zi-q",
     "pico",
     "stm32h7",
+    "stm32vldiscovery",
 ]
 
 
