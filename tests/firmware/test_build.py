@@ -10,7 +10,7 @@ from tapc.firmware import FirmwareImages, RegionOverflowError, build_firmware, m
 from tapc.firmware.boot import crc32_mpeg2
 from tapc.firmware.build import alias_header
 from tapc.firmware.speaking import speaking_units
-from tapc.firmware.toolchain import compile_units
+from tapc.firmware.toolchain import Gcc, compile_units
 from tapc.hardware.board import Board, board_names, load_board
 from tapc.hardware.target import load_target
 from tapc.lower.names import names_in
@@ -224,7 +224,7 @@ def test_c_that_speaks_has_no_warnings(name: str, tmp_path: Path) -> None:
         SAMPLE, names_in(SAMPLE), board, target, ("-I", str(SAMPLE), "-I", str(tmp_path)), regions
     )
     warnings = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wno-sign-conversion", "-Wno-array-bounds")
-    compile_units(units, (*target.cflags, "-std=gnu11", *warnings), tmp_path, target.compiler)
+    compile_units(units, (*target.cflags, "-std=gnu11", *warnings), tmp_path, Gcc(target.compiler))
 
 
 @pytest.mark.parametrize("core", ["cortex-m7", "cortex-m4", "cortex-m0plus", "cortex-m55", "cortex-m33", "rv32imc"])
