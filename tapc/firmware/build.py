@@ -140,6 +140,8 @@ def _build(
         boot_source = work / "boot.c"
         boot_source.write_text(rp2040_boot_source(flags, work, tools), encoding="ascii")
         units.append(Unit("boot", boot_source))
+    elif board.boot == "rp2350":
+        units.append(Unit("boot", _HERE / "boot_rp2350.c"))
     objects = compile_units(units, flags, work, tools)
     shared = [objects[unit.name] for unit in (*start, *lib) if unit.source != network]
     boot = [objects["boot"]] if "boot" in objects else []

@@ -38,7 +38,7 @@ def translated(flags: Sequence[str]) -> list[str]:
         They are for no core that it is known to build for.
     """
     given = {name: value for name, separator, value in (flag.partition("=") for flag in flags) if separator}
-    core = given.get("-mcpu", "nothing")
+    core = given.get("-mcpu", given.get("-march", "nothing"))
     if core.removeprefix("cortex-") not in _CORES:
         raise ToolError(f"the toolchain zig builds for Cortex-{', '.join(map(str.upper, _CORES))}, not for {core}")
     hard = given.get("-mfloat-abi") == "hard"

@@ -124,8 +124,8 @@ class Board(Schema):
         Order matters: the first region that may hold something is where it goes.
     stack_bytes : int
         Least stack that an image must leave free; the stack really gets the rest of its region.
-    boot : {"rp2040"} or None
-        Second-stage boot loader that the image starts with.
+    boot : {"rp2040", "rp2350"} or None
+        What the chip's boot ROM wants of an image: a second-stage boot loader, or a definition of it.
     arena : str or None
         Region that holds the activations; the first internal RAM that may where None.
     """
@@ -141,7 +141,7 @@ class Board(Schema):
     renode: Renode | None = None
     simulators: tuple[Simulator, ...] = ()
     stack_bytes: ByteCount = 4096
-    boot: Literal["rp2040"] | None = None
+    boot: Literal["rp2040", "rp2350"] | None = None
     arena: Identifier | None = None
     _folder: Path | None = PrivateAttr(default=None)
 

@@ -1,8 +1,8 @@
 """How a board is flashed and spoken to: its probe, and the C file that starts its clock and its UART."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _several(value: Any) -> Any:
@@ -82,6 +82,7 @@ class Probe(_Schema):
         Of the probe on the board, or beside it.
     openocd : tuple of str
         What OpenOCD is told: files of its scripts folder (NAME.cfg) and commands, in order. One text in TOML will do.
+        Empty where its scripts do not know the chip.
     external : tuple of str
         External flash regions that OpenOCD's script can write.
     pyocd : str or None
@@ -94,15 +95,27 @@ class Probe(_Schema):
     """
 
     kind: str
-    openocd: Annotated[tuple[_Word, ...], BeforeValidator(_several), Field(min_length=1)]
+    openocd: Annotated[tuple[_Word, ...], BeforeValidator(_several)] = ()
     external: tuple[str, ...] = ()
     pyocd: _Word | None = None
     st_flash: bool = False
     uf2: Uf2 | None = None
     drive: _Word | None = None
 
+    @model_validator(mode="after")
+    def _flashed(self) -> Self:
+        if not self.tools:
+            raise ValueError("names no tool that flashes the board: openocd, pyocd, st_flash, uf2 or drive")
+        return self
+
     @property
     def tools(self) -> tuple[str, ...]:
         """Names of the tools that flash the board."""
-        given = {"openocd": True, "pyocd": self.pyocd, "st-flash": self.st_flash, "uf2": self.uf2, "drive": self.drive}
+        given = {
+            "openocd": self.openocd,
+            "pyocd": self.pyocd,
+            "st-flash": self.st_flash,
+            "uf2": self.uf2,
+            "drive": self.drive,
+        }
         return tuple(name for name, value in given.items() if value)

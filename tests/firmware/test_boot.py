@@ -1,5 +1,7 @@
+import struct
 from pathlib import Path
 
+from device.lines import sample_images
 from tapc.firmware.boot import crc32_mpeg2, rp2040_boot_source
 from tapc.hardware.target import load_target
 
@@ -19,3 +21,14 @@ def test_boot_block(tmp_path: Path) -> None:
     # RP2040 datasheet 4.10: EEPROM read of 32-bit frames; command 03h of 8 bits, 24 address bits; the vectors
     for literal in (0x001F0300, 0x03000218, 0x10000100):
         assert literal.to_bytes(4, "little") in code
+
+
+def test_image_definition(tmp_path: Path) -> None:
+    """RP2350 datasheet 5.9.5: five words, word for word, in the first 4 KiB; and the vector table first."""
+    image = sample_images("pico2", tmp_path).bin.read_bytes()
+    words = struct.unpack_from(f"<{1024}I", image)
+    start = words.index(0xFFFFDED3)
+    assert words[start : start + 5] == (0xFFFFDED3, 0x10210142, 0x000001FF, 0, 0xAB123579)
+    assert words[0] == 0x20000000 + 520 * 1024  # the stack pointer
+    assert 0x10000000 < words[1] < 0x10000000 + len(image)
+    assert words[1] & 1

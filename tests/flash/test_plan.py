@@ -14,7 +14,7 @@ BOARDS = [name for name in board_names() if load_board(name).probe is not None]
 
 
 @pytest.mark.skipif(shutil.which("openocd") is None, reason="openocd is not installed")
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", [name for name in BOARDS if "openocd" in probe_of(load_board(name)).tools])
 def test_openocd_knows_what_it_is_told(name: str) -> None:
     """All of the board's scripts are read; no probe is opened."""
     arguments = openocd_arguments(probe_of(load_board(name)), 'A 1"$x[y]')

@@ -56,6 +56,7 @@ SHIPPED = [
     "nucleo-l4r5zi",
     "nucleo-u575zi-q",
     "pico",
+    "pico2",
     "stm32h7",
     "stm32vldiscovery",
 ]
@@ -301,3 +302,8 @@ def test_a_new_board_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         refused = CliRunner().invoke(main, [*given, *change])
         assert (refused.exit_code, message in refused.output) == (2, True), refused.output
     assert not (tmp_path / "b.toml").exists()
+
+
+def test_a_probe_names_a_tool(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="names no tool that flashes the board"):
+        load_board(write(tmp_path, MINIMAL + '[probe]\nkind = "swd"\n'))
