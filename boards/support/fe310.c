@@ -1,7 +1,7 @@
 /* SiFive FE310-G002: PLL from the 16 MHz crystal, UART0 on GPIO 16 and 17.
  *
- * Registers: FE310-G002 Manual v19p05, chapters 6 (PRCI: clocks), 17 (GPIO), 18 (UART), 19 (SPI). Above 240 MHz and at
- * a flash clock of an eighth of the core's: 40 MHz, which plain serial reads (command 03h) of the flash allow.
+ * Registers: FE310-G002 Manual v19p05, chapters 6 (PRCI: clocks), 17 (GPIO), 18 (UART), 19 (SPI). The flash is read at an
+ * eighth of the core's clock, 40 MHz, which its plain serial reads (command 03h) allow.
  */
 #include "support.h"
 
