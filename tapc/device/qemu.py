@@ -53,8 +53,8 @@ class Emulator:
 
     Attributes
     ----------
-    program, install : str
-        QEMU's command, and the one that installs it.
+    program, package : str
+        QEMU's command, and Debian's package that has it.
     elf_machine, instructions : str
         What the images' ELF files say, and what that means.
     bare : tuple of str
@@ -64,7 +64,7 @@ class Emulator:
     """
 
     program: str
-    install: str
+    package: str
     elf_machine: str
     instructions: str
     bare: tuple[str, ...] = ()
@@ -80,14 +80,12 @@ class Emulator:
         """
         found = shutil.which(self.program)
         if found is None:
-            raise ToolError(f"{self.program} is not installed; install it with: {self.install}")
+            raise ToolError(f"{self.program} is not installed; install it with: apt-get install {self.package}")
         return found
 
 
-_ARM = Emulator("qemu-system-arm", "apt-get install qemu-system-arm", "EM_ARM", "32-bit Arm")
-_RISCV = Emulator(
-    "qemu-system-riscv32", "apt-get install qemu-system-misc", "EM_RISCV", "32-bit RISC-V", ("-bios", "none"), call=2
-)
+_ARM = Emulator("qemu-system-arm", "qemu-system-arm", "EM_ARM", "32-bit Arm")
+_RISCV = Emulator("qemu-system-riscv32", "qemu-system-misc", "EM_RISCV", "32-bit RISC-V", ("-bios", "none"), call=2)
 
 
 def emulator(target: Target) -> Emulator:
@@ -112,7 +110,7 @@ class QemuDevice(Device):
     def missing() -> str | None:
         """Look for QEMU."""
         found = shutil.which(_ARM.program) is not None
-        return None if found else f"{_ARM.program} is not installed; install it with: {_ARM.install}"
+        return None if found else f"{_ARM.program} is not installed; install it with: apt-get install {_ARM.package}"
 
     @property
     def machine(self) -> QemuMachine:

@@ -13,7 +13,7 @@ from tapc.device.speaking import SpeakingImage
 from tapc.device.verify import device_inputs, reference_outputs
 from tapc.flow.rerun import Build, library_prefix, open_build
 from tapc.hardware.board import Board, load_board
-from tapc.hardware.target import load_target
+from tapc.hardware.target import Target, load_target
 from tapc.kernels.packing import pack_activations
 from tapc.lower.codes import apart, random_codes
 
@@ -50,21 +50,22 @@ def ci_files(folder: Path, board_name: str | None = None, *, qemu: bool, renode:
         raise UsageError(f"{folder}: give the build's path from the root of your repository, and call tapc ci there")
     path = PurePosixPath(folder.as_posix())
     files: dict[str, str] = {}
+    target = load_target(board.core)
     if qemu:
         machine = next((name for name in board.simulators if name.startswith("qemu:")), "")
         run = f"tapc run {shlex.quote(str(path))} --samples {_SAMPLES}"
         commands = [run, f"{run} --device {machine}"] if machine else [run]
-        text = _render("qemu.yml", name=build.name, commands=commands)
+        package = "qemu-system-misc" if target.arch.startswith("rv") else "qemu-system-arm"
+        text = _render("qemu.yml", name=build.name, commands=commands, package=package)
         files[str(WORKFLOWS / f"{path.name}-qemu.yml")] = text
     if renode:
-        files |= _renode(build, board, path, seed)
+        files |= _renode(build, board, target, path, seed)
     return files
 
 
-def _renode(build: Build, board: Board, path: PurePosixPath, seed: int) -> dict[str, str]:
+def _renode(build: Build, board: Board, target: Target, path: PurePosixPath, seed: int) -> dict[str, str]:
     if board.renode is None:
         raise UsageError(f"board {board.name}: its file names no platform of Renode's ([renode])")
-    target = load_target(board.core)
     image = device_for(target, "serial:none", board=board).load(build)
     assert isinstance(image, SpeakingImage)
     network = build.lowered()
