@@ -61,7 +61,7 @@ def compare_command(first: Path, second: Path, as_json: bool) -> None:
         table = Table("layers that differ (bits: weights, input)", columns("layer", *figures, right=figures))
         for pair in made.layers:
             a, b = pair.first, pair.second
-            change = f"{100 * (b.instructions / a.instructions - 1):+.1f} %" if a and b and a.instructions else None
+            change = None if pair.change is None else f"{pair.change:+.1f} %"
             table.add(pair.name, _bits(a), _bits(b), _count(a), _count(b), change)
         print_table(table)
     say(f"{made.same} layers have the same bits and instructions")

@@ -36,11 +36,12 @@ class LayerOf:
 
 @dataclass(frozen=True)
 class LayerPair:
-    """A layer that differs; None where a build has none of that name."""
+    """A layer that differs, None where a build has none of that name; `change` of its instructions is in percent."""
 
     name: str
     first: LayerOf | None
     second: LayerOf | None
+    change: float | None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _compared(folders: tuple[Path, Path], reports: tuple[Report, Report]) -> Com
     names = dict.fromkeys([*columns[0], *columns[1]])
     figures = [_figure(name, columns[0].get(name), columns[1].get(name)) for name in names]
     layers = [_layers(report) for report in reports]
-    pairs = [LayerPair(name, layers[0].get(name), layers[1].get(name)) for name in {**layers[0], **layers[1]}]
+    pairs = [_pair(name, layers[0].get(name), layers[1].get(name)) for name in {**layers[0], **layers[1]}]
     unlike = tuple(pair for pair in pairs if pair.first != pair.second)
     return Comparison(
         builds=(str(folders[0]), str(folders[1])),
@@ -108,8 +109,18 @@ def _compared(folders: tuple[Path, Path], reports: tuple[Report, Report]) -> Com
 
 
 def _figure(name: str, first: float | None, second: float | None) -> Figure:
-    change = 100 * (second / first - 1) if first and second is not None else None
-    return Figure(name, first, second, change)
+    return Figure(name, first, second, _change(first, second))
+
+
+def _pair(name: str, first: LayerOf | None, second: LayerOf | None) -> LayerPair:
+    counts = [None if own is None else own.instructions for own in (first, second)]
+    return LayerPair(name, first, second, _change(*counts))
+
+
+def _change(first: float | None, second: float | None) -> float | None:
+    # A damaged report's number of any length fails here, and not where it is shown.
+    a, b = (None if value is None else float(value) for value in (first, second))
+    return 100 * (b / a - 1) if a and b is not None else None
 
 
 def _bytes(quantity: Quantity) -> int:

@@ -77,6 +77,14 @@ def test_damaged_builds(build: Path, tmp_path: Path) -> None:
         compare_builds(build, build)
 
 
+def test_numbers_that_no_float_holds(build: Path, pico_build: Path) -> None:
+    changed(build, instructions=10**400)
+    for arguments in (["report", str(build)], ["compare", str(pico_build), str(build)]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == DataError.exit_code
+        assert "too large" in result.output
+
+
 def test_two_builds_side_by_side(build: Path, pico_build: Path, tmp_path: Path) -> None:
     report = json.loads((build / "report.json").read_text())
     layers = report["layers"]
@@ -95,6 +103,7 @@ def test_two_builds_side_by_side(build: Path, pico_build: Path, tmp_path: Path) 
     assert changed_layer.first is not None
     assert changed_layer.second is not None
     assert (changed_layer.first.w_bits, changed_layer.second.w_bits) == (8, 4)
+    assert changed_layer.change == pytest.approx(100.0)
     assert changed_layer.second.instructions == 2 * changed_layer.first.instructions
     assert pairs["[bold]other\x1b"].first is None
     assert (len(made.layers), made.same) == (3, len(layers) - 2)
