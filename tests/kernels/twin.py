@@ -11,7 +11,7 @@ import tapc.firmware
 from tapc.device import DeviceRun, device_for
 from tapc.firmware.build import alias_header
 from tapc.firmware.layout import HARNESS_OBJECT, linker_script, twin_layout
-from tapc.firmware.toolchain import Unit, compile_units, run_tool
+from tapc.firmware.toolchain import Gcc, Unit, compile_units, run_tool
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target, load_target
 from tapc.lower import Lowered
@@ -53,8 +53,8 @@ def _twin(network: Lowered, board: Board, target: Target, folder: Path, calls: t
         Unit(HARNESS_OBJECT.removesuffix(".o"), _HARNESS, ("-I", str(folder), "-Os", *trap)),
     ]
     flags = (*target.cflags, *target.optimization, *_FLAGS)
-    objects = compile_units(units, flags, folder)
+    objects = compile_units(units, flags, folder, Gcc(target.compiler))
     (folder / "twin.ld").write_text(linker_script(target.linker, twin_layout(board, target)))
     link = ("-nostartfiles", "-T", "twin.ld", "-Wl,--gc-sections", "-Wl,--strip-debug", "-lm", "-o", "twin.elf")
-    run_tool("gcc", [*flags, *(path.name for path in objects.values()), *link], folder)
+    run_tool("gcc", [*flags, *(path.name for path in objects.values()), *link], folder, target.compiler)
     return folder / "twin.elf"
