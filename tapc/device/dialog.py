@@ -168,7 +168,7 @@ class Dialog:
             raise ToolError(f"what answers is no firmware of tapc's, or the line loses bytes ({error})") from error
 
     def checksums(self) -> dict[str, int]:
-        """Return the CRC-32 of the image ("image"), of each external region, and of the loaded input ("input")."""
+        """Return the CRC-32 of the image ("image") and of each external region."""
         fields = self._fields("tapc crc", 60.0)
         return {name.removeprefix("crc-"): _hexadecimal(value) for name, value in fields if name.startswith("crc-")}
 
@@ -182,8 +182,7 @@ class Dialog:
         """
         for attempt in range(_TRIES):
             try:
-                self._send(data)
-                if self.checksums().get("input") == zlib.crc32(data):
+                if self._send(data) == zlib.crc32(data):
                     return
             except ToolError:
                 if attempt == _TRIES - 1:
@@ -191,10 +190,14 @@ class Dialog:
             self.connect()
         raise ToolError(f"the line loses bytes: {_TRIES} times the input did not arrive as it was sent")
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> int | None:
+        """Send an input; the CRC-32 of what arrived."""
         self.ask(f"db load {len(data)}")
+        fields: list[tuple[str, str]] = []
         for start in range(0, len(data), CHUNK):
-            self.ask(f"db {data[start : start + CHUNK].hex()}")
+            fields = self._fields(f"db {data[start : start + CHUNK].hex()}")
+        found = dict(fields).get("crc-input")
+        return None if found is None else _hexadecimal(found)
 
     def infer(self, count: int = 1) -> Inference:
         """Run the loaded input `count` times.

@@ -358,8 +358,13 @@ static void buffer(char *rest)
         *input_byte(received++) = (uint8_t)(hex_digit(word[i]) << 4 | hex_digit(word[i + 1]));
     }
     if (received == INPUT_BYTES) {
+        uint32_t sum = 0;
+        for (uint32_t i = 0; i < INPUT_BYTES; ++i) {
+            sum = crc(sum, input_byte(i), 1);
+        }
         loaded = 1;
         put("m-load-done\r\n");
+        put_crc("crc-input", sum);
     }
 }
 
@@ -380,7 +385,6 @@ static void info(void)
 
 static void checksums(void)
 {
-    uint32_t sum = 0;
     put_crc("crc-image", crc(0, tapc_image_start, (uint32_t)(tapc_image_end - tapc_image_start)));
 #define REGION(name) \
     { \
@@ -388,12 +392,6 @@ static void checksums(void)
         put_crc("crc-" #name, crc(0, tapc_##name##_start, (uint32_t)(tapc_##name##_end - tapc_##name##_start))); \
     }
     NETWORK_EACH_REGION(REGION)
-    if (loaded) {
-        for (uint32_t i = 0; i < INPUT_BYTES; ++i) {
-            sum = crc(sum, input_byte(i), 1);
-        }
-        put_crc("crc-input", sum);
-    }
 }
 
 static uint32_t row;

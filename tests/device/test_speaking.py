@@ -98,7 +98,7 @@ def test_what_the_benchmarks_runner_asks(dialog: Dialog) -> None:
     assert named == {"profile": "ULPMark for tinyML Firmware V0.0.1", "model": "sample"}
     assert re.match(r"^m-lap-us-([0-9]+)$", dialog.ask("timestamp")[0])
     dialog.ask(f"db load {len(X)}")
-    assert dialog.ask(f"db {X.hex()}") == ["m-load-done"]
+    assert dialog.ask(f"db {X.hex()}") == ["m-load-done", f"m-tapc-crc-input-[{zlib.crc32(X):08x}]"]
     times, results = [], []
     for text in dialog.ask("infer 2 1"):
         if match := re.match(r"^m-results-\[([^]]+)\]$", text):
