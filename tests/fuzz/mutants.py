@@ -236,7 +236,7 @@ def proxies(sources: Sources, rng: Generator) -> Made:
 def builds(sources: Sources, rng: Generator) -> Made:
     commands = (
         ("show", "b"), ("show", "b", "--stage", "plan"), ("show", "b", "--stage", "c"), ("plot", "b", "-o", "out/p.svg"),
-        ("profile", "b"), ("run", "b", "--samples", "1"), ("eval", "b", "--data", "d.npz"),
+        ("profile", "b"), ("run", "b", "--samples", "1"), ("eval", "b", "--data", "d.npz"), ("report", "b"),
     )  # fmt: skip
     command = commands[int(rng.integers(len(commands)))]
     name = str(rng.choice(["report.json", "report.json", "model.onnx", "float.onnx", "twin.elf", "lib"]))
