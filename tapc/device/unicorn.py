@@ -105,7 +105,7 @@ class Emulator:
 
     def _ended(self) -> ToolError:
         end(self._process)
-        words = self._log.read_text(errors="replace").strip().splitlines()[-1:]
+        words = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         why = words[0] if words else "it used too much time or memory, or was ended from outside"
         return ToolError(f"Unicorn ended while it ran {self._what}: {why}")
 

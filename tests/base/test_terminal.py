@@ -175,8 +175,8 @@ def test_h_is_help_and_quiet_is_everywhere(command: list[str]) -> None:
 
 @pytest.mark.parametrize(("words", "incomplete", "expected"), [
     (["compile"], "resnet", {"resnet8", "resnet18", "resnet50"}),
-    (["compile", "resnet8", "--board"], "p", {"pico"}),
-    (["boards", "show"], "stm", {"stm32h7"}),
+    (["compile", "resnet8", "--board"], "p", {"pico", "pico2"}),
+    (["boards", "show"], "stm", {"stm32h7", "stm32vldiscovery"}),
     (["compile", "resnet8", "--proxy"], "haw", {"hawq", "hawq_v2"}),
     (["proxies", "score"], "sq", {"sqnr"}),
     (["compile", "resnet8", "--pin"], "b", {"both"}),

@@ -22,6 +22,10 @@ def setup(shared_data: Path) -> Setup:
     return prepare(Source("resnet8", p.model, data, p.calibration_samples, p.seed, p.board))
 
 
+# Of a main that ran once on zeros, and of memset: when the tables were measured they were counted.
+MAIN = {"flash_bytes": 200, "ram_bytes": 4}
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_a_configuration_measured_again(setup: Setup, narrow: bool) -> None:
     table = load_table("resnet8")
@@ -31,6 +35,8 @@ def test_a_configuration_measured_again(setup: Setup, narrow: bool) -> None:
     bits = [tuple(map(int, text)) for text in (stored.weights, stored.activations)]
     again = row_of(setup, Configuration("random", bits[0], bits[1]))
     expected = stored.model_dump()
+    expected["flash_bytes"] -= MAIN["flash_bytes"]
+    expected["ram_bytes"] -= MAIN["ram_bytes"]
     # What the cost model said then: its coefficients are fitted anew now and then.
     for name in ("flash_bytes", "instructions"):
         assert again.pop(f"{name}_predicted") == pytest.approx(expected.pop(f"{name}_predicted"), rel=0.05)
