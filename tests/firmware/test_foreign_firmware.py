@@ -116,7 +116,8 @@ def test_unaligned_access_is_told_and_can_be_left_out(library: Path, tmp_path: P
     for flag in ("-munaligned-access", "-mno-unaligned-access"):
         elf = link(library, MACHINE, TRAPPING, tmp_path / flag, flag)
         said[flag] = subprocess.run(
-            ["qemu-system-arm", "-M", "mps2-an500", "-display", "none", "-semihosting", "-kernel", str(elf)],
+            ["qemu-system-arm", "-M", "mps2-an500", "-nodefaults", "-display", "none", "-semihosting",
+             "-kernel", str(elf)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, text=True,
             check=False,
         ).stdout.splitlines()[-1]  # fmt: skip

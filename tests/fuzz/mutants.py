@@ -36,7 +36,8 @@ def mutant(sources: Sources, name: str, number: int, seed: int = 0) -> Mutant:
     """Return one mutant; the same for the same arguments."""
     generator = np.random.default_rng([seed, number, *name.encode()])
     arguments, make = _KINDS[name](sources, generator)
-    outputs = ("",) if name == "lines" else ("out/", "build/")  # arguments may name any output
+    # Arguments may name any output; a build's page is written again.
+    outputs = ("",) if name == "lines" else ("out/", "build/", "b/report.html")
     return Mutant(f"{name}:{number}:{seed}", arguments, make, outputs)
 
 
@@ -244,6 +245,8 @@ def builds(sources: Sources, rng: Generator) -> Made:
 
     def make(folder: Path) -> None:
         shutil.copytree(sources.build, folder / "b")
+        if command[0] == "report":
+            (folder / "b" / "report.html").unlink(missing_ok=True)
         (folder / "out").mkdir()
         (folder / "d.npz").write_bytes(sources.npz)
         if name == "lib":
