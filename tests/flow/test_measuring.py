@@ -85,7 +85,7 @@ def test_a_search_on_a_board_that_is_unplugged(
     run = tmp_path / "run"
     arguments = [
         "search", str(model), "--board", str(tmp_path / "played.toml"), "--data", str(data), "--llm", "offline",
-        "--generations", "0", "--population", "1", "--target-bits", "3.5", "--calibration", "64",
+        "--generations", "0", "--population", "1", "--wbits", "8", "--target-bits", "8", "--calibration", "64",
         "--holdout", "60", "--test", "20",
         "-o", str(run), "--device", f"serial:{board.port}",
     ]  # fmt: skip
