@@ -46,7 +46,7 @@ def test_a_build_on_its_board(build: Path, board: EmulatedBoard) -> None:
     assert [layer.instructions for layer in made.layers] == [layer["instructions"] for layer in report["layers"]]
     assert all(layer.exact for layer in made.layers)
     assert sum(layer.cycles for layer in made.layers) > 0  # QEMU's SysTick stands still where its timer is served late
-    assert 0 < made.least <= made.median <= made.most
+    assert 0 <= made.least <= made.median <= made.most
     assert made.milliseconds == pytest.approx(1e3 * made.median / 32_000_000)
     kept = json.loads((build / MEASURED).read_text())
     assert kept["timing"]["counter"] == "systick"
