@@ -230,8 +230,9 @@ def register(main: click.Group) -> None:
         for p in front.points:
             a = p.accuracy
             cells = ["does not fit", "-", "-"]
-            if p.flash is not None and p.ram is not None and p.instructions is not None:
-                cells = [f"{p.flash:,.0f}", f"{p.ram:,.0f}", f"{p.instructions:,.0f}"]
+            if p.flash is not None and p.ram is not None:
+                counted = "-" if p.instructions is None else f"{p.instructions:,.0f}"
+                cells = [f"{p.flash:,.0f}", f"{p.ram:,.0f}", counted]
             table.add(
                 a.setting, spread(a.score, a.score_sd, a.seeds), spread(a.drop, a.drop_sd, a.seeds), *cells[:2],
                 f"{a.bops / 1e9:.3f}", cells[2], "*" if p.best else "",

@@ -51,7 +51,11 @@ class Pipes:
         self._to, self._from = process.stdin.fileno(), process.stdout.fileno()
 
     def _broken(self) -> ToolError:
-        words = "" if self._log is None else self._log.read_text(encoding="utf-8", errors="replace").strip()[-1000:]
+        words = (
+            ""
+            if self._log is None
+            else self._log.read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0]
+        )
         return ToolError(f"{self._what} ended while it was spoken to{': ' + words if words else ''}")
 
     def write(self, data: bytes) -> None:

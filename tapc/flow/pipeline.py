@@ -19,6 +19,7 @@ from tapc.data.metrics import Metric, check_classes, measure
 from tapc.flow.attempt import Attempt, in_some_ram, retrained
 from tapc.flow.balancing import balance
 from tapc.flow.describe import call, describe_library, facts_of
+from tapc.flow.devices import device_of
 from tapc.flow.fidelity import check_on, imprecise, unmoved
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
@@ -127,6 +128,8 @@ def compile(
         check_prefix(options.prefix)
     silicon = board if isinstance(board, Board) else load_board(str(board))
     target = load_target(silicon.core)
+    if options.simulate and options.device is not None:
+        device_of(target, options.device, silicon)  # a name that is none is told before anything takes time
     if output is not None:
         check_replaceable(Path(output).absolute())
     if isinstance(model, FloatModel):

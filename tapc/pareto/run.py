@@ -1,6 +1,6 @@
 """Many bit budgets of one network: accuracy over seeds, and what the built firmware takes and runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,13 +33,13 @@ class Image:
     ----------
     flash, ram : int
         Bytes, as linked; the stack as measured.
-    instructions : int
-        Per inference, counted in QEMU.
+    instructions : int or None
+        Per inference; None where the device does not count them.
     """
 
     flash: int
     ram: int
-    instructions: int
+    instructions: int | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Point:
     mixed : bool
         The bits come from an allocation, not one width for all.
     flash, ram, instructions : float or None
-        Means over the seeds' images; None where one does not fit the board.
+        Means over the seeds' images; None where one does not fit the board, instructions where they were not counted.
     best : bool
         No other setting that fits is at least as accurate with fewer bytes of flash.
     problem : str or None
@@ -138,6 +138,8 @@ def pareto(
     """
     stages = stages or Stages()
     target = load_target(board.core)
+    if device is not None:
+        device_of(target, device, board)
     figures: list[Figure] = []
     images: dict[str, list[Image]] = {}
     problems: dict[str, str] = {}
@@ -177,7 +179,7 @@ def _image(
         proof = verify(lowered, run, codes)
         if proof.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {proof.mismatch}")
-    return Image(made.memory.flash, made.memory.static_ram + run.stack_high_water, run.instructions or 0)
+    return Image(made.memory.flash, made.memory.static_ram + run.stack_high_water, run.instructions)
 
 
 def _point(summary: Summary, mixed: bool, images: dict[str, list[Image]], problems: dict[str, str]) -> Point:
@@ -186,11 +188,10 @@ def _point(summary: Summary, mixed: bool, images: dict[str, list[Image]], proble
     if problem is not None or not made:
         return Point(summary, mixed, None, None, None, False, problem)
 
-    def mean(of: Callable[[Image], int]) -> float:
-        return float(np.mean([of(image) for image in made]))
-
-    values = mean(lambda i: i.flash), mean(lambda i: i.ram), mean(lambda i: i.instructions)
-    return Point(summary, mixed, *values, False, None)
+    counts = [image.instructions for image in made if image.instructions is not None]
+    instructions = float(np.mean(counts)) if len(counts) == len(made) else None
+    flash, ram = (float(np.mean(own)) for own in ([i.flash for i in made], [i.ram for i in made]))
+    return Point(summary, mixed, flash, ram, instructions, False, None)
 
 
 def _with_best(points: Sequence[Point]) -> tuple[Point, ...]:

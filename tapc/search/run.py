@@ -19,6 +19,7 @@ from tapc.base.errors import BudgetError, DataError, OutputError, TapcError, Usa
 from tapc.base.options import Source
 from tapc.base.progress import Stages
 from tapc.data import Samples, Split, find_data, load_samples, shipped_note
+from tapc.flow.devices import device_of
 from tapc.flow.inputs import open_model
 from tapc.frontend import FloatModel
 from tapc.graph.network import Bits
@@ -188,6 +189,8 @@ def search(
         if scheduler or (jobs or 1) > 1:
             raise UsageError("a board runs one image at a time: leave out --scheduler, and --jobs above 1")
         jobs = 1
+    if request.options.device is not None:
+        device_of(load_target(board.core), request.options.device, board)
     for name in () if resume else (BEST, REPORT):
         if os.path.lexists(folder / name):
             raise OutputError(f"{folder / name} exists, and a search would replace it; choose another folder with -o")
