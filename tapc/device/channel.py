@@ -51,11 +51,9 @@ class Pipes:
         self._to, self._from = process.stdin.fileno(), process.stdout.fileno()
 
     def _broken(self) -> ToolError:
-        words = (
-            ""
-            if self._log is None
-            else self._log.read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0]
-        )
+        lines = [] if self._log is None else self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # The first that is no warning says why; QEMU prints its registers after it.
+        words = next((line for line in lines if line and "warning:" not in line), "")
         return ToolError(f"{self._what} ended while it was spoken to{': ' + words if words else ''}")
 
     def write(self, data: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tapc.base.errors import DataError
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 
@@ -108,6 +109,14 @@ class LoadedImage(ABC):
     steps: int
     input_bytes: int
     output_bytes: int
+
+    def check_inputs(self, inputs: npt.NDArray[np.int8]) -> None:
+        """Raise DataError where the inputs' shape or type is not the model's, or there are none."""
+        if inputs.dtype != np.int8 or inputs.ndim != 2 or inputs.shape[1] != self.input_bytes or not len(inputs):
+            raise DataError(
+                f"the model takes int8 inputs of shape (samples, {self.input_bytes}), "
+                f"but got {inputs.dtype} of shape {inputs.shape}"
+            )
 
     @abstractmethod
     def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:

@@ -209,11 +209,7 @@ class QemuTwin(LoadedImage):
                 f"{self.path} is not run: on this machine nothing keeps a simulated program from this machine's files; "
                 f"it needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
             )
-        if inputs.dtype != np.int8 or inputs.ndim != 2 or inputs.shape[1] != self.input_bytes or not len(inputs):
-            raise DataError(
-                f"the model takes int8 inputs of shape (samples, {self.input_bytes}), "
-                f"but got {inputs.dtype} of shape {inputs.shape}"
-            )
+        self.check_inputs(inputs)
         layers = min(layers, len(inputs))
         with scratch_folder() as folder:
             header = _MAGIC + struct.pack("<II", len(inputs), layers)

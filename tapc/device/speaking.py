@@ -33,21 +33,20 @@ class SpeakingImage(LoadedImage):
         What it says about itself when asked.
     external : tuple of str
         External flash regions that it uses.
+    stack_bytes : int
+        What its variables leave of the stack's region.
     device : SpeakingDevice
     """
 
     board: str
     digest: str
     external: tuple[str, ...]
+    stack_bytes: int
     device: "SpeakingDevice"
 
     def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
         """Send all samples and read their outputs; of the first one, its layers' checksums as well."""
-        if inputs.dtype != np.int8 or inputs.ndim != 2 or inputs.shape[1] != self.input_bytes or not len(inputs):
-            raise DataError(
-                f"the model takes int8 inputs of shape (samples, {self.input_bytes}), "
-                f"but got {inputs.dtype} of shape {inputs.shape}"
-            )
+        self.check_inputs(inputs)
         with self.device.line(self) as channel:
             dialog = Dialog(channel, self.device.timeout)
             dialog.connect()
@@ -80,10 +79,8 @@ class SpeakingImage(LoadedImage):
         steps = self.stepped(dialog, inputs[0].tobytes())
         if len(steps) != self.steps:
             raise ToolError(f"the board ran {len(steps)} steps instead of {self.steps}")
-        board = self.device.board
-        reserved = 0 if board is None else board.stack_region.size
-        if reserved and stack >= reserved:
-            raise BudgetError(f"the stack overflowed: all of its {reserved} bytes were used")
+        if stack >= self.stack_bytes:
+            raise BudgetError(f"the stack overflowed: all of its {self.stack_bytes} bytes were used")
         timing = Timing(info.hz, info.rated_hz, info.counter, tuple(cycles), tuple(step.cycles for step in steps))
         return DeviceRun(
             image=self.path,
@@ -161,6 +158,7 @@ def speaking_image(path: Path, device: SpeakingDevice) -> SpeakingImage:
         raw = section.data()[symbol["st_value"] - section["sh_addr"] :]
         steps, inputs, outputs = (int.from_bytes(raw[4 * i : 4 * i + 4], "little") for i in range(_WORDS))
         texts = raw[4 * _WORDS : symbol["st_size"]]
+        top, limit = (table.get_symbol_by_name(f"tapc_stack_{end}")[0]["st_value"] for end in ("top", "limit"))
         outside = {f".tapc_{region.name}" for region in device.board.memory} if device.board is not None else set()
         flashed = (s.name for s in elf.iter_sections() if s["sh_type"] == "SHT_PROGBITS" and s.name in outside)
         external = tuple(name.removeprefix(".tapc_") for name in flashed)
@@ -172,4 +170,4 @@ def speaking_image(path: Path, device: SpeakingDevice) -> SpeakingImage:
         ) from error
     except Exception as error:  # whatever the file holds
         raise DataError(f"{path} is no firmware made by tapc: {error}") from error
-    return SpeakingImage(path, steps, inputs, outputs, board, digest, external, device)
+    return SpeakingImage(path, steps, inputs, outputs, board, digest, external, top - limit, device)
