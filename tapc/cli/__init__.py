@@ -21,6 +21,7 @@ from tapc.cli.boards import register as register_boards
 from tapc.cli.ci import register as register_ci
 from tapc.cli.compile import EXIT_CODES
 from tapc.cli.compile import register as register_compile
+from tapc.cli.export import register as register_export
 from tapc.cli.flash import register as register_flash
 from tapc.cli.measure import duration
 from tapc.cli.measure import register as register_measure
@@ -254,6 +255,7 @@ for _add in (
     register_flash,
     register_measure,
     register_ci,
+    register_export,
     register_boards,
     register_report,
 ):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tapc.base.terminal import print_json, progress, say
+from tapc.cli.export import FORMATS
 from tapc.cli.options import DEVICE, JSON, SEED, TEST_DATA, Board, Model, Proxy, data_option, source_options
 from tapc.cli.types import BitList, Bytes, PositiveNumber, metric_option
 
@@ -119,6 +120,13 @@ _OPTIONS = (
         show_default=True,
         help="What builds the firmware: arm-none-eabi-gcc, or Zig's C compiler (pip install ziglang).",
     ),
+    click.option(
+        "--export",
+        "exports",
+        multiple=True,
+        type=click.Choice(FORMATS),
+        help="Write a package for other people's projects, too: BUILD/export/FORMAT (`tapc export`); repeatable.",
+    ),
     metric_option,
     JSON,
 )
@@ -190,7 +198,7 @@ def register(main: click.Group) -> None:
 def _compile(
     *, model: str, board: str, data: str | None, test_data: Path | None,
     source: "Source", output: Path | None, pin: str, evaluation: int, no_simulate: bool, as_json: bool,
-    train: tuple[Path, ...] = (), training: "Training | None" = None, **rest: Any,
+    exports: tuple[str, ...], train: tuple[Path, ...] = (), training: "Training | None" = None, **rest: Any,
 ) -> None:  # fmt: skip
     from tapc.base import worker
     from tapc.base.precheck import LEARNED, check_files, check_rounding_name, check_source, is_file
@@ -233,11 +241,18 @@ def _compile(
         )  # fmt: skip
     finally:
         worker.finish()
+    from tapc.flow.export import export, stale
+
+    written = export(result.output, *exports) if exports else []
+    for name in stale(result.output, exports):
+        text = f"{result.output / 'export' / name} is of an earlier build: tapc export {result.output} {name}"
+        say(text, "yellow", label="warning: ", err=True)
     if as_json:
         print_json(result.report.to_dict())
         return
     print_report(result.report)
-    say(f"written to {result.output}")
+    for place in (result.output, *(package.folder for package in written)):
+        say(f"written to {place}")
 
 
 def _narrow(options: "Options") -> bool:
@@ -252,7 +267,7 @@ def command_line(context: click.Context) -> str:
     for parameter in context.command.params:
         name = str(parameter.name)
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if not given or name in ("output", "as_json") or name not in context.params:
+        if not given or name in ("output", "as_json", "exports") or name not in context.params:
             continue
         value = context.params[name]
         if isinstance(parameter, click.Argument):
