@@ -79,10 +79,14 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
             constants[symbols[key]] = constant
             if index in regions:
                 places[symbols[key]] = regions[index]
-        arguments = [
-            _argument(p.name, p.dtype, p.constant, step, index, symbols, plan, names) for p in function.parameters
-        ]
-        calls.append({"title": f"{step.op.name}: {step.spec.kind}", "function": function.name, "arguments": arguments})
+        arguments, anywhere = (
+            [_argument(p.name, p.dtype, p.constant, step, index, symbols, plan, base) for p in function.parameters]
+            for base in (names.symbol("arena"), "memory")
+        )
+        calls.append(
+            {"title": f"{step.op.name}: {step.spec.kind}", "function": function.name, "arguments": arguments,
+             "anywhere": anywhere}
+        )  # fmt: skip
     source, stepwise = (environment().get_template(f"{name}.c.j2") for name in ("network", "stepwise"))
     inputs, outputs = sides(program, names, ())
     files = {
@@ -124,7 +128,7 @@ def shown_files(
 
 
 def _argument(
-    name: str, dtype: str, constant: bool, step: Step, index: int, symbols: dict[str, str], plan: Plan, names: Names
+    name: str, dtype: str, constant: bool, step: Step, index: int, symbols: dict[str, str], plan: Plan, base: str
 ) -> str:
     if name in symbols:
         # Constants are arrays of words; some kernels read them as bytes.
@@ -134,4 +138,4 @@ def _argument(
         return c_float(value) if dtype == "float32" else str(value)
     offset = plan.offsets[step.tensors.get(name, f"scratch {index}")]
     qualifier = "const " if constant else ""
-    return f"({qualifier}{C_TYPES[dtype]} *)(void *)({names.symbol('arena')} + {offset})"
+    return f"({qualifier}{C_TYPES[dtype]} *)(void *)({base} + {offset})"

@@ -358,6 +358,44 @@ def test_step_by_step_is_the_same(one: Case, two: Case, tmp_path: Path, *, exter
     assert outputs(tmp_path / "p") == [int(code) for pair in samples for part in pair for code in part.ravel()]
 
 
+def filled(case: Case, memory: str, sample: int) -> str:
+    """C statements that put a sample's codes into memory of the caller's."""
+    codes = ", ".join(map(str, case.codes[sample].ravel().tolist()))
+    offset = case.network.names.macro("INPUT_OFFSET")
+    return f"  {{ static const int8_t x[] = {{{codes}}}; memcpy({memory} + {offset}, x, sizeof x); }}\n"
+
+
+def printed(case: Case, memory: str) -> str:
+    names = case.network.names
+    code = f"((const int8_t *){memory})[{names.macro('OUTPUT_OFFSET')} + k]"
+    return f'  for (int k = 0; k < {names.macro("OUTPUT_BYTES")}; ++k) printf("%d ", {code});\n'
+
+
+def test_any_number_at_once_in_the_callers_memory(one: Case, two: Case, tmp_path: Path) -> None:
+    """Two inferences of one network take turns step by step; then another network has the memory of one of them."""
+    a, b, size = one.prefix, two.prefix, max(case.network.plan.size for case in (one, two))
+    body = f"  static _Alignas(8) unsigned char m[{size}], n[{size}];\n"
+    body += filled(one, "m", 0) + f"  int32_t s = {a}_step_in(m, 0), t = 0;\n" + filled(one, "n", 1)
+    body += f"  do {{\n    t = {a}_step_in(n, t);\n    if (s) s = {a}_step_in(m, s);\n  }} while (s || t);\n"
+    body += printed(one, "m") + printed(one, "n") + filled(two, "m", 2)
+    body += f"  do t = {b}_step_in(m, t); while (t);\n" + printed(two, "m")
+    heads = "".join(f'#include "{case.prefix}.h"\n' for case in (one, two))
+    text = f"#include <stdio.h>\n#include <string.h>\n{heads}\nint main(void) {{\n{body}  return 0;\n}}\n"
+    (tmp_path / "main.c").write_text(text)
+    sources = [*one.sources(), *two.sources(), str(tmp_path / "main.c")]
+    collected = ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+    command = ["gcc", *WARNINGS, *CHECKS, *includes(one, two), *sources, "-lm", "-o", str(tmp_path / "checked")]
+    subprocess.run(command, check=True)
+    wanted = [one.expected[0], one.expected[1], two.expected[2]]
+    assert outputs(tmp_path / "checked") == [int(code) for part in wanted for code in part.ravel()]
+    command = ["gcc", *collected, *includes(one, two), *sources, "-lm", "-o", str(tmp_path / "p")]
+    subprocess.run(command, check=True)
+    symbols = subprocess.run(["nm", str(tmp_path / "p")], stdout=subprocess.PIPE, text=True, check=True).stdout
+    used = {line.split()[-1] for line in symbols.splitlines()}
+    assert f"{a}_step_in" in used
+    assert not {f"{case.prefix}_{name}" for case in (one, two) for name in ("arena", "run", "step", "argmax")} & used
+
+
 def test_the_readme_tells_names_flags_and_memory(one: Case) -> None:
     text = (one.folder / "README.md").read_text(encoding="utf-8")
     names = one.network.names
