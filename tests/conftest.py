@@ -18,6 +18,12 @@ settings.register_profile("explore", print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_calibrations(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What boards of whoever runs the tests measured is no part of a report."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder with the development data sets, or skip."""

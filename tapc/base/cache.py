@@ -12,12 +12,21 @@ from typing import Any
 
 def cache_folder() -> Path:
     """Return tapc's cache folder: $XDG_CACHE_HOME/tapc, or ~/.cache/tapc."""
-    base = os.environ.get("XDG_CACHE_HOME")
+    return _folder("XDG_CACHE_HOME", ".cache")
+
+
+def config_folder() -> Path:
+    """Return tapc's folder for what a user keeps: $XDG_CONFIG_HOME/tapc, or ~/.config/tapc."""
+    return _folder("XDG_CONFIG_HOME", ".config")
+
+
+def _folder(variable: str, usual: str) -> Path:
+    base = os.environ.get(variable)
     try:
         home = Path.home()
     except RuntimeError:  # neither HOME nor an entry for this user
         home = Path("/nonexistent")
-    return (Path(base) if base and Path(base).is_absolute() else home / ".cache") / "tapc"
+    return (Path(base) if base and Path(base).is_absolute() else home / usual) / "tapc"
 
 
 def digest(*parts: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from tapc.base.errors import OutputError, UsageError
-from tapc.base.terminal import Table, columns, print_json, print_table, say
+from tapc.base.terminal import Table, columns, print_json, print_table, progress, say
 from tapc.cli.options import JSON, Board, Command
 from tapc.cli.types import Bytes
 
@@ -38,6 +38,7 @@ def boards(context: click.Context, as_json: bool) -> None:
       tapc boards
       tapc boards show stm32h7
       tapc boards new
+      tapc boards calibrate build/resnet8-stm32h7 build/kws-stm32h7
     """
     if context.invoked_subcommand is not None:
         return
@@ -65,6 +66,7 @@ def show_board(name: str, as_json: bool) -> None:
     Example:
       tapc boards show stm32h7
     """
+    from tapc.cost.calibrated import load_calibration
     from tapc.cost.model import CostModel, load_coefficients
     from tapc.hardware.board import load_board
     from tapc.hardware.target import load_target
@@ -72,8 +74,10 @@ def show_board(name: str, as_json: bool) -> None:
     board = load_board(name)
     target = load_target(board.core)
     cost = CostModel(load_coefficients(target.cost)) if target.cost.is_file() else None
+    calibrated, stale = (None, "") if cost is None else load_calibration(board.name, cost.coefficients)
     if as_json:
         extra = {"cost": cost.coefficients.model_dump(mode="json") if cost else None, "arch": target.arch}
+        extra |= {"calibration": calibrated.model_dump(mode="json", by_alias=True) if calibrated else None}
         print_json(board.model_dump(mode="json") | extra)
         return
     title = f"{board.name}: {board.description} ({target.arch}, requantization: {target.requantize})"
@@ -89,6 +93,75 @@ def show_board(name: str, as_json: bool) -> None:
         if cost
         else f"no cost model yet; fit one: python -m tapc.tuning.fit {board.core} --board {board.name}"
     )
+    if calibrated is not None:
+        say(f"cycles {calibrated.provenance}")
+    elif stale:
+        say(stale, "yellow", label="warning: ")
+
+
+@boards.command(name="calibrate")
+@click.argument("builds", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--port", default=None, help="Flash and measure each build first, on the board at this port.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=20, show_default=True, help="Of a measurement: how many."
+)
+@click.option("--board", type=Board(), default=None, help="With --reset: whose calibration is removed.")
+@click.option("--reset", is_flag=True, help="Remove a board's calibration: its cycles are no longer predicted.")
+@JSON
+def calibrate_command(
+    builds: tuple[Path, ...], port: str | None, samples: int, board: str | None, reset: bool, as_json: bool
+) -> None:
+    """Have cycles and milliseconds of a board predicted by what it measured.
+
+    Takes builds that `tapc measure` measured, all for one board, and fits a factor for each kind of operator. Later
+    compilations for the board predict milliseconds. Of several builds, each is predicted by the others to tell the
+    error; of one build, each layer.
+
+    \b
+    Examples:
+      tapc boards calibrate build/resnet8-stm32h7 build/kws-stm32h7
+      tapc boards calibrate build/resnet8-stm32h7 build/kws-stm32h7 --port /dev/ttyACM0
+      tapc boards calibrate --reset --board stm32h7
+    """
+    from tapc.cost.calibrated import remove_calibration
+    from tapc.flow.calibrating import calibrate_board
+    from tapc.flow.measuring import measure_build
+    from tapc.hardware.board import load_board
+
+    if reset:
+        if builds or board is None or port is not None:
+            raise UsageError("--reset takes --board NAME, and nothing else")
+        name = load_board(board).name
+        removed = remove_calibration(name)
+        if as_json:
+            print_json({"removed": None if removed is None else str(removed)})
+        else:
+            say(f"{name} was not calibrated" if removed is None else f"removed: {removed}")
+        return
+    if board is not None:
+        raise UsageError("--board goes with --reset; the builds say which board they are for")
+    if port is not None:
+        for build in builds:
+            measure_build(build, port, samples=samples, flash=True, stages=progress())
+    made, path = calibrate_board(builds)
+    if as_json:
+        print_json(made.model_dump(mode="json", by_alias=True) | {"file": str(path)})
+        return
+    fit, numbers = made.fit, ("cycles per instruction",)
+    table = Table(f"{made.board}: {made.layers} layers of {', '.join(made.builds)}, {made.counter} at "
+                  f"{made.hz / 1e6:g} MHz", columns("kind", *numbers, right=numbers))  # fmt: skip
+    for kind, factor in sorted(fit.factors.kinds.items()):
+        table.add(kind, f"{factor:.2f}")
+    table.add("others", f"{fit.factors.other:.2f}")
+    print_table(table)
+    say(f"reading constants: {fit.factors.stalls:.0%} of what the memory's peak bandwidth predicts")
+    say(f"error before, with a cycle for each instruction: {fit.before}")
+    say(f"error after, on what it was fitted to: {fit.after}")
+    kept = "nothing could be kept back" if fit.held_out is None else f"{fit.held_out}"
+    say(f"error after, on what was kept back (one {fit.kept_back or 'layer'} at a time): {kept}")
+    for doubt in made.doubts:
+        say(f"{doubt}; its time means nothing", "yellow", label="warning: ")
+    say(f"kept in {path}; tapc compile --board {made.board} predicts milliseconds by it")
 
 
 @boards.command(name="new")

@@ -138,6 +138,7 @@ def _figures(report: Report, times: BoardTimes | None) -> dict[str, float | None
         "instructions": report.instructions,
         "instructions (predicted)": report.predicted_instructions,
         "cycles (estimated)": report.cycles_estimated,
+        "milliseconds (predicted)": None if report.predicted_time is None else report.predicted_time.milliseconds,
         "cycles (measured)": None if measured is None else measured.median,
         "milliseconds (measured)": None if measured is None else measured.milliseconds,
         "MACs": report.macs,

@@ -14,6 +14,7 @@ from tapc.device import DeviceRun, Timing, device_for
 from tapc.device.dialog import Dialog, Info, check_board
 from tapc.device.speaking import SpeakingDevice, SpeakingImage
 from tapc.device.verify import device_inputs, verify
+from tapc.flow.devices import device_of
 from tapc.flow.rerun import open_build, part
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
@@ -85,6 +86,7 @@ def measure_build(
     samples: int = 20,
     repeats: int = 10,
     seed: int = 0,
+    flash: bool = False,
     stages: Stages | None = None,
 ) -> BoardMeasurement:
     """Measure a build on the board at a port, and keep the figures in BUILD/measured.json.
@@ -105,6 +107,8 @@ def measure_build(
         Inferences of the last sample beyond those, where the board keeps its input.
     seed : int
         Of random codes.
+    flash : bool
+        A board that runs another image is flashed first, by the first tool of its file.
     stages : Stages, optional
 
     Raises
@@ -120,7 +124,8 @@ def measure_build(
     silicon, target = load_board(board or build.board), load_target(str(build.report["core"]))
     if silicon.name != build.board:
         raise DataError(f"{folder} is for the board {build.board}, not {silicon.name}")
-    device = device_for(target, f"serial:{port}", board=silicon)
+    name = f"serial:{port}"
+    device = device_of(target, name, silicon) if flash else device_for(target, name, board=silicon)
     assert isinstance(device, SpeakingDevice)
     with stages.stage("lower"):
         network = build.lowered()

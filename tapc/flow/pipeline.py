@@ -13,6 +13,7 @@ from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Options, with_settings
 from tapc.base.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
 from tapc.base.progress import Stages
+from tapc.cost.calibrated import load_calibration
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
 from tapc.data.metrics import Metric, check_classes, measure
@@ -188,6 +189,8 @@ def compile(
             trained = training_report(training_set, how, made, *scores)
             warnings = warnings if warning is None else (*warnings, warning)
         onnx.save(network_model.onnx, folder / "float.onnx")
+        coefficients = load_coefficients(target.cost)
+        calibrated, stale = load_calibration(silicon.name, coefficients)
         report = make_report(
             Compilation(
                 model=network_model,
@@ -198,7 +201,8 @@ def compile(
                 equalized=network_model.equalized_for is not None,
                 sensitivity=attempt.decision.sensitivity,
                 lowered=attempt.lowered,
-                cost=CostModel(load_coefficients(target.cost)),
+                cost=CostModel(coefficients),
+                calibrated=calibrated,
                 images=attempt.images,
                 calibration=samples.calibration,
                 test=samples.test,
@@ -212,7 +216,7 @@ def compile(
                 training=trained,
                 arithmetic=target.requantize,
                 placed=attempt.placed,
-                warnings=warnings,
+                warnings=(*warnings, *filter(None, [stale])),
                 seconds=stages.seconds,
             )
         )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tapc.allocate import Allocation
 from tapc.base.arithmetic import Mode
 from tapc.base.options import Options
+from tapc.cost.calibrated import Calibration
 from tapc.cost.model import CostModel
 from tapc.data import Samples
 from tapc.data.metrics import Metric
@@ -60,6 +61,8 @@ class Compilation:
     sensitivity : dict of str to float
     lowered : Lowered
     cost : CostModel
+    calibrated : Calibration or None
+        What the board measured of other networks.
     images : FirmwareImages
     calibration : Samples
     test : Samples
@@ -95,6 +98,7 @@ class Compilation:
     sensitivity: dict[str, float]
     lowered: Lowered
     cost: CostModel
+    calibrated: Calibration | None
     images: FirmwareImages
     calibration: Samples
     test: Samples

@@ -27,7 +27,7 @@ from tapc.report.schema import (
     SampleFiles,
     TensorReport,
 )
-from tapc.report.timing import timing_report
+from tapc.report.timing import predicted_time, timing_report
 
 _CONFUSION = 100
 """Most classes that are counted by the class that is named."""
@@ -77,6 +77,7 @@ def make_report(c: Compilation) -> Report:
         instructions=None if measured is None else measured.run.instructions,
         cycles_estimated=None if measured is None else measured.cycles,
         timing=timing_report(None if measured is None else measured.run.timing),
+        predicted_time=predicted_time((layer.predicted_cycles for layer in layers), c.calibrated),
         device="none" if measured is None else measured.run.device,
         predicted_instructions=c.cost.total_instructions(c.lowered.steps),
         macs=sum(layer.macs for layer in layers),
@@ -143,11 +144,14 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
             continue
         x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
         macs = nominal.get(op.name, 0)
-        w_bits = op.weight_bits
+        w_bits, kind = op.weight_bits, op.kind(lowered.steps[own[0]].spec)
+        predicted = sum(cost.instructions(lowered.steps[i].spec) for i in own)
+        stalls = sum(c.placed[i].stalls for i in own)
+        factors = None if c.calibrated is None else c.calibrated.fit.factors
         reports.append(
             LayerReport(
                 name=op.name,
-                op=op.kind(lowered.steps[own[0]].spec),
+                op=kind,
                 w_bits=w_bits,
                 a_bits=x.bits,
                 out_bits=y.bits,
@@ -156,13 +160,14 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
                 bops=macs * (w_bits or 0) * x.bits,
                 flash_bytes=sum(cost.constant_bytes(lowered.steps[i]) for i in own),
                 arena_bytes=y.bytes + max(lowered.steps[i].spec.scratch_bytes for i in own),
-                predicted_instructions=sum(cost.instructions(lowered.steps[i].spec) for i in own),
+                predicted_instructions=predicted,
+                predicted_cycles=None if factors is None else round(factors.cycles(kind, predicted, stalls)),
                 instructions=None if counts is None else sum(counts[i] for i in own),
                 cycles=None if timing is None else sum(timing.steps[i] for i in own),
                 exact=None if measured is None else measured.verification.layers[op.name],
                 rounding=c.rounding.get(op.name),
                 region=next((c.placed[i].region for i in own if c.placed[i].bytes), None),
-                stall_cycles=sum(c.placed[i].stalls for i in own),
+                stall_cycles=stalls,
             )
         )
     return tuple(reports)

@@ -35,6 +35,8 @@ def provenance(c: Compilation) -> dict[str, str]:
             if c.measured.cycles is None
             else f"cycles-estimated: block counts x {cycles.source(c.board.core)}, constants read once from flash"
         )
+    if c.calibrated is not None:
+        origins["predicted time"] = c.calibrated.provenance
     if c.options.toolchain != "gcc":
         origins["firmware"] = f"built by {c.options.toolchain}'s C compiler; what is predicted was fitted to gcc's code"
     if (made := c.training) is not None:

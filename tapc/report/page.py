@@ -12,7 +12,7 @@ from tapc.base.errors import OutputError
 from tapc.base.output import PAGE
 from tapc.base.terminal import visible
 from tapc.report.schema import LayerReport, Quantity, Report
-from tapc.report.table import accuracy_lines, inputs_line, training_lines
+from tapc.report.table import NO_SILICON, accuracy_lines, inputs_line, training_lines
 from tapc.report.timing import BoardTimes
 
 _WIDTH, _HEIGHT = 1000.0, 320.0
@@ -104,6 +104,7 @@ def page(report: Report, times: BoardTimes | None = None, note: str = "") -> str
         timing=times.timing if times is not None else report.timing,
         spread=times if times is not None else report.timing,
         note=note,
+        no_silicon=NO_SILICON,
         rows=rows,
         has_cycles=any(row.cycles is not None for row in rows),
         has_regions=len({layer.region for layer in report.layers if layer.region}) > 1,

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.report.regions import RegionReport
-from tapc.report.timing import TimingReport
+from tapc.report.timing import PredictedTime, TimingReport
 
 SCHEMA = 1
 
@@ -44,8 +44,8 @@ class LayerReport(_Frozen):
         Memory that its constants are in; None where it has none.
     stall_cycles : float or None
         Predicted cycles of an inference that wait for them.
-    cycles : int or None
-        Measured on the board.
+    cycles, predicted_cycles : int or None
+        Measured on the board; predicted by what it measured earlier.
     """
 
     name: str
@@ -65,6 +65,7 @@ class LayerReport(_Frozen):
     region: str | None = None
     stall_cycles: float | None = None
     cycles: int | None = None
+    predicted_cycles: int | None = None
 
 
 class Quantity(_Frozen):
@@ -297,6 +298,8 @@ class Report(_Frozen):
         The same by a model of the core's pipeline; None where no model is at hand.
     timing : TimingReport or None
         Measured on a board.
+    predicted_time : PredictedTime or None
+        By what the board measured of other networks; None where it was not calibrated.
     device : str
         What ran the firmware.
     provenance : dict
@@ -349,6 +352,7 @@ class Report(_Frozen):
     instructions: int | None
     cycles_estimated: float | None = None
     timing: TimingReport | None = None
+    predicted_time: PredictedTime | None = None
     device: str = "qemu"
     predicted_instructions: int
     macs: int

@@ -4,6 +4,8 @@ from tapc.base.terminal import Column, Table, columns, print_table, say
 from tapc.data.metrics import outcome, shown
 from tapc.report.schema import Accuracy, Quantity, Report, TrainingReport
 
+NO_SILICON = "; its board was an emulator, whose time means nothing"
+
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
@@ -123,6 +125,9 @@ def print_report(report: Report) -> None:
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)
         say(f"cycles-estimated: {report.cycles_estimated:,.0f}, {per_mac:.2f} per MAC")
+    if (time := report.predicted_time) is not None:
+        doubt = "" if time.silicon else NO_SILICON
+        say(f"predicted: {time.milliseconds:,.3f} ms at {time.hz / 1e6:g} MHz, {time.cycles:,} cycles{doubt}")
     say(inputs_line(report))
     for line in accuracy_lines(report.accuracy):
         say(line)

@@ -1,8 +1,11 @@
 """Time that a board's own counter told."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from tapc.cost.calibrated import Calibration
 from tapc.device import Timing
 
 
@@ -33,6 +36,36 @@ class TimingReport(BaseModel):
     median: float
     most: float
     milliseconds: float
+
+
+class PredictedTime(BaseModel):
+    """Time of one inference by the cost model, corrected by what the board measured of other networks.
+
+    Attributes
+    ----------
+    hz : int
+        The clock at which the board was measured.
+    cycles : int
+    milliseconds : float
+    silicon : bool
+        False where what was measured looks like an emulator's counter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    hz: int = Field(gt=0)
+    cycles: int
+    milliseconds: float
+    silicon: bool
+
+
+def predicted_time(cycles: Iterable[int | None], calibrated: Calibration | None) -> PredictedTime | None:
+    """Add up the predicted cycles of layers; None where the board was not calibrated."""
+    if calibrated is None:
+        return None
+    total = sum(own or 0 for own in cycles)
+    milliseconds = 1e3 * total / calibrated.hz
+    return PredictedTime(hz=calibrated.hz, cycles=total, milliseconds=milliseconds, silicon=not calibrated.doubts)
 
 
 def timing_report(timing: Timing | None) -> TimingReport | None:
