@@ -9,6 +9,7 @@ from tapc.firmware.boot import rp2040_boot_source
 from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
 from tapc.firmware.memory import MemoryUse, memory_of
 from tapc.firmware.speaking import PREFIX, Main, library_digest, speaking_units
+from tapc.firmware.stack import StackUse, stack_of
 from tapc.firmware.toolchain import Gcc, RegionOverflowError, Unit, compile_units
 from tapc.firmware.zig import Zig
 from tapc.hardware.board import Board
@@ -39,6 +40,8 @@ class FirmwareImages:
         External flash region -> its contents as `firmware-REGION.bin`.
     speaks : bool
         The firmware answers over the board's UART; otherwise it runs once and sleeps.
+    stack : StackUse or None
+        The most that PREFIX_run can take; None where the compiler does not tell.
     """
 
     elf: Path
@@ -48,6 +51,7 @@ class FirmwareImages:
     memory: MemoryUse
     external: dict[str, Path] = field(default_factory=dict)
     speaks: bool = False
+    stack: StackUse | None = None
 
 
 def build_firmware(
@@ -125,7 +129,7 @@ def _build(
     apart = {names.example, names.file("stepwise.c")}
     sources = sorted(path for path in library.glob("*.c") if path.name not in apart)
     network = library / names.file(".c")
-    lib = [Unit(f"lib_{path.stem}", path, (arena,) if path == network else ()) for path in sources]
+    lib = [Unit(f"lib_{path.stem}", path, (*tools.frames, *((arena,) if path == network else ()))) for path in sources]
     start = [Unit(f"start_{path.stem}", path, _STARTUP_FLAGS) for path in target.sources]
     used = {*external, *({board.arena_region.name} if board.arena_region.kind == "external_ram" else ())}
     around, mains = speaking_units(library, names, board, target, include, used)
@@ -170,7 +174,8 @@ def _build(
         raise ToolError(f"the firmware fits {board.name}, but its QEMU twin does not: {error}") from error
     for path in (elf, binary, hexadecimal, twin, *outside.values()):
         path.chmod(0o644)  # linker and objcopy make them executable, which they are not here
-    return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf), outside, main.speaks)
+    return FirmwareImages(elf, binary, hexadecimal, twin, memory_of(elf), outside, main.speaks,
+                          stack_of([objects[unit.name] for unit in lib], names.symbol("run")))  # fmt: skip
 
 
 def _first_that_fits(mains: Sequence[Main], link: Callable[[Main], None]) -> Main:

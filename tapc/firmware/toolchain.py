@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from tapc.base.errors import BudgetError, ToolError
 from tapc.base.tool import run
@@ -114,9 +114,12 @@ class Gcc:
     ----------
     prefix : str
         What the names of its commands begin with.
+    frames : tuple of str
+        What makes it report the stack that functions take, see `tapc.firmware.stack`; no code changes by it.
     """
 
     prefix: str = PREFIX
+    frames: ClassVar[tuple[str, ...]] = ("-fstack-usage",)
 
     def driver(self, arguments: Sequence[str], folder: Path) -> None:
         """Compile or link, in a folder; errors are those of `run_tool`."""

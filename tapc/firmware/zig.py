@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from elftools.elf.elffile import ELFFile
 
@@ -51,6 +52,8 @@ def translated(flags: Sequence[str]) -> list[str]:
 @dataclass(frozen=True)
 class Zig(Gcc):
     """Builds without anything that a package index does not have."""
+
+    frames: ClassVar[tuple[str, ...]] = ("-fstack-size-section",)
 
     def driver(self, arguments: Sequence[str], folder: Path) -> None:
         """Compile or link."""

@@ -27,6 +27,7 @@ from tapc.report.schema import (
     SampleFiles,
     TensorReport,
 )
+from tapc.report.stack import stack_report
 from tapc.report.timing import predicted_time, timing_report
 
 _CONFUSION = 100
@@ -188,6 +189,7 @@ def memory(c: Compilation) -> Memory:
         arena_region=c.board.arena_region.name,
         support=use.support,
         regions=region_reports(c),
+        run_stack=stack_report(c.images.stack),
         tensors=tuple(
             TensorReport(
                 name=b.name,

@@ -7,6 +7,7 @@ from tapc.report.compilation import Compilation
 _PROVENANCE = {
     "flash": "measured: bytes of firmware.bin, read from the ELF, less what speaks and sets clocks (memory.support)",
     "arena": "measured: section of the arena in the ELF; predicted by the planner",
+    "run_stack": "model: frames as the compiler reports them, calls as the objects have them",
     "allocation": "model",
     "macs, bops": "model: of the network, padding included; live_macs: of the channels that can change the output",
 }

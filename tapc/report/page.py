@@ -12,6 +12,7 @@ from tapc.base.errors import OutputError
 from tapc.base.output import PAGE
 from tapc.base.terminal import visible
 from tapc.report.schema import LayerReport, Quantity, Report
+from tapc.report.stack import stack_line
 from tapc.report.table import NO_SILICON, accuracy_lines, inputs_line, training_lines
 from tapc.report.timing import BoardTimes
 
@@ -111,6 +112,7 @@ def page(report: Report, times: BoardTimes | None = None, note: str = "") -> str
         of_what="cycles" if all(row.cycles is not None for row in rows) else "instructions",
         regions=[(region, region_parts(region.parts, region.size)) for region in memory.regions],
         quantities=_quantities(report),
+        stack=stack_line(memory.run_stack),
         boxes=arena_boxes(report),
         ticks=_ticks(report),
         arena_bytes=_arena_bytes(report),

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.report.regions import RegionReport
+from tapc.report.stack import StackReport
 from tapc.report.timing import PredictedTime, TimingReport
 
 SCHEMA = 1
@@ -103,6 +104,8 @@ class Memory(_Frozen):
         Bytes of flash, in none of the other figures, for the commands that the firmware answers and for the clock.
     regions : tuple of RegionReport
         Every memory of the board.
+    run_stack : StackReport or None
+        The most that an inference can take; None where the compiler does not tell.
     """
 
     flash: Quantity
@@ -114,6 +117,7 @@ class Memory(_Frozen):
     tensors: tuple[TensorReport, ...] = ()
     support: int = 0
     regions: tuple[RegionReport, ...] = ()
+    run_stack: StackReport | None = None
 
 
 class OutputReport(_Frozen):

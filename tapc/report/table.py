@@ -3,6 +3,7 @@
 from tapc.base.terminal import Column, Table, columns, print_table, say
 from tapc.data.metrics import outcome, shown
 from tapc.report.schema import Accuracy, Quantity, Report, TrainingReport
+from tapc.report.stack import stack_line
 
 NO_SILICON = "; its board was an emulator, whose time means nothing"
 
@@ -122,6 +123,7 @@ def print_report(report: Report) -> None:
     """Print layers, memory, accuracy and provenance."""
     print_table(layers_table(report))
     print_table(totals_table(report))
+    say(stack_line(report.memory.run_stack))
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)
         say(f"cycles-estimated: {report.cycles_estimated:,.0f}, {per_mac:.2f} per MAC")

@@ -44,6 +44,7 @@ def report(names: tuple[str, ...] = ("stem", "head"), **values: Any) -> Report:
     region = {"name": "flash", "kind": "flash", "origin": 0x8000000, "size": 2_097_152,
               "parts": {"network": 95_140, "support": 4_784}}  # fmt: skip
     share = 50.0
+    frames = [{"name": name, "own": 88, "worst": 176 - 88 * index} for index, name in enumerate(names[:2])]
     return Report.model_validate({
         "schema": 1, "tapc": "0.1.0", "model": names[0], "source": f"file {names[0]}", "source_error": 1e-7,
         "board": "stm32h7", "core": "cortex-m7", "data": f"calibration: {names[-1]}", "pixel_scale": 1.0, "seed": 0,
@@ -51,7 +52,8 @@ def report(names: tuple[str, ...] = ("stem", "head"), **values: Any) -> Report:
         "labels": names, "memory": {
             "flash": QUANTITY, "arena": QUANTITY | {"measured": 1024}, "stack": QUANTITY, "ram": QUANTITY,
             "external": {"qspi": QUANTITY}, "arena_region": "sram", "tensors": tensors, "support": 4_784,
-            "regions": [region]},
+            "regions": [region], "run_stack": {
+                "bytes": 176, "path": [frames[0], frames[-1]], "functions": frames, "unknown": [names[-1]]}},
         "accuracy": {
             "float": share, "onnx": share, "device": share, "samples": 4, "onnx_agreement": 100.0, "onnx_max_step": 0,
             "metric": "top1", "scores": {name: {"top1": share} for name in ("float", "onnx", "device")},
@@ -131,6 +133,19 @@ def test_memory_adds_up() -> None:
     low, high = arena_boxes(report())
     assert (low.x, low.y, low.height, high.y) == (0.0, 160.0, 160.0, 0.0)
     assert low.width == pytest.approx(2 * high.x)
+
+
+def test_the_stack_of_every_function() -> None:
+    text = cells(page(report()))
+    line = (
+        "stack of an inference: at most 176 B (stem 88 + head 88), and what these take, which were compiled elsewhere"
+    )
+    assert line in text
+    assert "stem 88 176" in text
+    assert "head 88 88" in text
+    nothing = report()
+    memory = nothing.memory.model_copy(update={"run_stack": None})
+    assert "worst case: not computed" in page(nothing.model_copy(update={"memory": memory}))
 
 
 def test_names_are_text(tmp_path: Path) -> None:
