@@ -1,5 +1,6 @@
 """Bit allocation: the least loss of accuracy under flash, peak SRAM, latency and BOPs budgets."""
 
+from tapc.allocate.alternatives import alternatives
 from tapc.allocate.build import AllocationOptions, CostModel, build_problem
 from tapc.allocate.overrides import Overrides, load_overrides
 from tapc.allocate.problem import (
@@ -30,6 +31,7 @@ __all__ = [
     "RamUse",
     "Use",
     "Violation",
+    "alternatives",
     "build_problem",
     "load_overrides",
     "solve",

@@ -13,6 +13,7 @@ from tapc.base.arithmetic import Ints
 from tapc.base.errors import BudgetError, MismatchError
 from tapc.base.options import Options
 from tapc.base.progress import Stages
+from tapc.base.refusal import Refusal
 from tapc.cost.model import load_coefficients
 from tapc.data import Samples
 from tapc.device.verify import device_inputs, reference_outputs, verify
@@ -45,7 +46,10 @@ EXACT_SAMPLES = 4
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """One pass from bits to measurements; the model is equalized for the bits."""
+    """One pass from bits to measurements; the model is equalized for the bits.
+
+    What was `refused` on the way is told of builds, memory and kernels; what bits were not chosen, the decision knows.
+    """
 
     model: FloatModel
     decision: Decision
@@ -55,6 +59,7 @@ class Attempt:
     measured: Measured | None
     tuning: Tuning | None
     placed: tuple[Placed, ...]
+    refused: tuple[Refusal, ...] = ()
 
 
 def in_some_ram(
@@ -87,8 +92,10 @@ def in_some_ram(
                 f"{error}\nor let {outside.name} ({outside.size} bytes) hold the activations (without --no-external)",
                 error.violations, error.alternatives, error.problem,
             ) from error  # fmt: skip
+        refused = Refusal("memory", f"the activations in {board.arena_region.name}", str(error).splitlines()[0])
     moved = board.with_arena(outside)
-    return moved, within_budgets(model, evidence, samples, moved, target, folder, options, stages)
+    attempt = within_budgets(model, evidence, samples, moved, target, folder, options, stages)
+    return moved, replace(attempt, refused=(refused, *attempt.refused))
 
 
 def within_budgets(
@@ -111,6 +118,7 @@ def within_budgets(
     tightened = options
     refused: AllocationError | None = None
     ram, ram_limit = 0, 0
+    earlier: list[Refusal] = []
     for _ in range(ATTEMPTS):
         try:
             with stages.stage("allocate"):
@@ -139,7 +147,10 @@ def within_budgets(
         use = use_of(attempt, target)
         ram, ram_limit, over = use.ram, options.ram or board.ram_limit(use.ram - use.arena), beyond(use, board, options)
         if not over:
-            return attempt
+            return replace(attempt, refused=(*earlier, *attempt.refused))
+        average = decision.allocation.used["target_bits"].used
+        what = f"{average:.2f} weight bits on average, which fit by prediction"
+        earlier.append(Refusal("build", what, f"measured: {_list(over)} too many"))
         if refused is not None:
             first = refused.violations[0]
             measurement = use.flash if first.constraint == "flash" else use.instructions
@@ -177,11 +188,13 @@ def realize(
     with ThreadPoolExecutor(1) as beside:
         # Compilers take one core for most of the time.
         expected = beside.submit(expect, model, quantized, lowered, test) if options.simulate else None
-        lowered, images, tuning, placed = build_tuned(lowered, quantized, board, target, folder, options, stages)
+        lowered, images, tuning, placed, refused = build_tuned(
+            lowered, quantized, board, target, folder, options, stages
+        )
         measured = None
         if expected is not None:
             measured = measure(model, expected, lowered, images, board, target, test, stages, placed, options.device)
-    return Attempt(model, decision, quantized, lowered, images, measured, tuning, placed)
+    return Attempt(model, decision, quantized, lowered, images, measured, tuning, placed, refused)
 
 
 @dataclass(frozen=True)

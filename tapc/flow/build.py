@@ -10,6 +10,7 @@ from tapc.base.errors import BudgetError
 from tapc.base.files import scratch_folder
 from tapc.base.options import Options
 from tapc.base.progress import Stages
+from tapc.base.refusal import Refusal
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.firmware import FirmwareImages, build_firmware
 from tapc.firmware.toolchain import RegionOverflowError
@@ -33,25 +34,30 @@ def build_tuned(
     folder: Path,
     options: Options,
     stages: Stages,
-) -> tuple[Lowered, FirmwareImages, Tuning | None, tuple[Placed, ...]]:
+) -> tuple[Lowered, FirmwareImages, Tuning | None, tuple[Placed, ...], tuple[Refusal, ...]]:
     """Build with tuned schedules when asked to; where they do not fit the memory, with the defaults."""
     rest = (quantized, board, target, folder, options, stages)
     if not options.tune:
-        lowered, images, placed = build(lowered, *rest)
-        return lowered, images, None, placed
+        lowered, images, placed, refused = build(lowered, *rest)
+        return lowered, images, None, placed, refused
     with stages.stage("tune") as advance:
         tuning = tune(lowered, target, options.tune, jobs=os.cpu_count() or 1, advance=advance)
     tuned = scheduled(lowered.program, tuning.schedules, source=lowered.source, seed=options.seed)
+    why = f"their arena has {tuned.plan.size:,} bytes, {tuned.plan.size - lowered.plan.size:,} more"
     if tuned.plan.size <= lowered.plan.size:
         try:
-            tuned, images, placed = build(tuned, *rest)
-            if images.memory.flash <= (options.flash or board.flash_bytes(not options.no_external)):
-                return tuned, images, tuning, placed
-        except BudgetError:
-            pass  # unrolled loops are longer
+            tuned, images, placed, refused = build(tuned, *rest)
+            over = images.memory.flash - (options.flash or board.flash_bytes(not options.no_external))
+            if over <= 0:
+                return tuned, images, tuning, placed, refused
+            why = f"their code is longer: {images.memory.flash:,} bytes of flash, {over:,} too many"
+        except BudgetError as error:
+            why = f"their code is longer: {error}"
+    saved = tuning.before - tuning.after
     given_up = replace(tuning, schedules={}, after=tuning.before)
-    lowered, images, placed = build(lowered, *rest)
-    return lowered, images, given_up, placed
+    lowered, images, placed, refused = build(lowered, *rest)
+    what = f"the tuned schedules of {len(tuning.schedules)} layers, {saved:,} instructions less"
+    return lowered, images, given_up, placed, (Refusal("kernels", what, why), *refused)
 
 
 def build(
@@ -62,7 +68,7 @@ def build(
     folder: Path,
     options: Options,
     stages: Stages,
-) -> tuple[Lowered, FirmwareImages, tuple[Placed, ...]]:
+) -> tuple[Lowered, FirmwareImages, tuple[Placed, ...], tuple[Refusal, ...]]:
     """Write model.onnx and the C library, and compile the firmware.
 
     The room for constants in internal flash is what the predicted code leaves; where the linker finds it smaller, the
@@ -70,7 +76,7 @@ def build(
     """
     cost = CostModel(load_coefficients(target.cost))
     code = cost.flash(lowered.steps) - sum(constant_bytes(step) for step in lowered.steps)
-    room = board.flash.size - code
+    room, refused = board.flash.size - code, list[Refusal]()
     onnx.save(quantized.onnx, folder / "model.onnx")
     (folder / "lib").mkdir(exist_ok=True)
     for attempt in range(_SPILLS):
@@ -93,9 +99,12 @@ def build(
                     arena=lowered.plan.size,
                     toolchain=options.toolchain,
                 )
-            return lowered, images, placed
+            return lowered, images, placed, tuple(refused)
         except RegionOverflowError as error:
             if not external or error.region != board.flash.name or attempt == _SPILLS - 1:
                 raise
+            inside = sum(p.bytes for p in placed) - sum(external.values())
+            what = f"{inside:,} bytes of constants in {board.flash.name}"
+            refused.append(Refusal("memory", what, f"{error.overflow:,} bytes too many beside the code"))
             room -= error.overflow + _MARGIN
     raise AssertionError("the last attempt returns or raises")

@@ -47,11 +47,14 @@ class Decision:
     allocation : Allocation
     specs : frozenset of KernelSpec
         Kernels that the network is predicted to have; rounded, it may have a few others.
+    problem : AllocationProblem or None
+        That was solved; None where there was nothing to choose.
     """
 
     sensitivity: dict[str, float]
     allocation: Allocation
     specs: frozenset[KernelSpec] = frozenset()
+    problem: AllocationProblem | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,11 +146,14 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
             raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
         overrides = own_bits(proxy, scores, statistics(), options)
     problem = bit_problem(evidence.network, evidence.distortion, cost, board, options, overrides)
-    allocation = solve(with_scores(problem, scores))
+    problem = with_scores(problem, scores)
+    allocation = solve(problem)
     if options.proxy == MEASURED and options.allocator == "ilp" and not _widest(problem, allocation):
-        allocation = solve(with_losses(problem, evidence.losses))
+        problem = with_losses(problem, evidence.losses)
+        allocation = solve(problem)
     _, steps = cost.steps(allocation.bits)
-    return Decision(scores, allocation, frozenset(step.spec for step in steps))
+    specs = frozenset(step.spec for step in steps)
+    return Decision(scores, allocation, specs, problem)
 
 
 def _settled(options: Options) -> bool:

@@ -218,6 +218,8 @@ def compile(
                 placed=attempt.placed,
                 warnings=(*warnings, *filter(None, [stale])),
                 seconds=stages.seconds,
+                refused=attempt.refused,
+                problem=attempt.decision.problem,
             )
         )
         command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.allocate import Allocation
+from tapc.allocate import Allocation, AllocationProblem
 from tapc.base.arithmetic import Mode
 from tapc.base.options import Options
+from tapc.base.refusal import Refusal
 from tapc.cost.calibrated import Calibration
 from tapc.cost.model import CostModel
 from tapc.data import Samples
@@ -87,6 +88,10 @@ class Compilation:
         How integers round.
     warnings : tuple of str
     seconds : dict of str to float
+    refused : tuple of Refusal
+        On the way to what was built.
+    problem : AllocationProblem or None
+        Whose solution the bits are; None where there was nothing to choose.
     """
 
     model: FloatModel
@@ -114,3 +119,5 @@ class Compilation:
     arithmetic: Mode
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+    refused: tuple[Refusal, ...] = ()
+    problem: AllocationProblem | None = None

@@ -14,17 +14,17 @@ from tapc.lower.codes import output_sizes, steps_apart
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
 from tapc.report.origins import provenance
+from tapc.report.refusals import refused_reports
 from tapc.report.regions import RegionReport
+from tapc.report.samples import Inputs, SampleFiles
 from tapc.report.schema import (
     Accuracy,
     AllocationReport,
-    Inputs,
     LayerReport,
     Memory,
     OutputReport,
     Quantity,
     Report,
-    SampleFiles,
     TensorReport,
 )
 from tapc.report.stack import stack_report
@@ -90,6 +90,7 @@ def make_report(c: Compilation) -> Report:
         kept="" if c.model.given is None else c.model.given.kind,
         arithmetic=c.arithmetic,
         training=c.training,
+        refused=refused_reports(c),
         schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
         warnings=(
             *c.warnings,

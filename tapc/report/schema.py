@@ -4,7 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tapc.report.refused import RefusedReport
 from tapc.report.regions import RegionReport
+from tapc.report.samples import Inputs, SampleFiles
 from tapc.report.stack import StackReport
 from tapc.report.timing import PredictedTime, TimingReport
 
@@ -186,40 +188,6 @@ class Accuracy(_Frozen):
     outputs: tuple[OutputReport, ...] = ()
 
 
-class SampleFiles(_Frozen):
-    """Where samples came from, so that they are found again.
-
-    Attributes
-    ----------
-    data, test_data : str or None
-        Files or folders as they were given.
-    dataset : str
-        Name of the network's own data set, where that was taken; else empty.
-    """
-
-    data: str | None = None
-    test_data: str | None = None
-    dataset: str = ""
-
-
-class Inputs(_Frozen):
-    """What the calibration samples are.
-
-    Attributes
-    ----------
-    units : str
-        What was done to raw values: "raw x 0.00392157".
-    low, high : float or None
-        Least and largest raw value of the calibration samples.
-    kind : {"integers", "floats", "random"}
-    """
-
-    units: str
-    low: float | None
-    high: float | None
-    kind: str
-
-
 class AllocationReport(_Frozen):
     """How the bits were chosen."""
 
@@ -325,6 +293,8 @@ class Report(_Frozen):
         How integers round; see `tapc.base.arithmetic`.
     training : TrainingReport or None
         None where the network was not trained.
+    refused : tuple of RefusedReport
+        Alternatives that were not taken.
     schedules : dict
         Layer -> tuned schedule (rows, pixels, unroll), where it is not the default.
     seconds : dict
@@ -368,6 +338,7 @@ class Report(_Frozen):
     kept: str = ""
     arithmetic: str = ""
     training: TrainingReport | None = None
+    refused: tuple[RefusedReport, ...] = ()
     schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: dict[str, float]

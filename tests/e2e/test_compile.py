@@ -422,5 +422,9 @@ def test_ram_holds_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(NetworkCost, "ram", flattering)
     assert measured("b", abits=(4, 8), ram=limit) <= limit
+    refused = json.loads((tmp_path / "b" / "report.json").read_text())["refused"]
+    assert f"measured: {wide - limit} bytes of RAM too many" in [
+        one["why"] for one in refused if one["kind"] == "build"
+    ]
     with pytest.raises(AllocationError, match=rf"the budget is {limit} bytes.* is {wide} bytes"):
         measured("c", ram=limit)

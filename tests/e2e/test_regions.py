@@ -48,6 +48,10 @@ def test_weights_beyond_internal_flash_are_read_from_qspi(tmp_path: Path) -> Non
         (tmp_path / "b" / "firmware.bin").stat().st_size == report.memory.flash.measured - outside.measured <= 64 << 10
     )
     assert (tmp_path / "b" / "firmware-qspi_flash.bin").stat().st_size == outside.measured
+    refused = [one.what for one in report.refused if one.kind == "memory"]
+    assert refused[-len(moved) :] == [
+        f"constants of {layer.name} ({layer.flash_bytes:,} bytes) in flash" for layer in moved
+    ]
     assert any("memory-mapped mode" in warning for warning in report.warnings)
     assert ".tapc_qspi_flash" in (tmp_path / "b" / "lib" / "README.md").read_text()
     tensors = json.loads((tmp_path / "b" / "report.json").read_text())["memory"]["tensors"]
@@ -76,5 +80,6 @@ def test_activations_go_to_external_ram_as_a_last_resort(tmp_path: Path) -> None
     assert result.report.exact
     assert result.report.memory.arena_region == "sdram"
     assert any("sdram" in warning for warning in result.report.warnings)
+    assert "the activations in axi_sram" in [one.what for one in result.report.refused]
     with pytest.raises(BudgetError, match=r"let sdram \(33554432 bytes\) hold the activations"):
         tapc.compile("resnet8", board=board, data="random", output=tmp_path / "c", options=options(no_external=True))

@@ -63,6 +63,9 @@ def report(names: tuple[str, ...] = ("stem", "head"), **values: Any) -> Report:
             "sensitivity": {name: 1.0 for name in names}, "used": {"flash": {"used": 5.0, "limit": None}}},
         "instructions": 3_000, "cycles_estimated": 3_300.0, "predicted_instructions": 2_400, "macs": 2_000,
         "live_macs": 1_800, "bops": 128_000, "average_weight_bits": 3.5, "provenance": {"flash": f"by {names[0]}"},
+        "refused": [
+            {"kind": kind, "what": f"{names[0]} instead", "why": f"{names[-1]} too many"}
+            for kind in ("bits", "layer")],
         "warnings": [f"a warning about {names[0]}"], "seconds": {"import": 1.5},
     } | values)  # fmt: skip
 
@@ -133,6 +136,13 @@ def test_memory_adds_up() -> None:
     low, high = arena_boxes(report())
     assert (low.x, low.y, low.height, high.y) == (0.0, 160.0, 160.0, 0.0)
     assert low.width == pytest.approx(2 * high.x)
+
+
+def test_what_was_refused() -> None:
+    text = cells(page(report()))
+    assert "What was refused, and why alternative why not stem instead head too many" in text
+    assert "more bits for one of 1 layers alternative why not stem instead head too many" in text
+    assert "Nothing is known of alternatives" in page(report(refused=[]))
 
 
 def test_the_stack_of_every_function() -> None:
