@@ -99,6 +99,8 @@ class Options:
         What runs the firmware, see `tapc.device.choose.MODULES`; by default the first simulator that can.
     toolchain : {"gcc", "zig"}
         What builds the firmware.
+    optimize : {"size", "speed"}
+        "speed": start-up copies hot code and constants to the board's fast memories, where it has some.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -128,6 +130,7 @@ class Options:
     arithmetic: str | None = None
     device: str | None = None
     toolchain: str = "gcc"
+    optimize: str = "size"
 
     def __post_init__(self) -> None:
         for name, (convert, expected) in _VALUES.items():
@@ -229,6 +232,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "keep": (_maybe(_flag), "True, False or None"),
     "device": (_maybe(_text), "a device's name, or None"),
     "toolchain": (_one_of("gcc", "zig"), "'gcc' or 'zig'"),
+    "optimize": (_one_of("size", "speed"), "'size' or 'speed'"),
     "arithmetic": (_maybe(_one_of(*ARITHMETICS)), f"one of {', '.join(ARITHMETICS)}, or None"),
 }
 """What converts and checks a field's value, and what it should have been."""

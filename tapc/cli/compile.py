@@ -111,6 +111,13 @@ _OPTIONS = (
     ),
     SEED,
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
+    click.option(
+        "--optimize",
+        type=click.Choice(["size", "speed"]),
+        default="size",
+        show_default=True,
+        help="speed: hot code and constants are copied to the board's fast memories.",
+    ),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     DEVICE,
     click.option(

@@ -159,7 +159,8 @@ def speaking_image(path: Path, device: SpeakingDevice) -> SpeakingImage:
         steps, inputs, outputs = (int.from_bytes(raw[4 * i : 4 * i + 4], "little") for i in range(_WORDS))
         texts = raw[4 * _WORDS : symbol["st_size"]]
         top, limit = (table.get_symbol_by_name(f"tapc_stack_{end}")[0]["st_value"] for end in ("top", "limit"))
-        outside = {f".tapc_{region.name}" for region in device.board.memory} if device.board is not None else set()
+        regions = () if device.board is None else device.board.memory
+        outside = {f".tapc_{region.name}" for region in regions if region.kind.startswith("external")}
         flashed = (s.name for s in elf.iter_sections() if s["sh_type"] == "SHT_PROGBITS" and s.name in outside)
         external = tuple(name.removeprefix(".tapc_") for name in flashed)
         board, digest = (text.split(b"\0")[0].decode("ascii") for text in (texts[:_BOARD], texts[_BOARD:]))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
@@ -337,7 +338,8 @@ def _tables(content: bytes, steps: int) -> tuple[int, _Places, _Places]:
     )
     text, function = elf.get_section_by_name(".text"), symbols[f"{prefix}_step"]
     step = function["st_value"] & ~1
-    spans = (step, function["st_size"]), (text["sh_addr"], text["sh_size"])
+    copied = [s for s in elf.iter_sections() if s.name.startswith(".tapc_") and s["sh_flags"] & SH_FLAGS.SHF_EXECINSTR]
+    spans = (step, function["st_size"]), *((s["sh_addr"], s["sh_size"]) for s in (text, *copied))
     code = tuple((start, start + size - 1) for start, size in spans)
     where = symbols.get(f"{prefix}_step_output")
     if where is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tapc.base.errors import OutputError, ToolError
 from tapc.firmware.boot import rp2040_boot_source
-from tapc.firmware.layout import HARNESS_OBJECT, Layout, board_layout, linker_script, twin_layout
+from tapc.firmware.layout import HARNESS_OBJECT, Copied, Layout, board_layout, linker_script, twin_layout
 from tapc.firmware.memory import MemoryUse, memory_of
 from tapc.firmware.speaking import PREFIX, Main, library_digest, speaking_units
 from tapc.firmware.stack import StackUse, stack_of
@@ -64,6 +64,7 @@ def build_firmware(
     external: Mapping[str, int] | None = None,
     arena: int | None = None,
     toolchain: str = "gcc",
+    copied: tuple[Copied, ...] = (),
 ) -> FirmwareImages:
     """Compile a C library folder into firmware.elf, .bin and .hex for a board, and twin.elf for QEMU.
 
@@ -81,6 +82,8 @@ def build_firmware(
         Bytes of the arena; needed where it lies in external RAM.
     toolchain : str
         One of `TOOLCHAINS`.
+    copied : tuple of Copied
+        What start-up copies to fast memories.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def build_firmware(
         output.mkdir(parents=True, exist_ok=True)
         work.mkdir(parents=True, exist_ok=True)
         tools = TOOLCHAINS[toolchain](target)
-        return _build(library, names, board, target, output, work, dict(external or {}), arena, tools)
+        return _build(library, names, board, target, output, work, dict(external or {}), arena, tools, copied)
     except OSError as error:
         raise OutputError(f"cannot write firmware to {output} (work folder {work}): {error}") from error
 
@@ -119,6 +122,7 @@ def _build(
     external: dict[str, int],
     arena_bytes: int | None,
     tools: Gcc,
+    copied: tuple[Copied, ...],
 ) -> FirmwareImages:
     flags = (*target.cflags, *target.optimization, *_COMMON_FLAGS, f"-ffile-prefix-map={library}=.")
     include = ("-I", str(library), "-I", str(work))
@@ -130,7 +134,8 @@ def _build(
     sources = sorted(path for path in library.glob("*.c") if path.name not in apart)
     network = library / names.file(".c")
     lib = [Unit(f"lib_{path.stem}", path, (*tools.frames, *((arena,) if path == network else ()))) for path in sources]
-    start = [Unit(f"start_{path.stem}", path, _STARTUP_FLAGS) for path in target.sources]
+    starting = (*_STARTUP_FLAGS, "-DTAPC_COPIES") if copied else _STARTUP_FLAGS
+    start = [Unit(f"start_{path.stem}", path, starting) for path in target.sources]
     used = {*external, *({board.arena_region.name} if board.arena_region.kind == "external_ram" else ())}
     around, mains = speaking_units(library, names, board, target, include, used)
     units = [
@@ -155,7 +160,8 @@ def _build(
 
     def link(main: Main) -> None:
         own = [*library_objects, *(objects[name] for name in main.objects)]
-        layout = board_layout(board, external, support=PREFIX if main.objects[0].startswith(PREFIX) else None)
+        support = PREFIX if main.objects[0].startswith(PREFIX) else None
+        layout = board_layout(board, external, support=support, copied=copied)
         _link(own, flags, target, layout, elf, work, board, tools)
 
     main = _first_that_fits(mains, link)
@@ -169,7 +175,8 @@ def _build(
     twin = output / "twin.elf"
     simulated = [*shared, objects["twin_network"], objects["twin_main"]]
     try:
-        _link(simulated, flags, target, twin_layout(board, target, external, arena_bytes), twin, work, board, tools)
+        layout = twin_layout(board, target, external, arena_bytes, copied)
+        _link(simulated, flags, target, layout, twin, work, board, tools)
     except RegionOverflowError as error:
         raise ToolError(f"the firmware fits {board.name}, but its QEMU twin does not: {error}") from error
     for path in (elf, binary, hexadecimal, twin, *outside.values()):

@@ -1,6 +1,6 @@
 """Where an image's parts go in memory: on the board, and on its QEMU twin. Renders the linker script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,14 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Copied:
+    """Sections that lie in flash, and that start-up copies to a memory where they are read faster."""
+
+    region: str
+    sections: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Layout:
     """Memory of one image: its spans, and the names of those that hold each part.
 
@@ -48,13 +56,21 @@ class Layout:
     reset: bool = False
     externals: tuple[str, ...] = ()
     support: str | None = None
+    copied: tuple[Copied, ...] = ()
 
 
-def _ram_regions(board: Board) -> tuple[Region, ...]:
-    return tuple(dict.fromkeys((board.arena_region, board.data_region, board.stack_region)))
+def _ram_regions(board: Board, copied: Sequence[Copied]) -> tuple[Region, ...]:
+    others = (board.region(part.region) for part in copied)
+    return tuple(dict.fromkeys((board.arena_region, board.data_region, board.stack_region, *others)))
 
 
-def board_layout(board: Board, external: Mapping[str, int] | None = None, *, support: str | None = None) -> Layout:
+def board_layout(
+    board: Board,
+    external: Mapping[str, int] | None = None,
+    *,
+    support: str | None = None,
+    copied: tuple[Copied, ...] = (),
+) -> Layout:
     """Return the layout of the image that is flashed.
 
     Parameters
@@ -64,18 +80,23 @@ def board_layout(board: Board, external: Mapping[str, int] | None = None, *, sup
         External flash regions in use.
     support : str, optional
         What the names of the objects begin with that make the firmware speak.
+    copied : tuple of Copied
     """
     flash = Span(board.flash.name, "rx", board.flash.origin, board.flash.size)
-    rams = (Span(region.name, "rw", region.origin, region.size) for region in _ram_regions(board))
+    rams = (Span(region.name, "rw", region.origin, region.size) for region in _ram_regions(board, copied))
     outside = [board.region(name) for name in external or {}]
     others = (Span(region.name, "rx", region.origin, region.size) for region in outside)
     names = tuple(region.name for region in outside)
     layout = _layout(board, board.name, (flash, *rams, *others), harness=False, externals=names)
-    return replace(layout, support=support)
+    return replace(layout, support=support, copied=copied)
 
 
 def twin_layout(
-    board: Board, target: Target, external: Mapping[str, int] | None = None, arena: int | None = None
+    board: Board,
+    target: Target,
+    external: Mapping[str, int] | None = None,
+    arena: int | None = None,
+    copied: tuple[Copied, ...] = (),
 ) -> Layout:
     """Return the layout of the QEMU twin: the board's sizes at the simulated machine's addresses.
 
@@ -89,6 +110,7 @@ def twin_layout(
         External flash regions in use, and the bytes of constants in each.
     arena : int, optional
         Bytes of the arena, where it lies in external RAM.
+    copied : tuple of Copied
 
     Raises
     ------
@@ -119,7 +141,7 @@ def twin_layout(
         access: Literal["rx", "rw"] = "rw" if name == board.arena_region.name else "rx"
         spans.append(Span(name, access, psram, size))
         psram += size
-    for region in _ram_regions(board):
+    for region in _ram_regions(board, copied):
         if region.name in wanted:
             continue
         if ram + region.size <= ram_end:
@@ -136,9 +158,10 @@ def twin_layout(
     if machine.reset is not None:
         spans.append(Span("harness_reset", "rx", machine.reset, HARNESS_RESET_BYTES))
     title = f"{board.name}'s twin on {machine.machine}"
-    return _layout(
+    layout = _layout(
         board, title, tuple(spans), harness=True, reset=machine.reset is not None, externals=tuple(external or {})
     )
+    return replace(layout, copied=copied)
 
 
 def _layout(
@@ -182,4 +205,5 @@ def linker_script(template: Path, layout: Layout) -> str:
         reset=layout.reset,
         externals=layout.externals,
         support=layout.support,
+        copied=layout.copied,
     )

@@ -14,6 +14,7 @@ _CONSTANTS = {"w": "weights", "b": "biases", "s": "scales"}
 _ARENA = ".tapc_arena"
 _HARNESS = ".harness"
 _PLACED = ".tapc_"
+_EXECUTED = 4  # SHF_EXECINSTR
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class MemoryUse:
         Bytes of flash for what speaks: commands, clock, UART. They are no part of the network and of no other figure.
     support_ram : int
         Its RAM, a copy of the input included.
+    copied : dict of str to int
+        Region -> bytes that start-up copies there from flash, which counts them too.
     """
 
     flash: int
@@ -62,6 +65,7 @@ class MemoryUse:
     symbols: dict[str, int] = field(default_factory=dict)
     support: int = 0
     support_ram: int = 0
+    copied: dict[str, int] = field(default_factory=dict)
 
     @property
     def static_ram(self) -> int:
@@ -86,8 +90,19 @@ def _harness(image: ELFFile) -> list[Section]:
     return [section for section in image.iter_sections() if section.name.startswith(_HARNESS)]
 
 
-def _external(image: ELFFile) -> list[Section]:
+def _placed(image: ELFFile) -> list[Section]:
     return [s for s in image.iter_sections() if s.name.startswith(_PLACED) and s["sh_type"] == "SHT_PROGBITS"]
+
+
+def copied_sections(image: ELFFile) -> list[Section]:
+    """Return the sections that lie in flash and are read elsewhere, once start-up has copied them."""
+    moved = [s for s in image.iter_segments("PT_LOAD") if s["p_paddr"] != s["p_vaddr"]]
+    return [s for s in _placed(image) if any(segment.section_in_segment(s) for segment in moved)]
+
+
+def _external(image: ELFFile) -> list[Section]:
+    copied = {section.name for section in copied_sections(image)}
+    return [section for section in _placed(image) if section.name not in copied]
 
 
 def _prefix(image: ELFFile, symbols: list[Symbol]) -> str:
@@ -114,7 +129,10 @@ def memory_of(elf: Path) -> MemoryUse:
             flash = _flash_bytes(image)
             harness = {section.name: int(section["sh_size"]) for section in _harness(image)}
             external = {s.name.removeprefix(_PLACED): int(s["sh_size"]) for s in _external(image)}
-            constant_sections = {".rodata", *(s.name for s in _external(image))}
+            copies = copied_sections(image)
+            copied = {s.name.removeprefix(_PLACED): int(s["sh_size"]) for s in copies}
+            fast = sum(int(s["sh_size"]) for s in copies if not s["sh_flags"] & _EXECUTED)
+            constant_sections = {".rodata", *(s.name for s in _placed(image))}
             counted = {
                 index
                 for index, section in enumerate(image.iter_sections())
@@ -138,9 +156,9 @@ def memory_of(elf: Path) -> MemoryUse:
     rodata, data = sections.get(".rodata", 0), sections.get(".data", 0)
     return MemoryUse(
         flash=flash + sum(external.values()),
-        code=flash - rodata - data,
+        code=flash - rodata - data - fast,
         **constants,
-        tables=rodata + sum(external.values()) - sum(constants.values()),
+        tables=rodata + fast + sum(external.values()) - sum(constants.values()),
         data=data,
         bss=sections.get(".bss", 0),
         arena=sections.get(_ARENA, 0),
@@ -149,4 +167,5 @@ def memory_of(elf: Path) -> MemoryUse:
         symbols=symbols,
         support=harness.get(_HARNESS, 0),
         support_ram=harness.get(f"{_HARNESS}_ram", 0),
+        copied=copied,
     )

@@ -19,7 +19,7 @@ from tapc.data import Samples
 from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.firmware import FirmwareImages
 from tapc.flow.balancing import suited
-from tapc.flow.build import build_tuned
+from tapc.flow.build import Built, build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
 from tapc.flow.devices import device_of
 from tapc.flow.fidelity import affordable, check_same, source_outputs
@@ -32,6 +32,7 @@ from tapc.kernels.schedule import Tuning
 from tapc.lower import Lowered, lower
 from tapc.lower.ahead import generated_beside
 from tapc.lower.codes import input_codes
+from tapc.lower.fast import Fast
 from tapc.lower.place import Placed
 from tapc.quantize import Calibration, QuantizedModel, evaluate, quantize
 from tapc.quantize.runtime import Float
@@ -59,6 +60,7 @@ class Attempt:
     measured: Measured | None
     tuning: Tuning | None
     placed: tuple[Placed, ...]
+    fast: Fast
     refused: tuple[Refusal, ...] = ()
 
 
@@ -83,7 +85,7 @@ def in_some_ram(
     evidence = Evidence(model, network, calibration, samples.calibration.x, options)
     outside = board.external_ram if options.ram is None else None
     try:
-        return board, within_budgets(model, evidence, samples, board, target, folder, options, stages)
+        return in_fast_ram(board, within_budgets(model, evidence, samples, board, target, folder, options, stages))
     except AllocationError as error:
         if outside is None or all(violation.constraint != "ram" for violation in error.violations):
             raise
@@ -96,6 +98,12 @@ def in_some_ram(
     moved = board.with_arena(outside)
     attempt = within_budgets(model, evidence, samples, moved, target, folder, options, stages)
     return moved, replace(attempt, refused=(refused, *attempt.refused))
+
+
+def in_fast_ram(board: Board, attempt: Attempt) -> tuple[Board, Attempt]:
+    """Return the board with its arena where it was linked to."""
+    region = attempt.fast.arena
+    return board if region is None else board.with_arena(board.region(region)), attempt
 
 
 def within_budgets(
@@ -188,13 +196,13 @@ def realize(
     with ThreadPoolExecutor(1) as beside:
         # Compilers take one core for most of the time.
         expected = beside.submit(expect, model, quantized, lowered, test) if options.simulate else None
-        lowered, images, tuning, placed, refused = build_tuned(
-            lowered, quantized, board, target, folder, options, stages
-        )
+        built = build_tuned(lowered, quantized, board, target, folder, options, stages)
         measured = None
         if expected is not None:
-            measured = measure(model, expected, lowered, images, board, target, test, stages, placed, options.device)
-    return Attempt(model, decision, quantized, lowered, images, measured, tuning, placed, refused)
+            measured = measure(model, expected, built, board, target, test, stages, options.device)
+    lowered, images, tuning = built.lowered, built.images, built.tuning
+    return Attempt(model, decision, quantized, lowered, images, measured, tuning, built.placed, built.fast,
+                   built.refused)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -308,13 +316,11 @@ def expect(model: FloatModel, quantized: QuantizedModel, lowered: Lowered, test:
 def measure(
     model: FloatModel,
     expected: Future[Expected],
-    lowered: Lowered,
-    images: FirmwareImages,
+    built: Built,
     board: Board,
     target: Target,
     test: Samples,
     stages: Stages,
-    placed: tuple[Placed, ...] = (),
     device: str | None = None,
 ) -> Measured:
     """Run the firmware on all evaluation samples and compare it with the reference executor and onnxruntime.
@@ -324,10 +330,11 @@ def measure(
     MismatchError
         The device differs from the reference: names layer, element and both values.
     """
+    lowered = built.lowered
     codes = input_codes(lowered.program, test.x)
     inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
     with stages.stage("simulate") as advance:
-        run = device_of(target, device, board).load(images).run(inputs, layers=layers, progress=advance)
+        run = device_of(target, device, board).load(built.images).run(inputs, layers=layers, progress=advance)
         known = expected.result()
     with stages.stage("prove"):
         verification = verify(lowered, run, codes, expected=known.outputs)
@@ -340,7 +347,9 @@ def measure(
     if run.instructions is not None and cycles.available(target.name):
         with stages.stage("estimate cycles"):
             model_of_core = cycles.estimate(run.image, run.blocks, target.name)
-            outside = {i: placed[i].stalls for i in lowered.regions}
+            outside = {i: built.placed[i].stalls for i in lowered.regions}
+            for i, region in built.fast.constants.items():  # once, as those that stay in flash
+                outside[i] = built.placed[i].bytes / board.region(region).bandwidth.at(board.clocks.cpu_hz)
             counts = run.instructions_per_step
             estimated = sum(cycles.step_cycles(model_of_core, lowered, counts, board, outside))
     return Measured(run, verification, known.float_logits, known.onnx_logits, estimated)

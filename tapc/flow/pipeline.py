@@ -216,6 +216,7 @@ def compile(
                 training=trained,
                 arithmetic=target.requantize,
                 placed=attempt.placed,
+                fast=attempt.fast,
                 warnings=(*warnings, *filter(None, [stale])),
                 seconds=stages.seconds,
                 refused=attempt.refused,

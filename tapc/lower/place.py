@@ -87,7 +87,7 @@ def place(steps: Sequence[Step], board: Board, room: int, cache: int, *, externa
         if sum(sizes) > max(room, 0) + outside.size:
             raise _too_large(steps, sizes, board, room, outside)
         gain = [f / _rate(outside, board) - f / _rate(inside, board) for f in fetched]
-        chosen = _knapsack(gain, sizes, room, outside.size)
+        chosen = knapsack(gain, sizes, room, outside.size)
 
     def placed(index: int) -> Placed:
         region = inside if chosen[index] or outside is None else outside
@@ -97,7 +97,7 @@ def place(steps: Sequence[Step], board: Board, room: int, cache: int, *, externa
 
 
 def outside_steps(placed: Sequence[Placed], board: Board) -> Mapping[int, str]:
-    """Return step index -> region, of the steps whose constants are not in internal flash."""
+    """Return step index -> region, of the steps whose constants are in external flash."""
     return {i: p.region for i, p in enumerate(placed) if p.region != board.flash.name and p.bytes}
 
 
@@ -105,8 +105,14 @@ def _rate(region: Region, board: Board) -> float:
     return region.bandwidth.at(board.clocks.cpu_hz)
 
 
-def _knapsack(gain: list[float], sizes: list[int], room: int, outside: int) -> list[bool]:
-    """Return which items go inside: largest total gain with at most `room` bytes inside and `outside` bytes outside."""
+def knapsack(gain: list[float], sizes: list[int], room: int, outside: int) -> list[bool]:
+    """Return which items go inside: largest total gain with at most `room` bytes inside and `outside` bytes outside.
+
+    Raises
+    ------
+    BudgetError
+        There is no such choice.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     weights = np.array([sizes], float)

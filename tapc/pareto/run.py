@@ -172,7 +172,8 @@ def _image(
     lowered = lower(quantized.onnx, trial.model.name, target.requantize, target.isa, seed=trial.seed)
     codes = input_codes(lowered.program, trial.test.x[:_RUN])
     with scratch_folder() as scratch:
-        lowered, made, *_ = build(lowered, quantized, board, target, scratch, options, stages)
+        built = build(lowered, quantized, board, target, scratch, options, stages)
+        lowered, made = built.lowered, built.images
         with stages.stage("simulate") as advance:
             image = device_of(target, device, board).load(made)
             run = image.run(device_inputs(lowered, codes), layers=len(codes), progress=advance)

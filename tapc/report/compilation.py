@@ -21,6 +21,7 @@ from tapc.graph.network import Network
 from tapc.hardware.board import Board
 from tapc.kernels.schedule import Tuning
 from tapc.lower import Lowered
+from tapc.lower.fast import Fast
 from tapc.lower.place import Placed
 from tapc.report.schema import TrainingReport
 
@@ -80,7 +81,9 @@ class Compilation:
     measured : Measured or None
         None when nothing ran.
     placed : tuple of Placed
-        Where the constants of each step are.
+        Where the constants of each step are read.
+    fast : Fast
+        What start-up copies to fast memories.
     tuning : Tuning or None
         None when schedules are the defaults.
     training : TrainingReport or None
@@ -114,6 +117,7 @@ class Compilation:
     file: str | None
     measured: Measured | None
     placed: tuple[Placed, ...]
+    fast: Fast
     tuning: Tuning | None
     training: TrainingReport | None
     arithmetic: Mode

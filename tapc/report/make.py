@@ -225,6 +225,7 @@ def region_reports(c: Compilation) -> tuple[RegionReport, ...]:
     placed = [
         (board.flash.name, "network", inside),
         *((name, "weights", size) for name, size in use.external.items()),
+        *((name, "copies", size) for name, size in use.copied.items()),
         (board.flash.name, "support", use.support),
         (board.arena_region.name, "arena", use.arena),
         (board.data_region.name, "variables", use.data + use.bss),

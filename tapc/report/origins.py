@@ -27,6 +27,23 @@ def _measured(run: DeviceRun) -> dict[str, str]:
     return origins
 
 
+def _fast(c: Compilation) -> str:
+    """Say what start-up copies where."""
+    if not c.fast:
+        return f"none: {c.board.name} has no memory that is faster than where the network lies, or no room in it"
+    copied, parts = c.images.memory.copied, []
+    for region in dict.fromkeys(c.fast.functions.values()):
+        kernels = len({step.spec for step in c.lowered.steps})
+        parts.append(f"{len(c.fast.functions)} of {kernels} kernels run in {region} ({copied.get(region, 0):,} B)")
+    for region in dict.fromkeys(c.fast.constants.values()):
+        own = [c.lowered.steps[index].op.name for index in c.fast.constants]
+        names = ", ".join(dict.fromkeys(own))
+        parts.append(f"constants of {names} are read from {region} ({copied.get(region, 0):,} B)")
+    if c.fast.arena is not None:
+        parts.append(f"the activations are in {c.fast.arena}")
+    return f"{'; '.join(parts)}; saves {c.fast.saved:,.0f} cycles of reading at peak bandwidths (model)"
+
+
 def provenance(c: Compilation) -> dict[str, str]:
     """Say where the figures come from."""
     origins = {"predicted": c.cost.provenance} | _PROVENANCE | (_measured(c.measured.run) if c.measured else {})
@@ -38,6 +55,8 @@ def provenance(c: Compilation) -> dict[str, str]:
         )
     if c.calibrated is not None:
         origins["predicted time"] = c.calibrated.provenance
+    if c.options.optimize == "speed":
+        origins["fast memories"] = _fast(c)
     if c.options.toolchain != "gcc":
         origins["firmware"] = f"built by {c.options.toolchain}'s C compiler; what is predicted was fitted to gcc's code"
     if (made := c.training) is not None:

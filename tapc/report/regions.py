@@ -13,9 +13,9 @@ class RegionReport(BaseModel):
     origin, size : int
         Address and bytes.
     parts : dict of str to int
-        Bytes of `network` (code and constants), `weights` (in external flash), `support` (commands and clock, and
-        their variables), `arena`, `variables` and `stack`: of the high-water mark, or reserved where nothing ran. The
-        rest is free; the stack may grow into it where it shares it.
+        Bytes of `network` (code and constants), `weights` (in external flash), `copies` (of what start-up takes from
+        flash), `support` (commands and clock, and their variables), `arena`, `variables` and `stack`: of the high-water
+        mark, or reserved where nothing ran. The rest is free; the stack may grow into it where it shares it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -8,6 +8,7 @@
 extern uint32_t tapc_data_load[], tapc_data_start[], tapc_data_end[];
 extern uint32_t tapc_bss_start[], tapc_bss_end[];
 extern uint32_t tapc_stack_limit[], tapc_stack_top[];
+extern const uint32_t tapc_copies_start[], tapc_copies_end[];
 extern const uintptr_t tapc_vectors[16];
 
 int main(void);
@@ -83,6 +84,16 @@ void Reset_Handler(void)
     for (volatile uint32_t *word = tapc_bss_start; word < tapc_bss_end; ++word) {
         *word = 0;
     }
+#ifdef TAPC_COPIES
+    /* Hot code and constants, to memories where they are read faster: from, to, end. */
+    for (const uint32_t *copy = tapc_copies_start; copy < tapc_copies_end; copy += 3) {
+        const volatile uint32_t *from = (const volatile uint32_t *)(uintptr_t)copy[0];
+        for (uintptr_t to = copy[1]; to < copy[2]; to += 4) {
+            *(volatile uint32_t *)to = *from++;
+        }
+    }
+    __asm__ volatile("dsb\n\tisb" ::: "memory");
+#endif
     tapc_core_init();
     (void)main();
     for (;;) {
