@@ -18,13 +18,18 @@ from click.testing import CliRunner
 
 import tapc
 from flow.packages import ARDUINO_H, ARDUINO_MAIN, LINKER, START, fake_idf, fake_zephyr
-from graph_builder import pair, pooled, words
+from graph_builder import Builder, Model, words
 from tapc.base.errors import OutputError, UsageError
 from tapc.cli import main
 from tapc.cli.export import FORMATS as NAMES
 from tapc.flow.export import FORMATS, export, stale
+from tapc.flow.export.contents import contents_of
+from tapc.flow.export.single import single_file
+from tapc.flow.rerun import open_build
 from tapc.frontend import load
 from tapc.hardware.target import load_target
+from tapc.lower.library import generate
+from tapc.lower.names import Names
 
 HOSTILE = 'my "net" <b>&amp;\\\n#error x\n*/ ??/ %s $(id) ${X} {{ y }} - : \' \u202e\u00e9\U0001f600'
 P = "my_net_b_amp_error_x_s_id_x_y"
@@ -32,6 +37,15 @@ GCC = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 TARGET = load_target("cortex-m7")
 OPTIONS = tapc.Options(wbits=(4, 8), target_bits=6, calibration=8, eval=1, simulate=False, rounding="nearest",
                        equalize=False)  # fmt: skip
+
+
+def small() -> Model:
+    """A picture and three numbers; a map and classes."""
+    b = Builder((1, 3, 4, 4), 0)
+    y = b.node("Relu", [b.conv("x", "stem", 3, 4)], "stem.relu")
+    flat = b.node("Flatten", [b.node("GlobalAveragePool", [y], "pool")], "flat", axis=1)
+    joined = b.node("Concat", [flat, "numbers"], "joined", axis=1)
+    return b.build(y, b.gemm(joined, "fc", 7, 4), inputs={"numbers": (1, 3)})
 
 
 def compiled(model: onnx.ModelProto, name: str, folder: Path) -> Path:
@@ -43,7 +57,7 @@ def compiled(model: onnx.ModelProto, name: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = compiled(pair().onnx, HOSTILE, tmp_path_factory.mktemp("build"))
+    folder = compiled(small().onnx, HOSTILE, tmp_path_factory.mktemp("build"))
     done = CliRunner().invoke(main, ["export", str(folder), *FORMATS, "--json"])
     assert done.exit_code == 0, done.output
     written = json.loads(done.stdout)
@@ -120,6 +134,23 @@ def test_one_file_on_the_core(build: Path, tmp_path: Path) -> None:
     run("arm-none-eabi-gcc", *command, "-specs=nosys.specs", folder=tmp_path)
     machine = ["-M", "mps2-an500", "-nographic", "-semihosting-config", "enable=on,target=native", "-kernel", "q.elf"]
     assert "exact" in run("timeout", "60", "qemu-system-arm", *machine, folder=tmp_path)
+
+
+def test_constants_in_a_region_keep_their_section(build: Path, tmp_path: Path) -> None:
+    """And the component of ESP-IDF has its name in lower case, whatever the prefix."""
+    contents, network = contents_of(open_build(build)), open_build(build).lowered()
+    library = generate(network.program, network.steps, network.plan, {0: "qspi"})
+    weights = f"{P}_weights.c"
+    placed = replace(contents, sources={**contents.sources, weights: library.files[weights]})
+    (tmp_path / f"{P}.h").write_text(contents.headers[f"{P}.h"])
+    (tmp_path / f"{P}.c").write_text(single_file(placed))
+    for_the_core(tmp_path, [tmp_path / f"{P}.c"], [tmp_path])
+    table = run("arm-none-eabi-objdump", "-h", tmp_path / f"{P}.o")
+    (size,) = re.findall(r"\.tapc_qspi\s+([0-9a-f]+)", table)
+    assert int(size, 16) == sum(constant.bytes for constant in network.steps[0].constants.values())
+    named = FORMATS["esp-idf"](replace(contents, names=Names("Net"), sources={}, headers={}))
+    assert {name.partition("/")[0] for name in named} == {"net"}
+    assert "REQUIRES net)" in named["net/examples/Net_check/main/CMakeLists.txt"]
 
 
 def test_cmake(build: Path, tmp_path: Path) -> None:
@@ -214,7 +245,8 @@ def test_zephyr(build: Path, tmp_path: Path) -> None:
     run("cmake", "--build", tmp_path / "out")
     assert run(tmp_path / "out" / "app") == f"{P}: exact\n"
     _options_come_last(tmp_path / "out", "-Os")
-    for_the_core(tmp_path, sorted((place / "src").glob("*.c")), [place / "src"], *TARGET.optimization)
+    main_c = sample / "src" / "main.c"  # the sources are PlatformIO's
+    for_the_core(tmp_path, [main_c], [place / "src"], *TARGET.optimization)
 
 
 def _options_come_last(out: Path, theirs: str) -> None:
@@ -309,7 +341,7 @@ def test_what_is_not_written(build: Path, tmp_path: Path) -> None:
 
 
 def test_compile_writes_packages_and_names_old_ones(tmp_path: Path) -> None:
-    onnx.save(pooled().onnx, tmp_path / "net.onnx")
+    onnx.save(small().onnx, tmp_path / "net.onnx")
     command = ["compile", str(tmp_path / "net.onnx"), "--board", "stm32h7", "--data", "random", "--no-simulate",
                "--calibration", "8", "--rounding", "nearest", "--no-equalize", "-o", str(tmp_path / "b")]  # fmt: skip
     done = CliRunner().invoke(main, [*command, "--export", "single-file", "--export", "arduino"])

@@ -74,13 +74,13 @@ def zephyr(c: Contents) -> Files:
 
 
 def esp_idf(c: Contents) -> Files:
-    """Make a component with its manifest, and an example project."""
+    """Make a component with its manifest, and an example project; components have names in lower case."""
     folder = f"examples/{c.names.prefix}_check"
     made = {name: render(f"esp_idf/{name}", c=c) for name in ("idf_component.yml", "CMakeLists.txt")}
     example = {f"{folder}/{name}": render(f"esp_idf/example/{name}", c=c)
                for name in ("CMakeLists.txt", "main/CMakeLists.txt", "main/idf_component.yml")}  # fmt: skip
     own = {"README.md": _readme(c), **_sources(c, "src"), **_example(c, f"{folder}/main/main.c", "app_main.c")}
-    return _within(c, {**made, **example, **own})
+    return _within(c, {**made, **example, **own}, c.names.prefix.lower())
 
 
 def cmsis_pack(c: Contents) -> Files:
@@ -104,9 +104,9 @@ FORMATS: Mapping[str, Callable[[Contents], Files]] = {
 """Name of an ecosystem -> what makes its package: path within the package's folder -> text or bytes."""
 
 
-def _within(c: Contents, files: Mapping[str, str | bytes]) -> Files:
-    """Put a package into a folder of the library's name, by which its ecosystem knows it."""
-    return {f"{c.names.prefix}/{name}": content for name, content in files.items()}
+def _within(c: Contents, files: Mapping[str, str | bytes], name: str = "") -> Files:
+    """Put a package into a folder of the library's name, or another, by which its ecosystem knows it."""
+    return {f"{name or c.names.prefix}/{path}": content for path, content in files.items()}
 
 
 def _sources(c: Contents, folder: str) -> Files:
