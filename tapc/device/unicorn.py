@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -308,7 +308,7 @@ class UnicornDevice(SpeakingDevice):
             "memory": [(r.origin, r.size, _rights(r)) for r in board.memory if r.kind in ("flash", "ram")],
             "outside": outside,
             "images": [(s["p_paddr"], base64.b64encode(s.data()).decode("ascii")) for s in segments],
-            "uart": {name: getattr(chip.uart, name) for name in chip.uart.__dataclass_fields__},
+            "uart": asdict(chip.uart),
             "reset": {str(address): value for address, value in chip.reset.items()},
             "follows": [(f.register, f.source, f.mask, f.shift) for f in chip.follows],
         }

@@ -54,6 +54,8 @@ class Machine:
         self._uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
         self._uc.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{task['cpu']}"))
         self._uart: dict[str, Any] = task["uart"]
+        self._dma: Any = self._uart["dma"]
+        self._armed = False  # its DMA waits for a byte
         self._registers: dict[int, int] = {int(address): value for address, value in task["reset"].items()}
         self._follows: dict[int, list[tuple[int, int, int]]] = {}
         for register, source, mask, shift in task["follows"]:
@@ -100,9 +102,11 @@ class Machine:
     def register(self, address: int) -> int:
         """Read a register as the core does, with all that reading does."""
         uart = self._uart
-        if address in (uart["status"], uart["sent_at"]):
+        if self._dma is not None and address == uart["status"]:
+            return self._stored()
+        if self._dma is None and address in (uart["status"], uart["sent_at"]):
             return self._status(address)
-        if address == uart["data_in"] and self._received:
+        if self._dma is None and address == uart["data_in"] and self._received:
             self._polls = 0
             return self._received.pop(0)
         if address == _DWT_CYCCNT:
@@ -129,6 +133,25 @@ class Machine:
                     self._uc.emu_stop()
         return value
 
+    def _stored(self) -> int:
+        """Store a byte that came where the UART's DMA was told to, once it was told; say whether one lies there."""
+        uart, registers = self._uart, self._registers
+        if not registers.get(uart["status"], 0) and self._armed and self._received and self._uart_on():
+            self._uc.mem_write(registers[self._dma["pointer_in"]], bytes([self._received.pop(0)]))
+            self._armed, registers[uart["status"]] = False, uart["received"]
+        self._polls = 0 if registers.get(uart["status"], 0) else self._polls + 1
+        if self._polls >= _WAITS:
+            self._idle = True
+            self._uc.emu_stop()
+        return registers.get(uart["status"], 0)
+
+    def _fetched(self) -> None:
+        """Send the bytes that the UART's DMA is pointed to."""
+        pointer, count = (self._registers.get(self._dma[name], 0) for name in ("pointer_out", "count_out"))
+        if self._uart_on():
+            self._sent += self._uc.mem_read(pointer, count)
+            self._registers[self._uart["sent_at"]] = self._uart["sent"]
+
     def _uart_on(self) -> bool:
         return all(self._registers.get(register, 0) & mask == value for register, mask, value in self._uart["on"])
 
@@ -144,9 +167,13 @@ class Machine:
         value = self._registers.get(register, 0) & ~mask | value << shift & mask
         if register == self._uart["data_out"]:
             self._polls = 0
-            if self._uart_on():
+            if self._dma is not None:
+                self._fetched()
+            elif self._uart_on():
                 self._sent.append(value & 0xFF)
             return
+        if self._dma is not None and register == self._uart["data_in"]:
+            self._armed = True
         if register == _DWT_LAR:
             self._locked = self._locked and value != _KEY
         if register == _DWT_CTRL and self._locked:

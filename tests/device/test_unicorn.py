@@ -26,6 +26,7 @@ HERTZ = {
     "nucleo-l4r5zi": 120_000_000,
     "b-l475e-iot01a": 80_000_000,
     "nrf52840dk": 64_000_000,
+    "nrf5340dk": 128_000_000,
     "arduino-nano33ble": 64_000_000,
     "netduinoplus2": 168_000_000,
     "nucleo-f446re": 180_000_000,

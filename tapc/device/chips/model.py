@@ -22,6 +22,21 @@ class Follow:
 
 
 @dataclass(frozen=True)
+class Dma:
+    """A UART that fetches and stores bytes itself, and tells by its status registers that it did.
+
+    Attributes
+    ----------
+    pointer_in, pointer_out, count_out : int
+        Registers with the addresses of the bytes, and with how many are sent; one is received at a time.
+    """
+
+    pointer_in: int
+    pointer_out: int
+    count_out: int
+
+
+@dataclass(frozen=True)
 class Uart:
     """A UART's registers.
 
@@ -32,9 +47,10 @@ class Uart:
     sent_at, sent : int
         Register and bits that say that one may be sent.
     data_in, data_out : int
-        Where bytes are read and written.
+        Where bytes are read and written; with `dma`, the registers that start it.
     on : tuple of (int, int, int)
         Registers, masks and values without which it does nothing.
+    dma : Dma or None
     """
 
     status: int
@@ -44,6 +60,7 @@ class Uart:
     data_in: int
     data_out: int
     on: tuple[tuple[int, int, int], ...]
+    dma: Dma | None = None
 
 
 @dataclass(frozen=True)
