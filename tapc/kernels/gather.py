@@ -1,7 +1,8 @@
 """A copy of some elements in another order: nested loops with strides, or tables where there are none."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log2
+from math import prod
 from typing import Any
 
 from tapc.kernels.builder import Body, Kernel, Parameter, build
@@ -22,7 +23,7 @@ class GatherSpec(KernelSpec):
     x, y : Plane
         Of the same bits.
     first : int
-        Where the loops begin in x, in elements.
+        Where the loops begin in x, in bytes; in halves of bytes where codes have 4 bits, as strides and tables are.
     loops : tuple of (int, int or None)
         Extent and stride of each loop, outermost first; None: the loop has a table of offsets, one after the other.
     """
@@ -46,8 +47,7 @@ class GatherSpec(KernelSpec):
     def form(self) -> str:
         """What the innermost loop reads."""
         stride = self.loops[-1][1] if self.loops else 1
-        reads = {None: "table", 1: "run"}.get(stride, "step")
-        return f"{reads}{self.x.bits}"
+        return {None: "table", 1: "run"}.get(stride, "step")
 
     @property
     def runs(self) -> bool:
@@ -59,51 +59,111 @@ class GatherSpec(KernelSpec):
         """Whether every run begins at whole words."""
         return of_words((self.first, self.loops[-1][0], *(stride for _, stride in self.loops[:-1])))
 
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Turns of each loop; the innermost one's turns copy `unrolled` elements each, and `rest` follow."""
+        return (*(extent for extent, _ in self.loops[:-1]), self.loops[-1][0] // self.unrolled) if self.loops else ()
+
+    @property
+    def unrolled(self) -> int:
+        """Elements of a turn of the innermost loop: whole bytes, where that can be."""
+        extent = self.loops[-1][0] if self.loops else 1
+        if self.x.bits == 8:
+            return largest_divisor(extent, _UNROLL)
+        return extent if extent <= _UNROLL else _UNROLL
+
+    @property
+    def rest(self) -> int:
+        """Elements after the innermost loop."""
+        return self.loops[-1][0] % self.unrolled if self.loops else 0
+
+    def targets(self) -> tuple[int, ...] | None:
+        """Return each loop's stride in y; None where none is one, as pixels of an odd number of codes end in a gap."""
+        extents = [extent for extent, _ in self.loops]
+        inner = [prod(extents[i + 1 :]) for i in range(len(extents))]
+        if self.y.bits == 8 or self.y.channels % 2 == 0 or self.y.pixels == 1:
+            return tuple(inner)
+        channels = self.y.channels
+        if any(count % channels and count * extent > channels for count, extent in zip(inner, extents, strict=True)):
+            return None
+        return tuple(count // channels * 2 * self.y.row if count >= channels else count for count in inner)
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether two codes that are copied one after the other fill a byte."""
+        targets = self.targets()
+        return self.x.bits == 4 and self.sides[1] and targets is not None and targets[-1:] == (1,)
+
+    @property
+    def pairs(self) -> tuple[int, int]:
+        """Bytes that are filled in a turn of the innermost loop, and after it."""
+        return (self.unrolled // 2, self.rest // 2) if self.in_pairs else (0, 0)
+
+    @property
+    def sides(self) -> tuple[bool, bool]:
+        """Whether it is known which half of a byte of x is read, and which of y is written."""
+        turns, targets = self.extents, self.targets()
+        sources = [stride for _, stride in self.loops]
+
+        def known(strides: Sequence[int | None]) -> bool:
+            moves = [*strides[:-1], None if strides[-1] is None else strides[-1] * self.unrolled] if strides else []
+            return all(
+                turn == 1 or (move is not None and move % 2 == 0) for turn, move in zip(turns, moves, strict=True)
+            ) and (not strides or strides[-1] is not None)
+
+        return known(sources), targets is not None and known(targets)
+
     def instruction_features(self) -> Features:
         """Count elements, and how often the innermost loop begins."""
-        inner = self.loops[-1][0] if self.loops else 1
-        unroll = largest_divisor(inner, _UNROLL)
-        total, turns = self.y.pixels * self.y.channels, inner // unroll
-        rows, narrow, channels = total / inner, "4" if self.x.bits == 4 else "", self.y.channels
+        inner, channels = self.loops[-1][0] if self.loops else 1, self.y.channels
+        total = self.y.pixels * channels
+        rows, turns = total / inner, inner // self.unrolled
+        tabled = any(stride is None for _, stride in self.loops[:-1])
+        outer = rows / self.loops[-2][0] if len(self.loops) > 2 else 0
         if self.runs:
             own = run_features("copy", rows, inner, words=self.words)
-            tabled = any(stride is None for _, stride in self.loops[:-1])
-            return own | {"gather_rowtable": rows if tabled else 0, "gather_outer": self._outer(rows), "call": 1}
-        tabled = any(stride is None for _, stride in self.loops[:-1])
-        # Of 4-bit codes it must be known which half of a byte they are, without a division.
-        far = "far" if (narrow and tabled) or self.form == "table4" else ""
-        # A division by a number of channels, where neither loops nor shifts are one.
-        apart = inner == channels or not (inner % channels or unroll % channels) or self.y.pixels == 1
-        divisions = bool(far and self.x.channels & (self.x.channels - 1)) + bool(
-            not apart and channels & (channels - 1)
-        )
-        return {
-            f"gather_{self.form}{far}": total,
-            "gather_divide": total * divisions if narrow else 0,
-            "gather_quotient": total * divisions * log2(total / channels) if narrow else 0,
-            "gather_half": total if narrow and unroll % 2 and turns > 1 else 0,
+            return own | {"gather_rowtable": rows if tabled else 0, "gather_outer": outer, "call": 1}
+        narrow = "4" if self.x.bits == 4 else ""
+        counts: Features = {
             # A loop of one turn is none.
             f"gather_turn{narrow}": rows * turns if turns > 1 else 0,
             f"gather_row{narrow}": rows if rows > 1 else 0,
             f"gather_rowtable{narrow}": rows if tabled else 0,
-            f"gather_outer{narrow}": self._outer(rows),
+            "gather_outer": outer,
             "call": 1,
         }
-
-    def _outer(self, rows: float) -> float:
-        """Return how often a loop around that of the rows goes on."""
-        return rows / self.loops[-2][0] if len(self.loops) > 2 else 0
+        if not narrow:
+            return counts | {f"gather_{self.form}8": total}
+        read, written = self.sides
+        pairs = rows * (turns * self.pairs[0] + self.pairs[1])
+        return counts | {
+            f"gather_{self.form}4{'known' if read else ''}": total,
+            "gather_pair": pairs,
+            f"gather_single{'known' if written else ''}": total - 2 * pairs,
+            "gather_gap": total if self.targets() is None else 0,
+        }
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        unroll = largest_divisor(self.loops[-1][0], _UNROLL) if self.loops else 1
         if self.runs:
             return {
                 **run_code("run", self.loops[-1][0], words=self.words),
                 "code_gather_loop": len(self.loops) - 1,
                 "code_gather": 1,
             }
-        return {f"code_gather_{self.form}": unroll, "code_gather_loop": len(self.loops), "code_gather": 1}
+        copies, loops = self.unrolled + self.rest, sum(turns > 1 for turns in self.extents)
+        if self.x.bits == 8:
+            return {f"code_gather_{self.form}8": copies, "code_gather_loop": loops, "code_gather": 1}
+        read, written = self.sides
+        pairs = sum(self.pairs)
+        return {
+            f"code_gather_{self.form}4{'known' if read else ''}": copies,
+            "code_gather_pair": pairs,
+            f"code_gather_single{'known' if written else ''}": copies - 2 * pairs,
+            "code_gather_gap": copies if self.targets() is None else 0,
+            "code_gather_loop": loops,
+            "code_gather": 1,
+        }
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -117,31 +177,44 @@ def _emit(spec: GatherSpec, b: Body) -> None:
     for extent, stride in spec.loops:
         begins.append(words)
         words += extent if stride is None else 0
+    targets = spec.targets()
 
-    def copy(source: Any, target: Any) -> None:
+    def copy(sources: Sequence[Any], places: Sequence[Any]) -> None:
+        """Copy elements to places of y; to successive ones of a byte, at once."""
         if spec.x.bits == 8:
-            b.store(b["y"], target, b["x"][source])
+            for source, place in zip(sources, places, strict=True):
+                b.store(b["y"], place, b["x"][source])
             return
-        codes = spec.x.load(b, b["x"], b.T.truncdiv(source, spec.x.channels), b.T.truncmod(source, spec.x.channels))
-        spec.y.store(b, b["y"], b.T.truncdiv(target, spec.y.channels), b.T.truncmod(target, spec.y.channels), codes)
+        codes = [b.call("t_load4", b.address(b["x"], 0), source) for source in sources]
+        paired = len(codes) // 2 * 2 if spec.in_pairs else 0
+        for i in range(0, paired, 2):
+            both = b.T.bitwise_or(codes[i], b.T.shift_left(codes[i + 1], 4))
+            b.store(b["y"], b.T.truncdiv(places[i], 2), b.T.Cast("uint8", both))
+        for code, place in zip(codes[paired:], places[paired:], strict=True):
+            at = place if targets is not None else place + b.T.truncdiv(place, spec.y.channels)
+            b.do("t_store4", b.address(b["y"], 0), at, code)
 
     def walk(depth: int, source: Any, target: Any) -> None:
         extent, stride = spec.loops[depth]
-        inner = depth == len(spec.loops) - 1
-        if inner and spec.runs:
-            copy_run(b, target * extent, source, extent, words=spec.words)
-            return
-        unroll = largest_divisor(extent, _UNROLL) if inner else 1
-        with b.loop(extent // unroll) as outer:
-            for i in range(unroll):
-                step = outer * unroll + i
-                offset = b["table"][step + begins[depth]] if stride is None else step * stride
-                if inner:
-                    copy(source + offset, target * extent + step)
-                else:
-                    walk(depth + 1, source + offset, target * extent + step)
+        move = targets[depth] if targets is not None else prod(inner for inner, _ in spec.loops[depth + 1 :])
+
+        def place(step: Any) -> Any:
+            return source + (b["table"][step + begins[depth]] if stride is None else step * stride)
+
+        if depth < len(spec.loops) - 1:
+            with b.loop(extent) as step:
+                walk(depth + 1, place(step), target + step * move)
+        elif spec.runs:
+            copy_run(b, target, source, extent, words=spec.words)
+        else:
+            with b.loop(extent // spec.unrolled) as turn:
+                steps: Sequence[Any] = [turn * spec.unrolled + i for i in range(spec.unrolled)]
+                copy([place(step) for step in steps], [target + step * move for step in steps])
+            if spec.rest:
+                steps = range(extent - spec.rest, extent)
+                copy([place(step) for step in steps], [target + step * move for step in steps])
 
     if spec.loops:
         walk(0, spec.first, 0)
     else:
-        copy(spec.first, 0)
+        copy([spec.first], [0])

@@ -1,7 +1,7 @@
 """Activation access and epilogues that all kernels share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 from typing import Any
 
@@ -42,6 +42,10 @@ class Plane:
     def bytes(self) -> int:
         """Bytes of the tensor."""
         return self.pixels * self.row
+
+    def of_bytes(self) -> "Plane":
+        """Return the plane of its bytes."""
+        return replace(self, channels=self.row, bits=8)
 
     def parameter(self, name: str, *, constant: bool = True) -> Parameter:
         """Declare a pointer to the tensor."""

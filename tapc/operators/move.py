@@ -18,6 +18,7 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.gather import GatherSpec
+from tapc.kernels.layout import Plane
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import monotone
 
@@ -54,18 +55,50 @@ class Move(Op):
         if self.in_place:
             return []
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        first, loops, tables = loops_of(self.index.astype(np.int64))
-        spec = GatherSpec(x.plane, y.plane, first, loops)
+        bits, index = placed(self.index.astype(np.int64), x.plane, y.plane)
+        first, loops, tables = loops_of(index, apart=bits == 4 and y.plane.channels % 2 == 1)
+        source, target = ((p if bits == p.bits else p.of_bytes()) for p in (x.plane, y.plane))
         constants = {"table": Constant("t", len(tables), lambda: tables.astype(np.int32))} if len(tables) else {}
-        return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants)]
+        return [
+            Step(self, GatherSpec(source, target, first, loops), {"x": self.inputs[0], "y": self.output}, constants)
+        ]
 
 
-def loops_of(index: Index) -> tuple[int, Loops, Index]:
-    """Return where loops that visit these elements in order begin, the loops, and the tables that they need.
+def placed(index: Index, x: Plane, y: Plane) -> tuple[int, Index]:
+    """Return where elements lie in a tensor's memory, and in units of how many bits.
 
     Parameters
     ----------
     index : ndarray of int64, shape (H, W, C)
+        Flat in height, width, channel order.
+    x, y : Plane
+        Of the same bits.
+
+    Returns
+    -------
+    int
+        8: y's bytes are bytes of x. 4: its codes are halves of such.
+    ndarray of int64, shape (H, W, C) of the codes, or (H, W, bytes of a pixel)
+    """
+    if x.bits == 8:
+        return 8, index
+    halves = index + index // x.channels * (2 * x.row - x.channels)
+    # The half that an odd number of channels leaves over may be anything.
+    rows = np.concatenate([halves, halves[..., -1:] + 1], axis=2)[..., : 2 * y.row]
+    pairs = rows.reshape(*rows.shape[:2], y.row, 2)
+    if (pairs[..., 0] % 2).any() or (pairs[..., 1] != pairs[..., 0] + 1).any():
+        return 4, halves
+    return 8, pairs[..., 0] // 2
+
+
+def loops_of(index: Index, *, apart: bool = False) -> tuple[int, Loops, Index]:
+    """Return where loops that visit these places in order begin, the loops, and the tables that they need.
+
+    Parameters
+    ----------
+    index : ndarray of int64, shape (H, W, C)
+    apart : bool
+        Whether no loop may go from one pixel's channels to the next one's, where that can be.
 
     Returns
     -------
@@ -77,11 +110,13 @@ def loops_of(index: Index) -> tuple[int, Loops, Index]:
     """
     none = np.zeros(0, np.int64)
     strides = strided(index.reshape(-1))
-    if strides is not None:
+    if strides is not None and not apart:
         return int(index.flat[0]), strides, none
     first = int(index[0, 0, 0])
     axes = [index[:, 0, 0] - first, index[0, :, 0] - first, index[0, 0, :] - first]
     if not np.array_equal(first + axes[0][:, None, None] + axes[1][:, None] + axes[2], index):
+        if strides is not None:
+            return int(index.flat[0]), strides, none
         return 0, ((index.size, None),), index.reshape(-1)
     loops: list[tuple[int, int | None]] = []
     tables = [none]

@@ -36,6 +36,7 @@ from tapc.lower.steps import steps_of
 BATCH = 60
 SMALL_BATCHES = (6, 12, 20, 30)
 GROUP_BATCH = 18
+GROUP_SHARE = 100  # of the kernels of a fit, for each image of a group alone
 TIES = "ties"  # a group of rare forms, of which a few kernels do
 MEMSET = 162
 RIDGE = 1e-3
@@ -225,14 +226,16 @@ def _kind(spec: KernelSpec, own: Mode) -> str:
     return type(spec).__name__.removesuffix("Spec").lower() + (f"_{mode}" if mode != own else "")
 
 
-def with_group(coefficients: Coefficients, target: Target, board_name: str, seed: int, group: str) -> Coefficients:
+def with_group(
+    coefficients: Coefficients, target: Target, board_name: str, images: int, seed: int, group: str
+) -> Coefficients:
     """Measure the operators of a group and set the costs of their parts; those of other groups stay."""
     batches = [
         measure(target, board_name, GROUP_BATCH, seed * 1000 + i, group=group)
-        for i in track(range(4), f"measuring {group} on {target.name}")
+        for i in track(range(images), f"measuring {group} on {target.name}")
     ]
     kernels = [m for batch in batches for m in batch.kernels]
-    held = set().union(*(_parts_of(target, seed + i) for i in range(4))) if group != "network" else set()
+    held = set().union(*(_parts_of(target, seed + i) for i in range(images))) if group != "network" else set()
     known = {key: value for key, value in coefficients.instructions.items() if key in held or value < 0}
     own = {key: 0.0 for m in kernels for key in m.spec.instruction_features() if is_own(key, target.requantize)}
     instructions = own | solve_rest(*_table(kernels, code=False), known | own)
@@ -299,7 +302,8 @@ def main() -> None:
     if kept is None:
         result = fit(target, measure_all(target, options.board, options.kernels, options.seed))
     else:
-        result = with_group(kept, target, options.board, options.seed, options.group)
+        images = -(-options.kernels // GROUP_SHARE)
+        result = with_group(kept, target, options.board, images, options.seed, options.group)
     output.write_text(to_toml(result), encoding="utf-8")
     print(f"{output}: {result.instruction_error:.2%} of instructions, {result.code_error:.2%} of code (held out)")
 
