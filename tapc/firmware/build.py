@@ -134,8 +134,9 @@ def _build(
     sources = sorted(path for path in library.glob("*.c") if path.name not in apart)
     network = library / names.file(".c")
     lib = [Unit(f"lib_{path.stem}", path, (*tools.frames, *((arena,) if path == network else ()))) for path in sources]
-    starting = (*_STARTUP_FLAGS, "-DTAPC_COPIES") if copied else _STARTUP_FLAGS
-    start = [Unit(f"start_{path.stem}", path, starting) for path in target.sources]
+    starting = [*_STARTUP_FLAGS, *(["-DTAPC_COPIES"] if copied else [])]
+    starting += [f"-DTAPC_BOOT_{board.boot.upper()}"] if board.boot is not None else []
+    start = [Unit(f"start_{path.stem}", path, tuple(starting)) for path in target.sources]
     used = {*external, *({board.arena_region.name} if board.arena_region.kind == "external_ram" else ())}
     around, mains = speaking_units(library, names, board, target, include, used)
     units = [
@@ -149,8 +150,8 @@ def _build(
         boot_source = work / "boot.c"
         boot_source.write_text(rp2040_boot_source(flags, work, tools), encoding="ascii")
         units.append(Unit("boot", boot_source))
-    elif board.boot == "rp2350":
-        units.append(Unit("boot", _HERE / "boot_rp2350.c"))
+    elif board.boot is not None:
+        units.append(Unit("boot", _HERE / f"boot_{board.boot}.c"))
     objects = compile_units(units, flags, work, tools)
     shared = [objects[unit.name] for unit in (*start, *lib) if unit.source != network]
     boot = [objects["boot"]] if "boot" in objects else []

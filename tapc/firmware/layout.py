@@ -17,6 +17,7 @@ HARNESS_ROM_BYTES = 0x8000
 HARNESS_RAM_BYTES = 0x1000
 HARNESS_RESET_BYTES = 8
 _SLACK = 0x1000
+_MIRROR = "flash_data"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Copied:
 class Layout:
     """Memory of one image: its spans, and the names of those that hold each part.
 
-    `support` begins the names of the objects that make firmware speak.
+    `support` begins the names of the objects that make firmware speak; `mirror` is where flash's data are read, if not
+    where its code runs.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Layout:
     externals: tuple[str, ...] = ()
     support: str | None = None
     copied: tuple[Copied, ...] = ()
+    mirror: str | None = None
 
 
 def _ram_regions(board: Board, copied: Sequence[Copied]) -> tuple[Region, ...]:
@@ -88,7 +91,10 @@ def board_layout(
     others = (Span(region.name, "rx", region.origin, region.size) for region in outside)
     names = tuple(region.name for region in outside)
     layout = _layout(board, board.name, (flash, *rams, *others), harness=False, externals=names)
-    return replace(layout, support=support, copied=copied)
+    if board.flash.data_origin is None:
+        return replace(layout, support=support, copied=copied)
+    mirror = Span(_MIRROR, "rx", board.flash.data_origin, board.flash.size)
+    return replace(layout, spans=(*layout.spans, mirror), support=support, copied=copied, mirror=_MIRROR)
 
 
 def twin_layout(
@@ -206,4 +212,5 @@ def linker_script(template: Path, layout: Layout) -> str:
         externals=layout.externals,
         support=layout.support,
         copied=layout.copied,
+        mirror=layout.mirror,
     )

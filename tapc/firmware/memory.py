@@ -165,7 +165,7 @@ def memory_of(elf: Path) -> MemoryUse:
         stack_reserved=sections.get(".stack", 0),
         external=external,
         symbols=symbols,
-        support=harness.get(_HARNESS, 0),
+        support=harness.get(_HARNESS, 0) + harness.get(f"{_HARNESS}_rodata", 0),
         support_ram=harness.get(f"{_HARNESS}_ram", 0),
         copied=copied,
     )

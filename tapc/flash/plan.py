@@ -9,11 +9,12 @@ from tapc.base.errors import UsageError
 from tapc.hardware.board import Board
 from tapc.hardware.probe import Probe
 
-TOOLS = ("openocd", "pyocd", "st-flash", "uf2", "drive")
+TOOLS = ("openocd", "pyocd", "st-flash", "esptool", "uf2", "drive")
 INSTALL = {
     "openocd": "apt-get install openocd",
     "pyocd": "pip install pyocd",
     "st-flash": "apt-get install stlink-tools",
+    "esptool": "pip install esptool",
 }
 
 
@@ -98,6 +99,10 @@ def plan(
     if tool == "st-flash":
         chosen = () if serial is None else ("--serial", serial)
         return Call(tool, ("st-flash", "--reset", *chosen, "write", str(binary), f"0x{board.flash.origin:08X}"))
+    if tool == "esptool":
+        assert probe.esptool is not None
+        chosen = () if serial is None else ("--port-filter", f"serial={serial}")
+        return Call(tool, ("esptool", "--chip", probe.esptool, *chosen, "write-flash", "0x0", str(binary)))
     if serial is not None:
         raise UsageError(f"{tool} has no probe: --serial is of no use; --volume names the drive")
     if tool == "drive":

@@ -82,6 +82,8 @@ class Region(Schema):
         Peak read bandwidth.
     holds : tuple of {"code", "weights", "data", "arena", "stack"}
         What may live there.
+    data_origin : int or None
+        Of flash: where data are read, if not where code runs.
     """
 
     name: Identifier
@@ -90,9 +92,12 @@ class Region(Schema):
     size: ByteCount
     bandwidth: Bandwidth
     holds: tuple[Content, ...] = Field(min_length=1)
+    data_origin: Address | None = None
 
     @model_validator(mode="after")
     def _addressable(self) -> Self:
+        if self.data_origin is not None and self.kind != "flash":
+            raise ValueError(f"region {self.name!r}: data_origin is for flash")
         if self.end > 1 << 32:
             raise ValueError(f"region {self.name!r} ends at 0x{self.end:X}, beyond 32-bit addresses")
         return self
@@ -124,8 +129,8 @@ class Board(Schema):
         Order matters: the first region that may hold something is where it goes.
     stack_bytes : int
         Least stack that an image must leave free; the stack really gets the rest of its region.
-    boot : {"rp2040", "rp2350"} or None
-        What the chip's boot ROM wants of an image: a second-stage boot loader, or a definition of it.
+    boot : {"rp2040", "rp2350", "esp32c3"} or None
+        What the chip's boot ROM wants of an image: a second-stage boot loader, a definition of it, a head.
     arena : str or None
         Region that holds the activations; the first internal RAM that may where None.
     """
@@ -141,7 +146,7 @@ class Board(Schema):
     renode: Renode | None = None
     simulators: tuple[Simulator, ...] = ()
     stack_bytes: ByteCount = 4096
-    boot: Literal["rp2040", "rp2350"] | None = None
+    boot: Literal["rp2040", "rp2350", "esp32c3"] | None = None
     arena: Identifier | None = None
     _folder: Path | None = PrivateAttr(default=None)
 

@@ -90,6 +90,8 @@ class Probe(_Schema):
     st_flash : bool
         The probe is an ST-Link and st-flash knows the chip.
     uf2 : Uf2 or None
+    esptool : str or None
+        esptool's name of the chip, whose boot ROM takes images over the UART.
     drive : str or None
         Label of the probe's own drive, which programs HEX files that are copied to it.
     """
@@ -100,12 +102,13 @@ class Probe(_Schema):
     pyocd: _Word | None = None
     st_flash: bool = False
     uf2: Uf2 | None = None
+    esptool: _Word | None = None
     drive: _Word | None = None
 
     @model_validator(mode="after")
     def _flashed(self) -> Self:
         if not self.tools:
-            raise ValueError("names no tool that flashes the board: openocd, pyocd, st_flash, uf2 or drive")
+            raise ValueError("names no tool that flashes the board: openocd, pyocd, st_flash, esptool, uf2 or drive")
         return self
 
     @property
@@ -115,6 +118,7 @@ class Probe(_Schema):
             "openocd": self.openocd,
             "pyocd": self.pyocd,
             "st-flash": self.st_flash,
+            "esptool": self.esptool,
             "uf2": self.uf2,
             "drive": self.drive,
         }

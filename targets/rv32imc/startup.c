@@ -22,8 +22,16 @@ void Default_Handler(void)
 /* The name that it has on other cores: what the firmware does where it can go on no more. */
 void HardFault_Handler(void) __attribute__((weak, alias("Default_Handler")));
 
+#ifdef TAPC_BOOT_ESP32C3 /* its traps are vectored: exceptions go to the table's first entry. It has no register mie. */
+#define TRAP_ALIGNED 256
+#define NO_INTERRUPTS "csrci mstatus, 8\n\t"
+#else
+#define TRAP_ALIGNED 4
+#define NO_INTERRUPTS "csrw mie, zero\n\t"
+#endif
+
 /* A trap's address has two bits for its mode. */
-__attribute__((naked, aligned(4))) static void trap(void)
+__attribute__((naked, aligned(TRAP_ALIGNED))) static void trap(void)
 {
     __asm__ volatile("tail HardFault_Handler");
 }
@@ -44,7 +52,7 @@ __attribute__((used)) void tapc_start(void)
 {
     __asm__ volatile(".option push\n\t"
                      ".option arch, +zicsr\n\t"
-                     "csrw mie, zero\n\t" /* no interrupts */
+                     NO_INTERRUPTS
                      "csrw mtvec, %0\n\t"
                      ".option pop"
                      :

@@ -32,3 +32,10 @@ def test_image_definition(tmp_path: Path) -> None:
     assert words[0] == 0x20000000 + 520 * 1024  # the stack pointer
     assert 0x10000000 < words[1] < 0x10000000 + len(image)
     assert words[1] & 1
+
+
+def test_direct_boot(tmp_path: Path) -> None:
+    """ESP32-C3 Technical Reference Manual, Chip Boot Control: two words, then code."""
+    image = sample_images("esp32-c3", tmp_path).bin.read_bytes()
+    assert struct.unpack_from("<2I", image) == (0xAEDB041D, 0xAEDB041D)
+    assert image[8] & 3 == 1  # c.j: the jump to the start

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from device.lines import sample_images
 from tapc.base.errors import DataError, UsageError
 from tapc.flash.plan import Call, Copy, openocd_arguments, plan, probe_of
 from tapc.hardware.board import board_names, load_board
@@ -34,6 +35,19 @@ def test_paths_of_any_kind_reach_openocd(tmp_path: Path) -> None:
     assert str(folder / "firmware.elf") in done.stderr.splitlines()
 
 
+@pytest.mark.skipif(shutil.which("esptool") is None, reason="esptool is not installed: pip install esptool")
+def test_esptool_knows_what_it_is_told(tmp_path: Path) -> None:
+    """Its options and commands, and the image that is flashed at 0, byte for byte; no port is opened."""
+    image = sample_images("esp32-c3", tmp_path).bin
+    step = plan(load_board("esp32-c3"), image.parent, "esptool", serial="12")
+    assert isinstance(step, Call)
+    merged = tmp_path / "merged.bin"
+    for command in ([*step.command, "--help"], [*step.command[:3], "merge-bin", "-o", str(merged), "0x0", str(image)]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert merged.read_bytes() == image.read_bytes()
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_board_has_all_of_its_plans(name: str, tmp_path: Path) -> None:
     board = load_board(name)
@@ -48,6 +62,9 @@ def test_commands(tmp_path: Path) -> None:
     board = load_board("stm32h7")
     assert str(plan(board, tmp_path, "st-flash", serial="12")) == (
         f"st-flash --reset --serial 12 write {tmp_path}/firmware.bin 0x08000000"
+    )
+    assert str(plan(load_board("esp32-c3"), tmp_path, "esptool", serial="12")) == (
+        f"esptool --chip esp32c3 --port-filter serial=12 write-flash 0x0 {tmp_path}/firmware.bin"
     )
     assert str(plan(load_board("pico"), tmp_path, "pyocd")) == f"pyocd flash --target rp2040 {tmp_path}/firmware.hex"
     first = plan(board, tmp_path, "openocd", external=("qspi_flash",), serial="12")
