@@ -4,7 +4,7 @@ import importlib.util
 import platform
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from tapc.base.tool import newest
@@ -65,6 +65,10 @@ _PACKAGES = (
 )
 
 
+_STAND_INS = {"arm-none-eabi-gcc": ("ziglang", "--toolchain zig"), "qemu-system-arm": ("unicorn", "--device unicorn")}
+"""Needed tools, packages that do what they do, and the options that take these."""
+
+
 def _tool_version(name: str) -> str | None:
     path = newest(name)
     if path is None:
@@ -90,7 +94,22 @@ def checks() -> tuple[Check, ...]:
     found = [Check("python", "runs tapc", True, platform.python_version(), "python 3.11 or newer")]
     found += [Check(n, p, needed, _tool_version(n), install) for n, p, needed, install in _TOOLS]
     found += [Check(n, p, needed, _package_version(n), install) for n, p, needed, install in _PACKAGES]
-    return (*found, _rp2040js(), _sandbox(), _simulator())
+    return (*_stood_in(found), _rp2040js(), _sandbox(), _simulator())
+
+
+def _stood_in(found: list[Check]) -> list[Check]:
+    """Call no tool needed whose work a package does that is there; the counter is QEMU's alone."""
+    there = {check.name for check in found if check.version is not None}
+    changed = []
+    for check in found:
+        package, option = _STAND_INS.get(check.name, ("", ""))
+        if check.name not in there and package in there:
+            purpose = f"{check.purpose}; {package} does so, too ({option})"
+            check = replace(check, needed=False, purpose=purpose)
+        elif check.name == "cc" and "qemu-system-arm" not in there and "unicorn" in there:
+            check = replace(check, needed=False)
+        changed.append(check)
+    return changed
 
 
 def _rp2040js() -> Check:

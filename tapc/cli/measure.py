@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 def duration(timing: "Timing") -> str:
     """Return cycles and milliseconds of one inference as text."""
-    cycles = sorted(timing.cycles)
-    middle = cycles[len(cycles) // 2]
     clock = f"{timing.hz / 1e6:g} MHz"
     if timing.hz != timing.rated_hz:
         clock += f" (rated {timing.rated_hz / 1e6:g} MHz: the clock could not be raised)"
-    return f"{1e3 * middle / timing.hz:,.3f} ms at {clock}: {cycles[0]:,} / {middle:,} / {cycles[-1]:,} cycles"
+    spread = f"{min(timing.cycles):,} / {timing.median:,.0f} / {max(timing.cycles):,} cycles"
+    return f"{timing.milliseconds:,.3f} ms at {clock}: {spread}"
 
 
 @click.command(name="measure", cls=Command)
@@ -64,7 +63,7 @@ def measure_command(
         share = f"{100 * layer.cycles / total:.1f} %"
         table.add(layer.name, f"{layer.cycles:,}", share, counted, "exact" if layer.exact else "differs")
     print_table(table)
-    say(f"{duration(dataclasses.replace(made.timing, cycles=(int(made.least), int(made.median), int(made.most))))}")
+    say(duration(made.timing))
     estimated = "" if made.estimated is None else f"; the model estimated {made.estimated:,.0f} cycles"
     say(
         f"{made.samples} samples bit-exact, {made.runs} inferences timed by {made.timing.counter}, stack {made.stack} B"

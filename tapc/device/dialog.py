@@ -16,7 +16,7 @@ _ANSWER_SECONDS = 5.0
 _QUIET_SECONDS, _START_SECONDS = 0.1, 0.5
 _MOST_ANSWER = 1 << 22
 _TRIES = 3
-_PROTOCOL = "1"
+_PROTOCOL = "2"
 
 
 @dataclass(frozen=True)

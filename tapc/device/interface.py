@@ -39,6 +39,16 @@ class Timing:
     cycles: tuple[int, ...]
     steps: tuple[int, ...]
 
+    @property
+    def median(self) -> float:
+        """Median of the cycles; of two in the middle, their mean."""
+        return float(np.median(self.cycles))
+
+    @property
+    def milliseconds(self) -> float:
+        """Time of the median, at the clock that the firmware set."""
+        return 1e3 * self.median / self.hz
+
 
 @dataclass(frozen=True)
 class DeviceRun:

@@ -1,7 +1,6 @@
 """Runs a twin image in QEMU: outputs of the network and of its steps, instructions per step, stack high-water."""
 
 import math
-import os
 import shutil
 import signal
 import struct
@@ -17,7 +16,6 @@ import numpy.typing as npt
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from tapc.base import confine
 from tapc.base.errors import BudgetError, DataError, ToolError
 from tapc.base.files import read_regular, scratch_folder
 from tapc.base.tool import end, locked, start
@@ -25,13 +23,13 @@ from tapc.device.choose import register
 from tapc.device.halves import run_in_halves
 from tapc.device.interface import Device, DeviceRun, Images, LoadedImage, Progress
 from tapc.device.plugin import counters_plugin, read_counts
+from tapc.device.trust import must_confine
 from tapc.hardware.board import Bandwidth, Board, Clocks, Region
 from tapc.hardware.target import QemuMachine, Target
 
 _MAGIC = b"TAPI"
 _FAULT_EXIT = 3
 _POLL_SECONDS = 0.1
-TRUST = "TAPC_TRUST_BUILDS"
 MOST_BYTES = 64 << 20
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -204,11 +202,7 @@ class QemuTwin(LoadedImage):
 
     def run_once(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
         """Run all samples in one simulator; arguments and errors are those of `run`."""
-        if self.device.foreign and not confine.landlock_version() and not os.environ.get(TRUST):
-            raise ToolError(
-                f"{self.path} is not run: on this machine nothing keeps a simulated program from this machine's files; "
-                f"it needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
-            )
+        required = must_confine(self.path, "a simulated program", foreign=self.device.foreign)
         self.check_inputs(inputs)
         layers = min(layers, len(inputs))
         with scratch_folder() as folder:
@@ -218,10 +212,10 @@ class QemuTwin(LoadedImage):
             for name in _WRITTEN:
                 (folder / name).touch()
             most = _MOST_WRITTEN + len(inputs) * self.output_bytes + layers * _MOST_LAYERS
-            self._simulate(self._command(folder, most), folder, len(inputs), most, progress)
+            self._simulate(self._command(folder, most, required), folder, len(inputs), most, progress)
             return self._results(folder, len(inputs), layers)
 
-    def _command(self, folder: Path, most: int) -> list[str]:
+    def _command(self, folder: Path, most: int, required: bool) -> list[str]:
         family = emulator(self.device.target)
         machine = self.device.machine.machine
         plugin = counters_plugin()
@@ -242,7 +236,7 @@ class QemuTwin(LoadedImage):
             readable=(plugin, folder / _TWIN, folder / _INPUT),
             writable=[folder / name for name in _WRITTEN],
             limits={"RLIMIT_FSIZE": most, "RLIMIT_CPU": 2 * math.ceil(timeout) + 5, "RLIMIT_AS": _MOST_MEMORY},
-            required=self.device.foreign and not os.environ.get(TRUST),
+            required=required,
         )
 
     def _simulate(self, command: list[str], folder: Path, samples: int, most: int, progress: Progress | None) -> None:

@@ -1,20 +1,18 @@
 """A machine of QEMU that plays a board: it runs the very image that is flashed."""
 
 import math
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tapc.base import confine
-from tapc.base.errors import ToolError
 from tapc.base.files import read_regular, scratch_folder
 from tapc.base.tool import locked
 from tapc.device.channel import Channel, program
 from tapc.device.choose import register
-from tapc.device.qemu import MOST_BYTES, SANDBOX, TRUST, emulator
+from tapc.device.qemu import MOST_BYTES, SANDBOX, emulator
 from tapc.device.speaking import SpeakingDevice, SpeakingImage
+from tapc.device.trust import must_confine
 from tapc.hardware.target import Target
 
 _IMAGE = "firmware.elf"
@@ -45,12 +43,7 @@ class QemuBoard(SpeakingDevice):
     def line(self, image: SpeakingImage) -> Iterator[Channel]:
         """Start the machine with the image."""
         qemu = emulator(self.target).path()
-        required = self.foreign and not os.environ.get(TRUST)
-        if required and not confine.landlock_version():
-            raise ToolError(
-                f"{image.path} is not run: on this machine nothing keeps a simulated program from this machine's "
-                f"files; it needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
-            )
+        required = must_confine(image.path, "a simulated program", foreign=self.foreign)
         with scratch_folder() as folder:
             (folder / _IMAGE).write_bytes(read_regular(image.path, MOST_BYTES, "firmware"))
             # fmt: off

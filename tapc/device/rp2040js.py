@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapc.base import confine
 from tapc.base.errors import ToolError
 from tapc.base.files import read_regular, scratch_folder
 from tapc.base.tool import locked, run
 from tapc.device.channel import Channel, program
 from tapc.device.choose import register
-from tapc.device.qemu import MOST_BYTES, TRUST
+from tapc.device.qemu import MOST_BYTES
 from tapc.device.speaking import SpeakingDevice, SpeakingImage
+from tapc.device.trust import must_confine
 from tapc.hardware.target import Target
 
 INSTALL = "npm install -g rp2040js"
@@ -73,12 +73,7 @@ class Rp2040Device(SpeakingDevice):
             raise ToolError(str(self.missing()))
         if self.own_board.boot != _BOOT:
             raise ToolError(f"rp2040js runs boards with an RP2040 (boot = {_BOOT!r}), not {self.own_board.name}")
-        required = self.foreign and not os.environ.get(TRUST)
-        if required and not confine.landlock_version():
-            raise ToolError(
-                f"{image.path} is not run: on this machine nothing keeps an emulator from this machine's files; it "
-                f"needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
-            )
+        required = must_confine(image.path, "an emulator", foreign=self.foreign)
         with scratch_folder() as folder:
             flashed = folder / _IMAGE
             flashed.write_bytes(read_regular(image.path.with_suffix(".bin"), MOST_BYTES, "firmware"))

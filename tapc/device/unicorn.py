@@ -22,7 +22,6 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from tapc.base import confine
 from tapc.base.errors import DataError, ToolError
 from tapc.base.files import read_regular, scratch_folder
 from tapc.base.tool import end, start
@@ -31,8 +30,9 @@ from tapc.device.choose import register
 from tapc.device.dialog import Dialog, Info, Layer
 from tapc.device.halves import run_in_halves
 from tapc.device.interface import DeviceRun, Images, Progress
-from tapc.device.qemu import MOST_BYTES, TRUST
+from tapc.device.qemu import MOST_BYTES
 from tapc.device.speaking import SpeakingDevice, SpeakingImage
+from tapc.device.trust import must_confine
 from tapc.hardware.board import Region
 from tapc.hardware.target import Target
 
@@ -259,12 +259,7 @@ class UnicornDevice(SpeakingDevice):
     def line(self, image: SpeakingImage) -> Iterator[Emulator]:
         """Start the emulator with an image."""
         assert isinstance(image, UnicornImage)
-        required = self.foreign and not os.environ.get(TRUST)
-        if required and not confine.landlock_version():
-            raise ToolError(
-                f"{image.path} is not run: on this machine nothing keeps an emulator from this machine's files; it "
-                f"needs Linux 5.13 or newer with Landlock. For builds that you made yourself, set {TRUST}=1"
-            )
+        required = must_confine(image.path, "an emulator", foreign=self.foreign)
         lock = {
             "parent": os.getpid(),
             "landlock": required,

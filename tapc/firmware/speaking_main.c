@@ -370,7 +370,7 @@ static void buffer(char *rest)
 
 static void info(void)
 {
-    put_field("protocol", 1);
+    put_field("protocol", 2);
     put_text("board", tapc_speaking_info.board);
     put_text("model", NETWORK_NAME);
     put_text("digest", tapc_speaking_info.digest);

@@ -6,8 +6,6 @@ import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from tapc.base.errors import DataError, MismatchError, OutputError
 from tapc.base.progress import Stages
 from tapc.device import DeviceRun, Timing, device_for
@@ -45,7 +43,7 @@ class BoardMeasurement:
     runs : int
         Inferences that were timed.
     timing : Timing
-        Clock and cycles.
+        Clock, and cycles of all inferences.
     least, median, most : float
         Cycles of one inference.
     milliseconds : float
@@ -197,8 +195,8 @@ def _measurement(
     exact: dict[str, bool],
 ) -> BoardMeasurement:
     assert run.timing is not None
-    cycles = sorted((*run.timing.cycles, *more))
-    middle = float(np.median(cycles))
+    cycles = (*run.timing.cycles, *more)
+    whole = replace(run.timing, cycles=cycles)
     sums: dict[str, int] = {}
     for name, own in zip(names, run.timing.steps, strict=True):
         sums[name] = sums.get(name, 0) + own
@@ -211,11 +209,11 @@ def _measurement(
         port=port,
         samples=len(run.outputs),
         runs=len(cycles),
-        timing=run.timing,
-        least=cycles[0],
-        median=middle,
-        most=cycles[-1],
-        milliseconds=1e3 * middle / run.timing.hz,
+        timing=whole,
+        least=min(cycles),
+        median=whole.median,
+        most=max(cycles),
+        milliseconds=whole.milliseconds,
         stack=run.stack_high_water,
         layers=tuple(LayerTime(name, own, counted.get(name), exact[name]) for name, own in sums.items()),
         estimated=float(estimated) if isinstance(estimated, int | float) else None,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.cost.calibrated import Calibration
@@ -72,17 +71,15 @@ def timing_report(timing: Timing | None) -> TimingReport | None:
     """Return what a board's own counter told; None where nothing was measured on one."""
     if timing is None:
         return None
-    cycles = sorted(timing.cycles)
-    middle = float(np.median(cycles))
     return TimingReport(
         hz=timing.hz,
         rated_hz=timing.rated_hz,
         counter=timing.counter,
-        runs=len(cycles),
-        least=cycles[0],
-        median=middle,
-        most=cycles[-1],
-        milliseconds=1e3 * middle / timing.hz,
+        runs=len(timing.cycles),
+        least=min(timing.cycles),
+        median=timing.median,
+        most=max(timing.cycles),
+        milliseconds=timing.milliseconds,
     )
 
 

@@ -71,6 +71,31 @@ def test_an_unknown_rounding_is_refused_before_the_work(net: Path) -> None:
         assert "known: nearest" in result.output
 
 
+@pytest.mark.parametrize(
+    ("tools", "packages", "needed"),
+    [
+        ((), (), {"arm-none-eabi-gcc", "qemu-system-arm", "cc"}),
+        ((), ("ziglang",), {"qemu-system-arm", "cc"}),
+        ((), ("unicorn",), {"arm-none-eabi-gcc"}),
+        ((), ("ziglang", "unicorn"), set()),
+        (("qemu-system-arm",), ("ziglang", "unicorn"), {"cc"}),
+    ],
+)
+def test_doctor_needs_nothing_that_a_package_does(
+    tools: tuple[str, ...], packages: tuple[str, ...], needed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tapc.cli.doctor import checks as look
+
+    monkeypatch.setattr("tapc.cli.doctor._tool_version", lambda name: "1" if name in tools else None)
+    others = {"ziglang", "unicorn"} - set(packages)
+    monkeypatch.setattr("tapc.cli.doctor._package_version", lambda name: None if name in others else "1")
+    checks = look()
+    assert {check.name for check in checks if check.needed and check.version is None} == needed
+    for check in checks:
+        if check.name == "arm-none-eabi-gcc":
+            assert ("--toolchain zig" in check.purpose) == ("ziglang" in packages)
+
+
 def test_doctor_prints_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     from tapc.cli.doctor import Check
 

@@ -10,7 +10,7 @@ from tapc.device.dialog import CHUNK, Dialog, Info, check_board
 
 READY = b"m-ready\r\n"
 INFO = {
-    "protocol": "1",
+    "protocol": "2",
     "board": "pico",
     "model": "net",
     "digest": "0123456789abcdef",

@@ -18,7 +18,7 @@ import pytest
 
 from tapc.base import confine
 from tapc.base.errors import DataError, ToolError
-from tapc.device import qemu
+from tapc.device import qemu, trust
 from tapc.device.qemu import QemuDevice
 from tapc.firmware import build_firmware
 from tapc.hardware.board import load_board
@@ -227,7 +227,7 @@ def test_without_landlock_foreign_images_are_refused(host: Host, monkeypatch: py
     with pytest.raises(ToolError, match=r"Linux 5\.13 or newer with Landlock"):
         host.attack(1)
     assert host.attack(0, confined=False)
-    monkeypatch.setenv(qemu.TRUST, "1")
+    monkeypatch.setenv(trust.TRUST, "1")
     assert host.attack(0)
 
 
