@@ -82,6 +82,8 @@ def load(
             canonical = canonical_form(without_marks(source_graph), channels_last=imported.channels_last)
         graph, run = canonical.onnx, arranged(canonical.inputs, canonical.outputs, imported.run)
         if given is not None:
+            if given.obstacle:
+                raise UnsupportedError(f"{given.obstacle}, or compile it with --requantize")
             graph, given = resolve(graph, given)
         inputs, outputs = input_ports(graph), output_ports(graph)
         if imported.channels_last and input_shape is not None and tuple(input_shape) != inputs[0].shape:

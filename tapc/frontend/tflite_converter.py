@@ -68,7 +68,11 @@ class Converter:
                 )
             self._check(op)
             known[op.kind](self, op)
-            self.given.operator(op.kind, op.inputs, self.name(op), self.constants)
+            turned = any(
+                op.options.get(flag) and i in self.constants
+                for flag, i in zip(("AdjX", "AdjY"), op.inputs, strict=False)
+            )
+            self.given.operator(op.kind, op.inputs, self.name(op), self.constants, turned)
         for index in self.graph.outputs:
             if index not in self.values:
                 raise UnsupportedError(f"output {self.names[index]!r} is not computed from the input")

@@ -85,6 +85,15 @@ def _integers(model: Any, tensor: Any) -> Integers | None:
     return Integers(scales, zeros, quantization.QuantizedDimension(), codes, point)
 
 
+def _of_8_bits(whole: NDArray[np.int64], name: str) -> NDArray[np.int8]:
+    if np.abs(whole).max(initial=0) > 127 and not -128 <= whole.min() <= whole.max() <= 127:
+        raise UnsupportedError(
+            f"layer {name!r}: its weights less their zero point reach from {whole.min()} to {whole.max()}, beyond "
+            "8 bits; convert the network with symmetric weights, or compile it with --requantize"
+        )
+    return whole.astype(np.int8)
+
+
 @dataclass(eq=False)
 class Collector:
     """Collects what a file gives while its graph is converted.
@@ -93,12 +102,15 @@ class Collector:
     ----------
     tensors : mapping of int to Integers
         Of a quantized network; empty for a float one.
+    obstacle : str
+        Why it cannot be kept; empty where nothing is known.
     """
 
     tensors: Mapping[int, Integers]
     points: dict[str, GivenPoint] = field(default_factory=dict)
     layers: dict[str, GivenLayer] = field(default_factory=dict)
     constants: list[GivenConstant] = field(default_factory=list)
+    obstacle: str = ""
 
     def mark(self, index: int, kind: str) -> int | None:
         """Return the number of a new mark for a tensor that an operator made; None where it is not quantized."""
@@ -119,7 +131,9 @@ class Collector:
         self.points[mark_name(number)] = GivenPoint(own.point.scale, -1 - own.point.zero)
         return number
 
-    def operator(self, kind: str, inputs: tuple[int, ...], name: str, values: Mapping[int, NDArray[Any]]) -> None:
+    def operator(
+        self, kind: str, inputs: tuple[int, ...], name: str, values: Mapping[int, NDArray[Any]], turned: bool = False
+    ) -> None:
         """Collect a layer's integers, or the constant operands of another operator.
 
         Parameters
@@ -130,7 +144,12 @@ class Collector:
             What errors and reports call it.
         values : mapping of int to ndarray
             What the float graph holds for constants.
+        turned : bool
+            Constant matrices have the last two axes swapped.
         """
+        if kind == "BATCH_MATMUL":
+            self._matrices(inputs, name, turned)
+            return
         if kind in _LAYERS:
             self._layer(kind, inputs, name, values)
             return
@@ -144,26 +163,32 @@ class Collector:
         weights, source = self.tensors.get(inputs[w]), self.tensors.get(inputs[x])
         if weights is None or weights.codes is None or source is None or source.point is None:
             return
-        whole = weights.codes.astype(np.int64)
-        along = [1] * whole.ndim
+        along = [1] * weights.codes.ndim
         if len(weights.scales) > 1:
             along[weights.axis] = -1
-        whole = (whole - weights.zeros.reshape(along)).transpose(order)
-        if np.abs(whole).max(initial=0) > 127 and not -128 <= whole.min() <= whole.max() <= 127:
-            raise UnsupportedError(
-                f"layer {name!r}: its weights less their zero point reach from {whole.min()} to {whole.max()}, beyond "
-                "8 bits; convert the network with symmetric weights, or compile it with --requantize"
-            )
+        centred = weights.codes.astype(np.int64) - weights.zeros.reshape(along)
+        whole = _of_8_bits(centred.transpose(order), name)
         outputs = whole.shape[0]
         bias = self.tensors.get(inputs[b]) if len(inputs) > b and inputs[b] >= 0 else None
         codes = np.zeros(outputs, np.int32) if bias is None or bias.codes is None else bias.codes.reshape(-1)
         real = np.asarray(values[inputs[b]], np.float32).reshape(-1) if bias is not None else codes.astype(np.float32)
-        self.layers[f"{len(self.layers)}"] = GivenLayer(
-            name, whole.astype(np.int8), weights.scales, 8, codes.astype(np.int32), real
-        )
+        self.layers[f"{len(self.layers)}"] = GivenLayer(name, whole, weights.scales, 8, codes.astype(np.int32), real)
+
+    def _matrices(self, inputs: tuple[int, ...], name: str, turned: bool) -> None:
+        """Collect constant matrices, on either side, as a layer with an output for each column or row."""
+        for side, index in enumerate(inputs):
+            own = self.tensors.get(index)
+            if own is None or own.codes is None or own.point is None:
+                continue
+            # A product by the second's columns, of the first's rows; a batch of one that is repeated has more rows.
+            codes = own.codes if (side == 0) != turned else np.swapaxes(own.codes, -1, -2)
+            whole = _of_8_bits(codes.reshape(-1, codes.shape[-1]).astype(np.int64) - own.zeros, name)
+            zeros = np.zeros(len(whole), np.int32)
+            given = GivenLayer(name, whole, own.scales, 8, zeros, zeros.astype(np.float32))
+            self.layers[f"{len(self.layers)}"] = given
 
     def given(self) -> Given | None:
         """Return all; None for a float network."""
         if not self.points:
             return None
-        return Given(KIND, _MODE, self.points, self.layers, tuple(self.constants))
+        return Given(KIND, _MODE, self.points, self.layers, tuple(self.constants), self.obstacle)

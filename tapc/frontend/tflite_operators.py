@@ -57,7 +57,12 @@ def transposed(c: Converter, op: Operator) -> None:
 
 @converts("FULLY_CONNECTED")
 def dense(c: Converter, op: Operator) -> None:
-    """Convert (O, I) weights, for one row or more."""
+    """Convert (O, I) weights, for one row or more; those that are computed make it a product of activations."""
+    if op.inputs[1] in c.values and not c.has(op, 2) and len(c.shape(op, 1)) == 2:
+        turned = c.builder.node("Transpose", [c.value(op, 1)], perm=[1, 0])
+        rows = c.builder.reshape(c.value(op), (-1, c.shape(op, 1)[1]))
+        c.emit(op, c.builder.reshape(c.builder.node("MatMul", [rows, turned], c.name(op)), c.result(op)))
+        return
     weights = c.constant(op, 1)
     outputs, inputs = weights.shape
     if op.options["WeightsFormat"] != 0:
@@ -81,7 +86,10 @@ def batch_matmul(c: Converter, op: Operator) -> None:
     operands = []
     for position, flag in enumerate(("AdjX", "AdjY")):
         value, rank = c.value(op, position), len(c.shape(op, position))
-        if op.options[flag]:
+        known = c.constants.get(op.inputs[position])
+        if known is not None and op.options[flag]:
+            value = c.builder.constant(np.swapaxes(known, -1, -2), f"{c.names[op.inputs[position]]}.turned")
+        elif op.options[flag]:
             value = c.builder.node("Transpose", [value], perm=[*range(rank - 2), rank - 1, rank - 2])
         operands.append(value)
     c.emit(op, c.builder.node("MatMul", operands, c.name(op)))
@@ -117,7 +125,11 @@ def squared_difference(c: Converter, op: Operator) -> None:
 
 @converts("ADD_N")
 def add_n(c: Converter, op: Operator) -> None:
-    """Convert a sum of several operands."""
+    """Convert a sum of several operands; that of integers begins at the negative of the zero point, not at 0."""
+    own = c.given.tensors.get(op.inputs[0])
+    if own is not None and (len(op.inputs) > 2 or own.zeros.any()):
+        why = "TFLite's sum of integers has a zero point too many" if own.zeros.any() else "no integers lie between"
+        c.given.obstacle = str(c.unsupported(op, f"{why}, so it cannot be kept; write it as ADD of two"))
     c.emit(op, c.builder.node("Sum", [c.value(op, i) for i in range(len(op.inputs))], c.name(op)))
 
 
@@ -199,140 +211,6 @@ def l2_normalization(c: Converter, op: Operator) -> None:
     c.emit(op, c.builder.node("LpNormalization", [c.value(op)], c.name(op), axis=-1, p=2))
 
 
-@converts("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BROADCAST_TO")
-def reshape(c: Converter, op: Operator) -> None:
-    """Convert a change of shape; it is that of the output in the file."""
-    if op.kind == "BROADCAST_TO":
-        c.emit(op, c.builder.node("Expand", [c.value(op), c.builder.integers(*c.result(op))], c.name(op)))
-    else:
-        c.emit(op, c.builder.reshape(c.value(op), c.result(op), c.name(op)))
-
-
-@converts("TRANSPOSE")
-def transpose(c: Converter, op: Operator) -> None:
-    """Convert a constant permutation."""
-    c.emit(op, c.builder.node("Transpose", [c.value(op)], c.name(op), perm=c.integers(op, 1)))
-
-
-@converts("CONCATENATION")
-def concat(c: Converter, op: Operator) -> None:
-    """Convert the joining of operands along an axis."""
-    values = [c.value(op, position) for position in range(len(op.inputs))]
-    c.emit(op, c.builder.node("Concat", values, c.name(op), axis=op.options["Axis"]))
-
-
-@converts("PACK")
-def pack(c: Converter, op: Operator) -> None:
-    """Convert the joining along a new axis."""
-    rank = len(c.result(op))
-    axis = op.options["Axis"] % rank
-    parts = [
-        c.builder.node("Unsqueeze", [c.value(op, position), c.builder.integers(axis)])
-        for position in range(len(op.inputs))
-    ]
-    c.emit(op, c.builder.node("Concat", parts, c.name(op), axis=axis))
-
-
-@converts("UNPACK")
-def unpack(c: Converter, op: Operator) -> None:
-    """Convert the taking apart along an axis that disappears."""
-    for position, index in enumerate(op.outputs):
-        where = c.builder.constant(np.array(position, np.int64))
-        c.done(index, c.builder.node("Gather", [c.value(op), where], axis=op.options["Axis"]))
-
-
-@converts("SPLIT", "SPLIT_V")
-def split(c: Converter, op: Operator) -> None:
-    """Convert the cutting along an axis."""
-    data, along = (1, 0) if op.kind == "SPLIT" else (0, 2)
-    axis = c.integers(op, along)[0] % len(c.shape(op, data))
-    start = 0
-    for index in op.outputs:
-        end = start + c.graph.tensors[index].shape[axis]
-        parts = [c.builder.integers(value) for value in (start, end, axis)]
-        c.done(index, c.builder.node("Slice", [c.value(op, data), *parts]))
-        start = end
-
-
-@converts("SLICE")
-def slice_(c: Converter, op: Operator) -> None:
-    """Convert a box of constant place; its size is that of the output in the file."""
-    starts = c.integers(op, 1)
-    ends = [start + extent for start, extent in zip(starts, c.result(op), strict=True)]
-    parts = [c.builder.integers(*values) for values in (starts, ends, range(len(starts)))]
-    c.emit(op, c.builder.node("Slice", [c.value(op), *parts], c.name(op)))
-
-
-@converts("STRIDED_SLICE")
-def strided_slice(c: Converter, op: Operator) -> None:
-    """Convert a slice with steps, masks and axes that disappear."""
-    if op.options["EllipsisMask"] or op.options["NewAxisMask"] or op.options.get("Offset"):
-        raise c.unsupported(op, "an ellipsis, a new axis or ends that are offsets")
-    begins, ends, steps = (c.integers(op, position) for position in (1, 2, 3))
-    extents, rank = c.shape(op), len(begins)
-    for axis in range(rank):
-        step = steps[axis]
-        if op.options["BeginMask"] >> axis & 1:
-            begins[axis] = 0 if step > 0 else extents[axis] - 1
-        if op.options["EndMask"] >> axis & 1:
-            ends[axis] = extents[axis] if step > 0 else -(2**31)
-        if op.options["ShrinkAxisMask"] >> axis & 1:
-            begins[axis] %= extents[axis]
-            ends[axis], steps[axis] = begins[axis] + 1, 1
-    parts = [c.builder.integers(*values) for values in (begins, ends, range(rank), steps)]
-    c.emit(op, c.builder.reshape(c.builder.node("Slice", [c.value(op), *parts], c.name(op)), c.result(op)))
-
-
-@converts("GATHER")
-def gather(c: Converter, op: Operator) -> None:
-    """Convert a choice along an axis."""
-    if op.options["BatchDims"]:
-        raise c.unsupported(op, f"batch_dims {op.options['BatchDims']}")
-    c.emit(op, c.builder.node("Gather", [c.value(op), c.value(op, 1)], c.name(op), axis=op.options["Axis"]))
-
-
-@converts("EMBEDDING_LOOKUP")
-def lookup(c: Converter, op: Operator) -> None:
-    """Convert a choice of rows."""
-    c.emit(op, c.builder.node("Gather", [c.value(op, 1), c.value(op, 0)], c.name(op), axis=0))
-
-
-@converts("TILE")
-def tile(c: Converter, op: Operator) -> None:
-    """Convert repetition."""
-    c.emit(op, c.builder.node("Tile", [c.value(op), c.builder.integers(*c.integers(op, 1))], c.name(op)))
-
-
-@converts("REVERSE_V2")
-def reverse(c: Converter, op: Operator) -> None:
-    """Convert the order from the end along axes."""
-    axes = [axis % len(c.shape(op)) for axis in c.integers(op, 1)]
-    count = len(axes)
-    parts = [[-1] * count, [-(2**31)] * count, axes, [-1] * count]
-    c.emit(op, c.builder.node("Slice", [c.value(op), *(c.builder.integers(*part) for part in parts)], c.name(op)))
-
-
-@converts("PAD", "PADV2", "MIRROR_PAD")
-def pad(c: Converter, op: Operator) -> None:
-    """Convert constant padding, and padding by reflection, which leaves the edge out or repeats it."""
-    if op.kind == "MIRROR_PAD" and op.options["Mode"] == 1:
-        value = c.value(op)
-        for axis, (before, behind) in enumerate(c.constant(op, 1).reshape(-1, 2).tolist()):
-            own = np.arange(c.shape(op)[axis])
-            if before or behind:
-                places = np.concatenate([own[:before][::-1], own, own[len(own) - behind :][::-1]])
-                value = c.builder.node("Gather", [value, c.builder.constant(places)], axis=axis)
-        c.emit(op, value)
-        return
-    ends = c.builder.integers(*(int(value) for value in c.constant(op, 1).reshape(-1, 2).T.reshape(-1)))
-    inputs, attributes = [c.value(op), ends], {}
-    if op.kind == "PADV2":
-        inputs.append(c.builder.constant(np.array(c.constant(op, 2), np.float32).reshape(())))
-    if op.kind == "MIRROR_PAD":
-        attributes["mode"] = "reflect"
-    c.emit(op, c.builder.node("Pad", inputs, c.name(op), **attributes))
-
-
 @converts("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
 def resize(c: Converter, op: Operator) -> None:
     """Convert resizing of maps."""
@@ -348,19 +226,6 @@ def resize(c: Converter, op: Operator) -> None:
     sizes = c.builder.integers(1, channels, height, width)
     node = c.builder.node("Resize", [c.builder.channels_first(c.value(op)), "", "", sizes], c.name(op), **attributes)
     c.emit(op, c.builder.channels_last(node))
-
-
-@converts("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
-def blocks(c: Converter, op: Operator) -> None:
-    """Convert channels to blocks of pixels and back; the channels of a block's pixel lie together."""
-    size = op.options["BlockSize"]
-    n, height, width, channels = c.shape(op)
-    if op.kind == "DEPTH_TO_SPACE":
-        parts, order = (n, height, width, size, size, channels // size**2), [0, 1, 3, 2, 4, 5]
-    else:
-        parts, order = (n, height // size, size, width // size, size, channels), [0, 1, 3, 2, 4, 5]
-    node = c.builder.node("Transpose", [c.builder.reshape(c.value(op), parts)], c.name(op), perm=order)
-    c.emit(op, c.builder.reshape(node, c.result(op)))
 
 
 @converts("DEQUANTIZE")

@@ -91,6 +91,8 @@ class Given:
     layers : mapping of str to GivenLayer
         Node -> its integers.
     constants : tuple of GivenConstant
+    obstacle : str
+        Why the network cannot be kept as it is; empty where nothing is known.
     """
 
     kind: str
@@ -98,3 +100,4 @@ class Given:
     points: Mapping[str, GivenPoint] = field(default_factory=dict)
     layers: Mapping[str, GivenLayer] = field(default_factory=dict)
     constants: tuple[GivenConstant, ...] = ()
+    obstacle: str = ""

@@ -132,7 +132,8 @@ class _Builder:
 
 
 def _holds(constant: GivenConstant, value: Array) -> bool:
-    own, other = (np.unique(np.asarray(array, np.float32)) for array in (constant.values, value))
+    # Zeros may stand where something else lies beside it: they are its zero point.
+    own, other = (np.setdiff1d(np.asarray(array, np.float32), [0]) for array in (constant.values, value))
     return np.array_equal(own, other)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from frontend.canonical_form import build
+from tapc.base.errors import UnsupportedError
 from tapc.frontend.canonical import Canonical, canonical_form
 
 RNG = np.random.default_rng(0)
@@ -127,12 +128,42 @@ SINGLE = {
     "transposed in 1-D": net("ConvTranspose", (1, 3, 7), normal(3, 2, 5), strides=[2], pads=[2, 1]),
     "slopes": net("PRelu", (1, 3, 4, 5), normal(3, 1, 1), before="Abs"),
     "slopes of a sequence": net("PRelu", (1, 6, 5), normal(5), before="Sin"),
+    "slopes of elements": net("PRelu", (1, 3, 4, 5), normal(3, 4, 5), before="Sin"),
+    "slopes of rows": net("PRelu", (1, 3, 4, 5), normal(3, 4, 1), before="Sin"),
+    "a matrix for each of a batch": net("MatMul", (1, 3, 4, 5), normal(3, 5, 7)),
+    "matrices and a batch that is repeated": net("MatMul", (1, 4, 5), normal(3, 5, 2)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", SINGLE)
 def test_operator(case: str) -> None:
     translated(SINGLE[case])
+
+
+@pytest.mark.parametrize("first", [(2, 2), (1, 4)])
+def test_convolution_of_maps_that_alternate(first: tuple[int, int]) -> None:
+    """What TensorFlow cuts apart becomes one dilated convolution; the pads of its maps count as often as there are."""
+    rows, columns = first
+    nodes = [
+        helper.make_node("Reshape", ["x", "apart"], ["cut"]),
+        helper.make_node("Transpose", ["cut"], ["turned"], perm=[2, 4, 1, 3, 5, 0]),
+        helper.make_node("Reshape", ["turned", "maps"], ["batch"]),
+        helper.make_node("Transpose", ["batch"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["channels", "w"], ["y"], pads=[1, 0, 0, 1]),
+    ]
+    constants = {"apart": ints(1, 4, rows, 8 // columns, columns, 3), "w": normal(4, 3, 2, 3)}
+    constants["maps"] = ints(4, 4, 8 // columns, 3)
+    canonical = translated(build(nodes, (1, 4 * rows, 8, 3), "y", constants))
+    (conv,) = (node for node in canonical.onnx.graph.node if node.op_type == "Conv")
+    assert next(list(a.ints) for a in conv.attribute if a.name == "dilations") == [rows, columns]
+
+
+def test_steps_over_a_batch_of_maps() -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "maps"], ["m"]), helper.make_node("Conv", ["m", "w"], ["y"], strides=[2, 2])
+    ]  # fmt: skip
+    with pytest.raises(UnsupportedError, match=r"strides \[2, 2\] over a batch of 3 maps"):
+        canonical_form(build(nodes, (1, 3, 8, 8), "y", {"maps": ints(3, 1, 8, 8), "w": normal(2, 1, 3, 3)}))
 
 
 FREE = {  # what takes no move at all

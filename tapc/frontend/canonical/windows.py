@@ -37,7 +37,9 @@ class Windows:
         return (1, extents[0]) if len(extents) == 1 else (extents[0], extents[1])
 
 
-def windows(node: ir.Node, extents: Sequence[int], kernel: Sequence[int], *, transposed: bool = False) -> Windows:
+def windows(
+    node: ir.Node, extents: Sequence[int], kernel: Sequence[int], *, transposed: bool = False, batch: bool = False
+) -> Windows:
     """Return the windows of a node.
 
     Parameters
@@ -48,6 +50,8 @@ def windows(node: ir.Node, extents: Sequence[int], kernel: Sequence[int], *, tra
     kernel : sequence of int
     transposed : bool
         A transposed convolution: pads are cut from its result.
+    batch : bool
+        Several maps may be taken, whose steps are then taken as they are.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def windows(node: ir.Node, extents: Sequence[int], kernel: Sequence[int], *, tra
     rank = len(extents) - 2
     if rank not in (1, 2) or len(kernel) != rank:
         raise unsupported(node, f"kernel {list(kernel)} on {list(extents)}; only windows of 1 or 2 dimensions")
-    if extents[0] != 1:
+    if extents[0] != 1 and not batch:
         raise unsupported(node, f"works on a batch of {extents[0]} maps {list(extents)}; only 1 is supported")
     if 0 in extents or 0 in shape(node.outputs[0]):
         raise unsupported(node, f"its result {list(shape(node.outputs[0]))} is empty")

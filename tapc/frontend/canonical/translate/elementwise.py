@@ -14,7 +14,7 @@ from tapc.frontend.canonical.edit import (
     shape,
     unsupported,
 )
-from tapc.frontend.canonical.placed import Index, Placed, arrange, candidates, is_free
+from tapc.frontend.canonical.placed import Index, Placed, arrange, candidates, is_free, positions
 from tapc.frontend.canonical.translator import Translator, boxed, inverse, translates
 from tapc.graph.rules import rules
 
@@ -226,7 +226,8 @@ def prelu(t: Translator, node: ir.Node) -> None:
         axis for axis in range(len(extents)) if not np.array_equal(np.broadcast_to(full.take([0], axis), extents), full)
     ]
     if len(varies) > 1:
-        raise unsupported(node, f"its slope {list(slope.shape)} is not one value per channel")
+        _prelu_of_elements(t, node, placed, full)
+        return
     if not varies and is_quantized(placed.base):  # integers multiply by the slope's code
         base, index = t.natural(node, placed)
         slopes = full.reshape(-1)[:1].reshape(1, 1, 1)
@@ -244,6 +245,18 @@ def prelu(t: Translator, node: ir.Node) -> None:
     result = t.emit(node, "PRelu", [value, t.constant(f"{node.name or 'prelu'}.slope", slopes)], {}, shape(value))
     elements = np.arange(placed.index.size, dtype=np.int64).reshape(extents)
     t.result(node, result, inverse(arrange(elements, groups), extents))
+
+
+def _prelu_of_elements(t: Translator, node: ir.Node, placed: Placed, slopes: NDArray[np.generic]) -> None:
+    """Write it with a slope per element: all are channels of one pixel, in the order in which they lie."""
+    base, index = t.natural(node, placed)
+    size = int(np.prod(shape(base)))
+    order = np.argsort(positions(shape(base)[1:]), kind="stable")
+    value = t.arranged(node, Placed(base, index), order)
+    own = np.empty(size, np.float32)
+    own[inverse(order, (size,))[index.reshape(-1)]] = slopes.reshape(-1)
+    result = t.emit(node, "PRelu", [value, t.constant(f"{node.name or 'prelu'}.slope", own)], {}, (1, size))
+    t.result(node, result, inverse(order, (size,))[index])
 
 
 def register_unary() -> None:

@@ -58,15 +58,55 @@ def conv(t: Translator, node: ir.Node) -> None:
             f"node {node.name!r} (Conv): weights {list(weights.shape)} in {group} groups do not fit an input of "
             f"{channels} channels; the file is damaged, export it again"
         )
-    w = windows(node, extents, weights.shape[2:])
-    value = t.arranged(node, placed, placed.index.reshape(channels, *w.image))
+    w = windows(node, extents, weights.shape[2:], batch=True)
     weights = weights.reshape(outputs, -1, *w.kernel)
+    if extents[0] > 1:
+        _of_many(t, node, placed, weights, w)
+        return
+    value = t.arranged(node, placed, placed.index.reshape(channels, *w.image))
     attributes: dict[str, AttributeValue] = {
         "kernel_shape": w.kernel, "strides": w.strides, "pads": w.pads, "dilations": w.dilations, "group": group,
     }  # fmt: skip
     target = (1, outputs, *w.two(shape(node.outputs[0])[2:]))
     result = t.emit(node, "Conv", [value, *parts(t, node, weights, _bias(t, node, outputs))], attributes, target)
     t.result(node, result, np.arange(int(np.prod(target))))
+
+
+def _of_many(t: Translator, node: ir.Node, placed: Placed, weights: Array, w: Windows) -> None:
+    """Write a convolution of several maps as a dilated one of a map where they alternate, as they do in what TensorFlow
+    cuts apart for a dilated convolution.
+    """  # fmt: skip
+    if w.strides != (1, 1):
+        raise unsupported(node, f"strides {list(w.strides)} over a batch of {placed.index.shape[0]} maps")
+    outputs, group = weights.shape[0], int(attribute(node, "group", 1))
+    count, channels = placed.index.shape[:2]
+    maps = placed.index.reshape(count, channels, *w.image)
+
+    def alternating(rows: int, columns: int, of: NDArray[np.int64]) -> NDArray[np.int64]:
+        depth, height, width = of.shape[1:]
+        apart = of.reshape(rows, columns, depth, height, width).transpose(2, 3, 0, 4, 1)
+        return apart.reshape(depth, height * rows, width * columns)
+
+    steps = [(n, count // n) for n in range(1, count + 1) if count % n == 0]
+    found = (own for own in steps if _even(alternating(*own, maps)))
+    rows, columns = next(found, steps[0])
+    value = t.arranged(node, placed, alternating(rows, columns, maps))
+    attributes: dict[str, AttributeValue] = {
+        "kernel_shape": w.kernel, "strides": (1, 1),
+        "pads": tuple(pad * step for pad, step in zip(w.pads, (rows, columns) * 2, strict=True)),
+        "dilations": (w.dilations[0] * rows, w.dilations[1] * columns), "group": group,
+    }  # fmt: skip
+    made = (count, outputs, *w.two(shape(node.outputs[0])[2:]))
+    target = (1, outputs, made[2] * rows, made[3] * columns)
+    result = t.emit(node, "Conv", [value, *parts(t, node, weights, _bias(t, node, outputs))], attributes, target)
+    elements = np.arange(int(np.prod(made)), dtype=np.int64).reshape(made)
+    t.result(node, result, inverse(alternating(rows, columns, elements), made))
+
+
+def _even(index: NDArray[np.int64]) -> bool:
+    """Whether each axis of a map goes through a tensor in steps of one length."""
+    steps = [np.diff(index, axis=axis) for axis in range(index.ndim)]
+    return all(bool((step == step.flat[0]).all()) for step in steps if step.size)
 
 
 @translates("ConvTranspose")
@@ -134,18 +174,39 @@ def matmul(t: Translator, node: ir.Node) -> None:
         if right.ndim > 2 and int(np.prod(right.shape[:-2])) == 1:
             right = right.reshape(right.shape[-2:])
         if right.ndim > 2:
-            raise unsupported(node, f"a batch of {list(right.shape)} constant matrices")
+            _matrices(t, node, t.of(node), right)
+            return
         right = right[:, None] if right.ndim == 1 else right
         linear(t, node, t.of(node), right, np.zeros(right.shape[1], np.float32))
     else:
         assert left is not None
         if left.ndim != 2 and int(np.prod(left.shape[:-2])) == 1:
             left = left.reshape(-1, left.shape[-1])
-        if left.ndim != 2:
-            raise unsupported(node, f"a batch of {list(left.shape)} constant matrices")
         placed = t.of(node, 1)
         turned = Placed(placed.base, placed.index.swapaxes(-1, -2)) if placed.index.ndim > 1 else placed
+        if left.ndim > 2:
+            _matrices(t, node, turned, left.swapaxes(-1, -2), turn=placed.index.ndim > 1)
+            return
         linear(t, node, turned, left.T, np.zeros(len(left), np.float32), turn=placed.index.ndim > 1)
+
+
+def _matrices(t: Translator, node: ir.Node, placed: Placed, weights: Array, *, turn: bool = False) -> None:
+    """Write products by a batch of matrices (..., inputs, outputs) as a layer of as many groups; see `linear`."""
+    index = placed.index[None] if placed.index.ndim == 1 else placed.index
+    (inputs, outputs), rows = weights.shape[-2:], index.shape[-2]
+    if index.shape[-1] != inputs:
+        raise DataError(f"node {node.name!r}: weights {list(weights.shape)} do not fit {list(index.shape)}")
+    batch = np.broadcast_shapes(index.shape[:-2], weights.shape[:-2])
+    count = int(np.prod(batch))
+    maps = np.broadcast_to(index, (*batch, rows, inputs)).reshape(count, rows, inputs)
+    chosen = np.arange(weights.size // (inputs * outputs)).reshape(*weights.shape[:-2], 1, 1)
+    own = np.broadcast_to(chosen, (*batch, 1, 1)).reshape(count)
+    full = weights.reshape(-1, inputs, outputs)[own].transpose(0, 2, 1).reshape(count * outputs, inputs)
+    value = t.arranged(node, placed, maps.transpose(0, 2, 1).reshape(count * inputs, 1, rows))
+    made = parts(t, node, full[:, :, None, None], np.zeros(count * outputs, np.float32))
+    result = t.emit(node, "Conv", [value, *made], {**POINTWISE, "group": count}, (1, count * outputs, 1, rows))
+    where = np.arange(count * outputs * rows).reshape(*batch, outputs, rows)
+    t.result(node, result, (where if turn else where.swapaxes(-1, -2)).reshape(shape(node.outputs[0])))
 
 
 @translates("Gemm")
