@@ -38,7 +38,8 @@ test-qemu: setup
 	@folder=$$(sh tools/qemu-backports.sh build/qemu-backports) || { [ $$? = 3 ]; exit; }; \
 	export PATH="$$folder:$$PATH"; \
 	qemu-system-arm --version | head -n 1; \
-	$(PYTEST) -n $(JOBS) --dist worksteal tests/device tests/firmware/test_foreign_firmware.py
+	$(PYTEST) -n $(JOBS) --dist worksteal tests/device/test_qemu.py tests/device/test_speaking.py \
+		tests/device/test_halves.py tests/device/test_hostile_twins.py tests/firmware/test_foreign_firmware.py
 
 # What is learned in torch, with the instruction sets that `unit` did not use.
 test-cpus: setup
@@ -46,9 +47,8 @@ test-cpus: setup
 	for cpu in avx2 default; do \
 		if [ $$cpu = $$mine ] || [ $$mine = default ]; then continue; fi; \
 		echo "ATEN_CPU_CAPABILITY=$$cpu"; \
-		ATEN_CPU_CAPABILITY=$$cpu $(PYTEST) -n $(JOBS) --dist worksteal tests/quantize tests/finetune tests/search \
-			--ignore tests/search/llm --ignore tests/search/offline --ignore tests/search/report \
-			--ignore tests/search/test_workers.py --ignore tests/search/test_search_llm.py || exit; \
+		ATEN_CPU_CAPABILITY=$$cpu $(PYTEST) -n $(JOBS) --dist worksteal tests/quantize tests/finetune \
+			tests/search/test_fitness.py || exit; \
 	done
 
 # Tests of what changed since main, for a minute at most: see tools/quick.py.
