@@ -38,8 +38,17 @@ def check_source(source: str, known: Collection[str]) -> None:
         )
     found = CALLABLE.fullmatch(source)
     path = Path(found["file"] if found else source)
+    _check_name(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+
+
+def _check_name(path: Path) -> None:
+    """Raise DataError for a path of bytes that are no text: no report could hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
 
 
 def is_file(source: str) -> bool:
@@ -50,5 +59,7 @@ def is_file(source: str) -> bool:
 def check_files(**files: Path | str | None) -> None:
     """Raise DataError for a file or folder that is not there; names are options, None and `random` are none."""
     for name, path in files.items():
+        if path is not None:
+            _check_name(Path(path))
         if path is not None and str(path) != "random" and not Path(path).exists():
             raise DataError(f"{path}: no such file or folder (--{name.replace('_', '-')})")
