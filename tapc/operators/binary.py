@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import AddFactors, Ints, Mode, Ratios, arithmetic_of
-from tapc.base.arithmetic.interface import Made, Quick
+from tapc.base.arithmetic.interface import Quick
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.example import CHANNELS, Example
@@ -95,9 +95,8 @@ class Binary(Op):
 
     def _add_factors(self, tensors: Mapping[str, Tensor], mode: Mode) -> AddFactors:
         a, b = self.operands(tensors)
-        made: Made = "single" if self.operation == "sub" else "exact"
         second, result = self._added(b).quantization, tensors[self.output].quantization
-        return arithmetic.add_factors(a.quantization, second, result, mode, made)
+        return arithmetic.add_factors(a.quantization, second, result, mode)
 
     def _added(self, b: Tensor) -> Tensor:
         """Return what is added: of a difference the second operand's negative."""

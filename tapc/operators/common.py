@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import AddFactors, Ints, Mode, Multipliers, Ratios, arithmetic_of
-from tapc.base.arithmetic.interface import Made, Quick
+from tapc.base.arithmetic.interface import Quick
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
@@ -40,9 +40,9 @@ def quick(program: Program, ratios: Ratios, largest: Any) -> Quick:
     return arithmetic_of(program.mode).quick(m, np.asarray(largest, np.int64))
 
 
-def scale_ratio(x: Tensor, y: Tensor, mode: Mode, made: Made = "exact") -> Ratios:
+def scale_ratio(x: Tensor, y: Tensor, mode: Mode) -> Ratios:
     """Return the scale of one tensor over that of another, shape ()."""
-    return arithmetic_of(mode).ratios((x.scale,), y.scale, made)
+    return arithmetic_of(mode).ratios((x.scale,), y.scale)
 
 
 def clamp(y: Tensor, low: int, high: int) -> Scalars:

@@ -78,7 +78,7 @@ def _form(kind: str, *leaves: str) -> TfliteForm:
 
 
 FUNCTIONS: dict[str, Function] = {
-    "Abs": Function(np.abs, lambda t, x: x.abs(), {}, tflite=_form("ABS", "Abs")),
+    "Abs": Function(np.abs, lambda t, x: x.abs(), {}, tflite=_form("ABS", "Abs"), name="abs"),
     "Ceil": Function(np.ceil, lambda t, x: x.ceil(), {}, rises=True, tflite=_form("CEIL", "Ceil")),
     "Celu": Function(
         lambda x, alpha: np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0) / alpha),

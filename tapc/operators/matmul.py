@@ -35,7 +35,7 @@ class MatMul(Op):
 
     def _ratio(self, tensors: Mapping[str, Tensor], mode: Mode) -> Ratios:
         a, b, y = (tensors[name] for name in (*self.inputs, self.output))
-        return np.atleast_1d(arithmetic_of(mode).ratios((a.scale, b.scale), y.scale, "product"))
+        return np.atleast_1d(arithmetic_of(mode).ratios((a.scale, b.scale), y.scale))
 
     def macs(self, program: Program) -> int:
         return int(np.prod(program.tensors[self.output].shape)) * program.tensors[self.inputs[0]].shape[2]

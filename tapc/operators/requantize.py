@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 
 from tapc.base.arithmetic import Ints, Mode, Ratios
-from tapc.base.arithmetic.interface import Made
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
@@ -62,11 +61,10 @@ def _rescale(
     name: str,
     quantize: onnx.NodeProto,
     bounds: tuple[float, float] = (-np.inf, np.inf),
-    made: Made = "exact",
 ) -> None:
     y, key = lowering.tensor(quantize), quantize.output[0]
     lowering.tensors[key] = y
-    ratio = scale_ratio(lowering.tensors[source], y, lowering.mode, made)
+    ratio = scale_ratio(lowering.tensors[source], y, lowering.mode)
     lowering.ops.append(Requantize(name, (source,), key, ratio, *lowering.codes(y, bounds)))
 
 
@@ -86,7 +84,7 @@ def _clip(lowering: Lowering, node: onnx.NodeProto) -> None:
         return
     quantize = lowering.graph.consumers[node.output[0]][0]
     source = lowering.graph.quantized(node.input[0])
-    _rescale(lowering, source, node.name, quantize, lowering.bounds(node, (-np.inf, np.inf)), "single")
+    _rescale(lowering, source, node.name, quantize, lowering.bounds(node, (-np.inf, np.inf)))
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:

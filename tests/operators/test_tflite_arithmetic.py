@@ -67,8 +67,7 @@ def test_dense_layers(seed: int, per_channel: bool) -> None:
     scales = rng.uniform(0.002, 0.05, 7 if per_channel else 1).astype(np.float32)
     weights, bias = rng.integers(-127, 128, (7, 24)).astype(np.int8), rng.integers(-2000, 2000, 7).astype(np.int32)
     out = b.layer("FULLY_CONNECTED", b.input, weights, scales, 0, (1, 7), y, "FullyConnectedOptions", bias)
-    made: Any = "exact" if per_channel else "product"
-    ratios = np.broadcast_to(OWN.ratios((x.scale, scales), y.scale, made), (7,))
+    ratios = np.broadcast_to(OWN.ratios((x.scale, scales), y.scale), (7,))
     op = Conv("c", ("x",), "y", weights[:, None, None], 8, bias, ratios, (1, 1), (0,) * 4, 1, -128, 127)
     check(b, out, op, tensor("x", (24,), x), tensor("y", (7,), y))
 

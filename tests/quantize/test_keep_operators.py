@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quantize.kept import assert_kept
 from tapc.base.errors import UnsupportedError
 from tapc.frontend import load
-from tapc.graph.analysis import analyse
-from tapc.lower.from_onnx import program_from_onnx
-from tapc.lower.reference import execute
-from tapc.quantize.keep import keep
-from tflite_micro_files import Int8Builder, Quantization, run, samples
+from tflite_micro_files import Int8Builder, Quantization
 
 OWN = Quantization(0.05, 3)
 MAP = (1, 4, 5, 3)
@@ -156,20 +153,8 @@ OPERATORS: dict[str, Callable[[Int8Builder], int]] = {
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators(name: str, tmp_path: Path) -> None:
     b = Int8Builder(*MAP, quantization=OWN, seed=len(name))
-    blob = b.finish(OPERATORS[name](b))
-    (tmp_path / "net.tflite").write_bytes(blob)
-    model = load(tmp_path / "net.tflite")
-    assert model.given is not None
-    quantized = keep(model, analyse(model.onnx, model.name), model.given)
-    program = program_from_onnx(quantized.onnx, model.name, model.given.mode, "dsp")
-    drawn = samples(MAP[1:], OWN.zero, b.rng, 50)
-    expected = run(blob, drawn)
-    x = model.inputs[0].canonical(drawn.reshape(len(drawn), -1)).astype(np.int64)
-    maps = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
-    found = execute(program, np.ascontiguousarray(maps).reshape(len(x), *program.tensors[program.input].shape))
-    canonical = found.transpose(0, 3, 1, 2).reshape(len(x), *model.outputs[0].shape[1:])
+    expected = assert_kept(b, OPERATORS[name](b), OWN.zero, tmp_path)
     assert len(np.unique(expected)) > 20
-    np.testing.assert_array_equal(model.outputs[0].restored(canonical).reshape(expected.shape), expected)
 
 
 def test_sum_of_several_is_refused_where_it_is_kept(tmp_path: Path) -> None:

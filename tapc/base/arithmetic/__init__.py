@@ -13,7 +13,6 @@ from tapc.base.arithmetic.interface import (
     AddFactors,
     Arithmetic,
     Ints,
-    Made,
     Mode,
     Multipliers,
     NormFactors,
@@ -79,7 +78,7 @@ def requantize(acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Int
     return arithmetic_of(m.mode).requantize(acc, m, zero, low, high)
 
 
-def add_factors(a: Quantization, b: Quantization, y: Quantization, mode: Mode, made: Made = "exact") -> AddFactors:
+def add_factors(a: Quantization, b: Quantization, y: Quantization, mode: Mode) -> AddFactors:
     """Encode an addition from the (scale, zero point) of its operands and result.
 
     Raises
@@ -87,7 +86,7 @@ def add_factors(a: Quantization, b: Quantization, y: Quantization, mode: Mode, m
     ValueError
         No factors give all sums within one step of their real value and of their value in float32.
     """
-    f: AddFactors = arithmetic_of(mode).add_factors(a, b, y, made)
+    f: AddFactors = arithmetic_of(mode).add_factors(a, b, y)
     return f
 
 

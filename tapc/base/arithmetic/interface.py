@@ -24,8 +24,6 @@ Ratios = NDArray[np.floating[Any]]
 """Ratios of scales, in the precision of their arithmetic."""
 Quick = Literal["", "_right", "_both"]
 """How sums are requantized: as any are, or as those with room, by shifts to the right alone or to both sides."""
-Made = Literal["exact", "product", "single"]
-"""What of a ratio TFLite rounds to float32: nothing, the product of the operands' scales, every step."""
 Doubles = NDArray[np.float64]
 Values = Callable[[Doubles], Doubles]
 """A function of one value."""
@@ -172,7 +170,7 @@ class Arithmetic(Generic[AddT]):
     unit_levels: ClassVar[int] = 0
     intrinsics: ClassVar[Mapping[Part, tuple[Intrinsic, ...]]]
 
-    def ratios(self, scales: Sequence[Any], over: Any, made: Made = "exact") -> Ratios:
+    def ratios(self, scales: Sequence[Any], over: Any) -> Ratios:
         """Return the product of scales over another scale, in float32; each may be an array."""
         product = np.asarray(scales[0], np.float32)
         for scale in scales[1:]:
@@ -252,7 +250,7 @@ class Arithmetic(Generic[AddT]):
         """Scale accumulators to codes."""
         raise NotImplementedError
 
-    def add_factors(self, a: Quantization, b: Quantization, y: Quantization, made: Made = "exact") -> AddT:
+    def add_factors(self, a: Quantization, b: Quantization, y: Quantization) -> AddT:
         """Encode an addition; RangeError where it would be lost in rounding."""
         raise NotImplementedError
 

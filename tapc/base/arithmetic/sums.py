@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tapc.base.arithmetic.interface import AddFactors, AddT, Arithmetic, Made, Quantization, arithmetic_of
+from tapc.base.arithmetic.interface import AddFactors, AddT, Arithmetic, Quantization, arithmetic_of
 from tapc.base.errors import RangeError
 
 FAR = 512.0  # times that an operand's scale exceeds the result's: a step then is more than all codes of the result
@@ -32,7 +32,7 @@ class RatioSums(Arithmetic[AddT]):
         """Encode an addition from its ratios and the zero points of a, b and y."""
         raise NotImplementedError
 
-    def add_factors(self, a: Quantization, b: Quantization, y: Quantization, made: Made = "exact") -> AddT:
+    def add_factors(self, a: Quantization, b: Quantization, y: Quantization) -> AddT:
         """Encode an addition; RangeError where it would be lost in rounding."""
         f32 = np.float32
         ratio_a, ratio_b = f32(a[0]) / f32(y[0]), f32(b[0]) / f32(y[0])

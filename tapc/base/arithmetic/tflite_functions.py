@@ -38,8 +38,8 @@ def scaled(x: Ints, ratio: float) -> Ints:
     return divide((x * factor + (1 << (first - 1))) >> first, right - first)
 
 
-def _single(*values: float) -> tuple[np.float32, ...]:
-    return tuple(np.float32(value) for value in values)
+def _exact(*values: float) -> tuple[float, ...]:
+    return tuple(float(np.float32(value)) for value in values)
 
 
 def _fixed_point(codes: Ints, x: Quantization) -> tuple[Ints, Ints]:
@@ -67,17 +67,22 @@ def _tanh(codes: Ints, x: Quantization, y: Quantization) -> Ints | None:
 
 
 def _leaky_relu(codes: Ints, x: Quantization, y: Quantization, alpha: float) -> Ints | None:
-    scale, own, slope = _single(x[0], y[0], alpha)
+    scale, own, slope = _exact(x[0], y[0], alpha)
     centred, negative = codes - x[1], scale * slope / own
     if negative == 0:
         return None
-    below = scaled(centred, float(abs(negative))) * int(np.sign(negative))
-    return np.where(centred >= 0, scaled(centred, float(scale / own)), below) + y[1]
+    below = scaled(centred, abs(negative)) * int(np.sign(negative))
+    return np.where(centred >= 0, scaled(centred, scale / own), below) + y[1]
 
 
 def _relu(codes: Ints, x: Quantization, y: Quantization) -> Ints:
-    scale, own = _single(x[0], y[0])
-    return np.maximum(scaled(codes - x[1], float(scale / own)), 0) + y[1]
+    scale, own = _exact(x[0], y[0])
+    return np.maximum(scaled(codes - x[1], scale / own), 0) + y[1]
+
+
+def _abs(codes: Ints, x: Quantization, y: Quantization) -> Ints:
+    scale, own = _exact(x[0], y[0])
+    return scaled(np.abs(codes - x[1]), scale / own) + y[1]
 
 
 def _elu(given: Ints, x: Quantization, y: Quantization, alpha: float) -> Ints | None:
@@ -120,6 +125,7 @@ def _hard_swish(codes: Ints, x: Quantization, y: Quantization) -> Ints | None:
 
 
 FUNCTIONS: Mapping[str, TableFunction] = {
+    "abs": _abs,
     "elu": _elu,
     "hard swish": _hard_swish,
     "leaky relu": _leaky_relu,

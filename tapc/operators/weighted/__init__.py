@@ -9,7 +9,6 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Mode, arithmetic_of
-from tapc.base.arithmetic.interface import Made
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import CHANNELS, Example
@@ -92,9 +91,7 @@ def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
 def _gemm(lowering: Lowering, node: onnx.NodeProto) -> None:
     x = lowering.source(node)
     codes, scales, bits = lowering.graph.dequantized_constant(node.input[1])
-    # TFLite multiplies the scales of a dense layer that has one for all weights in float32.
-    made: Made = "product" if len(scales) == 1 else "exact"
-    _weighted(lowering, node, x, codes[:, None, None, :], scales, bits, (1, 1), (0, 0, 0, 0), 1, made=made)
+    _weighted(lowering, node, x, codes[:, None, None, :], scales, bits, (1, 1), (0, 0, 0, 0), 1)
 
 
 def _weighted(
@@ -108,7 +105,6 @@ def _weighted(
     pads: tuple[int, int, int, int],
     groups: int,
     dilation: tuple[int, int] = (1, 1),
-    made: Made = "exact",
 ) -> None:
     bias = lowering.graph.dequantized_constant(node.input[2])[0]
     bound = np.abs(bias) + np.abs(weights).reshape(len(bias), -1).sum(axis=1) * 255
@@ -119,7 +115,7 @@ def _weighted(
         )
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        ratios = arithmetic_of(lowering.mode).ratios((x.scale, scales), y.scale, made)
+        ratios = arithmetic_of(lowering.mode).ratios((x.scale, scales), y.scale)
         ratios = np.broadcast_to(ratios, bias.shape).copy()
         inputs = (lowering.graph.quantized(node.input[0]),)
         return Conv(

@@ -18,7 +18,6 @@ from tapc.base.arithmetic.interface import (
     AddFactors,
     Doubles,
     Ints,
-    Made,
     Multipliers,
     Part,
     Quantization,
@@ -240,13 +239,11 @@ class Tflite(FixedPoint):
     lanes = "t_requant4_tflite"
     intrinsics = INTRINSICS
 
-    def ratios(self, scales: Sequence[Any], over: Any, made: Made = "exact") -> Ratios:
-        inner, outer = (np.float64 if made == "exact" else np.float32), np.float32 if made == "single" else np.float64
-        product = np.asarray(scales[0], np.float32).astype(inner)
+    def ratios(self, scales: Sequence[Any], over: Any) -> Ratios:
+        product = np.asarray(scales[0], np.float32).astype(np.float64)
         for scale in scales[1:]:
-            product = product * np.asarray(scale, np.float32).astype(inner)
-        ratio: Ratios = product.astype(outer) / np.asarray(over, np.float32).astype(outer)
-        return np.asarray(ratio, np.float64)
+            product = product * np.asarray(scale, np.float32).astype(np.float64)
+        return np.asarray(product / np.asarray(over, np.float32).astype(np.float64))
 
     def mean_ratios(self, x: float, y: float, counts: Any) -> Ratios:
         ratios: Ratios = self.ratios((x,), y) / counts
@@ -284,10 +281,9 @@ class Tflite(FixedPoint):
         return np.clip(code + zero, low, high)
 
     def add_factors(  # type: ignore[override]
-        self, a: Quantization, b: Quantization, y: Quantization, made: Made = "exact"
+        self, a: Quantization, b: Quantization, y: Quantization
     ) -> TfliteSum:
-        kind = np.float32 if made == "single" else np.float64
-        scales = [kind(np.float32(scale)) for scale, _ in (a, b, y)]
+        scales = [np.float64(np.float32(scale)) for scale, _ in (a, b, y)]
         most = 2 * max(scales[:2])
         ratios = tuple(map(float, (scales[0] / most, scales[1] / most, most / (2**LEFT * scales[2]))))
         if not (min(ratios) > 0 and ratios[2] < 1):
