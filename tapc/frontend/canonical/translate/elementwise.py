@@ -252,10 +252,12 @@ def _prelu_of_elements(t: Translator, node: ir.Node, placed: Placed, slopes: NDA
     base, index = t.natural(node, placed)
     size = int(np.prod(shape(base)))
     order = np.argsort(positions(shape(base)[1:]), kind="stable")
-    value = t.arranged(node, Placed(base, index), order)
+    value = t.arranged(node, Placed(base, index), order.reshape(size, 1, 1))
     own = np.empty(size, np.float32)
     own[inverse(order, (size,))[index.reshape(-1)]] = slopes.reshape(-1)
-    result = t.emit(node, "PRelu", [value, t.constant(f"{node.name or 'prelu'}.slope", own)], {}, (1, size))
+    result = t.emit(
+        node, "PRelu", [value, t.constant(f"{node.name or 'prelu'}.slope", own[:, None, None])], {}, (1, size, 1, 1)
+    )
     t.result(node, result, inverse(order, (size,))[index])
 
 
