@@ -18,6 +18,7 @@ from tapc.cost.model import load_coefficients
 from tapc.data import Samples
 from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.firmware import FirmwareImages
+from tapc.firmware.toolchain import RegionOverflowError
 from tapc.flow.balancing import suited
 from tapc.flow.build import Built, build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
@@ -125,8 +126,9 @@ def within_budgets(
     """
     tightened = options
     refused: AllocationError | None = None
-    ram, ram_limit = 0, 0
+    ram, ram_limit, flash, least = 0, 0, 0, 0
     earlier: list[Refusal] = []
+    flash_limit = options.flash or board.flash_bytes(not options.no_external)
     for _ in range(ATTEMPTS):
         try:
             with stages.stage("allocate"):
@@ -135,6 +137,8 @@ def within_budgets(
             first = error.violations[0]
             if first.constraint == "ram" and ram > ram_limit:
                 raise revised(error, "ram", ram_limit, max(ram, first.smallest)) from error
+            if first.constraint == "flash" and first.smallest >= least > 0:  # it was built, and is too large
+                raise revised(error, "flash", flash_limit, flash) from error
             if refused is not None or first.constraint not in ("flash", "latency"):
                 raise refused or error from error
             # The smallest by prediction may still fit as measured; if not, the message names what was measured.
@@ -151,12 +155,23 @@ def within_budgets(
                 suitable, evidence.network, bits, calibration,
                 x=evidence.x, rounding=options.rounding, seed=options.seed, advance=advance,
             )  # fmt: skip
-        attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
-        use = use_of(attempt, target)
-        ram, ram_limit, over = use.ram, options.ram or board.ram_limit(use.ram - use.arena), beyond(use, board, options)
-        if not over:
-            return replace(attempt, refused=(*earlier, *attempt.refused))
-        average = decision.allocation.used["target_bits"].used
+        used = decision.allocation.used
+        try:
+            attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
+        except RegionOverflowError as error:
+            # Nor does the linker see what another memory has left: by how much it is too small is all that it says.
+            over = _overflowing(error, board)
+            if not over:
+                raise
+            ram_limit = options.ram or board.ram_limit(load_coefficients(target.cost).besides_arena)
+            use = Use(flash_limit + int(over.get("flash", 0)), ram_limit + int(over.get("ram", 0)), 0, 0)
+        else:
+            use = use_of(attempt, target)
+            ram_limit, over = options.ram or board.ram_limit(use.ram - use.arena), beyond(use, board, options)
+            if not over:
+                return replace(attempt, refused=(*earlier, *attempt.refused))
+        ram, flash, least = use.ram, use.flash, int(used["flash"].used) if "flash" in over else 0
+        average = used["target_bits"].used
         what = f"{average:.2f} weight bits on average, which fit by prediction"
         earlier.append(Refusal("build", what, f"measured: {_list(over)} too many"))
         if refused is not None:
@@ -165,7 +180,6 @@ def within_budgets(
             limit = (options.flash if first.constraint == "flash" else options.latency) or first.limit
             raise revised(refused, first.constraint, limit, max(measurement, first.smallest))
         # The next choice must be predicted that much smaller than this one.
-        used = decision.allocation.used
         if "flash" in over:
             tightened = replace(tightened, flash=max(1, int(used["flash"].used) - int(over["flash"])))
         if "ram" in over:
@@ -220,6 +234,13 @@ def use_of(attempt: Attempt, target: Target) -> Use:
     measured, memory = attempt.measured, attempt.images.memory
     stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
     return Use(memory.flash, memory.static_ram + stack, memory.arena, (measured and measured.run.instructions) or 0)
+
+
+def _overflowing(error: RegionOverflowError, board: Board) -> dict[str, float]:
+    """Return by how much an image that could not be linked exceeds internal flash, or working RAM."""
+    ram = (board.arena_region.name, board.stack_region.name, board.data_region.name)
+    name = "flash" if error.region == board.flash.name else "ram" if error.region in ram else ""
+    return {name: float(error.overflow)} if name else {}
 
 
 def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
