@@ -29,6 +29,22 @@ def unary(kind: str, shape: tuple[int, ...], *constants: Any, table: str = "", *
     return build
 
 
+def dilated_sequence(b: TfliteBuilder) -> int:
+    """A causal convolution of every fourth step, as Keras writes it: steps apart are a batch of sequences."""
+    x = b.operator("SPACE_TO_BATCH_ND", [b.input, b.constant(ints(4)), b.constant(ints([8, 0]))], (4, 7, 3))
+    x = b.conv(b.reshape(x, 4, 1, 7, 3), 6, (1, 3), (4, 1, 5, 6), padding=1)
+    x = b.reshape(x, 4, 5, 6)
+    return b.operator("BATCH_TO_SPACE_ND", [x, b.constant(ints(4)), b.constant(ints([0, 0]))], (1, 20, 6))
+
+
+def cut_image(b: TfliteBuilder) -> int:
+    pads = b.constant(ints([1, 2], [0, 1]))
+    x = b.operator("SPACE_TO_BATCH_ND", [b.input, b.constant(ints(2, 3)), pads], (6, 5, 2, 3))
+    x = b.operator("RELU", [b.conv(x, 4, (3, 2), (6, 5, 2, 4), padding=0)], (6, 5, 2, 4))
+    crops = b.constant(ints([1, 2], [0, 2]))
+    return b.operator("BATCH_TO_SPACE_ND", [x, b.constant(ints(2, 3)), crops], (1, 7, 4, 4))
+
+
 CASES: dict[str, tuple[Build, tuple[int, ...]]] = {
     "dilation": (lambda b: b.conv(b.input, 2, (2, 2), (1, 7, 5, 2), dilationHFactor=2, dilationWFactor=1), IMAGE),
     "an image as a vector": (lambda b: b.reshape(b.input, 1, 105), IMAGE),
@@ -84,6 +100,9 @@ CASES: dict[str, tuple[Build, tuple[int, ...]]] = {
     ),
     "depth to space": (unary("DEPTH_TO_SPACE", (1, 4, 6, 3), table="DepthToSpaceOptions", blockSize=2), (1, 2, 3, 12)),
     "space to depth": (unary("SPACE_TO_DEPTH", (1, 2, 3, 12), table="SpaceToDepthOptions", blockSize=2), (1, 4, 6, 3)),
+    "a dilated sequence": (dilated_sequence, (1, 20, 3)),
+    "an image cut apart": (cut_image, IMAGE),
+    "a choice of places": (unary("GATHER_ND", (2, 5, 3), ints([0, 6], [0, 2]), table="GatherNdOptions"), IMAGE),
     "a sequence": (lambda b: b.operator("RELU", [b.input], (1, 7, 5)), (1, 7, 5)),
     "transposed convolution": (
         lambda b: b.operator("TRANSPOSE_CONV", [b.constant(ints(1, 14, 10, 2)), b.weights(2, 3, 3, 3), b.input],
