@@ -161,7 +161,11 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 def _example(e: Example, op: str) -> str:
     function = FUNCTIONS[op]
-    x = e.node(function.inner, e.any()) if function.inner else e.any()
+    x = e.any()
+    if function.inner:
+        # Beyond, a sigmoid is 0 to the precision of floats, and its logarithm whatever a runtime makes of that.
+        ends = (e.constant(np.float32(end)) for end in (-6, 6))
+        x = e.node(function.inner, e.node("Clip", x, *ends))
     return e.node(op, x, **{name: value * e.pick(0.3, 0.5, 1.0, 1.7) for name, value in function.attributes.items()})
 
 
