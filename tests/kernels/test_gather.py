@@ -9,7 +9,7 @@ from tapc.kernels.gather import GatherSpec
 from tapc.lower.steps import steps_of
 from tapc.operators.move import Move
 
-COUNT = 60
+COUNT = 42
 
 
 def taken(rng: np.random.Generator, kind: int) -> tuple[tuple[int, int, int], NDArray[np.int64]]:
