@@ -8,7 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tapc.base.errors import DataError, OutputError, TapcError
@@ -49,6 +49,26 @@ def read_regular(path: Path, most: int, what: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         reason = error.strerror if isinstance(error, OSError) else None
         raise DataError(f"{what} {path} cannot be read: {reason or error}") from error
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file in place of an earlier one, which stays where writing fails, and return its path.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return path
 
 
 @contextmanager

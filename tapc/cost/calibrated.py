@@ -1,6 +1,6 @@
 """What boards measured, kept for later predictions: a file for each board in the user's folder."""
 
-import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.base.cache import config_folder, digest
 from tapc.base.errors import DataError, OutputError
-from tapc.base.files import read_regular
+from tapc.base.files import read_regular, write_whole
 from tapc.cost.calibration import Fit
 from tapc.cost.model import Coefficients
 
@@ -101,14 +101,9 @@ def keep_calibration(made: Calibration) -> Path:
         It cannot be written.
     """
     path = calibration_file(made.board)
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with suppress(OSError):  # told where the file is written
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(made.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise OutputError(f"the calibration cannot be kept in {path.parent}: {error}") from error
-    return path
+    return write_whole(path, made.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def remove_calibration(board: str) -> Path | None:

@@ -6,7 +6,8 @@ import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tapc.base.errors import DataError, MismatchError, OutputError
+from tapc.base.errors import DataError, MismatchError
+from tapc.base.files import write_whole
 from tapc.base.progress import Stages
 from tapc.device import DeviceRun, Timing, device_for
 from tapc.device.dialog import Dialog, Info, check_board
@@ -149,17 +150,8 @@ def measure_build(
             raise MismatchError(f"the board at {port} is wrong: {result.mismatch}")
     made = _measurement(build.report, port, run, more, [step.op.name for step in network.steps], result.layers)
     made = replace(made, firmware=hashlib.sha256(part(folder, "firmware.bin").read_bytes()).hexdigest())
-    _keep(made, folder)
+    write_whole(folder / MEASURED, json.dumps(asdict(made), indent=1) + "\n")
     return made
-
-
-def _keep(made: BoardMeasurement, folder: Path) -> None:
-    fresh = folder / f".{MEASURED}.new"
-    try:
-        fresh.write_text(json.dumps(asdict(made), indent=1) + "\n", encoding="utf-8")
-        fresh.replace(folder / MEASURED)
-    except OSError as error:
-        raise OutputError(f"the measurement cannot be kept in {folder}: {error}") from error
 
 
 def _has_samples(report: dict[str, object]) -> bool:

@@ -4,9 +4,9 @@ import shlex
 import zlib
 from pathlib import Path, PurePosixPath
 
-import jinja2
-
 from tapc.base.errors import OutputError, UsageError
+from tapc.base.files import write_whole
+from tapc.base.templates import text_environment
 from tapc.device import device_for
 from tapc.device.dialog import CHUNK
 from tapc.device.speaking import SpeakingImage
@@ -101,14 +101,7 @@ def _rows(data: bytes, count: int) -> list[str]:
 
 
 def _render(template: str, **values: object) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(f"{template}.j2").render(**values)
+    return text_environment(_TEMPLATES).get_template(f"{template}.j2").render(**values)
 
 
 def write_ci_files(files: dict[str, str], root: Path, *, replace: bool = False) -> list[Path]:
@@ -128,9 +121,7 @@ def write_ci_files(files: dict[str, str], root: Path, *, replace: bool = False) 
                 raise UsageError(f"{place} exists and differs; --replace writes it anew")
         for place, text in places.items():
             place.parent.mkdir(parents=True, exist_ok=True)
-            fresh = place.with_name(f".{place.name}.new")
-            fresh.write_text(text, encoding="utf-8", newline="\n")
-            fresh.replace(place)
+            write_whole(place, text)
     except OSError as error:
         raise OutputError(f"a file of CI cannot be written below {root}: {error}") from error
     return list(places)

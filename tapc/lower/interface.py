@@ -4,11 +4,13 @@ import functools
 import textwrap
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 
+from tapc.base.templates import text_environment
 from tapc.ir.program import Program
 from tapc.lower.codes import quantized
 from tapc.lower.ctext import c_comment, c_float, c_string, plain
@@ -90,13 +92,7 @@ def interface_files(
 @functools.cache
 def environment() -> jinja2.Environment:
     """Return the templates' environment, which keeps the templates that it has compiled."""
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("tapc.lower"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    templates = text_environment(Path(__file__).parent / "templates")
     templates.filters |= {
         "c_float": c_float,
         "c_string": c_string,

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from tapc.base.errors import OutputError
+from tapc.base.files import write_whole
 from tapc.base.output import PAGE
 from tapc.base.terminal import visible
 from tapc.report.schema import LayerReport, Quantity, Report
@@ -85,14 +85,7 @@ def write_page(folder: Path, report: Report, times: BoardTimes | None = None, no
     OutputError
         It cannot be written.
     """
-    path = folder / PAGE
-    fresh = path.with_name(f".{PAGE}.part")
-    try:
-        fresh.write_text(page(report, times, note), encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return write_whole(folder / PAGE, page(report, times, note))
 
 
 def page(report: Report, times: BoardTimes | None = None, note: str = "") -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tapc.base import files
-from tapc.base.errors import DataError
-from tapc.base.files import read_regular, reading, scratch_folder
+from tapc.base.errors import DataError, OutputError
+from tapc.base.files import read_regular, reading, scratch_folder, write_whole
 
 HOLD = (
     "import sys, time\nfrom pathlib import Path\nfrom tapc.base.files import scratch_folder\n"
@@ -75,3 +75,17 @@ def test_only_failures_of_a_file_are_its_damage() -> None:
         failing(KeyError("x"))
     with pytest.raises(MemoryError):
         failing(MemoryError())
+
+
+def test_a_file_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    assert write_whole(path, "old\n") == path
+    assert write_whole(path, "new\n").read_bytes() == b"new\n"
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match=f"cannot write {path}: No space left"):
+        write_whole(path, "lost\n")
+    assert [entry.read_text() for entry in tmp_path.iterdir()] == ["new\n"]

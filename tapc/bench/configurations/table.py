@@ -1,14 +1,14 @@
 """The benchmark as files that come with tapc: one JSON table per network."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tapc.base.errors import DataError, OutputError, UsageError
+from tapc.base.errors import DataError, UsageError
+from tapc.base.files import write_whole
 from tapc.bench.configurations.draw import Kind
 
 DATA = Path(__file__).parents[1] / "data"
@@ -224,14 +224,7 @@ def save_table(table: BenchTable, path: Path) -> None:
     parts = [f"{json.dumps(key)}: {_block(value)}" for key, value in values.items()]
     parts += [f'"columns": {json.dumps(columns)}', f'"configurations": {_lines(rows)}']
     text = "{\n" + ",\n".join(parts) + "\n}\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text)
 
 
 def _block(value: Any) -> str:

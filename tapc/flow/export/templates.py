@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 
 import jinja2
 
+from tapc.base.templates import text_environment
 from tapc.lower.ctext import c_comment, c_string
 
 _TEMPLATES = Path(__file__).parents[1] / "templates" / "export"
@@ -16,13 +17,7 @@ _TEMPLATES = Path(__file__).parents[1] / "templates" / "export"
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = text_environment(_TEMPLATES)
     # A string of JSON is one of YAML, too, once it holds no surrogates: titles hold none.
     environment.filters |= {
         "comment": c_comment,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from tapc.base.errors import OutputError
+from tapc.base.files import write_whole
 from tapc.search.report import pictures
 from tapc.search.report.summary import Summary, summarize
 
@@ -56,11 +56,4 @@ def write_report(folder: Path) -> Path:
         lineage_picture=pictures.lineage_picture(lineage) if len(lineage) > 1 else "",
         folder=folder.name,
     )
-    path = folder / NAME
-    part = path.with_name(f".{NAME}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return write_whole(folder / NAME, text)
