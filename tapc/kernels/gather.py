@@ -77,22 +77,38 @@ class GatherSpec(KernelSpec):
         """Elements after the innermost loop."""
         return self.loops[-1][0] % self.unrolled if self.loops else 0
 
-    def targets(self) -> tuple[int, ...] | None:
-        """Return each loop's stride in y; None where none is one, as pixels of an odd number of codes end in a gap."""
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Elements of y from one turn of each loop to the next."""
         extents = [extent for extent, _ in self.loops]
-        inner = [prod(extents[i + 1 :]) for i in range(len(extents))]
-        if self.y.bits == 8 or self.y.channels % 2 == 0 or self.y.pixels == 1:
-            return tuple(inner)
+        return tuple(prod(extents[i + 1 :]) for i in range(len(extents)))
+
+    @property
+    def odd(self) -> bool:
+        """Whether pixels of y end in half a byte that is no code's."""
+        return self.y.bits == 4 and self.y.channels % 2 == 1 and self.y.pixels > 1
+
+    @property
+    def gaps(self) -> bool:
+        """Whether a loop goes over such halves, so that it has no stride in y."""
         channels = self.y.channels
-        if any(count % channels and count * extent > channels for count, extent in zip(inner, extents, strict=True)):
-            return None
-        return tuple(count // channels * 2 * self.y.row if count >= channels else count for count in inner)
+        return self.odd and any(
+            count % channels and count * extent > channels
+            for count, (extent, _) in zip(self.elements, self.loops, strict=True)
+        )
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Each loop's stride in y; in elements where there are `gaps`."""
+        if not self.odd or self.gaps:
+            return self.elements
+        channels = self.y.channels
+        return tuple(count // channels * 2 * self.y.row if count >= channels else count for count in self.elements)
 
     @property
     def in_pairs(self) -> bool:
         """Whether two codes that are copied one after the other fill a byte."""
-        targets = self.targets()
-        return self.x.bits == 4 and self.sides[1] and targets is not None and targets[-1:] == (1,)
+        return self.x.bits == 4 and self.sides[1] and self.targets[-1:] == (1,)
 
     @property
     def pairs(self) -> tuple[int, int]:
@@ -102,16 +118,15 @@ class GatherSpec(KernelSpec):
     @property
     def sides(self) -> tuple[bool, bool]:
         """Whether it is known which half of a byte of x is read, and which of y is written."""
-        turns, targets = self.extents, self.targets()
-        sources = [stride for _, stride in self.loops]
+        widths = (*(1 for _ in self.loops[:-1]), self.unrolled)
 
         def known(strides: Sequence[int | None]) -> bool:
-            moves = [*strides[:-1], None if strides[-1] is None else strides[-1] * self.unrolled] if strides else []
             return all(
-                turn == 1 or (move is not None and move % 2 == 0) for turn, move in zip(turns, moves, strict=True)
-            ) and (not strides or strides[-1] is not None)
+                stride is not None and (turns == 1 or stride * width % 2 == 0)
+                for turns, stride, width in zip(self.extents, strides, widths, strict=False)
+            )
 
-        return known(sources), targets is not None and known(targets)
+        return known([stride for _, stride in self.loops]), not self.gaps and known(self.targets)
 
     def instruction_features(self) -> Features:
         """Count elements, and how often the innermost loop begins."""
@@ -140,7 +155,7 @@ class GatherSpec(KernelSpec):
             f"gather_{self.form}4{'known' if read else ''}": total,
             "gather_pair": pairs,
             f"gather_single{'known' if written else ''}": total - 2 * pairs,
-            "gather_gap": total if self.targets() is None else 0,
+            "gather_gap": total if self.gaps else 0,
         }
 
     def code_features(self) -> Features:
@@ -160,7 +175,7 @@ class GatherSpec(KernelSpec):
             f"code_gather_{self.form}4{'known' if read else ''}": copies,
             "code_gather_pair": pairs,
             f"code_gather_single{'known' if written else ''}": copies - 2 * pairs,
-            "code_gather_gap": copies if self.targets() is None else 0,
+            "code_gather_gap": copies if self.gaps else 0,
             "code_gather_loop": loops,
             "code_gather": 1,
         }
@@ -177,7 +192,6 @@ def _emit(spec: GatherSpec, b: Body) -> None:
     for extent, stride in spec.loops:
         begins.append(words)
         words += extent if stride is None else 0
-    targets = spec.targets()
 
     def copy(sources: Sequence[Any], places: Sequence[Any]) -> None:
         """Copy elements to places of y; to successive ones of a byte, at once."""
@@ -191,12 +205,11 @@ def _emit(spec: GatherSpec, b: Body) -> None:
             both = b.T.bitwise_or(codes[i], b.T.shift_left(codes[i + 1], 4))
             b.store(b["y"], b.T.truncdiv(places[i], 2), b.T.Cast("uint8", both))
         for code, place in zip(codes[paired:], places[paired:], strict=True):
-            at = place if targets is not None else place + b.T.truncdiv(place, spec.y.channels)
+            at = place + b.T.truncdiv(place, spec.y.channels) if spec.gaps else place
             b.do("t_store4", b.address(b["y"], 0), at, code)
 
     def walk(depth: int, source: Any, target: Any) -> None:
-        extent, stride = spec.loops[depth]
-        move = targets[depth] if targets is not None else prod(inner for inner, _ in spec.loops[depth + 1 :])
+        (extent, stride), move = spec.loops[depth], spec.targets[depth]
 
         def place(step: Any) -> Any:
             return source + (b["table"][step + begins[depth]] if stride is None else step * stride)

@@ -109,14 +109,13 @@ def loops_of(index: Index, *, apart: bool = False) -> tuple[int, Loops, Index]:
         These tables, one after the other.
     """
     none = np.zeros(0, np.int64)
-    strides = strided(index.reshape(-1))
+    first, strides = int(index[0, 0, 0]), strided(index.reshape(-1))
     if strides is not None and not apart:
-        return int(index.flat[0]), strides, none
-    first = int(index[0, 0, 0])
+        return first, strides, none
     axes = [index[:, 0, 0] - first, index[0, :, 0] - first, index[0, 0, :] - first]
     if not np.array_equal(first + axes[0][:, None, None] + axes[1][:, None] + axes[2], index):
         if strides is not None:
-            return int(index.flat[0]), strides, none
+            return first, strides, none
         return 0, ((index.size, None),), index.reshape(-1)
     loops: list[tuple[int, int | None]] = []
     tables = [none]
