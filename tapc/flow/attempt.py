@@ -160,11 +160,11 @@ def within_budgets(
             attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
         except RegionOverflowError as error:
             # Nor does the linker see what another memory has left: by how much it is too small is all that it says.
-            over = _overflowing(error, board)
+            ram_limit = options.ram or board.ram_limit(load_coefficients(target.cost).besides_arena)
+            over = _overflowing(error, board, flash_limit)
             if not over:
                 raise
-            ram_limit = options.ram or board.ram_limit(load_coefficients(target.cost).besides_arena)
-            use = Use(flash_limit + int(over.get("flash", 0)), ram_limit + int(over.get("ram", 0)), 0, 0)
+            use = Use(int(flash_limit + over.get("flash", 0)), int(ram_limit + over.get("ram", 0)), 0, 0)
         else:
             use = use_of(attempt, target)
             ram_limit, over = options.ram or board.ram_limit(use.ram - use.arena), beyond(use, board, options)
@@ -236,11 +236,16 @@ def use_of(attempt: Attempt, target: Target) -> Use:
     return Use(memory.flash, memory.static_ram + stack, memory.arena, (measured and measured.run.instructions) or 0)
 
 
-def _overflowing(error: RegionOverflowError, board: Board) -> dict[str, float]:
-    """Return by how much an image that could not be linked exceeds internal flash, or working RAM."""
+def _overflowing(error: RegionOverflowError, board: Board, flash_limit: float) -> dict[str, float]:
+    """Return by how much an image that could not be linked exceeds its flash, or RAM; nothing where none tells that.
+
+    Beside external flash, internal flash is full of what must lie there: fewer bits in all are of no use to it.
+    """
+    if error.region == board.flash.name:
+        taken = board.flash.size + error.overflow
+        return {"flash": taken - flash_limit} if taken > flash_limit else {}
     ram = (board.arena_region.name, board.stack_region.name, board.data_region.name)
-    name = "flash" if error.region == board.flash.name else "ram" if error.region in ram else ""
-    return {name: float(error.overflow)} if name else {}
+    return {"ram": float(error.overflow)} if error.region in ram else {}
 
 
 def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:

@@ -9,6 +9,7 @@ import tapc
 from graph_builder import residual
 from tapc.allocate import AllocationError
 from tapc.cost.model import Coefficients, load_coefficients
+from tapc.firmware.toolchain import RegionOverflowError
 from tapc.hardware.board import Board, load_board
 
 OPTIONS = tapc.Options(calibration=8, eval=2, rounding="nearest", simulate=False, proxy="parameters", equalize=False)
@@ -16,8 +17,8 @@ SAVED = 1500
 """Bytes of code that the prediction leaves out."""
 
 
-def with_flash(size: int) -> Board:
-    board = load_board("nucleo-l4r5zi")
+def with_flash(size: int, name: str = "nucleo-l4r5zi") -> Board:
+    board = load_board(name)
     memory = tuple(r.model_copy(update={"size": size}) if r.name == board.flash.name else r for r in board.memory)
     return board.model_copy(update={"memory": memory})
 
@@ -55,3 +56,13 @@ def test_an_image_that_overflows_its_memory(tmp_path: Path) -> None:
     assert flash(with_flash(least), "least", wbits=(8,))[0] <= least
     with pytest.raises(AllocationError):
         flash(with_flash(least - 8), "none", wbits=(8,))
+
+
+def test_code_that_overflows_beside_external_flash(tmp_path: Path) -> None:
+    """Fewer bits are of no use: what does not fit is no weights."""
+    onnx.save(residual().onnx, tmp_path / "net.onnx")
+    with pytest.raises(RegionOverflowError, match=r"region flash \(4000 bytes .* would hold it"):
+        tapc.compile(
+            tmp_path / "net.onnx", board=with_flash(4000, "nrf52840dk"), data="random", output=tmp_path / "b",
+            options=OPTIONS,
+        )  # fmt: skip
