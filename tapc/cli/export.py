@@ -16,7 +16,11 @@ FORMATS = ("arduino", "cmake", "cmsis-pack", "esp-idf", "platformio", "single-fi
 @click.argument("build", type=click.Path(path_type=Path))
 @click.argument("formats", metavar="FORMAT...", nargs=-1, required=True, type=click.Choice(FORMATS))
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="Folder of one package; default BUILD/export/FORMAT."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of one package; default BUILD/export/FORMAT.",
 )
 @JSON
 def export_command(build: Path, formats: tuple[str, ...], out: Path | None, as_json: bool) -> None:

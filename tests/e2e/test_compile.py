@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +10,13 @@ import onnx
 import pytest
 
 import tapc
+from e2e.settings import BOARD, OPTIONS, few
 from graph_builder import dead, everything, pair, pooled, residual, words
 from kernels.programs import WARNINGS
 from tapc.base.progress import Stages
 from tapc.flow.rerun import open_build, rerun
 from tapc.flow.showing import describe
 from tapc.quantize import evaluate
-
-BOARDS = ["stm32h7", "nucleo-l4r5zi", "nrf52840dk", "pico", "mps3-an547"]
-OPTIONS = {
-    "w8a8": tapc.Options(wbits=(8,)),
-    "w4a8": tapc.Options(wbits=(4,)),
-    "w2a8": tapc.Options(wbits=(2,)),
-    "w4a4": tapc.Options(wbits=(4,), abits=(4,)),
-    "mixed": tapc.Options(target_bits=4, abits=(4, 8)),
-}
-
-
-def few(options: tapc.Options, board: str = BOARDS[0], **changes: object) -> tapc.Options:
-    """Return options for few samples; other boards than the first get weights that are rounded in no time."""
-    rounding = options.rounding if board == BOARDS[0] else "nearest"
-    return tapc.Options(**{**vars(options), "calibration": 16, "eval": 4, "rounding": rounding, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +26,8 @@ def everything_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# Bits are what they are before a core matters; the cores differ in their kernels.
-TWICE = [("mixed", "stm32h7"), ("mixed", "pico"), ("mixed", "mps3-an547")]
-
-
 @pytest.mark.parametrize(("bits", "board"), [
-    ("w2a8", BOARDS[0]), ("w4a4", "nrf52840dk"), *(("mixed", board) for board in ("stm32h7", "pico", "mps3-an547")),
+    ("w2a8", BOARD), ("w4a4", "nrf52840dk"), *(("mixed", board) for board in ("stm32h7", "pico", "mps3-an547")),
 ])  # fmt: skip
 def test_every_operator_is_exact_and_the_same_bytes_twice(
     board: str, bits: str, everything_onnx: Path, tmp_path: Path
@@ -54,7 +35,7 @@ def test_every_operator_is_exact_and_the_same_bytes_twice(
     options = few(OPTIONS[bits], board, **({} if bits == "mixed" else {"rounding": "nearest"}))
     report = tapc.compile(everything_onnx, board=board, data="random", output=tmp_path / "b", options=options).report
     assert report.exact
-    if (bits, board) in TWICE:
+    if bits == "mixed":  # the cores differ in their kernels
         again = few(OPTIONS[bits], board, simulate=False)
         tapc.compile(everything_onnx, board=board, data="random", output=tmp_path / "second", options=again)
         for name in ("firmware.elf", "firmware.bin", "firmware.hex", "twin.elf", "model.onnx"):
@@ -71,7 +52,7 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     arrays = {"x": rng.random((40, 8, 8, 3)), "depth": rng.normal(0, 3, (40, 8, 8)), "numbers": rng.random((40, 3))}
     np.savez(tmp_path / "d.npz", y=rng.integers(0, 4, 40), **arrays)
     result = tapc.compile(
-        tmp_path / "pair.onnx", board=BOARDS[0], data=tmp_path / "d.npz", output=tmp_path / "b",
+        tmp_path / "pair.onnx", board=BOARD, data=tmp_path / "d.npz", output=tmp_path / "b",
         options=few(OPTIONS["mixed"], rounding="nearest"),
     )  # fmt: skip
     report = result.report
@@ -370,59 +351,3 @@ def test_a_module_object_compiles(tmp_path: Path) -> None:
     assert result.report.exact
     assert result.report.source_error is not None
     assert result.report.source_error < 1e-4
-
-
-def test_budgets_hold_as_measured(tmp_path: Path) -> None:
-    """Flash between the sizes at 8 and at 2 bits, and a latency: the built image meets both."""
-    onnx.save(residual().onnx, tmp_path / "net.onnx")
-
-    def measured(options: tapc.Options, name: str) -> tapc.Report:
-        return tapc.compile(
-            tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
-        ).report
-
-    large, small = (measured(few(OPTIONS[bits], "nrf52840dk"), bits) for bits in ("w8a8", "w2a8"))
-    assert large.memory.flash.measured is not None
-    assert small.memory.flash.measured is not None
-    flash = (large.memory.flash.measured + small.memory.flash.measured) // 2
-    latency = max(large.instructions or 0, small.instructions or 0) * 1.1
-    for limit in (flash, small.memory.flash.measured + 8):
-        report = measured(few(tapc.Options(flash=limit, latency=latency), "nrf52840dk"), f"b{limit}")
-        assert report.memory.flash.measured is not None
-        assert report.instructions is not None
-        assert report.memory.flash.measured <= limit
-        assert report.instructions <= latency
-        assert report.exact
-
-
-def test_ram_holds_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the prediction is too low, the next choice is tighter, or the error names what was measured."""
-    from tapc.allocate import AllocationError, RamUse
-    from tapc.cost.layers import NetworkCost
-
-    onnx.save(residual().onnx, tmp_path / "net.onnx")
-
-    def measured(name: str, **changes: object) -> int:
-        options = few(OPTIONS["w8a8"], "nrf52840dk", **changes)
-        memory = tapc.compile(
-            tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
-        ).report.memory
-        assert memory.ram.measured is not None
-        return memory.ram.measured
-
-    wide, narrow = measured("wide"), measured("narrow", abits=(4,))
-    limit = (wide + narrow) // 2
-    honest = NetworkCost.ram
-
-    def flattering(self: NetworkCost, groups: Mapping[int, int]) -> RamUse:
-        use = honest(self, groups)
-        return RamUse(use.bytes - (wide - limit) - 200, use.limiting)
-
-    monkeypatch.setattr(NetworkCost, "ram", flattering)
-    assert measured("b", abits=(4, 8), ram=limit) <= limit
-    refused = json.loads((tmp_path / "b" / "report.json").read_text())["refused"]
-    assert f"measured: {wide - limit} bytes of RAM too many" in [
-        one["why"] for one in refused if one["kind"] == "build"
-    ]
-    with pytest.raises(AllocationError, match=rf"the budget is {limit} bytes.* is {wide} bytes"):
-        measured("c", ram=limit)
