@@ -36,6 +36,8 @@ class Coefficients(BaseModel):
         Mean absolute relative error on kernels that were held out.
     held_out : dict of str to float
         The same of instructions, per kind of kernel and arithmetic.
+    held_out_kernels : dict of str to int
+        Kernels that each of these is the mean of.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +56,7 @@ class Coefficients(BaseModel):
     instruction_error: float
     code_error: float
     held_out: dict[str, float] = {}
+    held_out_kernels: dict[str, int] = {}
 
     @property
     def besides_arena(self) -> int:
@@ -81,7 +84,7 @@ def load_coefficients(path: Path) -> Coefficients:
         raise DataError(f"cost model {path}: {error}; {_REFIT}") from error
 
 
-def _weigh(features: Features, coefficients: dict[str, float], guessed: set[str]) -> float:
+def weigh(features: Features, coefficients: dict[str, float], guessed: set[str]) -> float:
     """Sum up; a part that was never fitted takes the mean of the parts of its family, and is added to `guessed`."""
     total = 0.0
     for key, count in features.items():
@@ -111,11 +114,11 @@ class CostModel:
 
     def instructions(self, spec: KernelSpec) -> int:
         """Predict the instructions of one call."""
-        return round(_weigh(spec.instruction_features(), self.coefficients.instructions, self.guessed))
+        return round(weigh(spec.instruction_features(), self.coefficients.instructions, self.guessed))
 
     def code_bytes(self, spec: KernelSpec) -> int:
         """Predict the machine code of a kernel."""
-        return round(_weigh(spec.code_features(), self.coefficients.code, self.guessed))
+        return round(weigh(spec.code_features(), self.coefficients.code, self.guessed))
 
     def constant_bytes(self, step: Step) -> int:
         """Return the exact bytes of a step's constants."""

@@ -35,7 +35,8 @@ class ArgMaxSpec(KernelSpec):
         pixels, channels = self.x.pixels, self.x.channels
         count, turns, narrow = pixels * channels, channels // self.unroll, "4" if self.x.bits == 4 else ""
         # Short loops are spelled out; of odd channels it isn't known which half of a byte they are.
-        shape = "once" if self.unroll % 2 == 0 and channels <= 8 else "odd" if narrow and channels % 2 else ""
+        shape = "once" if turns == 1 or (self.unroll % 2 == 0 and channels <= 8) else ""
+        shape = "odd" if narrow and self.unroll % 2 and not shape else shape
         return {
             f"argmax_a{self.x.bits}{shape}": count, f"argmax_loop{narrow}": pixels * turns if not shape else 0,
             f"argmax_pixel{narrow}": pixels, "argmax_map": pixels if pixels > 1 else 0, "call": 1,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm
+from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import (
     SCALAR_RANGE,
@@ -31,6 +32,8 @@ class AttentionSpec(KernelSpec):
         1 / scale of the softmax.
     mode : Mode
     form : SoftmaxForm
+    score_quick, quick : Quick
+        How products of queries and keys, and those with values, are requantized; see `Arithmetic.quick`.
     """
 
     x: Plane
@@ -38,6 +41,8 @@ class AttentionSpec(KernelSpec):
     levels: int
     mode: Mode
     form: SoftmaxForm = RATIO
+    score_quick: Quick = ""
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:
@@ -58,15 +63,19 @@ class AttentionSpec(KernelSpec):
         """Count products, scores, results and queries of all heads."""
         rows, tokens = self.heads * self.x.pixels, self.x.pixels
         parts: Features = {"attention_mac": 2 * rows * tokens * self.width, "attention_score": rows * tokens}
-        codes = rows * (tokens + self.width)
-        parts |= requantized(self.mode, "", clamped=True, count=codes, part="share")
+        for quick, count in ((self.score_quick, rows * tokens), (self.quick, rows * self.width)):
+            for key, own in requantized(self.mode, quick, clamped=True, count=count, part="share").items():
+                parts[key] = parts.get(key, 0) + own
         parts |= softmax_features(self.form, rows * tokens, rows, self.levels)
         return {**parts, "attention_code": rows * self.width, "attention_row": rows, "call": 1}
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        copies = 1 + largest_divisor(self.width, 4)
-        return {"code_attention": 1, f"share_{self.form}_code_once": 1, **result_code(self.mode, "", "", copies)}
+        parts: Features = {"code_attention": 1, f"share_{self.form}_code_once": 1}
+        for quick, copies in ((self.score_quick, 1), (self.quick, largest_divisor(self.width, 4))):
+            for key, own in result_code(self.mode, quick, "", copies).items():
+                parts[key] = parts.get(key, 0) + own
+        return parts
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -98,7 +107,7 @@ def _emit_attention(spec: AttentionSpec, b: Body) -> None:
                 for u in range(parts):
                     i = outer * parts + u
                     b.store(acc, 0, acc[0] + row[i] * x.load(b, b["k"], key, first + i))
-            score = b.bind(scaled(b, spec.mode, acc[0], 0, b["score_zero"], -128, 127))
+            score = b.bind(scaled(b, spec.mode, acc[0], 0, b["score_zero"], -128, 127, spec.score_quick))
             b.store(row, width + key, score)
             b.store(top, 0, T.max(b.bind(top[0]), score))
         b.store(sums, 0, 0)
@@ -122,5 +131,5 @@ def _emit_attention(spec: AttentionSpec, b: Body) -> None:
                     value = x.load(b, b["v"], key, first + outer * parts + u)
                     b.store(acc, u, acc[u] + row[width + key] * value)
             for u in range(parts):
-                code = scaled(b, spec.mode, acc[u], 1, b["zero"], b["low"], b["high"])
+                code = scaled(b, spec.mode, acc[u], 1, b["zero"], b["low"], b["high"], spec.quick)
                 x.store(b, b["y"], query, first + outer * parts + u, code)

@@ -100,24 +100,33 @@ class BinarySpec(KernelSpec):
         """Count codes, what is loaded for them, and what surrounds them."""
         own = self.folded
         count, channels = own.y.pixels * own.y.channels, own.y.channels
-        wide = [p.bits for p in (own.a, own.b) if p.channels > 1 or channels == 1]
+        # What a whole pixel shares is read once.
+        wide = [p.channels > 1 or channels == 1 for p in (own.a, own.b)]
+        loads = [p.bits for p, each in zip((own.a, own.b), wide, strict=True) if each]
+        lookups = [each for each, used in zip(wide, self.tables, strict=True) if used]
         part = "choose" if self.chooses else "mul" if self.operation == "mul" else f"sum{sum_key(self.form)}"
+        # What is chosen has a table of its own for each side, what is computed has scalars in registers.
+        side = part if self.operation in ("min", "max", "mul") else "sum"
+        # Few 4-bit codes are spelled out, fewer where one takes more instructions.
+        few = "few" if not self.bytes_only and channels // 2 <= (2 if self.chooses and not all(wide) else 1) else ""
         products: Features = {}
         if self.operation == "mul":
             products = requantized(self.mode, self.quick, clamped=False, count=count, part="product")
         return {
-            f"binary_{part}_o{self.y.bits}": count,
-            f"binary_{part}_c": count if self.clamped else 0,
+            f"binary_{part}_o{self.y.bits}{few}": count,
+            f"binary_{part}_c": count if self.clamped and not self.chooses else 0,
             "binary_negate": count if self.operation == "sub" else 0,
             **products,
             **summed(self.form, count),
-            "binary_load8": count * wide.count(8),
-            "binary_load4": count * wide.count(4),
-            "binary_table": count * sum(self.tables),
+            f"binary_{side}_load8": count * loads.count(8),
+            f"binary_{side}_load4": count * loads.count(4),
+            "binary_table": count * sum(lookups),
+            f"binary_{side}_shared": own.y.pixels * wide.count(False),
             # A loop of one turn is none.
-            "binary_loop": count / self.unroll if channels > self.unroll else 0,
+            f"binary_{side}_loop": count / self.unroll if channels > self.unroll and not few else 0,
             "binary_pixel": own.y.pixels if own.y.width > 1 else 0,
             "binary_row": own.y.height if own.y.height > 1 else 0,
+            f"binary_{side}_call": 1,
             "call": 1,
         }
 

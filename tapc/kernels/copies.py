@@ -7,6 +7,7 @@ from tapc.kernels.builder import Body
 from tapc.kernels.spec import Features
 
 BLOCK, WORD = 16, 4
+SPELLED = 3  # runs at most
 
 
 def of_words(offsets: Iterable[int | None]) -> bool:
@@ -97,11 +98,13 @@ def run_features(part: str, runs: float, count: int, *, words: bool) -> Features
     """Count the pieces of so many runs of `count` bytes."""
     blocks, rest = divmod(count, BLOCK)
     key = f"{part}{'w' if words else ''}"
+    # A few of a word or two are spelled out.
+    spelled = not blocks and runs <= SPELLED and runs * (rest // WORD + rest % WORD) <= 2 * SPELLED
     return {
         f"{key}_block": runs * blocks,
         # A loop of one turn is none.
         f"{part}_loop": runs if blocks > 1 else 0,
         f"{key}_word": runs * (rest // WORD),
         f"{key}_byte": runs * (rest % WORD),
-        f"{part}_run": runs if runs > 1 else 0,
+        f"{part}_run": 0 if spelled else runs if runs > 1 else 0,
     }

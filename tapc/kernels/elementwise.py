@@ -61,16 +61,19 @@ class AddSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes, and what surrounds them."""
         count = self.y.pixels * self.y.channels
-        form, whole = sum_key(self.form), "" if self.whole else "4"
+        # A loop of one turn is none.
+        form, turns = sum_key(self.form), self.y.channels // 2
+        whole = "" if self.whole else "4" if turns > 1 else "4once"
         return {
             # Integers take few instructions: more of them differ.
             f"add_{form}_o{self.y.bits}{whole}" if form == LINEAR else f"add_{form}": count,
             f"add_{form}c": count if self.clamped else 0,
             "add_load4": count * ((self.a.bits == 4) + (self.r.bits == 4)),
             "add_loop": count / self.unroll if self.whole and count > self.unroll else 0,
-            "add_pixel": 0 if self.whole else self.y.pixels,
-            "add_turn": self.y.pixels * (self.y.channels // 2) if not self.whole and self.y.channels > 3 else 0,
+            f"add_pixel{whole}": 0 if self.whole else self.y.pixels,
+            "add_turn": 0 if self.whole or turns < 2 else self.y.pixels * turns,
             **summed(self.form, count),
+            f"add_{form}_call": 1,
             "call": 1,
         }
 
@@ -202,6 +205,8 @@ class MoveSpec(KernelSpec):
         """Count codes and pixels that are moved, and those that are filled."""
         x, y, order = self.x, self.y, self.order
         count, part = x.pixels * x.channels, "table" if self.table else "copy"
+        # A lone pixel that stays alone keeps its order.
+        order = "place" if x.pixels == y.pixels == 1 and 4 in (x.bits, y.bits) else order
         narrow = "4" if 4 in (x.bits, y.bits) else ""
         if self.copied:
             return run_features("copy", *self.runs, words=self.words) | self._filled(code=False) | {"call": 1}
@@ -215,6 +220,7 @@ class MoveSpec(KernelSpec):
         parts: Features = {
             f"copy_{flat or order}_a{x.bits}o{y.bits}{short}": count,
             f"copy_{part}_a{x.bits}": count,
+            f"copy_call{narrow}": 1,
             # A loop of one turn is none.
             f"copy_{order}_loop{narrow}": x.pixels * turns if turns > 1 and not short else 0,
             f"copy_{order}_pixel{narrow}": x.pixels if x.pixels > 1 else 0,

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized, result_code
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, result_code
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.spec import Features, KernelSpec
 
@@ -24,11 +25,14 @@ class EmbeddingSpec(KernelSpec):
     bits : {2, 4, 8}
         Of the table's codes, which lie side by side in bytes from the lowest bits on; rows begin with a byte.
     mode : Mode
+    quick : Quick
+        How codes are requantized; see `Arithmetic.quick`.
     """
 
     y: Plane
     bits: int
     mode: Mode
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:
@@ -43,12 +47,16 @@ class EmbeddingSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes and tokens."""
         count = self.y.pixels * self.y.channels
-        own = {f"embedding_w{self.bits}": count, "embedding_token": self.y.pixels, "call": 1}
-        return own | requantized(self.mode, "", clamped=True, count=count)
+        parts: Features = {f"embedding_w{self.bits}": count, "embedding_token": self.y.pixels, "call": 1}
+        # What floats in software cost depends on how many bits their codes have.
+        return parts | {f"embed_{self.mode}{self.quick}_w{self.bits}": count}
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        return {f"code_embedding_w{self.bits}": 1, **result_code(self.mode, "", "", 8 // self.bits)}
+        channels, per_byte = self.y.channels, 8 // self.bits
+        copies = per_byte * (channels >= per_byte) + channels % per_byte
+        own = result_code(self.mode, self.quick, "", copies)
+        return {"code_embedding": 1, f"code_embedding_w{self.bits}": copies, **own}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -70,7 +78,7 @@ class EmbeddingSpec(KernelSpec):
                     if self.bits < 8:
                         code = (((code >> (field * self.bits)) & (2 * half - 1)) ^ half) - half
                     channel = byte * per_byte + field
-                    y.store(b, b["y"], token, channel, requantize(b, self.mode, code, channel))
+                    y.store(b, b["y"], token, channel, requantize(b, self.mode, code, channel, 0, self.quick))
 
                 with b.loop(y.channels // per_byte) as byte:
                     for field in range(per_byte):

@@ -12,6 +12,7 @@ from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
 _UNROLL = 4
+SHORT = 2  # turns of a loop that is spelled out
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,9 @@ class GatherSpec(KernelSpec):
         outer = rows / self.loops[-2][0] if len(self.loops) > 2 else 0
         if self.runs:
             own = run_features("copy", rows, inner, words=self.words)
+            if len(self.loops) > 2 and self.loops[-2][0] <= SHORT:
+                # Two runs are spelled out.
+                own, outer = own | {"copy_run": outer if outer > 1 else 0}, 0
             return own | {"gather_rowtable": rows if tabled else 0, "gather_outer": outer, "call": 1}
         narrow = "4" if self.x.bits == 4 else ""
         counts: Features = {
@@ -145,6 +149,7 @@ class GatherSpec(KernelSpec):
             f"gather_row{narrow}": rows if rows > 1 else 0,
             f"gather_rowtable{narrow}": rows if tabled else 0,
             "gather_outer": outer,
+            f"gather_call{narrow}": 1,
             "call": 1,
         }
         if not narrow:

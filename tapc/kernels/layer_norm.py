@@ -39,6 +39,11 @@ class LayerNormSpec(KernelSpec):
         """Count codes and pixels."""
         part = f"{self.kind}{'alike' if self.alike else ''}"
         count, pixels = self.x.pixels * self.x.channels, self.x.pixels
+        if self.mean and self.x.channels == 1:
+            # Whose variance is 0, so that one root does for all pixels.
+            part, count, pixels = f"{part}_lone", self.x.pixels, 1
+            own = {f"norm_{self.mode}_lone_code": count, f"norm_{self.mode}_lone": 1}
+            return {f"{part}_code": count, part: 1, **own, "call": 1}
         # The core's own arithmetic costs nothing beside them.
         own = {f"norm_{self.mode}_code": count, f"norm_{self.mode}_pixel": pixels}
         return {f"{part}_code": count, f"{part}_pixel": pixels, **own, "call": 1}

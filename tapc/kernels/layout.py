@@ -124,7 +124,7 @@ SumForm = str
 LINEAR = "linear"
 
 
-RELATIVE = ("requantize", "requantize4", "sum", "sum4", "norm", "share", "mean", "slope", "product")
+RELATIVE = ("requantize", "requantize4", "sum", "sum4", "norm", "share", "mean", "slope", "product", "log", "embed")
 """First words of features that count what another arithmetic costs beside, or less than, the core's own."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tapc.base.arithmetic import Mode
 from tapc.base.arithmetic.logarithm import SEGMENTS
 from tapc.kernels.builder import Body, Kernel, Parameter, build
-from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized
+from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize
 from tapc.kernels.spec import Features, KernelSpec
 
 SHORT = 2  # turns of a loop that is spelled out
@@ -36,10 +36,16 @@ class LogSoftmaxSpec(KernelSpec):
     def instruction_features(self) -> Features:
         """Count codes and pixels."""
         count = self.x.pixels * self.x.channels
-        few = "short" if self.x.channels <= SHORT else ""
-        pixels = 0 if few else self.x.pixels
-        own = {f"logsoftmax_code{few}": count, "logsoftmax_pixel": pixels, "call": 1}
-        return own | requantized(self.mode, "", clamped=False, count=count)
+        few = f"c{self.x.channels}" if self.x.channels <= SHORT else ""
+        parts: Features = {f"logsoftmax_code{few}": count, "logsoftmax_pixel": 0 if few else self.x.pixels, "call": 1}
+        # The core's own arithmetic costs nothing beside them.
+        form = f"log_{self.mode}{'_own' if self.own else ''}"
+        return {**parts, f"{form}_code": count, f"{form}_pixel": self.x.pixels}
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        few = f"c{self.x.channels}" if self.x.channels <= SHORT else ""
+        return {f"code_logsoftmax{few}": 1, f"log_{self.mode}{'_own' if self.own else ''}_code_once": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tapc.base.arithmetic import Mode
+from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantize, requantized
 from tapc.kernels.spec import Features, KernelSpec
@@ -26,6 +27,8 @@ class PoolSpec(KernelSpec):
     mode : Mode
     divided : bool
         Averages are those of the codes as they are; see `Arithmetic.averages`.
+    quick : Quick
+        How sums are requantized; see `Arithmetic.quick`.
     """
 
     x: Plane
@@ -35,6 +38,7 @@ class PoolSpec(KernelSpec):
     include_pad: bool
     mode: Mode
     divided: bool = False
+    quick: Quick = ""
 
     @property
     def kind(self) -> str:
@@ -65,21 +69,25 @@ class PoolSpec(KernelSpec):
         count = self.y.pixels * channels
         result: Features = {}
         if self.divided:
-            result = {f"mean_{self.mode}_divided": count}
+            # By a number that is known, of which a power of two is a shift, or by how many taps are inside.
+            number = self.window.taps
+            by = "border" if not self.inside else "" if number & (number - 1) else "shift"
+            result = {f"mean_{self.mode}_divided{by}": count}
         elif self.op == "average":
-            result = requantized(self.mode, "", clamped=True, count=count, part="mean")
+            result = requantized(self.mode, self.quick, clamped=True, count=count, part="mean")
         return {
             f"{op}_tap_{part}": taps * channels,
-            "pool_narrow": taps * channels if x.bits == 4 else 0,
+            f"pool_narrow_{part}": taps * channels if x.bits == 4 else 0,
             f"{op}_row_{part}": 0 if self.spelled else rows * channels,
             f"{op}_code_o{self.y.bits}": count,
             f"{op}_code_{part}": count,
             # Of a lone channel it is known which half of a byte it is.
-            "pool_half": taps * channels if x.bits == 4 and channels > 1 else 0,
+            f"pool_half_{part}": taps * channels if x.bits == 4 and channels > 1 else 0,
             "pool_half_code": count if y.bits == 4 and channels > 1 else 0,
             "pool_channel": count if channels > 1 else 0,
             **result,
             f"window_{part}": self.y.pixels,
+            f"{op}_call": 1,
             "call": 1,
         }
 
@@ -139,7 +147,7 @@ def _emit(spec: PoolSpec, b: Body) -> None:
                 value = T.min(T.max(b.bind(mean), b["low"]), b["high"])
             elif average:
                 index = extents[0] * extents[1] - 1 if spec.counts > 1 else 0
-                value = requantize(b, spec.mode, acc[0], index)
+                value = requantize(b, spec.mode, acc[0], index, 0, spec.quick)
             else:
                 value = T.min(T.max(b.bind(acc[0]), b["low"]), b["high"])
             y.store(b, b["y"], oy * y.width + ox, c, value)

@@ -88,8 +88,8 @@ def _torch_cast(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 @samples("argmax", 1.0)
 def _sample(s: Sampler) -> None:
-    side = s.pick(1, 2, 5)
-    x, y = s.tensor((side, side, s.pick(2, 5, 8, 16, 32)), s.bits()), s.tensor((side, side, 1), 8, scale=1.0, zero=-128)
+    side, channels = s.pick(1, 2, 3, 5), s.pick(2, 3, 5, 8, 10, 16, 32)
+    x, y = s.tensor((side, side, channels), s.bits()), s.tensor((side, side, 1), 8, scale=1.0, zero=-128)
     s.add(ArgMax(s.name, (x.name,), y.name))
 
 

@@ -19,7 +19,7 @@ from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.attention import AttentionSpec
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import Scalars, check_ratios, clamp, factors
+from tapc.operators.common import LARGEST, Scalars, check_ratios, clamp, factors, quick
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,10 @@ class Attention(Op):
         q, k, v, y = (program.tensors[name] for name in (*self.inputs, self.output))
         scores = self.scores
         form = softmax_form(program.mode, scores.levels, scores.weight.zero)
-        spec = AttentionSpec(q.plane, self.heads, scores.levels, program.mode, form)
+        # Codes less their zero points: products of a head's channels, and of weights and values of all tokens.
+        terms = (q.shape[2] // self.heads, q.shape[0] * q.shape[1])
+        ways = (quick(program, scores.ratios[i], terms[i] * LARGEST**2) for i in range(2))
+        spec = AttentionSpec(q.plane, self.heads, scores.levels, program.mode, form, *ways)
         constants = {
             "s": factors(scores.ratios, program.mode),
             "table": Constant("t", len(scores.table), lambda: scores.table),
@@ -135,13 +138,15 @@ def softmax_of_scores(lowering: Lowering, node: onnx.NodeProto) -> bool:
     return True
 
 
-@samples("transformer", 1.0)
+@samples("transformer", 2.0)
 def _sample(s: Sampler) -> None:
     side, heads = s.pick(2, 3, 5, 8), s.pick(1, 2, 3)
     shape = (side, side, heads * s.pick(8, 16, 24, 32))
     q, k, v, y = (s.tensor(shape, 8) for _ in range(4))
     score, weight = replace(q, scale=0.05), replace(q, scale=1 / 256, zero=-128)
-    scores = Scores(score, weight, s.ratios(2), arithmetic.softmax_table(0.05, side * side), 256)
+    # Both below a quarter, or one or both beyond.
+    ratios = np.where(s.rng.random(2) < 0.2, s.rng.uniform(0.25, 1, 2), s.ratios(2)).astype(np.float32)
+    scores = Scores(score, weight, ratios, arithmetic.softmax_table(0.05, side * side), 256)
     s.add(Attention(s.name, (q.name, k.name, v.name), y.name, heads, scores))
 
 

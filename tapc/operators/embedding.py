@@ -25,7 +25,7 @@ from tapc.kernels.embedding import EmbeddingSpec
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
-from tapc.operators.common import as_words, check_ratios, clamp, factors
+from tapc.operators.common import as_words, check_ratios, clamp, factors, quick
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,8 @@ class Embedding(Op):
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         y = program.tensors[self.output]
-        spec = EmbeddingSpec(y.plane, self.w_bits, program.mode)
+        own = quick(program, self.ratios, 1 << (self.w_bits - 1))
+        spec = EmbeddingSpec(y.plane, self.w_bits, program.mode, own)
         table = Constant("w", -(-len(self.table) * spec.row // 4), lambda: as_words(packed(self.table, self.w_bits)))
         constants = {"table": table, "s": factors(self.ratios, program.mode)}
         tensors = {"x": self.inputs[0], "y": self.output}
@@ -125,12 +126,13 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 @samples("embedding", 1.0)
 def _sample(s: Sampler) -> None:
-    tokens, rows, features = s.pick(2, 5, 12), s.pick(4, 30), s.pick(4, 7, 16, 32)
+    tokens, rows, features = s.pick(2, 3, 5, 12), s.pick(4, 30), s.pick(1, 3, 4, 7, 10, 16, 32)
     bits = s.pick(2, 4, 8)
     half = 1 << (bits - 1)
     x, y = s.tokens(tokens, rows), s.tensor((1, tokens, features), 8)
     table = s.rng.integers(-half, half, (rows, features)).astype(np.int8)
-    ratios = s.rng.uniform(0.2, 1.2, features).astype(np.float32)
+    # Some all below a quarter.
+    ratios = s.rng.uniform(*((0.02, 0.24) if s.rng.random() < 0.3 else (0.2, 1.2)), features).astype(np.float32)
     s.add(Embedding(s.name, (x.name,), y.name, table, bits, ratios, y.low, y.high))
 
 

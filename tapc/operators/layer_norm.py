@@ -101,7 +101,7 @@ def _sample(s: Sampler) -> None:
 
 @samples("normalization", 1.0)
 def _sample_others(s: Sampler) -> None:
-    shape = (side := s.pick(2, 3, 5, 8), side, s.pick(1, 2, 3) * s.pick(8, 16, 24, 32))
+    shape = (side := s.pick(2, 3, 5, 8), side, s.pick(1, 1, 2, 5, 8, 16, 24, 32, 48, 64, 96))
     x, y, gain = s.tensor(shape, 8), s.tensor(shape, 8), s.rng.uniform(10, 60, shape[2]).astype(np.float32)
     mean, alike = s.pick(0, 1), s.pick(0, 1)
     gain = np.full_like(gain, 30) if alike or mean else gain

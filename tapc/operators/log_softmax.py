@@ -124,9 +124,12 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 @samples("softmax", 1.0)
 def _sample(s: Sampler) -> None:
-    side, channels = s.pick(1, 2, 5), s.pick(2, 5, 8, 16, 32)
-    x, y = s.tensor((side, side, channels), 8), s.tensor((side, side, channels), 8)
-    s.add(LogSoftmax(s.name, (x.name,), y.name, arithmetic.softmax_table(x.scale, channels)))
+    side, channels = s.pick(1, 2, 3, 5, 7), s.pick(1, 2, 3, 5, 8, 10, 16, 20, 32, 50, 64, 100)
+    levels = arithmetic_of(s.mode).log_softmax_levels * s.pick(0, 1)
+    x = s.tensor((side, side, channels), 8)
+    y = s.tensor(x.shape, 8, **({"scale": 1 / levels, "zero": 127} if levels else {}))
+    form = s.mode if levels else arithmetic.RATIO
+    s.add(LogSoftmax(s.name, (x.name,), y.name, arithmetic.softmax_table(x.scale, channels, form=form)))
 
 
 def _example(e: Example, op: str) -> str:

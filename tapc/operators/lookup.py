@@ -67,6 +67,6 @@ def lower_function(
 
 @samples("transformer", 1.0)
 def _sample(s: Sampler) -> None:
-    shape = (side := s.pick(2, 3, 5, 8), side, s.pick(1, 2, 3) * s.pick(8, 16, 24, 32))
+    shape = (side := s.pick(1, 2, 3, 5, 8), side, s.pick(1, 2, 3) * s.pick(3, 8, 16, 24, 32))
     table = s.rng.integers(-128, 128, 256).astype(np.int8)
     s.add(Lookup(s.name, (s.tensor(shape, 8).name,), s.tensor(shape, 8).name, table))

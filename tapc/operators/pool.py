@@ -23,7 +23,17 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
-from tapc.operators.common import check_ratios, clamp, encoded, highest, keep_alike, monotone, torch_pads, windows
+from tapc.operators.common import (
+    LARGEST,
+    check_ratios,
+    clamp,
+    encoded,
+    highest,
+    keep_alike,
+    monotone,
+    torch_pads,
+    windows,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +90,12 @@ class Pool(Op):
         spec = PoolSpec(x.plane, y.plane, window, self.op, self.include_pad, program.mode, divided)
         constants = {}
         if self.op == "average" and not divided:
+            counts = _taps(x.shape[:2], self.kernel, self.stride, self.pads, int(self.include_pad), self.dilation)
+            own = arithmetic_of(program.mode).quick(
+                self.multipliers(program.mode)[np.unique(counts) - 1], np.array(LARGEST * window.taps)
+            )
+            # Means are shifted to both sides by ratios of more than a half alone: not worth a form of its own.
+            spec = replace(spec, quick=own if own == "_right" else "")
             constants["s"] = encoded(lambda: self.multipliers(program.mode)[-spec.counts :], spec.counts, program.mode)
         distance = {self.inputs[0]: Overlap(window_distance(spec.x, spec.y, window, 1, buffered=False))}
         scalars = {"pad": 0 if divided else x.zero, **clamp(y, self.low, self.high)}
@@ -189,6 +205,7 @@ def _torch_global(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 
 
 @samples("network", 0.12)
+@samples("pooling", 1.0)
 def _sample(s: Sampler) -> None:
     side, size, pad = s.pick(4, 8, 9), s.pick(2, 3, 4, 8), s.pick(0, 0, 1)
     if side + 2 * pad < size:
@@ -198,7 +215,7 @@ def _sample(s: Sampler) -> None:
     alike = {"scale": x.scale, "zero": x.zero} if s.rng.random() < 0.3 else {}
     y = s.tensor((extent, extent, x.shape[2]), x.bits if alike else s.bits(), **alike)
     kind: Literal["max", "average"] = "max" if s.rng.random() < 0.5 else "average"
-    ratios = s.ratios(size * size)
+    ratios = (s.rng.uniform(0.2, 1.2) / np.arange(1, size * size + 1)).astype(np.float32)
     s.add(Pool(s.name, (x.name,), y.name, kind, (size, size), (2, 2), (pad,) * 4, False, ratios, y.low, y.high))
 
 

@@ -83,8 +83,8 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 @samples("network", 0.024)
 @samples("softmax", 1.0)
 def _sample(s: Sampler) -> None:
-    side = s.pick(1, 1, 4)
-    x = s.tensor((side, side, s.pick(1, 2, 5, 8, 16, 32, 100)), s.bits())
+    side = s.pick(1, 1, 2, 4)
+    x = s.tensor((side, side, s.pick(1, 2, 3, 5, 8, 10, 16, 20, 32, 50, 64, 100)), s.bits())
     y = s.tensor(x.shape, 8, scale=1 / 256, zero=-128)
     table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1)
     s.add(Softmax(s.name, (x.name,), y.name, table, 256))

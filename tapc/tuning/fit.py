@@ -3,12 +3,13 @@
     python -m tapc.tuning.fit cortex-m7 --board stm32h7 --kernels 400 --seed 0
 
 writes targets/CORE/cost.toml; `--group transformer` measures the operators of that group alone and adds them to it.
-A fifth of the kernels is held out; their error is stored with the fit.
+The errors that are stored with the fit are those of kernels that were held out: every kernel once, by fifths.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,31 +18,28 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.optimize import lsq_linear, nnls
 
-from tapc.base.arithmetic import Mode, arithmetics
+from tapc.base.arithmetic import arithmetics
 from tapc.base.files import scratch_folder
-from tapc.cost.model import Coefficients, load_coefficients
+from tapc.cost.model import Coefficients, load_coefficients, weigh
 from tapc.cost.sample import random_program
 from tapc.device import device_for
 from tapc.firmware import build_firmware
-from tapc.firmware.toolchain import compiler_version
+from tapc.firmware.toolchain import RegionOverflowError, compiler_version
 from tapc.hardware.board import load_board
 from tapc.hardware.target import Target, load_target
-from tapc.ir.sampling import groups
 from tapc.kernels.layout import RELATIVE, is_own
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
+from tapc.tuning.images import FLOOR, SMALL_BATCHES, Image, images_of, kind_of
 
-BATCH = 60
-SMALL_BATCHES = (6, 12, 20, 30)
-GROUP_BATCH = 18
-GROUP_SHARE = 100  # of the kernels of a fit, for each image of a group alone
-TIES = "ties"  # a group of rare forms, of which a few kernels do
+FOLDS = 5
 MEMSET = 162
 RIDGE = 1e-3
-JUMP = 48  # bytes of a function that only calls another, at most
-OTHERS = 0.4  # kernels in another arithmetic for each one in the core's
+JUMP = 56  # bytes of a function that only calls another, at most
+JUMP_SHARE = 3  # of the bytes of another of the same parts, at most a third
+BRANCH = 4  # bytes of one that is nothing but a jump
 
 
 @dataclass(frozen=True)
@@ -66,30 +64,27 @@ class Batch:
     data: int
 
 
-def measure(
-    target: Target,
-    board_name: str,
-    count: int,
-    seed: int,
-    *,
-    group: str = "network",
-    mode: Mode | None = None,
-    given: bool = True,
-) -> Batch:
-    """Build one image of `count` random kernels, in the core's own arithmetic or another one, and run it.
+def measure(target: Target, board_name: str, image: Image) -> Batch:
+    """Build one image of random kernels and run it.
 
-    What they read are random codes, or zeros unless `given`: functions that give an input are no part of the runtime.
+    What they read are random codes, or zeros unless they are `given`: functions that give an input are no part of the
+    runtime.
     """
     board = load_board(board_name)
-    program = random_program(count, mode or target.requantize, target.isa, seed, group=group, given=given)
+    program = image.program(target)
     steps = steps_of(program)
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
     with scratch_folder() as folder:
         (folder / "lib").mkdir()
         library.write(folder / "lib")
-        images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
-        rng, tensors = np.random.default_rng(seed), [program.tensors[name] for name in program.inputs]
+        try:
+            images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
+        except RegionOverflowError:
+            # What the counts do not depend on.
+            board = device_for(target).roomy_board()
+            images = build_firmware(folder / "lib", board, target, folder, work=folder / "work")
+        rng, tensors = np.random.default_rng(image.seed), [program.tensors[name] for name in program.inputs]
         codes = [rng.integers(-128, 128, t.bytes) * (not t.tokens) for t in tensors]
         run = device_for(target).load(images).run(np.concatenate(codes)[None].astype(np.int8))
     symbols = images.memory.symbols
@@ -112,42 +107,17 @@ def solve(rows: list[Features], values: list[float]) -> dict[str, float]:
     return solve_rest(rows, values, {})
 
 
-def _error(rows: list[Features], values: list[float], coefficients: dict[str, float]) -> NDArray[np.float64]:
-    predicted = [sum(n * coefficients.get(k, 0.0) for k, n in row.items()) for row in rows]
-    return np.array([abs(p - v) / v for p, v in zip(predicted, values, strict=True)])
-
-
 def _table(part: Sequence[Measurement], *, code: bool) -> tuple[list[Features], list[float]]:
     features = [m.spec.code_features() if code else m.spec.instruction_features() for m in part]
     return features, [float(m.code if code else m.instructions) for m in part]
 
 
-def _plan(own: Mode, kernels: int) -> Iterator[tuple[str, Mode, int]]:
-    """Yield groups of operators, arithmetics and numbers of kernels: most of the network's in the core's arithmetic."""
-    others = [a.name for a in arithmetics() if a.name != own]
-    for mode, share in ((own, 1.0), *((other, OTHERS) for other in others)):
-        yield "network", mode, int(share * kernels)
-        for group in groups():
-            if group not in ("network", TIES):
-                yield group, mode, int(share * kernels / 6)
-
-
-def measure_all(target: Target, board_name: str, kernels: int, seed: int) -> tuple[Batch, ...]:
-    """Measure random kernels of all groups and arithmetics; the last images read zeros."""
-    plan = [
-        (group, mode, min(BATCH, count - first))
-        for group, mode, count in _plan(target.requantize, kernels)
-        for first in range(0, count, BATCH)
-    ]
-    batches = [
-        measure(target, board_name, count, seed * 1000 + i, group=group, mode=mode)
-        for i, (group, mode, count) in enumerate(track(plan, f"measuring kernels on {target.name}"))
-    ]
-    for i, mode in enumerate(dict.fromkeys(mode for _, mode, _ in plan)):
-        batches.append(measure(target, board_name, GROUP_BATCH, seed * 1000 + 950 + i, group=TIES, mode=mode))
-    for count in SMALL_BATCHES:
-        batches.append(measure(target, board_name, count, seed * 1000 + 900 + count, given=False))
-    return tuple(batches)
+def measure_all(
+    target: Target, board_name: str, kernels: int, seed: int, group: str | None = None, floor: int = FLOOR
+) -> tuple[Batch, ...]:
+    """Measure random kernels of all groups and arithmetics, the last images reading zeros, or those of one group."""
+    images = images_of(target, kernels, seed, group, floor)
+    return tuple(measure(target, board_name, image) for image in track(images, f"measuring kernels on {target.name}"))
 
 
 def fit(target: Target, batches: Sequence[Batch]) -> Coefficients:
@@ -167,7 +137,7 @@ def fit(target: Target, batches: Sequence[Batch]) -> Coefficients:
 
 
 def fitted(target: Target, samples: Sequence[Measurement], besides: Mapping[str, float]) -> Coefficients:
-    """Fit coefficients to measured kernels; what is held out only tells the errors.
+    """Fit coefficients to measured kernels.
 
     Parameters
     ----------
@@ -176,76 +146,93 @@ def fitted(target: Target, samples: Sequence[Measurement], besides: Mapping[str,
     besides : mapping
         What is no kernel: see `Coefficients`.
     """
-    held, kept = _held_out(samples)
-    sized = _of_own_code(samples)
-    sized_held, sized_kept = _held_out(sized)
-    own, own_code = (
-        {key: 0.0 for row in _table(samples, code=code)[0] for key in row if is_own(key, target.requantize)}
-        for code in (False, True)
-    )
-    instructions = own | solve_rest(*_table(kept, code=False), own)
-    code = own_code | solve_rest(*_table(sized_kept, code=True), own_code)
-    errors = _error(*_table(held, code=False), instructions)
-    kinds = [_kind(m.spec, target.requantize) for m in held]
+    tables = [_table(part, code=code) for part, code in ((samples, False), (_of_own_code(samples), True))]
+    own = [{key: 0.0 for row in rows for key in row if is_own(key, target.requantize)} for rows, _ in tables]
+    instructions, code = (known | solve_rest(*table, known) for table, known in zip(tables, own, strict=True))
+    kinds = [kind_of(m.spec, target.requantize) for m in samples]
+    errors = held_out_errors(*tables[0], own[0], kinds)
+    sized = [kind_of(m.spec, target.requantize) for m in _of_own_code(samples)]
     return Coefficients.model_validate(
         {
             "schema_version": 1,
             "core": target.name,
             "compiler": compiler_version(target.compiler),
-            "instructions": own | solve_rest(*_table(samples, code=False), own),
-            "code": own_code | solve_rest(*_table(sized, code=True), own_code),
+            "instructions": instructions,
+            "code": code,
             "kernels": len(samples),
             "instruction_error": round(float(errors.mean()), 4),
-            "code_error": round(float(_error(*_table(sized_held, code=True), code).mean()), 4),
-            "held_out": {
-                k: round(float(errors[[k == other for other in kinds]].mean()), 3) for k in sorted(set(kinds))
-            },
+            "code_error": round(float(held_out_errors(*tables[1], own[1], sized).mean()), 4),
+            **_per_kind(errors, kinds),
             **besides,
         }
     )
 
 
-def _held_out(samples: Sequence[Measurement]) -> tuple[Sequence[Measurement], Sequence[Measurement]]:
-    """Part samples: those that tell the errors, and those that are fitted."""
-    return samples[::5], [m for i, m in enumerate(samples) if i % 5]
+def held_out_errors(
+    rows: Sequence[Features], values: Sequence[float], known: dict[str, float], kinds: Sequence[str], seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the relative error of each kernel, as a fit to four fifths predicts it that it is not in.
+
+    Every kind is dealt evenly to the five fifths, so that its error is that of all of its kernels.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    dealt = sorted(order, key=lambda i: kinds[i])  # stable: those of a kind stay in random order
+    errors = np.zeros(len(rows))
+    for fold in range(FOLDS):
+        kept = [i for place, i in enumerate(dealt) if place % FOLDS != fold]
+        found = known | solve_rest([rows[i] for i in kept], [values[i] for i in kept], known)
+        for i in dealt[fold::FOLDS]:
+            errors[i] = abs(weigh(rows[i], found, set()) / values[i] - 1)
+    return errors
+
+
+def _per_kind(errors: NDArray[np.float64], kinds: Sequence[str]) -> dict[str, dict[str, float]]:
+    counts = Counter(kinds)
+    means = {kind: float(errors[[kind == other for other in kinds]].mean()) for kind in sorted(counts)}
+    return {
+        "held_out": {kind: round(mean, 3) for kind, mean in means.items()},
+        "held_out_kernels": {kind: counts[kind] for kind in means},
+    }
 
 
 def _of_own_code(samples: Sequence[Measurement]) -> Sequence[Measurement]:
     """Leave out functions that the compiler found to equal another and made a jump to it."""
-    largest: dict[frozenset[tuple[str, float]], int] = {}
+    bytes_per_part: dict[frozenset[str], list[float]] = {}
+
+    def part_bytes(m: Measurement) -> tuple[frozenset[str], float]:
+        parts = {key: count for key, count in m.spec.code_features().items() if count}
+        return frozenset(parts), m.code / sum(parts.values())
+
     for m in samples:
-        parts = frozenset(m.spec.code_features().items())
-        largest[parts] = max(largest.get(parts, 0), m.code)
-    return [m for m in samples if m.code > JUMP or 2 * m.code > largest[frozenset(m.spec.code_features().items())]]
+        parts, one = part_bytes(m)
+        bytes_per_part.setdefault(parts, []).append(one)
+
+    def jumps(m: Measurement) -> bool:
+        parts, one = part_bytes(m)
+        return m.code <= BRANCH or (m.code <= JUMP and JUMP_SHARE * one < float(np.median(bytes_per_part[parts])))
+
+    return [m for m in samples if not jumps(m)]
 
 
-def _kind(spec: KernelSpec, own: Mode) -> str:
-    """Return a kernel's kind, and its arithmetic where it is not the core's own."""
-    mode = getattr(spec, "mode", getattr(spec, "form", own))
-    mode = mode if mode in [a.name for a in arithmetics()] else own
-    return type(spec).__name__.removesuffix("Spec").lower() + (f"_{mode}" if mode != own else "")
-
-
-def with_group(
-    coefficients: Coefficients, target: Target, board_name: str, images: int, seed: int, group: str
-) -> Coefficients:
-    """Measure the operators of a group and set the costs of their parts; those of other groups stay."""
-    batches = [
-        measure(target, board_name, GROUP_BATCH, seed * 1000 + i, group=group)
-        for i in track(range(images), f"measuring {group} on {target.name}")
-    ]
-    kernels = [m for batch in batches for m in batch.kernels]
-    held = set().union(*(_parts_of(target, seed + i) for i in range(images))) if group != "network" else set()
-    known = {key: value for key, value in coefficients.instructions.items() if key in held or value < 0}
-    own = {key: 0.0 for m in kernels for key in m.spec.instruction_features() if is_own(key, target.requantize)}
-    instructions = own | solve_rest(*_table(kernels, code=False), known | own)
-    known = {key: value for key, value in coefficients.code.items() if key in held}
-    code = solve_rest(*_table(_of_own_code(kernels), code=True), known)
+def with_group(coefficients: Coefficients, target: Target, batches: Sequence[Batch], seed: int) -> Coefficients:
+    """Set the costs of the parts of a group's operators to what their images tell; those of the network's stay."""
+    kernels = tuple({m.spec: m for batch in batches for m in batch.kernels}.values())
+    kinds = [kind_of(m.spec, target.requantize) for m in kernels]
+    held = _parts_of_network(target, seed)
+    rows, values = _table(kernels, code=False)
+    known = {key: value for key, value in coefficients.instructions.items() if key in held}
+    known |= {key: 0.0 for row in rows for key in row if is_own(key, target.requantize)}
+    sized = _table(_of_own_code(kernels), code=True)
+    known_code = {key: value for key, value in coefficients.code.items() if key in held}
+    known_code |= {key: 0.0 for row in sized[0] for key in row if is_own(key, target.requantize)}
+    errors = _per_kind(held_out_errors(rows, values, known, kinds), kinds)
     return coefficients.model_copy(
         update={
-            "instructions": coefficients.instructions | instructions,
-            "code": coefficients.code | code,
+            "instructions": coefficients.instructions | known | solve_rest(rows, values, known),
+            "code": coefficients.code | known_code | solve_rest(*sized, known_code),
             "stack_bytes": max(coefficients.stack_bytes, *(batch.stack for batch in batches)),
+            "held_out": coefficients.held_out | errors["held_out"],
+            "held_out_kernels": coefficients.held_out_kernels | errors["held_out_kernels"],
         }
     )
 
@@ -269,16 +256,17 @@ def solve_rest(rows: list[Features], values: list[float], known: dict[str, float
     return {key: round(float(value), 3) for key, value in zip(keys, found, strict=True)}
 
 
-def _parts_of(target: Target, seed: int) -> set[str]:
-    """Return the parts that kernels of the network group have, of instructions and of code."""
-    specs = [step.spec for step in steps_of(random_program(300, target.requantize, target.isa, seed))]
+def _parts_of_network(target: Target, seed: int) -> set[str]:
+    """Return the parts that kernels of the network group have, of instructions and of code, in all arithmetics."""
+    programs = (random_program(300, arithmetic.name, target.isa, seed) for arithmetic in arithmetics())
+    specs = {step.spec for program in programs for step in steps_of(program)}
     return {key for spec in specs for key in (*spec.instruction_features(), *spec.code_features())}
 
 
 def to_toml(result: Coefficients) -> str:
     """Return the coefficients as TOML: scalars first, then the two tables."""
     values = result.model_dump()
-    tables = {name: values.pop(name) for name in ("held_out", "instructions", "code")}
+    tables = {name: values.pop(name) for name in ("held_out", "held_out_kernels", "instructions", "code")}
     lines = [f"# Written by: python -m tapc.tuning.fit {result.core} --board BOARD"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for name, table in tables.items():
@@ -292,6 +280,7 @@ def main() -> None:
     parser.add_argument("core")
     parser.add_argument("--board", required=True)
     parser.add_argument("--kernels", type=int, default=400)
+    parser.add_argument("--floor", type=int, default=FLOOR, help="kernels of each kind and arithmetic, at least")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--group", help="measure these operators alone, and keep all other coefficients")
     parser.add_argument("--output", type=Path, default=None)
@@ -299,11 +288,8 @@ def main() -> None:
     output = options.output or Path("targets") / options.core / "cost.toml"
     target = load_target(options.core)
     kept = load_coefficients(output) if options.group else None
-    if kept is None:
-        result = fit(target, measure_all(target, options.board, options.kernels, options.seed))
-    else:
-        images = -(-options.kernels // GROUP_SHARE)
-        result = with_group(kept, target, options.board, images, options.seed, options.group)
+    batches = measure_all(target, options.board, options.kernels, options.seed, options.group, options.floor)
+    result = with_group(kept, target, batches, options.seed) if kept else fit(target, batches)
     output.write_text(to_toml(result), encoding="utf-8")
     print(f"{output}: {result.instruction_error:.2%} of instructions, {result.code_error:.2%} of code (held out)")
 

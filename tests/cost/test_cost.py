@@ -26,6 +26,7 @@ from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
 from tapc.quantize import calibrate, quantize, uniform_bits
 from tapc.tuning.fit import Measurement, fitted, measure, solve
+from tapc.tuning.images import Image
 
 BESIDES = {"runtime_bytes": 0.0, "step_bytes": 0.0, "argument_bytes": 0.0, "stack_bytes": 0, "data_bytes": 0}
 
@@ -65,7 +66,7 @@ def test_predictions_are_near_fresh_measurements(core: str, board: str) -> None:
     """Kernels that the fit has not seen, measured now; the average must be as good as the stored error says."""
     target = load_target(core)
     model = CostModel(load_coefficients(target.cost))
-    batch = measure(target, board, 25, seed=123456)
+    batch = measure(target, board, Image("network", target.requantize, 25, seed=123456))
     errors = [abs(model.instructions(m.spec) - m.instructions) / m.instructions for m in batch.kernels]
     assert np.mean(errors) < 2 * model.coefficients.instruction_error + 0.05
     weight = sum(m.instructions for m in batch.kernels)

@@ -10,6 +10,7 @@ from tapc.kernels.spec import Features
 from tapc.kernels.window import inside_taps, whole_windows
 
 SPELLED = 8  # vectors of a copy that are spelled out
+FEW = 3  # codes of a tap, at most
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ class Columns(Im2col):
             f"narrow_{copy}": slots * whole * runs * narrow,
             f"run_{copy}": slots * whole * runs,
         }
+        # Few single codes of a tap are spelled out.
+        few = "few" if not self.whole and self.depth <= FEW else ""
         if partly or outside:
             features |= {
                 f"tap_{copy}": partly,
                 f"tapcopy_{copy}": partly * tap_vectors if self.whole else 0,
-                f"tapnarrow_{copy}": partly * (tap_narrow if self.whole else self.depth),
+                f"tapnarrow_{copy}{few}": partly * (tap_narrow if self.whole else self.depth),
                 "outside": outside,
                 "pad": outside * (self.depth if self.depth < CHUNK else -(-self.depth // CHUNK)),
             }
