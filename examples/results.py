@@ -75,6 +75,14 @@ ROWS = {
         "EfficientNet-Lite0, ImageNet", "efficientnet_lite0", "imagenet-1k-sample-dev.zip", ("w8a8",), ("gptq",), 128,
         "efficientnet-lite0-57934424.pth",
     ),
+    "efficientnet_lite0-w4": Row(
+        "EfficientNet-Lite0, ImageNet, 4 bits", "efficientnet_lite0", "imagenet-1k-sample-dev.zip", ("w4a8",),
+        ("gptq",), 128, "efficientnet-lite0-57934424.pth",
+    ),
+    "efficientnet_lite0-mixed": Row(
+        "EfficientNet-Lite0, ImageNet, mixed", "efficientnet_lite0", "imagenet-1k-sample-dev.zip", ("m4a8",),
+        ("gptq",), 128, "efficientnet-lite0-57934424.pth",
+    ),
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from tapc.allocate.problem import (
     Use,
     Violation,
 )
-from tapc.allocate.solve import solve
+from tapc.allocate.solve import solve, solved
 
 __all__ = [
     "Allocation",
@@ -35,4 +35,5 @@ __all__ = [
     "build_problem",
     "load_overrides",
     "solve",
+    "solved",
 ]

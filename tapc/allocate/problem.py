@@ -11,6 +11,8 @@ Constraint = Literal["flash", "ram", "latency", "bops", "target_bits"]
 CONSTRAINTS: tuple[Constraint, ...] = ("flash", "ram", "target_bits", "latency", "bops")
 """Every constraint, in the order in which they are reported."""
 
+Status = Literal["optimal", "time_limit", "uniform", "together"]
+
 LOW_BITS, HIGH_BITS = 4, 8
 """The two widths that an activation group can take."""
 
@@ -193,8 +195,9 @@ class Allocation:
     used : dict of str to Use
         "flash" and "ram" in bytes, "latency" in the cost model's unit, "bops", "target_bits" (average weight
         bits). "ram" is absent without a RAM model.
-    status : {"optimal", "time_limit", "uniform"}
-        "uniform": nothing was left to decide.
+    status : {"optimal", "time_limit", "uniform", "together"}
+        "uniform": nothing was left to decide. "together": bits of a larger objective, preferred to those of the least
+        because the whole network loses less with them; see `tapc.flow.rivals`.
     """
 
     bits: Bits
@@ -202,7 +205,7 @@ class Allocation:
     bound: float
     gap: float
     used: dict[str, Use]
-    status: Literal["optimal", "time_limit", "uniform"]
+    status: Status
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Choose every layer's bits: the least loss under the budgets, ties broken the same way every time."""
 
 from dataclasses import replace
-from typing import Literal
 
 from tapc.allocate.diagnose import diagnose
 from tapc.allocate.engine import Engine, Limits, Solution, TimeLimitError
 from tapc.allocate.listing import best_listed
-from tapc.allocate.problem import CONSTRAINTS, HIGH_BITS, LOW_BITS, Allocation, AllocationProblem, Use
+from tapc.allocate.problem import CONSTRAINTS, HIGH_BITS, LOW_BITS, Allocation, AllocationProblem, Status, Use
 from tapc.graph.network import Bits
 
 
@@ -35,20 +34,32 @@ def solve(problem: AllocationProblem, *, time_limit: float = 60.0) -> Allocation
         The time limit passed before any allocation was found.
     """
     engine = Engine(problem, time_limit)
-    limits = engine.limits()
-    status: Literal["optimal", "time_limit", "uniform"] = "uniform"
+    found = _solved(engine)
+    if found is None:
+        raise diagnose(engine, engine.limits())
+    return found
+
+
+def solved(problem: AllocationProblem, *, time_limit: float = 60.0) -> Allocation | None:
+    """Return what `solve` returns, or None where no allocation meets every budget, without finding out why."""
+    return _solved(Engine(problem, time_limit))
+
+
+def _solved(engine: Engine) -> Allocation | None:
+    problem, limits = engine.problem, engine.limits()
+    status: Status = "uniform"
     if engine.ram.free or any(len(layer.choices) > 1 for layer in problem.layers):
         solution = best_listed(engine, limits)
         if solution is None:
             solution = engine.minimize("loss", limits)
             if solution is None:
-                raise diagnose(engine, limits)
+                return None
             solution = _break_ties(engine, limits, solution)
         status = "optimal" if solution.proved else "time_limit"
     else:
         only = tuple(layer.choices[0] for layer in problem.layers)
         if engine.exceeded(only, frozenset(), limits):
-            raise diagnose(engine, limits)
+            return None
         value = engine.total("loss", only)
         solution = Solution(only, frozenset(), value, value, proved=True)
     return _allocation(engine, solution, status)
@@ -70,7 +81,7 @@ def _break_ties(engine: Engine, limits: Limits, best: Solution) -> Solution:
     return Solution(chosen.choices, chosen.high, value, min(best.bound, value), proved)
 
 
-def _allocation(engine: Engine, solution: Solution, status: Literal["optimal", "time_limit", "uniform"]) -> Allocation:
+def _allocation(engine: Engine, solution: Solution, status: Status) -> Allocation:
     problem, budgets = engine.problem, engine.problem.budgets
     used: dict[str, Use] = {}
     for name in CONSTRAINTS:

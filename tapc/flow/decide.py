@@ -18,7 +18,10 @@ from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Options
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
+from tapc.flow.balancing import suited
+from tapc.flow.rivals import best_together
+from tapc.frontend import FloatModel
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.kernels.spec import KernelSpec
@@ -30,6 +33,7 @@ from tapc.quantize import Calibration, HasGraph, layer_distortion, quantize, uni
 from tapc.quantize.alone import Losses, measured_losses
 from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
+from tapc.quantize.together import joint_loss
 
 MEASURED = "error"
 """The proxy that is a measurement: its losses are measured at every width, with the rounding that will be used."""
@@ -72,12 +76,13 @@ class Evidence:
         Proxy, widths on offer, rounding and seed; its budgets play no part.
     """
 
-    model: HasGraph
+    model: FloatModel
     network: Network
     calibration: Calibration
     x: Float
     options: Options
     _costs: dict[tuple[str, int, int], NetworkCost] = field(default_factory=dict, repr=False)
+    _together: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
     @cached_property
     def distortion(self) -> Distortion:
@@ -99,6 +104,14 @@ class Evidence:
     def losses(self) -> Losses:
         """Measured loss of every layer alone at every width on offer."""
         return measured_losses(self.model, self.network, self.x, self.options.wbits, self.options.rounding)
+
+    def together(self, bits: Bits) -> float:
+        """Return the measured loss of the network with all layers at their bits, equalized for these."""
+        key = (*sorted(bits.weights.items()), *sorted(bits.activations.items()))
+        if key not in self._together:
+            model, calibration = suited(self.model, self.calibration, self.x, bits, self.options.seed)
+            self._together[key] = joint_loss(model, self.network, bits, calibration, self.x, self.options.rounding)
+        return self._together[key]
 
     def cost(self, target: Target, options: Options) -> NetworkCost:
         """Return what the network costs on a core with any bits; options say which are on offer."""
@@ -150,7 +163,7 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
     allocation = solve(problem)
     if options.proxy == MEASURED and options.allocator == "ilp" and not _widest(problem, allocation):
         problem = with_losses(problem, evidence.losses)
-        allocation = solve(problem)
+        allocation = best_together(problem, solve(problem), evidence.together)
     _, steps = cost.steps(allocation.bits)
     specs = frozenset(step.spec for step in steps)
     return Decision(scores, allocation, specs, problem)

@@ -53,15 +53,9 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
     """
     graph = Graph(model.onnx)
     logits = without_softmax(model.onnx)
-    macs = sum(layer.macs for layer in network.layers)
-    probes = int(np.clip(_PROBE_MACS // max(1, macs), *_PROBE))
-    probes = max(1, min(probes, len(x) // 4))
-    largest = max(int(np.prod(graph.shape(str(node.output[0])))) for node in graph.nodes)
-    fits = max(1, min(_FIT, len(x) - probes, _FIT_BYTES // (4 * largest)))
-    fit, probe = np.ascontiguousarray(x[:fits]), np.ascontiguousarray(x[-probes:])
+    fit, probe = kept_back(graph, network, x)
     error = OutputLoss(Graph(logits).output_ports, evaluate(logits, probe, optimized=True))
-    base = LEARNED_FROM if rounding in LEARNED else rounding
-    method: Rounding = _QUICK if base == "gptq" else rounding_method(base)
+    method = quick_method(rounding)
     layers = {layer.name: layer for layer in network.layers}
     opset = next(item.version for item in model.onnx.opset_import if item.domain in ("", "ai.onnx"))
     run = NodeRunner(opset)
@@ -98,6 +92,22 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
             losses[bits] = max(loss, *losses.values()) if losses else loss
         result[node.name] = losses
     return result
+
+
+def kept_back(graph: Graph, network: Network, x: Float) -> tuple[Float, Float]:
+    """Return the samples that serve the rounding, and those that show its error."""
+    macs = sum(layer.macs for layer in network.layers)
+    probes = int(np.clip(_PROBE_MACS // max(1, macs), *_PROBE))
+    probes = max(1, min(probes, len(x) // 4))
+    largest = max(int(np.prod(graph.shape(str(node.output[0])))) for node in graph.nodes)
+    fits = max(1, min(_FIT, len(x) - probes, _FIT_BYTES // (4 * largest)))
+    return np.ascontiguousarray(x[:fits]), np.ascontiguousarray(x[-probes:])
+
+
+def quick_method(rounding: str) -> Rounding:
+    """Return what stands for a rounding method where many networks are compared."""
+    base = LEARNED_FROM if rounding in LEARNED else rounding
+    return _QUICK if base == "gptq" else rounding_method(base)
 
 
 def _table_losses(

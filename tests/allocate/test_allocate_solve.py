@@ -14,6 +14,7 @@ from tapc.allocate import (
     LayerChoices,
     RamUse,
     solve,
+    solved,
 )
 from tapc.base.errors import BudgetError, UsageError
 
@@ -280,3 +281,13 @@ def test_fractional_latency_budget_that_is_exactly_met():
     again = solve(replace(problem, budgets=Budgets(latency=value)))
     assert again.used["latency"].used == value
     assert fits(replace(problem, budgets=Budgets(latency=value)), {"latency": value})
+
+
+@SETTINGS
+@given(problems())
+def test_solved_is_the_same_and_none_where_nothing_fits(problem: AllocationProblem) -> None:
+    found = solved(problem)
+    try:
+        assert found == solve(problem)
+    except AllocationError:
+        assert found is None
