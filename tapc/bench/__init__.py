@@ -1,11 +1,12 @@
 """Benchmarks: kernels alone, whole calls, counted in the simulator."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tapc import cycles
+from tapc.base.arithmetic import arithmetic_of
 from tapc.base.progress import Advance
 from tapc.bench.layers import LAYERS, SOURCE, Layer, Peer
 from tapc.device import DeviceRun
@@ -13,6 +14,7 @@ from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.conv import ConvSpec
+from tapc.kernels.schedule import Algorithm, transformed
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
@@ -42,7 +44,7 @@ class KernelFigure:
         Estimated, with constants read once from the board's flash; None where no model is at hand.
     code_bytes : int
     schedule : str
-        Rows x pixels x words of a convolution.
+        Rows x pixels x words of a convolution, or its algorithm.
     peer : Peer or None
         The best published kernel for the same layer and bits on such a core.
     """
@@ -70,6 +72,7 @@ def bench_kernels(
     layers: Sequence[Layer] = LAYERS,
     w_bits: Sequence[int] = (8, 4, 2),
     a_bits: int = 8,
+    algorithm: Algorithm = "direct",
     seed: int = 0,
     advance: Advance = lambda done, total: None,
 ) -> list[KernelFigure]:
@@ -85,6 +88,8 @@ def bench_kernels(
         Weight bits; an addition is measured once.
     a_bits : {4, 8}
         Bits of the input; outputs have 8.
+    algorithm : {"direct", "f2", "f4"}
+        Of the layers that it can compute.
     seed : int
         Of the weights.
     advance : callable
@@ -98,7 +103,7 @@ def bench_kernels(
     figures: list[KernelFigure] = []
     for done, layer in enumerate(layers):
         advance(done, len(layers))
-        figures += _measure(board, target, layer, tuple(w_bits), a_bits, seed)
+        figures += _measure(board, target, layer, tuple(w_bits), a_bits, algorithm, seed)
     advance(len(layers), len(layers))
     return figures
 
@@ -123,14 +128,35 @@ def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int,
         bias, ratios = np.zeros(layer.outputs, np.int32), np.full(layer.outputs, 1e-3, np.float32)
         pads = (layer.kernel // 2,) * 4
         ops.append(Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127))
-    return Program("bench", target.requantize, tensors, tuple(ops), ("x",), (ops[-1].output,), target.isa)
+    program = Program("bench", target.requantize, tensors, tuple(ops), ("x",), (ops[-1].output,), target.isa)
+    return program.with_ops(tuple(_eased(op, program) for op in ops))
+
+
+def _eased(op: Op, program: Program) -> Op:
+    """Return a layer with weight scales that are as easy as a compilation makes them."""
+    if not isinstance(op, Conv):
+        return op
+    x, y, own = program.tensors["x"], program.tensors[op.output], arithmetic_of(program.mode)
+    scales = op.easier_scales(program, np.full(len(op.bias), op.ratios[0] * y.scale / x.scale, np.float32))
+    return op if scales is None else replace(op, ratios=own.ratios((x.scale, scales), y.scale))
 
 
 def _measure(
-    board: Board, target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int, seed: int
+    board: Board,
+    target: Target,
+    layer: Layer,
+    w_bits: tuple[int, ...],
+    a_bits: int,
+    algorithm: Algorithm,
+    seed: int,
 ) -> list[KernelFigure]:
     program = _program(target, layer, w_bits, a_bits, seed)
-    steps = steps_of(program)
+    schedules = (
+        {}
+        if algorithm == "direct"
+        else {op.name: transformed(algorithm, single=target.dual_issue) for op in program.ops}
+    )
+    steps = steps_of(program, schedules)
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
 
@@ -145,7 +171,7 @@ def _measure(
         schedule = ""
         if isinstance(step.spec, ConvSpec):
             s = step.spec.form.schedule
-            schedule = f"{s.rows}x{s.pixels}x{s.unroll}"
+            schedule = f"{s.rows}x{s.pixels}x{s.unroll}" if s.algorithm == "direct" else s.algorithm
         bits = bits if layer.kind == "conv" else 8
         figures.append(
             KernelFigure(layer.name, bits, a_bits, layer.operations, count, own, done.symbols[names[step.spec]],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tapc.bench.configurations import BenchTable
     from tapc.bench.proxies import Interval, ProxyFigure
     from tapc.flow.profile import Profile
+    from tapc.kernels.schedule import Algorithm
 
 
 def register(main: click.Group) -> None:
@@ -37,6 +38,8 @@ def register(main: click.Group) -> None:
     @click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`.")
     @click.option("--weights", type=BitList((2, 4, 8)), default="8,4,2", show_default=True, help="Weight bits.")
     @click.option("--activations", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Input bits.")
+    @click.option("--algorithm", type=click.Choice(["direct", "f2", "f4"]), default="direct", show_default=True,
+                  help="Of 3x3 convolutions: directly, or by Winograd's F(2x2, 3x3) or F(4x4, 3x3).")  # fmt: skip
     @click.option("--layer", default=None, help="Only layers whose name contains this.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
     @PLOT
@@ -45,6 +48,7 @@ def register(main: click.Group) -> None:
         board: str,
         weights: tuple[int, ...],
         activations: str,
+        algorithm: str,
         layer: str | None,
         seed: int,
         plot: Path | None,
@@ -70,7 +74,7 @@ def register(main: click.Group) -> None:
         with progress().stage("measure kernels") as advance:
             figures = bench_kernels(
                 silicon, load_target(silicon.core), layers=chosen, w_bits=sorted(weights, reverse=True),
-                a_bits=int(activations), seed=seed, advance=advance,
+                a_bits=int(activations), algorithm=cast("Algorithm", algorithm), seed=seed, advance=advance,
             )  # fmt: skip
         if plot is not None:
             from tapc.bench.plot import plot_kernels

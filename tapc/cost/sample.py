@@ -5,14 +5,15 @@ import numpy as np
 import tapc.operators  # noqa: F401 - they bring the samples
 from tapc.base.arithmetic import Mode
 from tapc.base.isa import Isa
-from tapc.ir.program import Program
+from tapc.ir.program import Program, Step
 from tapc.ir.sampling import Sampler, sampled
+from tapc.lower.steps import steps_of
 
 
-def random_program(
+def random_steps(
     count: int, mode: Mode, isa: Isa, seed: int, *, largest: int = 12000, group: str = "network", given: bool = False
-) -> Program:
-    """Return a program of `count` unrelated operators, for measuring only.
+) -> tuple[Program, tuple[Step, ...]]:
+    """Return a program of `count` unrelated operators, for measuring only, and its kernels.
 
     Parameters
     ----------
@@ -37,4 +38,6 @@ def random_program(
     sources = [name for op in sampler.ops for name in op.inputs if name not in computed]
     read = (name for name in sources if given or sampler.tensors[name].tokens)
     inputs = dict.fromkeys((start.name, *read))
-    return Program("samples", mode, sampler.tensors, tuple(sampler.ops), tuple(inputs), (sampler.ops[-1].output,), isa)
+    last = (sampler.ops[-1].output,)
+    program = Program("samples", mode, sampler.tensors, tuple(sampler.ops), tuple(inputs), last, isa)
+    return program, steps_of(program, sampler.schedules)

@@ -14,17 +14,19 @@ from tapc.base.errors import BudgetError, MismatchError
 from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.base.refusal import Refusal
-from tapc.cost.model import load_coefficients
+from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples
 from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.firmware import FirmwareImages
 from tapc.firmware.toolchain import RegionOverflowError
+from tapc.flow.algorithms import with_algorithms
 from tapc.flow.balancing import suited
 from tapc.flow.build import Built, build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
 from tapc.flow.devices import device_of
 from tapc.flow.fidelity import affordable, check_same, source_outputs
 from tapc.flow.inputs import Data
+from tapc.flow.scales import with_easier_scales
 from tapc.frontend import FloatModel, Reference
 from tapc.graph.network import Network
 from tapc.hardware.board import Board
@@ -205,8 +207,10 @@ def realize(
 ) -> Attempt:
     """Lower a quantized network, build its firmware and, unless told not to, run and prove it."""
     with stages.stage("lower"):
+        quantized = with_easier_scales(quantized, target)
         lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
                         prefix=options.prefix or "")  # fmt: skip
+        lowered = with_algorithms(lowered, board, target, CostModel(load_coefficients(target.cost)), options)
     with ThreadPoolExecutor(1) as beside:
         # Compilers take one core for most of the time.
         expected = beside.submit(expect, model, quantized, lowered, test) if options.simulate else None

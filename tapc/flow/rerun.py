@@ -227,7 +227,7 @@ class _Facts(BaseModel):
     pixel_scale: float = Field(gt=0, allow_inf_nan=False)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
+    schedules: dict[str, Schedule] = Field(default_factory=dict)
     samples: dict[str, str | None] = Field(default_factory=dict)
 
 

@@ -62,6 +62,7 @@ class TargetFile(Schema):
     linker: str
     counter: str = "cycles.c"
     dcache: ByteCount | None = None
+    dual_issue: bool = False
     qemu: QemuMachine | None = None
 
 
@@ -95,6 +96,8 @@ class Target:
         C file that counts cycles.
     dcache : int
         Bytes of the data cache that start-up turns on, 0 for none.
+    dual_issue : bool
+        It issues a load and a product at once.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Target:
     qemu: QemuMachine | None
     counter: Path
     dcache: int = 0
+    dual_issue: bool = False
 
     @property
     def isa(self) -> Isa:
@@ -178,4 +182,5 @@ def load_target(name: str) -> Target:
         qemu=content.qemu,
         counter=_find(content.counter, folders, toml),
         dcache=content.dcache or 0,
+        dual_issue=content.dual_issue,
     )

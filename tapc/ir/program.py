@@ -193,6 +193,10 @@ class Op:
         """Return what a report calls it where this kernel computes it."""
         return type(self).__name__.lower()
 
+    def easier_scales(self, program: "Program", scales: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return scales of its weights, next to these, at which its kernel has less to do; None where it has none."""
+        return None
+
     def macs(self, program: "Program") -> int:
         """Return its multiply-accumulates, padding included."""
         return 0

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Mode
 from tapc.ir.program import Op, Tensor
+from tapc.kernels.schedule import Schedule
 
 
 class Sampler:
@@ -27,6 +28,7 @@ class Sampler:
         self.largest = largest
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
+        self.schedules: dict[str, Schedule] = {}
 
     @property
     def name(self) -> str:
@@ -74,9 +76,11 @@ class Sampler:
             ratios[large] = self.rng.uniform(1e-2, 1, int(large.sum()))
         return ratios.astype(np.float32)
 
-    def add(self, op: Op) -> None:
-        """Add an operator on tensors that were added."""
+    def add(self, op: Op, schedule: Schedule | None = None) -> None:
+        """Add an operator on tensors that were added, with a schedule in place of the default."""
         self.ops.append(op)
+        if schedule is not None:
+            self.schedules[op.name] = schedule
 
 
 Sample = Callable[[Sampler], None]

@@ -62,6 +62,14 @@ class ConvForm(Protocol):
         """Return schedules that tuning may try."""
 
     @property
+    def passes(self) -> int:
+        """How often a call reads all weights."""
+
+    @property
+    def together(self) -> int:
+        """Output pixels that are written together."""
+
+    @property
     def buffered(self) -> bool:
         """Whether a tile's input is copied before its first result is stored."""
 
@@ -160,8 +168,8 @@ class ConvSpec(KernelSpec):
 
     @property
     def passes(self) -> int:
-        """All weights are read for every tile of output pixels."""
-        return -(-self.pixels // self.form.schedule.pixels)
+        """How often all weights are read."""
+        return self.form.passes
 
     def output_pixel(self, b: Body, pixel: Any) -> Any:
         """Return where in y the call's pixel lies."""
@@ -205,6 +213,8 @@ class ConvSpec(KernelSpec):
     def kind(self) -> str:
         """Short name of the code shape, used in symbol names and the cost model."""
         shape = "dense" if self.y.pixels == 1 else "conv"
+        if self.tuned is not None and self.tuned.algorithm != "direct":
+            shape = f"conv{self.tuned.algorithm}"
         return f"{shape}_w{self.w_bits}a{self.x.bits}o{self.y.bits}" + ("_add" if self.residual_bits else "")
 
     @property
@@ -225,7 +235,8 @@ class ConvSpec(KernelSpec):
     @cached_property
     def form(self) -> ConvForm:
         """How the instruction set computes it."""
-        form: ConvForm = form_of("conv", self.isa)(self)
+        direct = self.tuned is None or self.tuned.algorithm == "direct"
+        form: ConvForm = form_of("conv" if direct else "winograd", self.isa)(self)
         return form
 
     @property
@@ -264,7 +275,7 @@ class ConvSpec(KernelSpec):
             Parameter("col", "int32", self.scratch_bytes // 4, constant=False),
             Parameter("w", "int32", self.weight_words),
             Parameter("bias", "int32", self.y.channels),
-            multiplier_parameter(self.mode, self.y.channels),
+            multiplier_parameter(self.mode, self.y.channels, self.quick),
             Parameter("pad", "int32"),
             *SCALAR_RANGE,
         )

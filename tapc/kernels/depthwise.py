@@ -119,7 +119,7 @@ class DepthwiseSpec(KernelSpec):
             Parameter("plane", "int32", self.scratch_bytes // 4, constant=False),
             Parameter("w", "int32", self.weight_words),
             Parameter("bias", "int32", self.y.channels),
-            multiplier_parameter(self.mode, self.y.channels),
+            multiplier_parameter(self.mode, self.y.channels, self.quick),
             Parameter("pad", "int32"),
             *SCALAR_RANGE,
         )

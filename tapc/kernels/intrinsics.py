@@ -11,35 +11,14 @@ from collections.abc import Callable, Iterator
 from tapc.base.arithmetic import arithmetics
 from tapc.base.arithmetic.interface import Part
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
+from tapc.kernels.halves import asm, halves, join, signed, smlad
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
 from tapc.kernels.mve.tflite import TFLITE_LANES
-
-
-def _signed(value: int, bits: int) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def _halves(value: int) -> tuple[int, int]:
-    return _signed(value, 16), _signed(value >> 16, 16)
-
-
-def _join(low: int, high: int) -> int:
-    return _signed((low & 0xFFFF) | (high & 0xFFFF) << 16, 32)
-
-
-def _smlad(a: int, b: int, acc: int) -> int:
-    (a0, a1), (b0, b1) = _halves(a), _halves(b)
-    return _signed(acc + a0 * b0 + a1 * b1, 32)
+from tapc.kernels.transform_intrinsics import TRANSFORM_INTRINSICS
 
 
 def _smlaxy(x: int, y: int) -> Callable[[int, int, int], int]:
-    return lambda a, b, acc: _signed(acc + _halves(a)[x] * _halves(b)[y], 32)
-
-
-def _asm(template: str, *inputs: str) -> str:
-    operands = ", ".join(f'"r"({name})' for name in inputs)
-    return f'int32_t r; __asm__("{template}" : "=r"(r) : {operands}); return r;'
+    return lambda a, b, acc: signed(acc + halves(a)[x] * halves(b)[y], 32)
 
 
 # One instruction: the barrel shifter is free. GCC alone would shift first, then mask by an immediate. The constraint
@@ -79,7 +58,7 @@ def _multiply_half(x: int, y: int) -> Intrinsic:
     return Intrinsic(
         f"t_{name}", "int32_t", ("int32_t a", "int32_t b", "int32_t acc"), _smlaxy(x, y),
         f"return (int32_t)((uint32_t)acc + (uint32_t)({product}));",
-        dsp=_asm(f"{name} %0, %1, %2, %3", "a", "b", "acc"),
+        dsp=asm(f"{name} %0, %1, %2, %3", "a", "b", "acc"),
     )  # fmt: skip
 
 
@@ -214,34 +193,34 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "int32_t s = (channel & 1) << 2; p[channel >> 1] = (uint8_t)((p[channel >> 1] & (0xF0 >> s)) | (v << s));",
     ),
     Intrinsic(
-        "t_pair", "int32_t", ("int32_t lo", "int32_t hi"), _join,
+        "t_pair", "int32_t", ("int32_t lo", "int32_t hi"), join,
         "return (int32_t)(((uint32_t)lo & 0xFFFFu) | ((uint32_t)hi << 16));",
-        dsp=_asm("pkhbt %0, %1, %2, lsl #16", "lo", "hi"),
+        dsp=asm("pkhbt %0, %1, %2, lsl #16", "lo", "hi"),
     ),
     Intrinsic(
-        "t_smlad", "int32_t", ("int32_t a", "int32_t b", "int32_t acc"), _smlad,
+        "t_smlad", "int32_t", ("int32_t a", "int32_t b", "int32_t acc"), smlad,
         "return (int32_t)((uint32_t)acc + (uint32_t)((int16_t)a * (int16_t)b) + (uint32_t)((a >> 16) * (b >> 16)));",
-        dsp=_asm("smlad %0, %1, %2, %3", "a", "b", "acc"),
+        dsp=asm("smlad %0, %1, %2, %3", "a", "b", "acc"),
     ),
     Intrinsic(
-        "t_sxtb16", "int32_t", ("int32_t v",), lambda v: _join(_signed(v, 8), _signed(v >> 16, 8)),
+        "t_sxtb16", "int32_t", ("int32_t v",), lambda v: join(signed(v, 8), signed(v >> 16, 8)),
         "return (int32_t)(((uint32_t)(int8_t)v & 0xFFFFu) | ((uint32_t)(int8_t)(v >> 16) << 16));",
-        dsp=_asm("sxtb16 %0, %1", "v"),
+        dsp=asm("sxtb16 %0, %1", "v"),
     ),
     Intrinsic(
-        "t_sxtb16_ror8", "int32_t", ("int32_t v",), lambda v: _join(_signed(v >> 8, 8), _signed(v >> 24, 8)),
+        "t_sxtb16_ror8", "int32_t", ("int32_t v",), lambda v: join(signed(v >> 8, 8), signed(v >> 24, 8)),
         "return (int32_t)(((uint32_t)(int8_t)(v >> 8) & 0xFFFFu) | ((uint32_t)(int8_t)(v >> 24) << 16));",
-        dsp=_asm("sxtb16 %0, %1, ror #8", "v"),
+        dsp=asm("sxtb16 %0, %1, ror #8", "v"),
     ),
     Intrinsic(
         "t_fields", "int32_t", ("int32_t mask", "int32_t word", "int32_t shift"),
-        lambda mask, word, shift: _signed((word & 0xFFFFFFFF) >> shift & mask, 32),
+        lambda mask, word, shift: signed((word & 0xFFFFFFFF) >> shift & mask, 32),
         "return (int32_t)((uint32_t)mask & ((uint32_t)word >> shift));",
         dsp=_FIELDS.format("lsr", ">>"),
     ),
     Intrinsic(
         "t_top_fields", "int32_t", ("int32_t mask", "int32_t word", "int32_t shift"),
-        lambda mask, word, shift: _signed(word << shift & mask, 32),
+        lambda mask, word, shift: signed(word << shift & mask, 32),
         "return (int32_t)((uint32_t)mask & ((uint32_t)word << shift));",
         dsp=_FIELDS.format("lsl", "<<"),
     ),
@@ -260,18 +239,18 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *_of_arithmetics("requantize"),
     Intrinsic(
         "t_signed", "int32_t", ("int32_t word", "int32_t left", "int32_t right"),
-        lambda word, left, right: _signed(word << left, 32) >> right,
+        lambda word, left, right: signed(word << left, 32) >> right,
         "return (int32_t)((uint32_t)word << left) >> right;",
     ),
     Intrinsic(
-        "t_mac", "int32_t", ("int32_t acc", "int32_t a", "int32_t b"), lambda acc, a, b: _signed(acc + a * b, 32),
+        "t_mac", "int32_t", ("int32_t acc", "int32_t a", "int32_t b"), lambda acc, a, b: signed(acc + a * b, 32),
         "return (int32_t)((uint32_t)acc + (uint32_t)a * (uint32_t)b);",
         # GCC alone sums the products in another order, for which the registers do not suffice.
         v6m='int32_t t = a; __asm__("mul %0, %2\\n\\tadd %1, %0" : "+&l"(t), "+lh"(acc) : "l"(b) : "cc"); return acc;',
     ),
-    Intrinsic("t_low", "int32_t", ("int32_t v",), lambda v: _signed(v, 16), "return (int16_t)v;"),
+    Intrinsic("t_low", "int32_t", ("int32_t v",), lambda v: signed(v, 16), "return (int16_t)v;"),
     Intrinsic(
-        "t_high", "int32_t", ("int32_t v",), lambda v: _signed(v - _signed(v, 16), 32) >> 16,
+        "t_high", "int32_t", ("int32_t v",), lambda v: signed(v - signed(v, 16), 32) >> 16,
         "return (int32_t)((uint32_t)v - (uint32_t)(int16_t)v) >> 16;",
     ),
     *(_add_linear(bits) for bits in (8, 4, 0)),
@@ -279,6 +258,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *_of_arithmetics("average"),
     *_of_arithmetics("softmax"),
     *_of_arithmetics("normalize"),
+    *TRANSFORM_INTRINSICS,
     *MVE_INTRINSICS,
     *TFLITE_LANES,
 )  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import log2
 from typing import Any
 
-from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm, arithmetic_of
+from tapc.base.arithmetic import RATIO, Mode, SoftmaxForm, arithmetic_of, smm
 from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Parameter
 from tapc.kernels.packing import row_bytes
@@ -83,10 +83,10 @@ def copies_of(channels: int) -> int:
 SCALAR_RANGE = (Parameter("zero", "int32"), Parameter("low", "int32"), Parameter("high", "int32"))
 
 
-def multiplier_parameter(mode: Mode, count: int) -> Parameter:
+def multiplier_parameter(mode: Mode, count: int, quick: Quick = "") -> Parameter:
     """Declare requantization factors."""
     own = arithmetic_of(mode)
-    return Parameter("s", own.number, own.words * count)
+    return Parameter("s", own.number if smm.shift_of(quick) is None else "int32", own.words * count)
 
 
 def factor(b: Body, mode: Mode, channel: Any) -> tuple[Any, ...]:
@@ -114,9 +114,33 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0, quick
     quick : Quick
         See `Arithmetic.quick`.
     """
+    if (shift := smm.shift_of(quick)) is not None:
+        return _shifted(b, b.call("t_smm", acc, *factor(b, mode, channel), b["zero"]), shift, bits)
     if bits and (quick or arithmetic_of(mode).saturating):
         return b.call(f"t_requant_{mode}{quick}{bits}", acc, *factor(b, mode, channel), b["zero"])
     return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"], quick)
+
+
+def _shifted(b: Body, product: Any, shift: int, bits: int) -> Any:
+    """Return what `t_smm` gave as a code."""
+    return b.call(f"t_smm_code{bits or ''}", product, shift, *(() if bits else (b["low"], b["high"])))
+
+
+def requantize_each(
+    b: Body, mode: Mode, accumulators: list[Any], channels: list[Any], bits: int, quick: Quick, into: Any
+) -> None:
+    """Store the requantized accumulators; as `requantize`.
+
+    Of two dependent instructions each, the first ones of all come first: a core that issues two at once then does.
+    """
+    shift = smm.shift_of(quick)
+    for i, (acc, channel) in enumerate(zip(accumulators, channels, strict=True)):
+        if shift is None:
+            b.store(into, i, requantize(b, mode, acc, channel, bits, quick))
+        else:
+            b.store(into, i, b.call("t_smm", acc, *factor(b, mode, channel), b["zero"]))
+    for i in range(len(accumulators) if shift is not None else 0):
+        b.store(into, i, _shifted(b, into[i], shift or 0, bits))
 
 
 SumForm = str
@@ -131,20 +155,29 @@ RELATIVE = ("requantize", "requantize4", "sum", "sum4", "norm", "share", "mean",
 def is_own(feature: str, own: Mode) -> bool:
     """Return whether a feature counts what the core's own arithmetic does: nothing beside the other parts."""
     first, _, rest = feature.partition("_")
-    return first in RELATIVE and rest.split("_")[0] == own and not any(side in rest for side in ("_right", "_both"))
+    return (
+        first in RELATIVE
+        and rest.split("_")[0] == own
+        and not any(side in rest for side in ("_right", "_both", smm.PREFIX))
+    )
 
 
 def requantized(
     mode: Mode, quick: Quick, *, clamped: bool, count: float, lanes: bool = False, part: str = "requantize"
 ) -> Features:
     """Count codes for the cost model, one by one or in vectors; the core's own arithmetic costs nothing beside them."""
-    return {f"{part}{4 if lanes else ''}_{mode}{quick}{'_c' if clamped else ''}": count}
+    return {f"{part}{4 if lanes else ''}_{mode}{_form(quick)}{'_c' if clamped else ''}": count}
+
+
+def _form(quick: Quick) -> str:
+    """Return what features call a form: shifts cost the same whatever they are."""
+    return quick if smm.shift_of(quick) is None else smm.PREFIX
 
 
 def result_code(mode: Mode, quick: Quick, form: SumForm, count: int) -> Features:
     """Count what is requantized and added in a kernel's code, beside the core's own arithmetic."""
     sums = {} if form in ("", LINEAR) else {f"sum_{form}_code": count}
-    return {f"requantize_{mode}{quick}_code": count, **sums}
+    return {f"requantize_{mode}{_form(quick)}_code": count, **sums}
 
 
 def sum_key(form: SumForm) -> str:

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
+
+Algorithm = Literal["direct", "f2", "f4"]
 
 
 @dataclass(frozen=True)
@@ -16,11 +19,22 @@ class Schedule:
         Output pixels of a register tile; they share each weight.
     unroll : int
         Weight words per row and iteration of the inner loop.
+    algorithm : {"direct", "f2", "f4"}
+        Directly, or by one of Winograd's transforms, whose tiles are fixed.
+    single : bool
+        Words are loaded one by one between products; see `tapc.kernels.dsp.ahead`.
     """
 
     rows: int
     pixels: int
     unroll: int
+    algorithm: Algorithm = "direct"
+    single: bool = False
+
+
+def transformed(algorithm: Algorithm, *, single: bool) -> Schedule:
+    """Return the schedule of a transform, whose tiles are two channels by two tiles; see `Schedule.single`."""
+    return Schedule(2, 2, 1, algorithm, single)
 
 
 def largest_divisor(count: int, limit: int) -> int:

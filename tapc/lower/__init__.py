@@ -8,6 +8,8 @@ import onnx
 from tapc.base.arithmetic import Mode
 from tapc.base.isa import Isa
 from tapc.ir.program import Program, Step
+from tapc.kernels.conv import ConvSpec
+from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
 from tapc.lower.facts import Facts
@@ -56,6 +58,13 @@ class Lowered:
     def functions(self) -> dict[KernelSpec, str]:
         """Kernel specification -> C function."""
         return function_names(self.steps, self.names)
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """Layer -> its schedule, where it is not the default."""
+        specs = {step.op.name: step.spec for step in self.steps}
+        convolutions = {name: spec for name, spec in specs.items() if isinstance(spec, ConvSpec | PooledSpec)}
+        return {name: spec.tuned for name, spec in convolutions.items() if spec.tuned is not None}
 
     def library(self) -> Library:
         """Generate the C sources (this is where TVM runs)."""

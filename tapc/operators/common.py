@@ -1,6 +1,8 @@
 """What several operators share: constants of requantization and sums, windows, moves."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from tapc.base import arithmetic
 from tapc.base.arithmetic import AddFactors, Ints, Mode, Multipliers, Ratios, arithmetic_of
 from tapc.base.arithmetic.interface import Quick
+from tapc.base.arithmetic.smm import Smm, find
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
@@ -38,6 +41,57 @@ def quick(program: Program, ratios: Ratios, largest: Any) -> Quick:
     """Return how accumulators of at most this magnitude, of all or of each, are requantized; see `Arithmetic.quick`."""
     m = arithmetic.multipliers(np.atleast_1d(ratios), program.mode)
     return arithmetic_of(program.mode).quick(m, np.asarray(largest, np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Requantization:
+    """How a kernel makes codes of accumulators, and what it is given for that.
+
+    Attributes
+    ----------
+    quick : Quick
+    factors : Constant
+    zero : int
+        In place of the result's zero point, which it holds.
+    """
+
+    quick: Quick
+    factors: Constant
+    zero: int
+
+
+def requantization(
+    program: Program, ratios: Ratios, largest: Ints, zero: int, ends: tuple[int, int], shift: int = 0
+) -> Requantization:
+    """Return the least work that gives the arithmetic's codes.
+
+    Parameters
+    ----------
+    program : Program
+    ratios : ndarray, shape (channels,)
+    largest : ndarray of int64, shape (channels,)
+        The accumulators' greatest magnitudes.
+    zero : int
+    ends : (int, int)
+        Bounds of the codes.
+    shift : int
+        The kernel's accumulators are 2^shift times as large; see `Arithmetic.homogeneous`.
+    """
+    arithmetic_, mode = arithmetic_of(program.mode), program.mode
+    if arithmetic_.float_products and program.isa == "dsp":
+        found = _smm(ratios.tobytes(), np.asarray(largest, np.int64).tobytes(), zero, ends, shift)
+        if found is not None:
+            words = found.factors
+            return Requantization(found.name, Constant("s", words.size, lambda: words), found.added)
+    back = shift if arithmetic_.homogeneous else 0
+    return Requantization(quick(program, ratios, largest), factors(ratios / ratios.dtype.type(1 << back), mode), zero)
+
+
+@functools.lru_cache(maxsize=4096)
+def _smm(ratios: bytes, largest: bytes, zero: int, ends: tuple[int, int], shift: int) -> Smm | None:
+    """Return factors that are exact for every channel; layers are lowered again and again with the same integers."""
+    found = find(np.frombuffer(ratios, np.float32), zero, *ends, np.frombuffer(largest, np.int64), shift)
+    return found[0] if found is not None and found[1].all() else None
 
 
 def scale_ratio(x: Tensor, y: Tensor, mode: Mode) -> Ratios:

@@ -1,6 +1,5 @@
 """Assemble the report from what the stages returned."""
 
-from dataclasses import asdict
 from importlib.metadata import version
 
 import numpy as np
@@ -91,7 +90,7 @@ def make_report(c: Compilation) -> Report:
         arithmetic=c.arithmetic,
         training=c.training,
         refused=refused_reports(c),
-        schedules={} if c.tuning is None else {k: asdict(v) for k, v in c.tuning.schedules.items()},
+        schedules=c.lowered.schedules,
         warnings=(
             *c.warnings,
             *advice(c.options, c.board, measured_accuracy, c.training is not None, c.model.given is not None),

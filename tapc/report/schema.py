@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tapc.kernels.schedule import Schedule
 from tapc.report.refused import RefusedReport
 from tapc.report.regions import RegionReport
 from tapc.report.samples import Inputs, SampleFiles
@@ -296,7 +297,7 @@ class Report(_Frozen):
     refused : tuple of RefusedReport
         Alternatives that were not taken.
     schedules : dict
-        Layer -> tuned schedule (rows, pixels, unroll), where it is not the default.
+        Layer -> its schedule (rows, pixels, unroll, algorithm, single), where it is not the default.
     seconds : dict
         Stage -> wall-clock seconds.
     """
@@ -339,7 +340,7 @@ class Report(_Frozen):
     arithmetic: str = ""
     training: TrainingReport | None = None
     refused: tuple[RefusedReport, ...] = ()
-    schedules: dict[str, dict[str, int]] = Field(default_factory=dict)
+    schedules: dict[str, Schedule] = Field(default_factory=dict)
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 

@@ -21,7 +21,7 @@ from scipy.optimize import lsq_linear, nnls
 from tapc.base.arithmetic import arithmetics
 from tapc.base.files import scratch_folder
 from tapc.cost.model import Coefficients, load_coefficients, weigh
-from tapc.cost.sample import random_program
+from tapc.cost.sample import random_steps
 from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import RegionOverflowError, compiler_version
@@ -31,7 +31,6 @@ from tapc.kernels.layout import RELATIVE, is_own
 from tapc.kernels.spec import Features, KernelSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
-from tapc.lower.steps import steps_of
 from tapc.tuning.images import FLOOR, SMALL_BATCHES, Image, images_of, kind_of
 
 FOLDS = 5
@@ -71,8 +70,7 @@ def measure(target: Target, board_name: str, image: Image) -> Batch:
     runtime.
     """
     board = load_board(board_name)
-    program = image.program(target)
-    steps = steps_of(program)
+    program, steps = image.draw(target)
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
     with scratch_folder() as folder:
@@ -258,8 +256,8 @@ def solve_rest(rows: list[Features], values: list[float], known: dict[str, float
 
 def _parts_of_network(target: Target, seed: int) -> set[str]:
     """Return the parts that kernels of the network group have, of instructions and of code, in all arithmetics."""
-    programs = (random_program(300, arithmetic.name, target.isa, seed) for arithmetic in arithmetics())
-    specs = {step.spec for program in programs for step in steps_of(program)}
+    drawn = (random_steps(300, arithmetic.name, target.isa, seed)[1] for arithmetic in arithmetics())
+    specs = {step.spec for steps in drawn for step in steps}
     return {key for spec in specs for key in (*spec.instruction_features(), *spec.code_features())}
 
 

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tapc.base.arithmetic import Mode, arithmetics
-from tapc.cost.sample import random_program
+from tapc.cost.sample import random_steps
 from tapc.hardware.target import Target
-from tapc.ir.program import Program
+from tapc.ir.program import Program, Step
 from tapc.ir.sampling import groups
 from tapc.kernels.spec import KernelSpec
-from tapc.lower.steps import steps_of
 
 BATCH = 60
 SMALL_BATCHES = (6, 12, 20, 30)
 TIES = "ties"  # a group of rare forms, of which a few kernels do
 TIES_BATCH = 18
+OWN = ("ahead", "quick", "winograd")  # groups of forms that are for a core's own arithmetic
 OTHERS = 0.4  # kernels in another arithmetic for each one in the core's
 FLOOR = 40
 """Distinct kernels of each kind and arithmetic, at least: the error of fewer is that of what happened to be drawn."""
@@ -33,9 +33,9 @@ class Image:
     seed: int
     given: bool = True
 
-    def program(self, target: Target) -> Program:
+    def draw(self, target: Target) -> tuple[Program, tuple[Step, ...]]:
         """Draw its kernels."""
-        return random_program(self.count, self.mode, target.isa, self.seed, group=self.group, given=self.given)
+        return random_steps(self.count, self.mode, target.isa, self.seed, group=self.group, given=self.given)
 
 
 def kind_of(spec: KernelSpec, own: Mode) -> str:
@@ -67,7 +67,7 @@ def images_of(
 
     def add(name: str, mode: Mode, count: int) -> None:
         images.append(Image(name, mode, count, seed * 1000 + len(images)))
-        for spec in {step.spec for step in steps_of(images[-1].program(target))} - found.keys():
+        for spec in {step.spec for step in images[-1].draw(target)[1]} - found.keys():
             found[spec] = kind_of(spec, own)
             sources.setdefault(found[spec], Counter())[name, mode] += 1
 
@@ -97,5 +97,5 @@ def _shares(own: Mode, kernels: int) -> Iterator[tuple[str, Mode, int]]:
     for mode, share in ((own, 1.0), *((other, OTHERS) for other in others)):
         yield "network", mode, int(share * kernels)
         for group in groups():
-            if group not in ("network", TIES):
+            if group not in ("network", TIES) and (mode == own or group not in OWN):
                 yield group, mode, int(share * kernels / 6)

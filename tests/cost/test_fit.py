@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from tapc.cost.model import load_coefficients
-from tapc.cost.sample import random_program
+from tapc.cost.sample import random_steps
 from tapc.hardware.target import load_target
-from tapc.lower.steps import steps_of
 from tapc.tuning.fit import Batch, Measurement, fitted, held_out_errors, with_group
 from tapc.tuning.images import SMALL_BATCHES, images_of, kind_of
 
@@ -19,7 +18,7 @@ BESIDES = {"runtime_bytes": 0.0, "step_bytes": 0.0, "argument_bytes": 0.0, "stac
 def test_every_kind_and_arithmetic_has_enough_kernels(core: str) -> None:
     target = load_target(core)
     images = images_of(target, 400, seed=0)
-    specs = {step.spec for image in images for step in steps_of(image.program(target))}
+    specs = {step.spec for image in images for step in image.draw(target)[1]}
     counts = Counter(kind_of(spec, target.requantize) for spec in specs)
     assert {"conv", "softmax", "attention", "attention_tflite", "unit_tflite"} <= set(counts)
     assert min(counts.values()) >= 40, counts
@@ -51,7 +50,7 @@ def test_a_kind_is_dealt_evenly_to_the_fifths() -> None:
 
 def test_errors_are_told_per_kind_with_their_number() -> None:
     target = load_target("cortex-m7")
-    specs = {step.spec: None for step in steps_of(random_program(60, "float", "dsp", 5, group="softmax"))}
+    specs = {step.spec: None for step in random_steps(60, "float", "dsp", 5, group="softmax")[1]}
     samples = [Measurement(spec, round(100 * sum(spec.instruction_features().values())), 100) for spec in specs]
     found = fitted(target, samples, BESIDES)
     assert found.held_out_kernels == Counter(kind_of(spec, "float") for spec in specs)
@@ -68,7 +67,7 @@ def test_the_fit_of_a_group_leaves_the_parts_of_the_network() -> None:
     def cost(spec: object) -> int:
         return round(sum(n * changed[k] for k, n in spec.instruction_features().items()))  # type: ignore[attr-defined]
 
-    specs = {step.spec: None for step in steps_of(random_program(80, "float", "dsp", 5, group="resize"))}
+    specs = {step.spec: None for step in random_steps(80, "float", "dsp", 5, group="resize")[1]}
     batch = Batch(tuple(Measurement(spec, cost(spec), 100) for spec in specs), 0, 0, 0, 0, 0, 0)
     found = with_group(stored, target, [batch], seed=0)
     assert found.instructions["resize_a8o8n2"] == pytest.approx(changed["resize_a8o8n2"], rel=0.05)

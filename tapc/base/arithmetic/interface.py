@@ -22,8 +22,9 @@ Part = Literal["requantize", "add", "normalize", "average", "softmax"]
 """What C functions are for."""
 Ratios = NDArray[np.floating[Any]]
 """Ratios of scales, in the precision of their arithmetic."""
-Quick = Literal["", "_right", "_both"]
-"""How sums are requantized: as any are, or as those with room, by shifts to the right alone or to both sides."""
+Quick = str
+"""How sums are requantized: as any are (empty), as those with room by shifts to the right alone (`_right`) or to both
+sides (`_both`), or by a product and a saturating shift (`_smm12`: by 12; see `smm`)."""
 Doubles = NDArray[np.float64]
 Values = Callable[[Doubles], Doubles]
 """A function of one value."""
@@ -133,6 +134,8 @@ class Arithmetic(Generic[AddT]):
         Of ratios.
     homogeneous : bool
         Accumulators 2^n times as large, with factors for ratios 2^n times as small, give the same codes.
+    float_products : bool
+        Codes are float32 products, rounded half to even: where `smm` finds integers that give the same, they may.
     averages : bool
         The mean of codes whose scale stays is ``t_average_NAME(sum, count)``, of the codes as they are.
     functions : mapping
@@ -163,6 +166,7 @@ class Arithmetic(Generic[AddT]):
     norm_scalars: ClassVar[tuple[Literal["shift"], ...]] = ()
     precision: ClassVar[type[np.floating[Any]]] = np.float32
     homogeneous: ClassVar[bool] = True
+    float_products: ClassVar[bool] = False
     averages: ClassVar[bool] = False
     functions: ClassVar[Mapping[str, TableFunction]] = {}
     softmax_levels: ClassVar[int] = 0
@@ -218,7 +222,8 @@ class Arithmetic(Generic[AddT]):
         x, y : Quantization
             Of the codes and of the result.
         """
-        real = (codes - x[1]) * np.float64(np.float32(x[0]))
+        # In float32, as DequantizeLinear has it: a function with jumps must see the same side of them.
+        real = ((codes - x[1]).astype(np.float32) * np.float32(x[0])).astype(np.float64)
         rounded: Doubles = np.rint(values(real) / np.float64(np.float32(y[0]))) + y[1]
         return rounded
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from tapc.base.arithmetic import arithmetic_of
 from tapc.kernels.builder import Body
 from tapc.kernels.conv import ConvSpec, Runs, add_residual
+from tapc.kernels.dsp.ahead import AHEAD, ProductsAhead
 from tapc.kernels.dsp.columns import Columns, top_fields
 from tapc.kernels.dsp.pairs import load2
 from tapc.kernels.forms import register
-from tapc.kernels.layout import requantize
+from tapc.kernels.layout import requantize_each
 from tapc.kernels.packing import pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule, largest_divisor, least_padding
 from tapc.kernels.spec import Features
@@ -58,6 +59,16 @@ class DspConv:
     def _unroll(self, taps: int) -> int:
         """Return the most words of at most so many taps that divide a run."""
         return largest_divisor(self.spec.run or self._whole, taps // weights_per_word(self.spec.w_bits))
+
+    @property
+    def passes(self) -> int:
+        """All weights are read for every tile of output pixels."""
+        return -(-self.spec.pixels // self.schedule.pixels)
+
+    @property
+    def together(self) -> int:
+        """A tile's pixels."""
+        return self.schedule.pixels
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
@@ -97,15 +108,26 @@ class DspConv:
         return Runs(32 - self.top, self._whole, self.columns.order(), self.top) if self.top else None
 
     @property
+    def single(self) -> bool:
+        """Whether words are loaded one by one, ahead of their products."""
+        own = self.schedule
+        return own.single and (own.rows, own.pixels) == (2, 2) and not self.spec.run
+
+    @property
+    def ahead(self) -> int:
+        """Words that are loaded beyond the last, and not used."""
+        return AHEAD if self.single else 0
+
+    @property
     def scratch_bytes(self) -> int:
         """Bytes of the column buffer."""
-        return self.columns.bytes
+        return self.columns.bytes + 4 * self.ahead
 
     @property
     def weight_words(self) -> int:
         """Words of the packed weights."""
         tiles = -(-self.spec.group_outputs // self.schedule.rows)
-        return self.spec.groups * tiles * self.schedule.rows * self.words
+        return self.spec.groups * tiles * self.schedule.rows * self.words + self.ahead
 
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Lay weights out in reading order: per group and tile, words of the tile's channels, alternating."""
@@ -115,14 +137,14 @@ class DspConv:
         rest = -len(order) % weights_per_word(spec.w_bits)
         column = np.pad(column, ((0, 0), (0, -spec.group_outputs % rows), (0, rest)))
         words = pair_words(column, spec.w_bits)
-        return words.reshape(spec.groups, -1, rows, words.shape[-1]).swapaxes(2, 3).ravel()
+        return np.pad(words.reshape(spec.groups, -1, rows, words.shape[-1]).swapaxes(2, 3).ravel(), (0, self.ahead))
 
     def _products(self, rows: int, blocks: int) -> Features:
         """Count the multiplication of so many tiles."""
         w_bits, tile, quads = self.spec.w_bits, self.schedule.pixels, blocks * self.columns.padded / 4
         if rows == 1:
             return {f"quad_w{w_bits}r1": quads, "quad_r1tile": quads if tile > 1 else 0}
-        key = f"w{w_bits}r{rows}t{tile}"
+        key = f"w{w_bits}r{rows}t{tile}{'s' if self.single else ''}"
         return {f"multiply_{key}": blocks * self.words, f"quad_{key}": quads}
 
     @property
@@ -150,7 +172,7 @@ class DspConv:
         load = f"a{columns.source_bits}t{tile}"
         features: Features = {
             **self._products(rows, blocks),
-            f"loop_r{rows}t{tile}": blocks * outer if outer > 1 else 0,
+            f"loop_r{rows}t{tile}{'s' if self.single else ''}": blocks * outer if outer > 1 else 0,
             f"block_r{rows}t{tile}{odd}": blocks,
             "block_next": blocks if tiles > 1 else 0,
             **spec.result_features(blocks * min(rows, spec.group_outputs) * tile),
@@ -188,7 +210,7 @@ class DspConv:
             f"code_column_{kind}{'' if columns.inside else 'border'}t{tile}": 1,
             f"code_load_a{columns.source_bits}t{tile}": min(quads, largest_divisor(max(quads, 1), 4)),
             f"code_singlet{tile}": single,
-            f"code_multiply_w{spec.w_bits}r{schedule.rows}t{tile}": schedule.unroll,
+            f"code_multiply_w{spec.w_bits}r{schedule.rows}t{tile}{'s' if self.single else ''}": schedule.unroll,
             f"code_block_r{schedule.rows}t{tile}{odd}": 1,
             **spec.result_code(schedule.rows * tile),
             "code_clear": (columns.padded // 2 - -(-columns.taps // 2)) * tile,
@@ -232,13 +254,10 @@ def _tiles(form: DspConv, b: Body, pixel: Any, group: Any) -> None:
             for j in range(pixels):
                 b.store(acc, row * pixels + j, b["bias"][channel(row)])
         _product(form, b, acc, (group * tiles + block) * form.words * rows)
-        for row in range(rows):
-            for j in range(pixels):
-                index = row * pixels + j
-                bits = 0 if spec.clamped else spec.y.bits
-                total = acc[index] if not back else b.bind(T.shift_right(acc[index], back))
-                value = requantize(b, spec.mode, total, channel(row), bits, spec.quick)
-                b.store(code, index, value)
+        count, bits = rows * pixels, 0 if spec.clamped else spec.y.bits
+        totals = [acc[i] if not back else b.bind(T.shift_right(acc[i], back)) for i in range(count)]
+        of_each = [channel(i // pixels) for i in range(count)]
+        requantize_each(b, spec.mode, totals, of_each, bits, spec.quick, code)
         if spec.residual_bits:
             for row in range(rows):
                 for j in range(pixels):
@@ -268,6 +287,10 @@ def _product(form: DspConv, b: Body, acc: Any, start: Any) -> None:
     spec, schedule = form.spec, form.schedule
     rows, pixels, run = schedule.rows, schedule.pixels, schedule.unroll
     groups = weights_per_word(spec.w_bits) // 4
+    whole, rest = divmod(form.columns.padded // 4, groups)
+    if form.single:
+        ProductsAhead(b, spec.w_bits, acc, start).emit(whole, 2 * rest, run)
+        return
     weights, taps, pair = b.array("weights", rows), b.array("taps", 2), b.array("pair", 1)
 
     def word(w: Any, col: Any, k: int, used: int) -> None:
@@ -302,7 +325,6 @@ def _product(form: DspConv, b: Body, acc: Any, start: Any) -> None:
         if rest:
             word(*base, spelled, rest)
 
-    whole, rest = divmod(form.columns.padded // 4, groups)
     if not spec.run:
         span(0, whole, rest)
         return

@@ -16,7 +16,7 @@ from tapc.kernels.depthwise import DepthwiseSpec, unpacked_weight
 from tapc.kernels.dsp.pairs import REACH, load2
 from tapc.kernels.expanded import Expanded
 from tapc.kernels.forms import register
-from tapc.kernels.layout import requantize
+from tapc.kernels.layout import requantize_each
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.spec import Features
 from tapc.kernels.window import Window
@@ -126,8 +126,7 @@ def _emit(form: DspDepthwise, b: Body) -> None:
                     b.store(acc, i, bias)
                 row = oy * window.stride_y * (form.plane.pitch // 2)
                 pairs.multiply(acc, row + b.T.truncdiv(ox * window.stride_x, 2), count)
-                for i in range(count):
-                    b.store(code, i, requantize(b, spec.mode, acc[i], c, bits, spec.quick))
+                requantize_each(b, spec.mode, [acc[i] for i in range(count)], [c] * count, bits, spec.quick, code)
                 for i in range(count):
                     y.store(b, b["y"], oy * y.width + ox + i, c, code[i])
 

@@ -49,6 +49,16 @@ class MveConv:
     def _unroll(self, chunks: int) -> int:
         return largest_divisor(max(self.vectors, 1), max(chunks // self.fields, 1))
 
+    @property
+    def passes(self) -> int:
+        """All weights are read for every tile of output pixels."""
+        return -(-self.spec.pixels // self.schedule.pixels)
+
+    @property
+    def together(self) -> int:
+        """A tile's pixels."""
+        return self.schedule.pixels
+
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
         tiles = [(4, 2), (2, 2), (4, 1), (2, 4)] if self.spec.pixels > 1 else [(4, 1), (2, 1)]

@@ -59,6 +59,16 @@ class ScalarConv:
         unroll = largest_divisor(self.spec.run or self.words, max(TAPS[self.spec.w_bits] // self.per_word, 1))
         return Schedule(1, 1 if self.spec.pixels == 1 else 2, unroll)
 
+    @property
+    def passes(self) -> int:
+        """All weights are read for every tile of output pixels."""
+        return -(-self.spec.pixels // self.schedule.pixels)
+
+    @property
+    def together(self) -> int:
+        """A tile's pixels."""
+        return self.schedule.pixels
+
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
         run = self.spec.run or self.words

@@ -43,7 +43,10 @@ class Conv(Weighted):
         if isinstance(spec, DepthwiseSpec):
             return "depthwise"
         assert isinstance(spec, ConvSpec)
-        return ("dense" if spec.y.pixels == 1 else "conv") + ("+add" if self.residual is not None else "")
+        name = "dense" if spec.y.pixels == 1 else "conv"
+        if spec.tuned is not None and spec.tuned.algorithm != "direct":
+            name += f"-{spec.tuned.algorithm}"
+        return name + ("+add" if self.residual is not None else "")
 
     def macs(self, program: Program) -> int:
         height, width, _ = (program.tensors[self.output] if self.pool is None else self.pool.middle).shape
@@ -51,6 +54,9 @@ class Conv(Weighted):
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         check_ratios(self.ratios, mode)
+
+    def easier_scales(self, program: Program, scales: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        return steps.easier_scales(self, program, scales)
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         return sums.run(self, program, x)

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from tapc.base.arithmetic.smm import moved
+from tapc.ir.program import Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.kernels.schedule import Algorithm, Schedule, largest_divisor
 from tapc.operators.weighted import Conv
 from tapc.operators.weighted.layer import Residual
 
@@ -62,6 +65,78 @@ def depthwise(s: Sampler) -> None:
         s.ratios(outputs), (stride, stride), (pad,) * 4, channels, s.low(y), y.high,
     )  # fmt: skip
     s.add(op)
+
+
+def _eased(op: Conv, x: Tensor, y: Tensor) -> Conv:
+    """Return a layer with ratios next to its own at which two instructions requantize its sums."""
+    weights = np.abs(op.weights.reshape(len(op.bias), -1).astype(np.int64)).sum(axis=1)
+    largest = weights * max(x.high - x.zero, x.zero - x.low) + np.abs(op.bias.astype(np.int64))
+    ratios = moved(lambda scales: scales, op.ratios, y.zero, op.low, op.high, largest)
+    return op if ratios is None else replace(op, ratios=ratios)
+
+
+@samples("quick", 1.0)
+def eased(s: Sampler) -> None:
+    """Add a layer with ratios at which integers may give the codes of floats."""
+    side, size = s.pick(2, 3, 4, 5, 8, 12), s.pick(1, 3, 3)
+    depth, multiplier = s.pick(1, 3, 4, 8, 16, 32), s.pick(1, 1, 2)
+    apart = s.rng.random() < 0.3  # depthwise
+    outputs = depth * multiplier if apart else s.pick(1, 2, 3, 8, 16, 32)
+    if side < size:
+        return
+    x, y = s.tensor((side, side, depth), s.bits()), s.tensor((side, side, outputs), s.bits())
+    w_bits, pad = s.pick(2, 4, 8), size // 2
+    half = 1 << (w_bits - 1)
+    weights = s.rng.integers(-half, half, (outputs, size, size, 1 if apart else depth)).astype(np.int8)
+    ratios = s.rng.uniform(2e-4, 1e-2, outputs).astype(np.float32)
+    op = Conv(
+        s.name, (x.name,), y.name, weights, w_bits, np.zeros(outputs, np.int32),
+        ratios, (1, 1), (pad,) * 4, depth if apart else 1, s.low(y), y.high,
+    )  # fmt: skip
+    s.add(_eased(op, x, y))
+
+
+@samples("ahead", 1.0)
+def ahead(s: Sampler) -> None:
+    """Add a convolution whose words are loaded one by one where the instruction set has such a form."""
+    side, size = s.pick(2, 4, 5, 8), s.pick(1, 3, 3)
+    depth, outputs, w_bits = s.pick(3, 4, 8, 16, 32, 64), s.pick(2, 3, 8, 16, 32), s.pick(2, 4, 8, 8)
+    if side < size or outputs * depth * size * size > s.largest:
+        return
+    x, y = s.tensor((side, side, depth), 8), s.tensor((side, side, outputs), 8)
+    half = 1 << (w_bits - 1)
+    weights = (s.rng.integers(-half, half, (outputs, size, size, depth)) // s.pick(1, 4)).astype(np.int8)
+    ratios = s.rng.uniform(2e-4, 1e-2, outputs).astype(np.float32)
+    op = Conv(
+        s.name, (x.name,), y.name, weights, w_bits, np.zeros(outputs, np.int32),
+        ratios, (1, 1), (size // 2,) * 4, 1, s.low(y), y.high,
+    )  # fmt: skip
+    words = max(-(-size * size * depth // 4) * 4 * w_bits // 32, 1)
+    s.add(op, Schedule(2, 2, largest_divisor(words, 48 * w_bits // 32), "direct", True))
+
+
+@samples("winograd", 1.0)
+def transformed(s: Sampler) -> None:
+    """Add a convolution that is computed by a transform; most need little work beside their products."""
+    height, width = s.pick(2, 4, 5, 8, 12, 16), s.pick(2, 4, 5, 7, 8, 12, 16)
+    depth, outputs = s.pick(3, 4, 8, 16, 20, 32, 40, 64), s.pick(1, 2, 3, 8, 16, 32)
+    algorithm: Algorithm = "f4" if s.pick(0, 1) else "f2"
+    x = s.tensor((height, width, depth), 8)
+    ties = s.round()
+    y = s.tensor((height, width, outputs), 8, **ties)
+    if outputs * depth * 9 > s.largest:
+        return
+    weights = s.rng.integers(-127, 128, (outputs, 3, 3, depth)).astype(np.int8)
+    ratios = s.rng.uniform(2e-4, 2e-3, outputs).astype(np.float32)
+    op = Conv(
+        s.name, (x.name,), y.name, weights, 8, np.zeros(outputs, np.int32),
+        ratios, (1, 1), (1,) * 4, 1, s.low(y), y.high,
+    )  # fmt: skip
+    if s.rng.random() < 0.3:
+        other = s.tensor(y.shape, 8, **ties)
+        residual = Residual(f"{op.name}_add", replace(y, name=f"{y.name}_middle"), s.low(y), y.high, False)
+        op = replace(op, inputs=(x.name, other.name), residual=residual)
+    s.add(_eased(op, x, y) if s.rng.random() < 0.7 else op, Schedule(2, 2, 1, algorithm, bool(s.pick(0, 1))))
 
 
 @samples("dilated", 1.0)

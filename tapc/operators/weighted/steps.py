@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import arithmetic_of
-from tapc.base.arithmetic.interface import Quick
+from tapc.base.arithmetic.smm import moved
 from tapc.ir.overlap import Overlap, window_distance
-from tapc.ir.program import Constant, Program, Step
+from tapc.ir.program import Constant, Program, Step, Tensor
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.layout import LINEAR
@@ -17,12 +17,14 @@ from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
-from tapc.operators.common import clamp, factors, quick, sums
+from tapc.operators.common import Requantization, clamp, requantization, sums
 from tapc.operators.weighted.layer import MaxPool, Weighted
-from tapc.operators.weighted.widths import proved_run
+from tapc.operators.weighted.widths import possible, proved_run
 
 
-def _constants(op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, shift: int = 0) -> dict[str, Constant]:
+def _constants(
+    op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, own: Requantization, shift: int = 0
+) -> dict[str, Constant]:
     """Return weights, biases and factors for accumulators that are 2^shift times too large."""
     zero = program.tensors[op.inputs[0]].zero
 
@@ -32,19 +34,39 @@ def _constants(op: Weighted, program: Program, spec: ConvSpec | DepthwiseSpec, s
         folded: NDArray[Any] = (op.bias - zero * sums) << shift
         return folded.astype(np.int32)
 
-    back = shift if arithmetic_of(program.mode).homogeneous else 0
     return {
         "w": Constant("w", spec.weight_words, lambda: spec.pack(op.weights)),
         "bias": Constant("b", len(op.bias), bias),
-        "s": factors(op.ratios / op.ratios.dtype.type(1 << back), program.mode),
+        "s": own.factors,
     }
 
 
-def _quick(op: Weighted, program: Program) -> Quick:
-    x = program.tensors[op.inputs[0]]
+def _requantization(op: Weighted, program: Program, y: Tensor, shift: int = 0) -> Requantization:
+    """Return how accumulators that are 2^shift times too large become codes of y."""
+    largest = _largest(op, program.tensors[op.inputs[0]])
+    return requantization(program, op.ratios, largest, y.zero, (op.low, op.high), shift)
+
+
+def _largest(op: Weighted, x: Tensor) -> NDArray[np.int64]:
+    """Return the greatest magnitude of each channel's accumulators."""
     weights = np.abs(op.weights.reshape(len(op.bias), -1).astype(np.int64)).sum(axis=1)
-    furthest = max(x.high - x.zero, x.zero - x.low)
-    return quick(program, op.ratios, weights * furthest + np.abs(op.bias.astype(np.int64)))
+    largest: NDArray[np.int64] = weights * max(x.high - x.zero, x.zero - x.low) + np.abs(op.bias.astype(np.int64))
+    return largest
+
+
+def easier_scales(op: Weighted, program: Program, scales: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return weight scales at which two instructions requantize, where these are none and the kernel has them."""
+    own = arithmetic_of(program.mode)
+    if not (own.float_products and program.isa == "dsp" and len(scales) == len(op.bias)):
+        return None
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    spec = None if op.depthwise(x.shape[2]) else dense(op, program, None).spec
+    spare = spec.form.shift if isinstance(spec, ConvSpec | PooledSpec) else 0
+
+    def ratios(of_weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(own.ratios((x.scale, of_weights), y.scale), np.float32)
+
+    return moved(ratios, scales, y.zero, op.low, op.high, _largest(op, x), spare)
 
 
 def _window(op: Weighted) -> Window:
@@ -59,12 +81,13 @@ def depthwise(op: Weighted, program: Program) -> Step:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     window = _window(op)
     clamped = op.low > y.low or op.high < y.high
-    spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped, _quick(op, program))
+    own = _requantization(op, program, y)
+    spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped, own.quick)
     distance = {}
     if spec.form.in_place and spec.x.row == spec.y.row and spec.multiplier == 1:
         distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes
-    scalars = {"pad": x.zero, **clamp(y, op.low, op.high)}
-    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, _constants(op, program, spec), scalars, distance)
+    scalars = {"pad": x.zero, **clamp(y, op.low, op.high), "zero": own.zero}
+    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, _constants(op, program, spec, own), scalars, distance)
 
 
 def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
@@ -84,19 +107,21 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
         clamped=op.low > middle.low or op.high < middle.high,
         tuned=schedule,
         lines=0 if op.pool is None else op.pool.kernel[0],
-        quick=_quick(op, program),
     )
+    if schedule is not None and not possible(op, x, spec, schedule):
+        spec = replace(spec, tuned=None)
     spec = replace(spec, w_bits=spec.form.stored_bits)
     spec = replace(spec, run=proved_run(op, x, weights_per_word(spec.w_bits), spec.form.runs))
+    own = _requantization(op, program, middle, spec.form.shift)
+    spec = replace(spec, quick=own.quick)
     if op.pool is not None:
-        return _pooled(op, op.pool, program, spec)
+        return _pooled(op, op.pool, program, spec, own)
     distance: dict[str, Overlap] = {}
     if op.groups == 1:
-        pixels, buffered = spec.form.schedule.pixels, spec.form.buffered
-        least = window_distance(spec.x, spec.y, spec.window, pixels, buffered=buffered)
+        least = window_distance(spec.x, spec.y, spec.window, spec.form.together, buffered=spec.form.buffered)
         distance[op.inputs[0]] = Overlap(least)
     tensors = {"x": op.inputs[0], "y": op.output}
-    scalars = {"pad": x.zero, **clamp(middle, op.low, op.high)}
+    scalars = {"pad": x.zero, **clamp(middle, op.low, op.high), "zero": own.zero}
     if op.residual is not None:
         other, residual = program.tensors[op.inputs[1]], op.residual
         tensors["r"] = op.inputs[1]
@@ -118,19 +143,20 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
         # residual byte for byte, a tile's last pixel must stay behind what its first still has to read.
         if other.bits == y.bits and op.groups == 1:
             least = distance[op.inputs[1]].least if op.inputs[1] in distance else 0
-            ahead = (spec.form.schedule.pixels - 1) * spec.y.row
+            ahead = (spec.form.together - 1) * spec.y.row
             distance[op.inputs[1]] = Overlap(max(0, least), apart=ahead)
         else:
             distance.pop(op.inputs[1], None)
-    return Step(op, spec, tensors, _constants(op, program, spec, spec.form.shift), scalars, distance)
+    return Step(op, spec, tensors, _constants(op, program, spec, own, spec.form.shift), scalars, distance)
 
 
-def _pooled(op: Weighted, pool: MaxPool, program: Program, conv: ConvSpec) -> Step:
+def _pooled(op: Weighted, pool: MaxPool, program: Program, conv: ConvSpec, own: Requantization) -> Step:
     """Convolution with the max-pooling behind it."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     spec = PooledSpec(conv, y.plane, *pool.kernel, *pool.stride)
     # All that a line of the output needs is read before the line is written.
     least = window_distance(spec.x, spec.y, spec.window, spec.y.width, buffered=True)
-    scalars = {"pad": x.zero, **clamp(pool.middle, op.low, op.high), "pool_low": pool.low, "pool_high": pool.high}
-    constants = _constants(op, program, conv, conv.form.shift)
+    scalars = {"pad": x.zero, **clamp(pool.middle, op.low, op.high), "zero": own.zero}
+    scalars |= {"pool_low": pool.low, "pool_high": pool.high}
+    constants = _constants(op, program, conv, own, conv.form.shift)
     return Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, {op.inputs[0]: Overlap(least)})

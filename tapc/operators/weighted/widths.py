@@ -3,8 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tapc.base.arithmetic import arithmetic_of
 from tapc.ir.program import Tensor
-from tapc.kernels.conv import Runs
+from tapc.kernels.conv import ConvSpec, Runs
+from tapc.kernels.schedule import Schedule
+from tapc.kernels.winograd import TRANSFORMS
 from tapc.operators.weighted.layer import Weighted
 
 
@@ -16,6 +19,17 @@ def fits_shifted(op: Weighted, x: Tensor, shift: int) -> bool:
     fits = max(int(most.max()), int(-least.min())) << shift < 2**31
     # The ratios divided by 2^shift must stay within what fixed point can express.
     return fits and float(op.ratios.min()) >= 2.0 ** (shift - 31)
+
+
+def possible(op: Weighted, x: Tensor, spec: ConvSpec, schedule: Schedule) -> bool:
+    """Whether a schedule computes a convolution exactly, for every input."""
+    if schedule.algorithm == "direct":
+        return not schedule.single or spec.isa == "dsp"
+    w = spec.window
+    plain = (w.height, w.width, w.stride_y, w.stride_x, w.dilation_y, w.dilation_x) == (3, 3, 1, 1, 1, 1)
+    if not plain or spec.groups > 1 or spec.lines or x.bits != 8 or spec.isa == "mve":
+        return False
+    return arithmetic_of(spec.mode).homogeneous and fits_shifted(op, x, TRANSFORMS[schedule.algorithm].shift)
 
 
 def proved_run(op: Weighted, x: Tensor, per_word: int, runs: Runs | None) -> int:

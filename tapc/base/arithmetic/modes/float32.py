@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tapc.base.arithmetic.interface import AddFactors, Ints, Multipliers, NormFactors, Part, register_arithmetic
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.base.arithmetic.normalization import RANGE, SUMS, VARIANCE, added_variance, spread
+from tapc.base.arithmetic.smm import SMM
 from tapc.base.arithmetic.sums import RatioSums
 
 
@@ -86,6 +87,7 @@ INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
             _FULL.format(low=0, high=15),
             fpu=_full("usat", 4),
         ),
+        *SMM,
     ),
     "add": (
         Intrinsic(
@@ -125,6 +127,7 @@ class Float32(RatioSums[FloatSum]):
     number = "float32"
     words = 1
     saturating = True
+    float_products = True
     lanes = "t_requant4"
     sum_scalars = ("a", "b", "offset")
     norm_inverse = "t_norm_inverse"

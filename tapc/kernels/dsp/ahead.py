@@ -1,0 +1,95 @@
+"""Products of a tile of two channels by two pixels whose words are loaded one by one, between the products before.
+
+A core that issues a load and a product at once (Cortex-M7) loads two words by LDRD in a cycle of their own, and one
+beside a product in none: more instructions, fewer cycles.
+"""
+
+from typing import Any
+
+from tapc.kernels.builder import Body
+from tapc.kernels.dsp.columns import top_fields
+
+AHEAD = 2
+"""Words of weights, and of the columns, that are loaded beyond the last and not used."""
+
+
+class ProductsAhead:
+    """The products of one tile.
+
+    Parameters
+    ----------
+    b : Body
+    w_bits : {2, 4, 8}
+    acc : array
+        Accumulators: [channel][pixel].
+    start : expression
+        First word of the tile's weights.
+    """
+
+    def __init__(self, b: Body, w_bits: int, acc: Any, start: Any) -> None:
+        self.b, self.bits, self.acc, self.start = b, w_bits, acc, start
+        self.halves = 16 // w_bits
+        """Pairs of taps of a word."""
+        self.weights, self.taps, self.pairs = b.array("weights", 2), b.array("taps", 4), b.array("pairs", 2)
+        self.turn = 0
+        self.base: tuple[Any, Any] = (None, None)
+
+    def emit(self, words: int, rest: int, unroll: int) -> None:
+        """Multiply whole words, and `rest` pairs of taps of another.
+
+        Parameters
+        ----------
+        words, rest : int
+        unroll : int
+            Words that are spelled out, a divisor of `words`.
+        """
+        self._point(0)
+        for i in range(2):
+            self._load(self.weights, i, 0, i)
+        for i in range(2):
+            self._load(self.taps, i, 1, i)
+        for row in range(2):
+            self._unpack(row, 0)
+        if words > unroll:
+            with self.b.loop(words // unroll) as outer:
+                self._point(outer * unroll)
+                self._words(unroll, 0, more=True)
+            if rest:
+                self._point(words)
+            words = 0
+        self._words(words, rest, more=False)
+
+    def _point(self, word: Any) -> None:
+        b = self.b
+        places = b.address(b["w"], self.start + word * 2), b.address(b["col"], word * (self.halves * 2))
+        self.base = b.bind(places[0]), b.bind(places[1])
+
+    def _load(self, into: Any, at: int, of: int, offset: int) -> None:
+        self.b.store(into, at, self.b.call("t_load1", self.base[of], offset))
+
+    def _words(self, count: int, rest: int, *, more: bool) -> None:
+        """Multiply so many words, then the first pairs of another; `more`: others follow."""
+        pairs = [(word, pair) for word in range(count) for pair in range(self.halves)]
+        pairs += [(count, pair) for pair in range(rest)]
+        for i, (word, pair) in enumerate(pairs):
+            ahead = more or i + 1 < len(pairs)
+            self._pair(word, pair, ahead=ahead)
+
+    def _unpack(self, row: int, pair: int) -> None:
+        self.b.store(self.pairs, row, top_fields(self.b, self.weights[row], self.bits, pair))
+
+    def _pair(self, word: int, pair: int, *, ahead: bool) -> None:
+        """Multiply a pair of taps: two channels by two pixels; what the next pair needs is loaded and unpacked."""
+        b, now, then = self.b, 2 * self.turn, 2 * (1 - self.turn)
+        following, last = (word * self.halves + pair + 1) * 2, pair == self.halves - 1
+        for row in range(2):
+            if ahead and last:
+                self._load(self.weights, row, 0, 2 * (word + 1) + row)
+            for j in range(2):
+                at = 2 * row + j
+                b.store(self.acc, at, b.call("t_smlad", self.pairs[row], self.taps[now + j], self.acc[at]))
+                if ahead and j == 0:
+                    self._load(self.taps, then + row, 1, following + row)
+            if ahead:
+                self._unpack(row, 0 if last else pair + 1)
+        self.turn = 1 - self.turn

@@ -1,0 +1,137 @@
+"""3 x 3 convolution of stride 1 by Winograd's transforms, with SMLAD: F(2x2, 3x3) and F(4x4, 3x3), exactly.
+
+The lines that a row of tiles reads are copied, with their border; two tiles side by side are transformed at once. Two
+output channels of both take four SMLAD for each pair of input channels and frequency. Frequencies whose sum and
+difference is needed come first, and both go on as accumulators of others: half of the outputs' transform is free.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.kernels.builder import Body
+from tapc.kernels.dsp.frequencies import Products, input_transform
+from tapc.kernels.forms import register
+from tapc.kernels.schedule import largest_divisor
+from tapc.kernels.spec import Features
+from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, two_outputs
+
+PAIRS = 16
+"""Pairs of input channels that are spelled out, at most."""
+
+
+@register("winograd", "dsp")
+@dataclass(frozen=True)
+class DspWinograd(Tiles):
+    """How a convolution is computed by transforms on a core with the DSP extension."""
+
+    @property
+    def unrolled(self) -> int:
+        """Pairs of input channels that are spelled out; an even number, for loads ahead to take turns."""
+        return 2 * largest_divisor(self.depth // 4, PAIRS // 2)
+
+    @property
+    def ahead(self) -> int:
+        """Words that are loaded beyond the last, and not used."""
+        return 2 if self.schedule.single else 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the lines and of the transformed inputs of a pair of tiles."""
+        return 4 * (self.inputs + self.transform.frequencies**2 * self.depth + self.ahead)
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the transformed weights."""
+        return self.blocks * self.transform.frequencies**2 * self.depth + self.ahead
+
+    def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+        """Transform weights and lay them out in reading order: words of channels 0 and 2, 1 and 3, of each four."""
+        outputs, _, _, inputs = weights.shape
+        wide = np.pad(weights, ((0, outputs % 2), (0, 0), (0, 0), (0, self.depth - inputs)))
+        u = self.transform.weights(wide).astype(np.int16)
+        n = self.transform.frequencies
+        u = u.reshape(n, n, self.blocks, 2, self.depth // 4, 2, 2)  # the last two: half-word, word
+        words = np.ascontiguousarray(u.transpose(2, 0, 1, 4, 6, 3, 5)).view(np.uint32).ravel()
+        return np.pad(words, (0, self.ahead))
+
+    def instruction_features(self) -> Features:
+        """Count copies, transforms, products and results."""
+        size, n = self.transform.size, self.transform.frequencies
+        tiles = self.down * self.across
+        blocks, pairs = tiles * self.blocks, self.depth // 2
+        key, loops = f"f{size}", pairs // self.unrolled
+        return {
+            f"{key}_step{'s' if self.schedule.single else ''}": blocks * n * n * pairs,
+            f"{key}_row": blocks * n,
+            f"{key}_loop": blocks * n * n * loops if loops > 1 else 0,
+            f"{key}_in": tiles * self.depth / 4,
+            f"{key}_block": blocks,
+            f"{key}_tile": tiles,
+            f"{key}_ragged": self.results if self.ragged else 0,
+            **self.copy_features(),
+            **self.spec.result_features(self.results),
+            "call": 1,
+        }
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        size = self.transform.size
+        return {
+            f"code_f{size}{'s' if self.schedule.single else ''}": 1,
+            f"code_f{size}_step": self.unrolled,
+            f"code_f{size}_ragged": 1 if self.ragged else 0,
+            "code_f_odd": self.spec.y.channels % 2,
+            **self.spec.result_code(size * TILES if size == 2 else size),
+        }
+
+    def emit(self, b: Body) -> None:
+        """Write the kernel's statements."""
+        lines = Lines(self, b)
+        lines.border()
+        products = Products(b, self.transform, self.depth, self.unrolled, single=self.schedule.single)
+        with b.loop(self.down) as row:
+            lines.copy(row)
+            with b.loop(self.across) as pair:
+                input_transform(b, self.transform, self.depth, self.line, self.inputs, pair)
+                with b.loop(self.blocks) as block:
+                    sums = products.emit(block, self.inputs)
+                    write = _two if self.transform.size == 2 else _four
+                    write(Results(self, b, row, pair, block), sums)
+
+
+def _two(results: Results, sums: Any) -> None:
+    """Transform the outputs of F(2x2, 3x3) and store them."""
+    b = results.b
+
+    def body(r: Any, channel: Any) -> None:
+        # Of an image of one pair of tiles the second one may have nothing inside.
+        for tile in range(TILES if results.form.spec.y.width > 2 else 1):
+            ys = b.array("sums", 4)
+            for j in range(2):
+                at = [sums[8 * i + 4 * j + tile + 2 * r] for i in range(4)]
+                at[0] = b.call("t_wadd", at[0], b["bias"][channel])
+                two_outputs(b, at, lambda i, value, j=j, ys=ys: b.store(ys, 2 * i + j, value))  # type: ignore[misc]
+            places = [(down, right) for down in range(2) for right in range(2)]
+            results.store(ys, places, channel, results.row * 2, results.pair * 4 + 2 * tile)
+
+    each_channel(results, body)
+
+
+def _four(results: Results, sums: Any) -> None:
+    """Transform the outputs of F(4x4, 3x3) and store them."""
+    b, inverse = results.b, results.form.transform.inverse
+
+    def body(r: Any, channel: Any) -> None:
+        with b.loop(TILES) as tile, b.loop(4) as ox:
+            ys = b.array("sums", 4)
+            at = [sums[16 * i + 4 * ox + 2 * r + tile] for i in range(6)]
+            four_outputs(b, at, lambda i, value: b.store(ys, i, value), doubled=True)
+            for i in range(4):
+                b.store(ys, i, b.call("t_mac", b["bias"][channel], ys[i], inverse))
+            column = results.pair * 8 + tile * 4 + ox
+            results.store(ys, [(down, 0) for down in range(4)], channel, results.row * 4, column)
+
+    each_channel(results, body)

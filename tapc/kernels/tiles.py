@@ -1,0 +1,254 @@
+"""What Winograd convolutions share: tiles of the output, the lines that a row of them reads, and where results go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tapc.kernels.builder import Body
+from tapc.kernels.conv import ConvSpec, Runs, add_residual
+from tapc.kernels.layout import requantize_each
+from tapc.kernels.schedule import Schedule
+from tapc.kernels.spec import Features
+from tapc.kernels.winograd import TRANSFORMS, Transform
+
+TILES = 2
+"""Side by side."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The geometry of a convolution that is computed by a transform."""
+
+    spec: ConvSpec
+
+    buffered = True
+    stored_bits = 16
+    runs: Runs | None = None
+
+    def candidates(self) -> tuple[Schedule, ...]:
+        """Return no other schedules."""
+        return ()
+
+    @property
+    def schedule(self) -> Schedule:
+        """That which asks for the transform."""
+        assert self.spec.tuned is not None
+        return self.spec.tuned
+
+    @property
+    def transform(self) -> Transform:
+        """The transform."""
+        return TRANSFORMS[self.schedule.algorithm]
+
+    @property
+    def shift(self) -> int:
+        """Power of two that the accumulators are multiplied by."""
+        return self.transform.shift
+
+    @property
+    def together(self) -> int:
+        """Output pixels before whose first the input of all is copied: a row of tiles."""
+        return min(self.transform.size * self.spec.y.width, self.spec.y.pixels)
+
+    @property
+    def passes(self) -> int:
+        """How often all weights are read: for each pair of tiles."""
+        return self.down * self.across
+
+    @property
+    def down(self) -> int:
+        """Rows of tiles."""
+        return -(-self.spec.y.height // self.transform.size)
+
+    @property
+    def across(self) -> int:
+        """Pairs of tiles in a row."""
+        return -(-self.spec.y.width // (TILES * self.transform.size))
+
+    @property
+    def blocks(self) -> int:
+        """Pairs of output channels."""
+        return -(-self.spec.y.channels // 2)
+
+    @property
+    def depth(self) -> int:
+        """Input channels, filled up to whole words."""
+        return -(-self.spec.x.channels // 4) * 4
+
+    @property
+    def columns(self) -> int:
+        """Columns of a copied line."""
+        return TILES * self.transform.size * self.across + 2
+
+    @property
+    def line(self) -> int:
+        """Bytes of a copied line."""
+        return self.columns * self.depth
+
+    @property
+    def inputs(self) -> int:
+        """Words of the scratch memory before the transformed inputs."""
+        return self.transform.frequencies * self.line // 4
+
+    @property
+    def ragged(self) -> bool:
+        """Whether tiles reach over the output's ends."""
+        size, y = self.transform.size, self.spec.y
+        return bool(y.width % (TILES * size) or y.height % size)
+
+    def copy_features(self) -> Features:
+        """Count what the lines take."""
+        x, n, size = self.spec.x, self.transform.frequencies, self.transform.size
+        top, plain = self.spec.window.top, x.channels % 4 == 0
+        inside = sum(0 <= size * row - top + line < x.height for row in range(self.down) for line in range(n))
+        return {
+            "line_word": inside * x.width * self.depth / 4 if plain else 0,
+            "line_byte": 0 if plain else inside * x.width * x.channels,
+            "line_pixel": 0 if plain else inside * x.width,
+            "line_fill": (self.down * n - inside) * x.width * self.depth / 4,
+            "line": self.down * n,
+        }
+
+    @property
+    def results(self) -> int:
+        """Results that are computed, those outside the image with them."""
+        return self.down * self.across * TILES * self.transform.size**2 * self.blocks * 2
+
+
+class Lines:
+    """The lines that a row of tiles reads, as bytes at the head of the scratch memory."""
+
+    def __init__(self, form: Tiles, b: Body) -> None:
+        self.form, self.b = form, b
+        byte = b.T.bitwise_and(b["pad"], 255)
+        self.word = b.bind(b.T.Cast("int32", b.T.Cast("uint32", byte) * b.T.Cast("uint32", 0x01010101)))
+
+    def _at(self, line: Any, column: int, offset: Any = 0) -> Any:
+        place = line * self.form.line + column * self.form.depth + offset
+        return self.b.call("t_to", self.b.address(self.b["col"], 0), place, dtype="handle")
+
+    def _fill(self, line: Any, first: int, columns: int) -> None:
+        """Let columns of a line hold the zero point."""
+        count = columns * self.form.depth // 4
+        if count > 0:
+            with self.b.loop(count) as i:
+                self.b.do("t_setw4", self._at(line, first, i * 4), self.word)
+
+    def border(self) -> None:
+        """Fill what lies left and right of the image, once."""
+        form, left = self.form, self.form.spec.window.left
+        end = left + form.spec.x.width
+        with self.b.loop(form.transform.frequencies) as line:
+            self._fill(line, 0, left)
+            self._fill(line, end, form.columns - end)
+
+    def copy(self, row: Any) -> None:
+        """Copy the lines of a row of tiles; those outside the image hold the zero point."""
+        form, b, x = self.form, self.b, self.form.spec.x
+        left, top = form.spec.window.left, form.spec.window.top
+        with b.loop(form.transform.frequencies) as line:
+            source = b.bind(row * form.transform.size - top + line)
+
+            def inside() -> None:
+                start = source * (x.width * x.channels)
+                if x.channels % 4 == 0:
+                    blocks, rest = divmod(x.width * x.channels, 16)
+                    if blocks:
+                        b.do("t_movew16", self._at(line, left), b.address(b["x"], start), blocks)
+                    for word in range(rest // 4):
+                        at = 16 * blocks + 4 * word
+                        b.do("t_movew4", self._at(line, left, at), b.address(b["x"], start + at))
+                    return
+                with b.loop(x.width) as column, b.loop(x.channels) as channel:
+                    code = b.T.Cast("int32", b["x"][start + column * x.channels + channel])
+                    b.do("t_store8", self._at(line, left), column * form.depth + channel, code)
+
+            in_image = b.T.And(source >= 0, source < x.height)
+            b.when(in_image, inside, lambda: self._fill(line, left, x.width))
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where a block's results go; `looped`: those of a tile one by one."""
+
+    form: Tiles
+    b: Body
+    row: Any
+    pair: Any
+    block: Any
+    looped: bool = False
+
+    def store(self, sums: Any, places: list[tuple[int, int]], channel: Any, line: Any, column: Any) -> None:
+        """Requantize sums of a channel and store those inside the image.
+
+        Parameters
+        ----------
+        sums : array
+        places : list of (int, int)
+            Lines and columns of each behind the first.
+        channel, line, column : expression
+        """
+        b, spec = self.b, self.form.spec
+        y, count = spec.y, len(places)
+        code, bits = b.array("code", count), 0 if spec.clamped else spec.y.bits
+        requantize_each(b, spec.mode, [sums[i] for i in range(count)], [channel] * count, bits, spec.quick, code)
+        first = b.bind(line * y.width + column)
+        if spec.residual_bits:
+            for i, (down, right) in enumerate(places):
+
+                def add(i: int = i, at: int = down * y.width + right) -> None:
+                    add_residual(spec, b, code, i, first + at, channel)
+
+                self._if_inside(line, column, down, right, add)
+        place = b.bind(b.address(b["y"], first * y.row + channel)) if y.bits == 8 else None
+        for i, (down, right) in enumerate(places):
+
+            def write(i: int = i, at: int = down * y.width + right) -> None:
+                if place is None:
+                    y.store(b, b["y"], first + at, channel, code[i])
+                else:
+                    b.do("t_store8", place, at * y.row, code[i])
+
+            self._if_inside(line, column, down, right, write)
+
+    def _if_inside(self, line: Any, column: Any, down: int, right: int, body: Callable[[], None]) -> None:
+        """Do what is only for results inside the image."""
+        b, y, size = self.b, self.form.spec.y, self.form.transform.size
+        # Of a line that is no constant distance from the tile's first it is not known which it is.
+        below = line + down < y.height if y.height % size and (self.looped or down >= y.height % size) else None
+        beside = column + right < y.width if y.width % (TILES * size) else None
+        if below is not None and beside is not None:
+            b.when(b.T.And(below, beside), body)
+        elif below is not None or beside is not None:
+            b.when(beside if below is None else below, body)
+        else:
+            body()
+
+
+def each_channel(results: Results, body: Callable[[Any, Any], None]) -> None:
+    """Visit the two output channels of a block, a last odd one alone: `body(index, channel)`."""
+    b, channels = results.b, results.form.spec.y.channels
+    with b.loop(2) as r:
+        channel = b.bind(results.block * 2 + r)
+        if channels % 2:
+            b.when(channel < channels, lambda: body(r, channel))
+        else:
+            body(r, channel)
+
+
+def two_outputs(b: Body, at: list[Any], out: Callable[[int, Any], None]) -> None:
+    """Transform four frequencies, in order, to two outputs of F(2x2, 3x3)."""
+    first, second = b.bind(at[0]), b.bind(at[1])
+    out(0, b.call("t_wadd", b.call("t_wadd", first, second), at[2]))
+    out(1, b.call("t_wadd", b.call("t_wsub", first, second), at[3]))
+
+
+def four_outputs(b: Body, at: list[Any], out: Callable[[int, Any], None], *, doubled: bool) -> None:
+    """Transform six frequencies, in order, to four outputs of F(4x4, 3x3); `doubled`: the last one is yet to be."""
+    at = [b.bind(value) for value in at]
+    p, k = b.bind(b.call("t_wadd", at[0], at[1])), b.bind(b.call("t_wsub", at[0], at[1]))
+    q, d = b.bind(b.call("t_wadd", at[2], at[3])), b.bind(b.call("t_wsub", at[2], at[3]))
+    out(0, b.call("t_wadd", b.call("t_wadd", p, q), at[4]))
+    out(1, b.call("t_waddl", k, d, 1))
+    out(2, b.call("t_waddl", p, q, 2))
+    out(3, b.call("t_waddl", b.call("t_waddl", k, d, 3), at[5], int(doubled)))
