@@ -29,7 +29,9 @@ class Coefficients(BaseModel):
     step_bytes, argument_bytes : float
         Code of a kernel's call, and of each of its arguments.
     stack_bytes, data_bytes : int
-        Deepest stack of all kernels, and static variables beside the arena.
+        Deepest stack of all kernels that are computed directly, and static variables beside the arena.
+    transform_stack_bytes : int
+        Deepest stack of convolutions by transforms.
     kernels : int
         Kernels in the fit.
     instruction_error, code_error : float
@@ -56,6 +58,7 @@ class Coefficients(BaseModel):
     instruction_error: float
     code_error: float
     held_out: dict[str, float] = {}
+    transform_stack_bytes: int = 0
     held_out_kernels: dict[str, int] = {}
 
     @property
@@ -135,6 +138,11 @@ class CostModel:
         code = sum(self.code_bytes(spec) for spec in kernels)
         constants = sum(self.constant_bytes(step) for step in steps)
         return round(constants + code + self.coefficients.runtime_bytes + self.call_bytes(steps))
+
+    def stack(self, steps: Sequence[Step]) -> int:
+        """Return the deepest stack that these kernels had in the fit."""
+        c, deep = self.coefficients, any(step.spec.transformed for step in steps)
+        return max(c.stack_bytes, c.transform_stack_bytes) if deep else c.stack_bytes
 
     def total_instructions(self, steps: Sequence[Step]) -> int:
         """Predict the instructions of one inference."""

@@ -56,10 +56,11 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, cost: CostMo
     """
     if options.optimize == "size":
         return lowered
+    roomy = cost.coefficients.transform_stack_bytes <= board.stack_bytes
     singles = {name: schedule for step in lowered.steps for name, schedule in _single(step, target)}
     if singles:
         lowered = scheduled(lowered.program, singles, source=lowered.source, seed=options.seed)
-    ways = [way for step in lowered.steps for way in _ways(step, lowered, board, target, cost)]
+    ways = [way for step in lowered.steps if roomy for way in _ways(step, lowered, board, target, cost)]
     flash, arena = _limits(lowered, board, cost, options)
     while ways:
         chosen = _chosen(ways, flash)
@@ -103,7 +104,7 @@ def _ways(step: Step, lowered: Lowered, board: Board, target: Target, cost: Cost
 
 def _limits(lowered: Lowered, board: Board, cost: CostModel, options: Options) -> tuple[float, float]:
     """Return how many bytes of flash all ways together may add, and how many the arena may have."""
-    taken, besides = cost.flash(lowered.steps), cost.coefficients.besides_arena
+    taken, besides = cost.flash(lowered.steps), cost.coefficients.data_bytes + cost.coefficients.transform_stack_bytes
     flash = options.flash or board.flash.size
     arena = (options.ram or board.ram_limit(besides)) - besides
     if options.optimize == "balanced":

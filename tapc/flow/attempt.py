@@ -159,7 +159,7 @@ def within_budgets(
             )  # fmt: skip
         used = decision.allocation.used
         try:
-            attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
+            attempt = _realized(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
         except RegionOverflowError as error:
             # Nor does the linker see what another memory has left: by how much it is too small is all that it says.
             ram_limit = options.ram or board.ram_limit(load_coefficients(target.cost).besides_arena)
@@ -223,6 +223,35 @@ def realize(
                    built.refused)  # fmt: skip
 
 
+def _realized(
+    decision: Decision,
+    model: FloatModel,
+    quantized: QuantizedModel,
+    test: Samples,
+    board: Board,
+    target: Target,
+    folder: Path,
+    options: Options,
+    stages: Stages,
+) -> Attempt:
+    """Realize a network; where it is too large with the algorithms of `--optimize`, without them."""
+    rest = (test, board, target, folder)
+    if options.optimize == "size":
+        return realize(decision, model, quantized, *rest, options, stages)
+    try:
+        attempt = realize(decision, model, quantized, *rest, options, stages)
+        over = beyond(use_of(attempt, target), board, options)
+        why = f"measured: {_list(over)} too many"
+        if not over or not attempt.lowered.schedules:
+            return attempt
+    except RegionOverflowError as error:
+        why = str(error)
+    plain = realize(decision, model, quantized, *rest, replace(options, optimize="size"), stages)
+    return replace(
+        plain, refused=(Refusal("kernels", f"what --optimize {options.optimize} chose", why), *plain.refused)
+    )
+
+
 @dataclass(frozen=True)
 class Use:
     """What an image takes: bytes of flash, of RAM, and of its arena there; instructions (0 where it was not run)."""
@@ -236,7 +265,8 @@ class Use:
 def use_of(attempt: Attempt, target: Target) -> Use:
     """Return what an attempt's image takes; the stack as the cost model has it where nothing was run."""
     measured, memory = attempt.measured, attempt.images.memory
-    stack = measured.run.stack_high_water if measured else load_coefficients(target.cost).stack_bytes
+    cost = CostModel(load_coefficients(target.cost))
+    stack = measured.run.stack_high_water if measured else cost.stack(attempt.lowered.steps)
     return Use(memory.flash, memory.static_ram + stack, memory.arena, (measured and measured.run.instructions) or 0)
 
 

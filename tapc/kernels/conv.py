@@ -162,6 +162,11 @@ class ConvSpec(KernelSpec):
         return replace(self, tuned=schedule)
 
     @property
+    def transformed(self) -> bool:
+        """Whether it is computed by a transform."""
+        return self.tuned is not None and self.tuned.algorithm != "direct"
+
+    @property
     def pixels(self) -> int:
         """Output pixels of a call."""
         return self.lines * self.y.width or self.y.pixels
@@ -213,7 +218,7 @@ class ConvSpec(KernelSpec):
     def kind(self) -> str:
         """Short name of the code shape, used in symbol names and the cost model."""
         shape = "dense" if self.y.pixels == 1 else "conv"
-        if self.tuned is not None and self.tuned.algorithm != "direct":
+        if self.transformed and self.tuned is not None:
             shape = f"conv{self.tuned.algorithm}"
         return f"{shape}_w{self.w_bits}a{self.x.bits}o{self.y.bits}" + ("_add" if self.residual_bits else "")
 
@@ -235,8 +240,7 @@ class ConvSpec(KernelSpec):
     @cached_property
     def form(self) -> ConvForm:
         """How the instruction set computes it."""
-        direct = self.tuned is None or self.tuned.algorithm == "direct"
-        form: ConvForm = form_of("conv" if direct else "winograd", self.isa)(self)
+        form: ConvForm = form_of("winograd" if self.transformed else "conv", self.isa)(self)
         return form
 
     @property

@@ -20,6 +20,11 @@ class KernelSpec:
         return 0
 
     @property
+    def transformed(self) -> bool:
+        """Whether it is a convolution by a transform, which takes more of the stack than others."""
+        return False
+
+    @property
     def passes(self) -> int:
         """How often a call reads its constants from memory, where no cache holds them."""
         return 1

@@ -177,6 +177,7 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
 def memory(c: Compilation) -> Memory:
     """Put predictions, measurements and limits side by side."""
     model, use, arena = c.cost.coefficients, c.images.memory, c.lowered.plan.size
+    predicted_stack = c.cost.stack(c.lowered.steps)
     stack = None if c.measured is None else c.measured.run.stack_high_water
     outside: dict[str, int] = {}
     for i, region in c.lowered.regions.items():
@@ -207,9 +208,9 @@ def memory(c: Compilation) -> Memory:
             limit=c.options.flash or (c.board.flash_bytes(external=True) if outside else c.board.flash.size),
         ),
         arena=Quantity(predicted=arena, measured=use.arena, limit=c.board.arena_region.size),
-        stack=Quantity(predicted=model.stack_bytes, measured=stack, limit=use.stack_reserved),
+        stack=Quantity(predicted=predicted_stack, measured=stack, limit=use.stack_reserved),
         ram=Quantity(
-            predicted=arena + model.besides_arena,
+            predicted=arena + model.data_bytes + predicted_stack,
             measured=None if stack is None else use.static_ram + stack,
             limit=c.options.ram or c.board.ram_limit(model.besides_arena),
         ),

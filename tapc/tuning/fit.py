@@ -100,6 +100,14 @@ def measure(target: Target, board_name: str, image: Image) -> Batch:
     return Batch(tuple(measured.values()), runtime, calls, len(steps), arguments, run.stack_high_water, data)
 
 
+def _stacks(batches: Sequence[Batch]) -> dict[str, int]:
+    """Return the deepest stacks: of images with convolutions by transforms, and of others."""
+    deep = [any(m.spec.transformed for m in batch.kernels) for batch in batches]
+    own = {name: [b.stack for b, has in zip(batches, deep, strict=True) if has == transforms]
+           for name, transforms in (("stack_bytes", False), ("transform_stack_bytes", True))}  # fmt: skip
+    return {name: max(stacks, default=0) for name, stacks in own.items()}
+
+
 def solve(rows: list[Features], values: list[float]) -> dict[str, float]:
     """Least squares of the relative error; only what another arithmetic costs beside the core's own may be negative."""
     return solve_rest(rows, values, {})
@@ -126,7 +134,7 @@ def fit(target: Target, batches: Sequence[Batch]) -> Coefficients:
         "runtime_bytes": float(np.median([batch.runtime for batch in batches[-len(SMALL_BATCHES) :]])),
         "step_bytes": round(float(step_bytes), 2),
         "argument_bytes": round(float(argument_bytes), 2),
-        "stack_bytes": max(batch.stack for batch in batches),
+        **_stacks(batches),
         "data_bytes": max(batch.data for batch in batches),
     }
     # Each kernel once: what is held out must be no stranger's twin.
@@ -228,7 +236,7 @@ def with_group(coefficients: Coefficients, target: Target, batches: Sequence[Bat
         update={
             "instructions": coefficients.instructions | known | solve_rest(rows, values, known),
             "code": coefficients.code | known_code | solve_rest(*sized, known_code),
-            "stack_bytes": max(coefficients.stack_bytes, *(batch.stack for batch in batches)),
+            **{name: max(getattr(coefficients, name), own) for name, own in _stacks(batches).items()},
             "held_out": coefficients.held_out | errors["held_out"],
             "held_out_kernels": coefficients.held_out_kernels | errors["held_out_kernels"],
         }

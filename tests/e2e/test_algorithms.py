@@ -1,0 +1,78 @@
+"""--optimize balanced and speed: convolutions by transforms where flash and RAM allow it, and every layer exact."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+import tapc
+from graph_builder import residual
+from tapc.base.progress import Stages
+from tapc.flow.algorithms import BALANCED, BALANCED_RAM
+from tapc.flow.profile import profile
+from tapc.flow.rerun import open_build, rerun
+
+
+def compiled(folder: Path, board: str, name: str, **changes: object) -> tapc.Report:
+    onnx.save(residual().onnx, folder / "net.onnx")
+    options = {"wbits": (8,), "calibration": 8, "eval": 2, "rounding": "nearest", "equalize": False} | changes
+    return tapc.compile(
+        folder / "net.onnx", board=board, data="random", output=folder / name, options=tapc.Options(**options)  # type: ignore[arg-type]
+    ).report  # fmt: skip
+
+
+def transformed(report: tapc.Report) -> list[str]:
+    return [layer.name for layer in report.layers if "-f" in layer.op]
+
+
+@pytest.mark.parametrize("board", ["stm32h7", "nrf52840dk", "pico"])
+def test_speed(board: str, tmp_path: Path) -> None:
+    usual, fast = (compiled(tmp_path, board, name, optimize=name) for name in ("size", "speed"))
+    assert fast.exact
+    assert not transformed(usual)
+    assert {"a1", "a2", "b2"} <= set(transformed(fast))
+    assert fast.instructions is not None
+    assert usual.instructions is not None
+    assert fast.instructions < usual.instructions
+    assert fast.predicted_instructions == pytest.approx(fast.instructions, rel=0.15)
+    assert fast.memory.arena.predicted == fast.memory.arena.measured
+    assert fast.memory.flash.measured is not None
+    assert fast.memory.flash.predicted == pytest.approx(fast.memory.flash.measured, rel=0.05)
+    # A build is opened with the algorithms that it has.
+    again = rerun(tmp_path / "speed", data=None, samples=2, seed=1, all_layers=True, stages=Stages())
+    assert all(layer.exact for layer in again.layers)
+    assert {
+        name for name, s in open_build(tmp_path / "speed").lowered().schedules.items() if s.algorithm != "direct"
+    } == set(transformed(fast))
+    if board != "pico":
+        counted = {layer.name: layer.cycles for layer in profile(tmp_path / "speed").layers}
+        assert all(counted[name] for name in transformed(fast))
+
+
+def test_balanced(tmp_path: Path) -> None:
+    """Some layers: as many as a quarter more flash holds."""
+    usual, some, fast = (
+        compiled(tmp_path, "nrf52840dk", name, optimize=name) for name in ("size", "balanced", "speed")
+    )
+    assert some.exact
+    assert usual.memory.flash.measured is not None
+    assert some.memory.flash.measured is not None
+    assert some.memory.arena.measured is not None
+    assert usual.memory.arena.measured is not None
+    assert some.memory.flash.measured <= BALANCED * usual.memory.flash.measured
+    assert some.memory.arena.measured <= BALANCED_RAM * usual.memory.arena.measured
+    assert len(transformed(some)) < len(transformed(fast))
+
+
+def test_budgets(tmp_path: Path) -> None:
+    """Flash and RAM that are given bound what speed may take."""
+    usual = compiled(tmp_path, "nrf52840dk", "size")
+    assert usual.memory.flash.measured is not None
+    assert usual.memory.ram.measured is not None
+    flash = usual.memory.flash.measured + 6000
+    tight = compiled(tmp_path, "nrf52840dk", "flash", optimize="speed", flash=flash)
+    assert tight.memory.flash.measured is not None
+    assert tight.memory.flash.measured <= flash
+    narrow = compiled(tmp_path, "nrf52840dk", "ram", optimize="speed", ram=usual.memory.ram.predicted + 200)
+    assert narrow.memory.ram.measured is not None
+    assert narrow.memory.ram.measured <= usual.memory.ram.predicted + 200
