@@ -159,7 +159,9 @@ def within_budgets(
             )  # fmt: skip
         used = decision.allocation.used
         try:
-            attempt = _realized(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
+            attempt = realize_within(
+                decision, suitable, quantized, samples.test, board, target, folder, options, stages
+            )
         except RegionOverflowError as error:
             # Nor does the linker see what another memory has left: by how much it is too small is all that it says.
             ram_limit = options.ram or board.ram_limit(load_coefficients(target.cost).besides_arena)
@@ -223,7 +225,7 @@ def realize(
                    built.refused)  # fmt: skip
 
 
-def _realized(
+def realize_within(
     decision: Decision,
     model: FloatModel,
     quantized: QuantizedModel,
