@@ -1,51 +1,44 @@
 """One pass from a calibrated network to proved firmware: bits, integers, C and measurements; and when to do another."""
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tapc import cycles
 from tapc.allocate import AllocationError
 from tapc.allocate.diagnose import revised
-from tapc.base.arithmetic import Ints
-from tapc.base.errors import BudgetError, MismatchError
+from tapc.base.errors import BudgetError
 from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.base.refusal import Refusal
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import Samples
-from tapc.device.verify import device_inputs, reference_outputs, verify
 from tapc.firmware import FirmwareImages
 from tapc.firmware.toolchain import RegionOverflowError
 from tapc.flow.algorithms import with_algorithms
 from tapc.flow.balancing import suited
-from tapc.flow.build import Built, build_tuned
+from tapc.flow.build import build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
-from tapc.flow.devices import device_of
-from tapc.flow.fidelity import affordable, check_same, source_outputs
 from tapc.flow.inputs import Data
+from tapc.flow.proving import expect, measure
 from tapc.flow.scales import with_easier_scales
-from tapc.frontend import FloatModel, Reference
+from tapc.frontend import FloatModel
 from tapc.graph.network import Network
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.kernels.schedule import Tuning
 from tapc.lower import Lowered, lower
 from tapc.lower.ahead import generated_beside
-from tapc.lower.codes import input_codes
 from tapc.lower.fast import Fast
 from tapc.lower.place import Placed
-from tapc.quantize import Calibration, QuantizedModel, evaluate, quantize
-from tapc.quantize.runtime import Float
+from tapc.quantize import Calibration, QuantizedModel, quantize
 from tapc.report import Measured
 
 if TYPE_CHECKING:
     from tapc.finetune import Trained, Training
 
 ATTEMPTS = 4
-EXACT_SAMPLES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,69 +342,3 @@ def retrained(
     if found.rate != training.rate:
         return trained, f"trained at rate {found.rate:g}: {training.rate:g} did not help", found
     return trained, None, found
-
-
-@dataclass(frozen=True, eq=False)
-class Expected:
-    """What the device should give for the evaluation samples, and what others give.
-
-    Attributes
-    ----------
-    outputs : ndarray of int64, shape (N, H, W, C)
-        Output codes of the reference executor.
-    float_logits, onnx_logits : float32 (N, ...)
-        Outputs of the source network in its own runtime, and of model.onnx in onnxruntime.
-    """
-
-    outputs: Ints
-    float_logits: Float
-    onnx_logits: Float
-
-
-def expect(model: FloatModel, quantized: QuantizedModel, lowered: Lowered, test: Samples) -> Expected:
-    """Run the evaluation samples everywhere but on the device."""
-    outputs = reference_outputs(lowered, input_codes(lowered.program, test.x))
-    float_logits = source_outputs(model, test.x)
-    return Expected(outputs, float_logits, evaluate(quantized.onnx, test, optimized=quantized.optimizable))
-
-
-def measure(
-    model: FloatModel,
-    expected: Future[Expected],
-    built: Built,
-    board: Board,
-    target: Target,
-    test: Samples,
-    stages: Stages,
-    device: str | None = None,
-) -> Measured:
-    """Run the firmware on all evaluation samples and compare it with the reference executor and onnxruntime.
-
-    Raises
-    ------
-    MismatchError
-        The device differs from the reference: names layer, element and both values.
-    """
-    lowered = built.lowered
-    codes = input_codes(lowered.program, test.x)
-    inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
-    with stages.stage("simulate") as advance:
-        run = device_of(target, device, board).load(built.images).run(inputs, layers=layers, progress=advance)
-        known = expected.result()
-    with stages.stage("prove"):
-        verification = verify(lowered, run, codes, expected=known.outputs)
-        if verification.mismatch is not None:
-            raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
-        if model.run is not None:
-            some = affordable(model, len(test.x))
-            check_same(model, Reference(test.x[some], known.float_logits[some]), "compilation")
-    estimated = None
-    if run.instructions is not None and cycles.available(target.name):
-        with stages.stage("estimate cycles"):
-            model_of_core = cycles.estimate(run.image, run.blocks, target.name)
-            outside = {i: built.placed[i].stalls for i in lowered.regions}
-            for i, region in built.fast.constants.items():  # once, as those that stay in flash
-                outside[i] = built.placed[i].bytes / board.region(region).bandwidth.at(board.clocks.cpu_hz)
-            counts = run.instructions_per_step
-            estimated = sum(cycles.step_cycles(model_of_core, lowered, counts, board, outside))
-    return Measured(run, verification, known.float_logits, known.onnx_logits, estimated)
