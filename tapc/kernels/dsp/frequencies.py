@@ -6,13 +6,8 @@ from typing import Any
 
 from tapc.kernels.builder import Body
 from tapc.kernels.dsp.pairs import REACH, load2
+from tapc.kernels.tiles import TILES
 from tapc.kernels.winograd import Transform
-
-TILES = 2
-
-
-Place = Callable[[int, int, int], Any]
-"""(position of a row's frequency, of a column's, tile) -> word of the scratch memory."""
 
 
 def input_transform(b: Body, transform: Transform, depth: int, line: int, inputs: int, pair: Any) -> None:
