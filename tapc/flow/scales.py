@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from tapc.base.arithmetic import smm
 from tapc.hardware.target import Target
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.quantize import QuantizedModel
@@ -17,7 +18,7 @@ def with_easier_scales(quantized: QuantizedModel, target: Target) -> QuantizedMo
 
     What is kept as it came is left alone. The ONNX has the same scales as the firmware.
     """
-    if set(quantized.rounding.values()) == {KEPT}:
+    if set(quantized.rounding.values()) == {KEPT} or not smm.available(target.requantize, target.isa):
         return quantized
     program = program_from_onnx(quantized.onnx, "network", target.requantize, target.isa)
     model = onnx.ModelProto()

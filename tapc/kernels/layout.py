@@ -114,16 +114,9 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0, quick
     quick : Quick
         See `Arithmetic.quick`.
     """
-    if (shift := smm.shift_of(quick)) is not None:
-        return _shifted(b, b.call("t_smm", acc, *factor(b, mode, channel), b["zero"]), shift, bits)
     if bits and (quick or arithmetic_of(mode).saturating):
         return b.call(f"t_requant_{mode}{quick}{bits}", acc, *factor(b, mode, channel), b["zero"])
     return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"], quick)
-
-
-def _shifted(b: Body, product: Any, shift: int, bits: int) -> Any:
-    """Return what `t_smm` gave as a code."""
-    return b.call(f"t_smm_code{bits or ''}", product, shift, *(() if bits else (b["low"], b["high"])))
 
 
 def requantize_each(
@@ -133,14 +126,16 @@ def requantize_each(
 
     Of two dependent instructions each, the first ones of all come first: a core that issues two at once then does.
     """
-    shift = smm.shift_of(quick)
-    for i, (acc, channel) in enumerate(zip(accumulators, channels, strict=True)):
-        if shift is None:
+    shift, each = smm.shift_of(quick), list(enumerate(zip(accumulators, channels, strict=True)))
+    if shift is None:
+        for i, (acc, channel) in each:
             b.store(into, i, requantize(b, mode, acc, channel, bits, quick))
-        else:
-            b.store(into, i, b.call("t_smm", acc, *factor(b, mode, channel), b["zero"]))
-    for i in range(len(accumulators) if shift is not None else 0):
-        b.store(into, i, _shifted(b, into[i], shift or 0, bits))
+        return
+    for i, (acc, channel) in each:
+        b.store(into, i, b.call("t_smm", acc, *factor(b, mode, channel), b["zero"]))
+    ends = () if bits else (b["low"], b["high"])
+    for i, _ in each:
+        b.store(into, i, b.call(f"t_smm_code{bits or ''}", into[i], shift, *ends))
 
 
 SumForm = str

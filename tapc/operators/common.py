@@ -10,9 +10,8 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import AddFactors, Ints, Mode, Multipliers, Ratios, arithmetic_of
+from tapc.base.arithmetic import AddFactors, Ints, Mode, Multipliers, Ratios, arithmetic_of, smm
 from tapc.base.arithmetic.interface import Quick
-from tapc.base.arithmetic.smm import Smm, find
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
@@ -77,20 +76,20 @@ def requantization(
     shift : int
         The kernel's accumulators are 2^shift times as large; see `Arithmetic.homogeneous`.
     """
-    arithmetic_, mode = arithmetic_of(program.mode), program.mode
-    if arithmetic_.float_products and program.isa == "dsp":
+    if smm.available(program.mode, program.isa):
         found = _smm(ratios.tobytes(), np.asarray(largest, np.int64).tobytes(), zero, ends, shift)
         if found is not None:
             words = found.factors
             return Requantization(found.name, Constant("s", words.size, lambda: words), found.added)
-    back = shift if arithmetic_.homogeneous else 0
-    return Requantization(quick(program, ratios, largest), factors(ratios / ratios.dtype.type(1 << back), mode), zero)
+    back = shift if arithmetic_of(program.mode).homogeneous else 0
+    own = factors(ratios / ratios.dtype.type(1 << back), program.mode)
+    return Requantization(quick(program, ratios, largest), own, zero)
 
 
 @functools.lru_cache(maxsize=4096)
-def _smm(ratios: bytes, largest: bytes, zero: int, ends: tuple[int, int], shift: int) -> Smm | None:
+def _smm(ratios: bytes, largest: bytes, zero: int, ends: tuple[int, int], shift: int) -> smm.Smm | None:
     """Return factors that are exact for every channel; layers are lowered again and again with the same integers."""
-    found = find(np.frombuffer(ratios, np.float32), zero, *ends, np.frombuffer(largest, np.int64), shift)
+    found = smm.find(np.frombuffer(ratios, np.float32), zero, *ends, np.frombuffer(largest, np.int64), shift)
     return found[0] if found is not None and found[1].all() else None
 
 

@@ -88,9 +88,10 @@ def test_scales_move_by_little() -> None:
     again = smm.find(result * np.float32(0.37), 5, -128, 127, largest)
     assert again is not None
     assert again[1].all()
+    found_codes = again[0].codes(acc[:, None], -128, 127)
     for channel in range(64):
         own = codes(acc, result[channel] * np.float32(0.37), 5, -128, 127)
-        np.testing.assert_array_equal(again[0].codes(acc[:, None], -128, 127)[:, channel], own)
+        np.testing.assert_array_equal(found_codes[:, channel], own)
 
 
 @pytest.mark.parametrize(("quick", "shift"), [("_smm12", 12), ("_right", None), ("", None)])

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic.interface import Ints
+from tapc.base.arithmetic.interface import Ints, Mode, arithmetic_of
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
+from tapc.base.isa import Isa
 
 PREFIX = "_smm"
 MOST = 22
@@ -50,6 +51,11 @@ class Smm:
         product = acc * self.factors.astype(np.int64) >> 32
         codes: Ints = np.clip((product + self.added) >> self.shift, low, high)
         return codes
+
+
+def available(mode: Mode, isa: Isa) -> bool:
+    """Whether kernels in an arithmetic and for an instruction set may requantize so."""
+    return arithmetic_of(mode).float_products and isa == "dsp"
 
 
 def shift_of(quick: str) -> int | None:

@@ -44,7 +44,7 @@ class Conv(Weighted):
             return "depthwise"
         assert isinstance(spec, ConvSpec)
         name = "dense" if spec.y.pixels == 1 else "conv"
-        if spec.tuned is not None and spec.tuned.algorithm != "direct":
+        if spec.transformed and spec.tuned is not None:
             name += f"-{spec.tuned.algorithm}"
         return name + ("+add" if self.residual is not None else "")
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.arithmetic import arithmetic_of
-from tapc.base.arithmetic.smm import moved
+from tapc.base.arithmetic import arithmetic_of, smm
 from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Constant, Program, Step, Tensor
 from tapc.kernels.conv import ConvSpec
@@ -56,17 +55,16 @@ def _largest(op: Weighted, x: Tensor) -> NDArray[np.int64]:
 
 def easier_scales(op: Weighted, program: Program, scales: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Return weight scales at which two instructions requantize, where these are none and the kernel has them."""
-    own = arithmetic_of(program.mode)
-    if not (own.float_products and program.isa == "dsp" and len(scales) == len(op.bias)):
+    if not (smm.available(program.mode, program.isa) and len(scales) == len(op.bias)):
         return None
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     spec = None if op.depthwise(x.shape[2]) else dense(op, program, None).spec
     spare = spec.form.shift if isinstance(spec, ConvSpec | PooledSpec) else 0
 
     def ratios(of_weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(own.ratios((x.scale, of_weights), y.scale), np.float32)
+        return np.asarray(arithmetic_of(program.mode).ratios((x.scale, of_weights), y.scale), np.float32)
 
-    return moved(ratios, scales, y.zero, op.low, op.high, _largest(op, x), spare)
+    return smm.moved(ratios, scales, y.zero, op.low, op.high, _largest(op, x), spare)
 
 
 def _window(op: Weighted) -> Window:
