@@ -152,9 +152,7 @@ def within_budgets(
             )  # fmt: skip
         used = decision.allocation.used
         try:
-            attempt = realize_within(
-                decision, suitable, quantized, samples.test, board, target, folder, options, stages
-            )
+            attempt = realize(decision, suitable, quantized, samples.test, board, target, folder, options, stages)
         except RegionOverflowError as error:
             # Nor does the linker see what another memory has left: by how much it is too small is all that it says.
             ram_limit = options.ram or board.ram_limit(load_coefficients(target.cost).besides_arena)
@@ -200,51 +198,40 @@ def realize(
     options: Options,
     stages: Stages,
 ) -> Attempt:
-    """Lower a quantized network, build its firmware and, unless told not to, run and prove it."""
+    """Lower a quantized network, build its firmware and, unless told not to, run and prove it.
+
+    Where it is too large with the algorithms that `--optimize` chose, it is built without them.
+    """
     with stages.stage("lower"):
         quantized = with_easier_scales(quantized, target)
-        lowered = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
-                        prefix=options.prefix or "")  # fmt: skip
-        lowered = with_algorithms(lowered, board, target, CostModel(load_coefficients(target.cost)), options)
-    with ThreadPoolExecutor(1) as beside:
-        # Compilers take one core for most of the time.
-        expected = beside.submit(expect, model, quantized, lowered, test) if options.simulate else None
-        built = build_tuned(lowered, quantized, board, target, folder, options, stages)
-        measured = None
-        if expected is not None:
-            measured = measure(model, expected, built, board, target, test, stages, options.device)
-    lowered, images, tuning = built.lowered, built.images, built.tuning
-    return Attempt(model, decision, quantized, lowered, images, measured, tuning, built.placed, built.fast,
-                   built.refused)  # fmt: skip
+        plain = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
+                      prefix=options.prefix or "")  # fmt: skip
+        chosen = with_algorithms(plain, board, target, CostModel(load_coefficients(target.cost)), options)
 
+    def made(lowered: Lowered, options: Options) -> Attempt:
+        with ThreadPoolExecutor(1) as beside:
+            # Compilers take one core for most of the time.
+            expected = beside.submit(expect, model, quantized, lowered, test) if options.simulate else None
+            built = build_tuned(lowered, quantized, board, target, folder, options, stages)
+            measured = None
+            if expected is not None:
+                measured = measure(model, expected, built, board, target, test, stages, options.device)
+        return Attempt(model, decision, quantized, built.lowered, built.images, measured, built.tuning, built.placed,
+                       built.fast, built.refused)  # fmt: skip
 
-def realize_within(
-    decision: Decision,
-    model: FloatModel,
-    quantized: QuantizedModel,
-    test: Samples,
-    board: Board,
-    target: Target,
-    folder: Path,
-    options: Options,
-    stages: Stages,
-) -> Attempt:
-    """Realize a network; where it is too large with the algorithms of `--optimize`, without them."""
-    rest = (test, board, target, folder)
-    if options.optimize == "size":
-        return realize(decision, model, quantized, *rest, options, stages)
+    if chosen is plain:
+        return made(plain, options)
     try:
-        attempt = realize(decision, model, quantized, *rest, options, stages)
+        attempt = made(chosen, options)
         over = beyond(use_of(attempt, target), board, options)
-        why = f"measured: {_list(over)} too many"
-        if not over or not attempt.lowered.schedules:
+        if not over:
             return attempt
+        why = f"measured: {_list(over)} too many"
     except RegionOverflowError as error:
         why = str(error)
-    plain = realize(decision, model, quantized, *rest, replace(options, optimize="size"), stages)
-    return replace(
-        plain, refused=(Refusal("kernels", f"what --optimize {options.optimize} chose", why), *plain.refused)
-    )
+    refusal = Refusal("kernels", f"what --optimize {options.optimize} chose", why)
+    attempt = made(plain, replace(options, optimize="size"))
+    return replace(attempt, refused=(refusal, *attempt.refused))
 
 
 @dataclass(frozen=True)

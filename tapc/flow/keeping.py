@@ -9,7 +9,7 @@ from tapc.base.errors import BudgetError, UsageError
 from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.cost.model import load_coefficients
-from tapc.flow.attempt import Attempt, beyond, in_fast_ram, realize_within, use_of
+from tapc.flow.attempt import Attempt, beyond, in_fast_ram, realize, use_of
 from tapc.flow.decide import Decision
 from tapc.flow.inputs import Data
 from tapc.frontend import FloatModel
@@ -81,7 +81,7 @@ def kept(
     with stages.stage("lower"):
         network_in_c = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
     silicon = _roomy(board, target, network_in_c, options)
-    attempt = realize_within(decision, model, quantized, samples.test, silicon, target, folder, options, stages)
+    attempt = realize(decision, model, quantized, samples.test, silicon, target, folder, options, stages)
     silicon, attempt = in_fast_ram(silicon, attempt)
     over = beyond(use_of(attempt, target), silicon, options)
     if over:

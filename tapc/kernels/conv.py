@@ -107,6 +107,28 @@ class ConvForm(Protocol):
 
 
 @dataclass(frozen=True)
+class Direct:
+    """Base of the forms that compute a tile of pixels after the other."""
+
+    spec: "ConvSpec"
+
+    @property
+    def schedule(self) -> Schedule:
+        """Loop structure."""
+        raise NotImplementedError
+
+    @property
+    def passes(self) -> int:
+        """All weights are read for every tile of output pixels."""
+        return -(-self.spec.pixels // self.schedule.pixels)
+
+    @property
+    def together(self) -> int:
+        """A tile's pixels."""
+        return self.schedule.pixels
+
+
+@dataclass(frozen=True)
 class ConvSpec(KernelSpec):
     """A convolution kernel instance; everything that changes the generated code and nothing else.
 

@@ -18,7 +18,9 @@ def of_words(offsets: Iterable[int | None]) -> bool:
     return all(offset is not None and offset % WORD == 0 for offset in offsets)
 
 
-def copy_run(b: Body, target: Any, source: Any, count: int, *, words: bool) -> None:
+def copy_run(
+    b: Body, target: Any, source: Any, count: int, *, words: bool, place: Callable[[Any], Any] | None = None
+) -> None:
     """Copy `count` bytes of x from index `source` on to `target` of y, below it or elsewhere.
 
     Parameters
@@ -28,22 +30,24 @@ def copy_run(b: Body, target: Any, source: Any, count: int, *, words: bool) -> N
     count : int
     words : bool
         Both begin at whole words.
+    place : callable, optional
+        Returns the address that a target has where that is not in y; of whole words alone.
     """
-    piece = "movew" if words else "move"
+    piece, place = "movew" if words else "move", place or (lambda at: b.address(b["y"], at))
 
     def blocks(count: int) -> None:
         if words:
-            b.do("t_movew16", b.address(b["y"], target), b.address(b["x"], source), count)
+            b.do("t_movew16", place(target), b.address(b["x"], source), count)
             return
         with b.loop(count) as block:
             at = block * BLOCK
-            b.do("t_move16", b.address(b["y"], target + at), b.address(b["x"], source + at))
+            b.do("t_move16", place(target + at), b.address(b["x"], source + at))
 
     def some(size: int, at: int) -> None:
         if size == 1:
             b.store(b["y"], target + at, b["x"][source + at])
         else:
-            b.do(f"t_{piece}4", b.address(b["y"], target + at), b.address(b["x"], source + at))
+            b.do(f"t_{piece}4", place(target + at), b.address(b["x"], source + at))
 
     _pieces(count, blocks, some)
 

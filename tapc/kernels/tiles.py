@@ -1,11 +1,13 @@
 """What Winograd convolutions share: tiles of the output, the lines that a row of them reads, and where results go."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tapc.kernels.builder import Body
 from tapc.kernels.conv import ConvSpec, Runs, add_residual
+from tapc.kernels.copies import copy_run, filling
 from tapc.kernels.layout import requantize_each
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import Features
@@ -96,8 +98,29 @@ class Tiles:
         size, y = self.transform.size, self.spec.y
         return bool(y.width % (TILES * size) or y.height % size)
 
-    def copy_features(self) -> Features:
-        """Count what the lines take."""
+    def shared_features(self, inputs: float) -> Features:
+        """Count what is done for each tile, with so many transforms of inputs of each pair of them, and the lines."""
+        key, tiles = f"f{self.transform.size}", self.down * self.across
+        return {
+            f"{key}_in": tiles * inputs,
+            f"{key}_block": tiles * self.blocks,
+            f"{key}_tile": tiles,
+            f"{key}_ragged": self.results if self.ragged else 0,
+            **self._copy_features(),
+            **self.spec.result_features(self.results),
+            "call": 1,
+        }
+
+    def shared_code(self, steps: int) -> Features:
+        """Return parts of the machine code: products spelled out, and what is done at the output's ends."""
+        key = f"code_f{self.transform.size}"
+        return {
+            f"{key}_step": steps,
+            f"{key}_ragged": 1 if self.ragged else 0,
+            "code_f_odd": self.spec.y.channels % 2,
+        }
+
+    def _copy_features(self) -> Features:
         x, n, size = self.spec.x, self.transform.frequencies, self.transform.size
         top, plain = self.spec.window.top, x.channels % 4 == 0
         inside = sum(0 <= size * row - top + line < x.height for row in range(self.down) for line in range(n))
@@ -120,8 +143,7 @@ class Lines:
 
     def __init__(self, form: Tiles, b: Body) -> None:
         self.form, self.b = form, b
-        byte = b.T.bitwise_and(b["pad"], 255)
-        self.word = b.bind(b.T.Cast("int32", b.T.Cast("uint32", byte) * b.T.Cast("uint32", 0x01010101)))
+        self.word = filling(b, b["pad"])
 
     def _at(self, line: Any, column: int, offset: Any = 0) -> Any:
         place = line * self.form.line + column * self.form.depth + offset
@@ -152,12 +174,8 @@ class Lines:
             def inside() -> None:
                 start = source * (x.width * x.channels)
                 if x.channels % 4 == 0:
-                    blocks, rest = divmod(x.width * x.channels, 16)
-                    if blocks:
-                        b.do("t_movew16", self._at(line, left), b.address(b["x"], start), blocks)
-                    for word in range(rest // 4):
-                        at = 16 * blocks + 4 * word
-                        b.do("t_movew4", self._at(line, left, at), b.address(b["x"], start + at))
+                    to = functools.partial(self._at, line, left)
+                    copy_run(b, 0, start, x.width * x.channels, words=True, place=to)
                     return
                 with b.loop(x.width) as column, b.loop(x.channels) as channel:
                     code = b.T.Cast("int32", b["x"][start + column * x.channels + channel])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import arithmetic_of
 from tapc.kernels.builder import Body
-from tapc.kernels.conv import ConvSpec, Runs, add_residual
+from tapc.kernels.conv import Direct, Runs, add_residual
 from tapc.kernels.dsp.ahead import AHEAD, ProductsAhead
 from tapc.kernels.dsp.columns import Columns, top_fields
 from tapc.kernels.dsp.pairs import load2
@@ -34,10 +34,8 @@ SHORT = 16  # with no more taps, unpacking narrow weights costs more instruction
 
 @register("conv", "dsp")
 @dataclass(frozen=True)
-class DspConv:
+class DspConv(Direct):
     """How a convolution is computed on a core with the DSP extension."""
-
-    spec: ConvSpec
 
     buffered = True
 
@@ -59,16 +57,6 @@ class DspConv:
     def _unroll(self, taps: int) -> int:
         """Return the most words of at most so many taps that divide a run."""
         return largest_divisor(self.spec.run or self._whole, taps // weights_per_word(self.spec.w_bits))
-
-    @property
-    def passes(self) -> int:
-        """All weights are read for every tile of output pixels."""
-        return -(-self.spec.pixels // self.schedule.pixels)
-
-    @property
-    def together(self) -> int:
-        """A tile's pixels."""
-        return self.schedule.pixels
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""

@@ -60,20 +60,13 @@ class DspWinograd(Tiles):
     def instruction_features(self) -> Features:
         """Count copies, transforms, products and results."""
         size, n = self.transform.size, self.transform.frequencies
-        tiles = self.down * self.across
-        blocks, pairs = tiles * self.blocks, self.depth // 2
+        blocks, pairs = self.down * self.across * self.blocks, self.depth // 2
         key, loops = f"f{size}", pairs // self.unrolled
         return {
             f"{key}_step{'s' if self.schedule.single else ''}": blocks * n * n * pairs,
             f"{key}_row": blocks * n,
             f"{key}_loop": blocks * n * n * loops if loops > 1 else 0,
-            f"{key}_in": tiles * self.depth / 4,
-            f"{key}_block": blocks,
-            f"{key}_tile": tiles,
-            f"{key}_ragged": self.results if self.ragged else 0,
-            **self.copy_features(),
-            **self.spec.result_features(self.results),
-            "call": 1,
+            **self.shared_features(self.depth / 4),
         }
 
     def code_features(self) -> Features:
@@ -81,9 +74,7 @@ class DspWinograd(Tiles):
         size = self.transform.size
         return {
             f"code_f{size}{'s' if self.schedule.single else ''}": 1,
-            f"code_f{size}_step": self.unrolled,
-            f"code_f{size}_ragged": 1 if self.ragged else 0,
-            "code_f_odd": self.spec.y.channels % 2,
+            **self.shared_code(self.unrolled),
             **self.spec.result_code(size * TILES if size == 2 else size),
         }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import arithmetic_of
 from tapc.kernels.builder import Body
-from tapc.kernels.conv import ConvSpec, Runs, add_residual
+from tapc.kernels.conv import Direct, Runs, add_residual
 from tapc.kernels.forms import register
 from tapc.kernels.layout import LINEAR, Plane, lanes_of, requantize, sum_scalars
 from tapc.kernels.mve.columns import Columns
@@ -27,10 +27,8 @@ LANES = 4
 
 @register("conv", "mve")
 @dataclass(frozen=True)
-class MveConv:
+class MveConv(Direct):
     """How a convolution is computed on a core with Helium."""
-
-    spec: ConvSpec
 
     shift = 0
 
@@ -48,16 +46,6 @@ class MveConv:
 
     def _unroll(self, chunks: int) -> int:
         return largest_divisor(max(self.vectors, 1), max(chunks // self.fields, 1))
-
-    @property
-    def passes(self) -> int:
-        """All weights are read for every tile of output pixels."""
-        return -(-self.spec.pixels // self.schedule.pixels)
-
-    @property
-    def together(self) -> int:
-        """A tile's pixels."""
-        return self.schedule.pixels
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
-from tapc.kernels.conv import ConvSpec, Runs, add_residual
+from tapc.kernels.conv import Direct, Runs, add_residual
 from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize
 from tapc.kernels.packing import linear_words, weights_per_word
@@ -28,10 +28,8 @@ LONGEST = 32  # the same, for tuning
 
 @register("conv", "scalar")
 @dataclass(frozen=True)
-class ScalarConv:
+class ScalarConv(Direct):
     """How a convolution is computed on a core without SIMD."""
-
-    spec: ConvSpec
 
     buffered = True
     shift = 0
@@ -58,16 +56,6 @@ class ScalarConv:
             return self.spec.tuned
         unroll = largest_divisor(self.spec.run or self.words, max(TAPS[self.spec.w_bits] // self.per_word, 1))
         return Schedule(1, 1 if self.spec.pixels == 1 else 2, unroll)
-
-    @property
-    def passes(self) -> int:
-        """All weights are read for every tile of output pixels."""
-        return -(-self.spec.pixels // self.schedule.pixels)
-
-    @property
-    def together(self) -> int:
-        """A tile's pixels."""
-        return self.schedule.pixels
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""

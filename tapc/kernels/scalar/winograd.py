@@ -47,32 +47,19 @@ class ScalarWinograd(Tiles):
     def instruction_features(self) -> Features:
         """Count copies, transforms, products and results."""
         size, n = self.transform.size, self.transform.frequencies
-        tiles = self.down * self.across
-        blocks = tiles * self.blocks
+        blocks = self.down * self.across * self.blocks
         key, four, rest = f"f{size}", self.channels // 4, self.channels % 4
         return {
             f"{key}_step": blocks * n * n * self.channels,
             f"{key}_frequency": blocks * n * n,
             f"{key}_loop": blocks * n * n * (four + rest),
-            f"{key}_in": tiles * self.channels,
-            f"{key}_block": blocks,
-            f"{key}_tile": tiles,
-            f"{key}_ragged": self.results if self.ragged else 0,
-            **self.copy_features(),
-            **self.spec.result_features(self.results),
-            "call": 1,
+            **self.shared_features(self.channels),
         }
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
-        size = self.transform.size
-        return {
-            f"code_f{size}": 1,
-            f"code_f{size}_step": 4 * (self.channels > 3) + (self.channels % 4 > 0),
-            f"code_f{size}_ragged": 1 if self.ragged else 0,
-            "code_f_odd": self.spec.y.channels % 2,
-            **self.spec.result_code(1),
-        }
+        steps = 4 * (self.channels > 3) + (self.channels % 4 > 0)
+        return {f"code_f{self.transform.size}": 1, **self.shared_code(steps), **self.spec.result_code(1)}
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
