@@ -76,6 +76,11 @@ def register(main: click.Group) -> None:
                 silicon, load_target(silicon.core), layers=chosen, w_bits=sorted(weights, reverse=True),
                 a_bits=int(activations), algorithm=cast("Algorithm", algorithm), seed=seed, advance=advance,
             )  # fmt: skip
+        if algorithm != "direct" and all(figure.schedule != algorithm for figure in figures):
+            raise UsageError(
+                f"--algorithm {algorithm} computes none of these layers on {silicon.core}: it is for 3x3 convolutions on "
+                "cores without Helium, in the core's own arithmetic"
+            )
         if plot is not None:
             from tapc.bench.plot import plot_kernels
 

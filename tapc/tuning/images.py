@@ -42,7 +42,8 @@ def kind_of(spec: KernelSpec, own: Mode) -> str:
     """Return a kernel's kind, and its arithmetic where it is not the core's own."""
     mode = getattr(spec, "mode", getattr(spec, "form", own))
     mode = mode if mode in [a.name for a in arithmetics()] else own
-    return type(spec).__name__.removesuffix("Spec").lower() + (f"_{mode}" if mode != own else "")
+    kind = "transform" if spec.transformed else type(spec).__name__.removesuffix("Spec").lower()
+    return kind + (f"_{mode}" if mode != own else "")
 
 
 def images_of(

@@ -71,6 +71,16 @@ def test_a_figure_does_not_depend_on_the_other_widths() -> None:
     np.testing.assert_array_equal(one.weights, other.weights)
 
 
+def test_algorithms() -> None:
+    given = ("--layer", "64->64, 8x8", "--weights", "8")
+    (direct,), (fast,) = rows("--board", "pico", *given), rows("--board", "pico", *given, "--algorithm", "f4")
+    assert (fast["schedule"], fast["operations"]) == ("f4", direct["operations"])
+    assert fast["instructions"] < direct["instructions"] / 3
+    refused = bench("--board", "mps3-an547", *given, "--algorithm", "f4")
+    assert refused.exit_code == 2
+    assert "computes none of these layers on cortex-m55" in " ".join(refused.output.split())
+
+
 def test_narrow_activations_have_no_peer() -> None:
     (row,) = rows("--board", "stm32h7", "--layer", "16->32", "--weights", "8", "--activations", "4")
     assert row["a_bits"] == 4

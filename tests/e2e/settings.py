@@ -1,6 +1,11 @@
 """What whole compilations are tested with."""
 
+from pathlib import Path
+
+import onnx
+
 import tapc
+from graph_builder import residual
 
 BOARD = "stm32h7"
 """The board that most is tested on."""
@@ -17,3 +22,12 @@ def few(options: tapc.Options, board: str = BOARD, **changes: object) -> tapc.Op
     """Return options for few samples; other boards than the first get weights that are rounded in no time."""
     rounding = options.rounding if board == BOARD else "nearest"
     return tapc.Options(**{**vars(options), "calibration": 16, "eval": 4, "rounding": rounding, **changes})
+
+
+def compiled(folder: Path, board: str, name: str, **changes: object) -> tapc.Report:
+    """Compile a small residual network at 8 bits into `folder/name`, in little time."""
+    onnx.save(residual().onnx, folder / "net.onnx")
+    options = {"wbits": (8,), "calibration": 8, "eval": 2, "rounding": "nearest", "equalize": False} | changes
+    return tapc.compile(
+        folder / "net.onnx", board=board, data="random", output=folder / name, options=tapc.Options(**options)  # type: ignore[arg-type]
+    ).report  # fmt: skip

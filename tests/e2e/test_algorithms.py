@@ -2,23 +2,14 @@
 
 from pathlib import Path
 
-import onnx
 import pytest
 
 import tapc
-from graph_builder import residual
+from e2e.settings import compiled
 from tapc.base.progress import Stages
 from tapc.flow.algorithms import BALANCED, BALANCED_RAM
 from tapc.flow.profile import profile
 from tapc.flow.rerun import open_build, rerun
-
-
-def compiled(folder: Path, board: str, name: str, **changes: object) -> tapc.Report:
-    onnx.save(residual().onnx, folder / "net.onnx")
-    options = {"wbits": (8,), "calibration": 8, "eval": 2, "rounding": "nearest", "equalize": False} | changes
-    return tapc.compile(
-        folder / "net.onnx", board=board, data="random", output=folder / name, options=tapc.Options(**options)  # type: ignore[arg-type]
-    ).report  # fmt: skip
 
 
 def transformed(report: tapc.Report) -> list[str]:

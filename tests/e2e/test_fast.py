@@ -2,25 +2,15 @@
 
 from pathlib import Path
 
-import onnx
 import pytest
 from elftools.elf.elffile import ELFFile
 
-import tapc
-from graph_builder import residual
+from e2e.settings import compiled
 from tapc.base.progress import Stages
 from tapc.flow.rerun import rerun
 from tapc.hardware.board import shipped
 
 pytest.importorskip("unicorn", reason="needs Unicorn: pip install unicorn")
-
-
-def compiled(folder: Path, board: str, name: str, **changes: object) -> tapc.Report:
-    onnx.save(residual().onnx, folder / "net.onnx")
-    options = {"wbits": (8,), "calibration": 8, "eval": 2, "rounding": "nearest", "equalize": False} | changes
-    return tapc.compile(
-        folder / "net.onnx", board=board, data="random", output=folder / name, options=tapc.Options(**options)  # type: ignore[arg-type]
-    ).report  # fmt: skip
 
 
 def sections(elf: Path) -> dict[str, tuple[int, int]]:
