@@ -78,8 +78,8 @@ def register(main: click.Group) -> None:
             )  # fmt: skip
         if algorithm != "direct" and all(figure.schedule != algorithm for figure in figures):
             raise UsageError(
-                f"--algorithm {algorithm} computes none of these layers on {silicon.core}: it is for 3x3 convolutions on "
-                "cores without Helium, in the core's own arithmetic"
+                f"--algorithm {algorithm} computes none of these layers on {silicon.core}: it is for 3x3 "
+                "convolutions on cores without Helium"
             )
         if plot is not None:
             from tapc.bench.plot import plot_kernels
