@@ -11,6 +11,7 @@ from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.ir.program import Step
 from tapc.kernels.conv import ConvSpec
+from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule, transformed
 from tapc.kernels.winograd import TRANSFORMS
@@ -23,6 +24,8 @@ BALANCED_RAM = 1.15
 """Of its arena."""
 _ROOM = 0.02
 """Of the flash, kept free: code is predicted."""
+_COMPACT = {8: 36, 4: 48, 2: 48}
+"""Weight bits -> taps that a loop's body spells out, at most, where flash is what counts."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,13 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, cost: CostMo
     Of each layer all ways are known; a small integer program chooses. Scratch memory counts as the planner lays it out:
     where the arena becomes too large, the way with the most scratch memory is given up, and all others are chosen anew.
     """
-    if options.optimize == "size":
-        return lowered
-    roomy = cost.coefficients.transform_stack_bytes <= board.stack_bytes
-    singles = {name: schedule for step in lowered.steps for name, schedule in _single(step, target)}
+    size = options.optimize == "size"
+    singles = {name: schedule for step in lowered.steps for name, schedule in _single(step, target, compact=size)}
     if singles:
         lowered = scheduled(lowered.program, singles, source=lowered.source, seed=options.seed)
+    if size:
+        return lowered
+    roomy = cost.coefficients.transform_stack_bytes <= board.stack_bytes
     ways = [way for step in lowered.steps if roomy for way in _ways(step, lowered, board, target, cost)]
     flash, arena = _limits(lowered, board, cost, options)
     while ways:
@@ -75,12 +79,21 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, cost: CostMo
     return lowered
 
 
-def _single(step: Step, target: Target) -> Iterator[tuple[str, Schedule]]:
-    """Yield the schedule of a convolution whose words are loaded one by one, where that takes fewer cycles."""
-    if target.dual_issue and isinstance(step.spec, ConvSpec | PooledSpec):
-        schedule = replace(step.spec.form.schedule, single=True)
-        if (schedule.rows, schedule.pixels) == (2, 2):
-            yield step.op.name, schedule
+def _single(step: Step, target: Target, *, compact: bool) -> Iterator[tuple[str, Schedule]]:
+    """Yield the schedule of a convolution whose words are loaded one by one, where that takes fewer cycles.
+
+    Compact, its loop is shorter: less code than that of pairs of words, and still fewer cycles.
+    """
+    if not (target.dual_issue and isinstance(step.spec, ConvSpec | PooledSpec)):
+        return
+    own, bits = step.spec.form.schedule, step.spec.w_bits
+    if (own.rows, own.pixels) != (2, 2):
+        return
+    unroll = own.unroll
+    if compact:
+        most = _COMPACT[bits] // weights_per_word(bits)
+        unroll = max(s.unroll for s in step.spec.form.candidates() if s.unroll <= min(most, own.unroll))
+    yield step.op.name, replace(own, unroll=unroll, single=True)
 
 
 def _ways(step: Step, lowered: Lowered, board: Board, target: Target, cost: CostModel) -> list[Way]:

@@ -54,6 +54,11 @@ class PooledSpec(KernelSpec):
         return replace(self, conv=self.conv.with_schedule(schedule))
 
     @property
+    def w_bits(self) -> int:
+        """Weight bits."""
+        return self.conv.w_bits
+
+    @property
     def passes(self) -> int:
         """All weights are read for every tile of output pixels of every row of windows."""
         return self.y.height * self.conv.passes
