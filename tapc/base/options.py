@@ -83,6 +83,9 @@ class Options:
         Evaluation samples, all of this file in its order; a disjoint part of the calibration data where None.
     tune : int
         Schedules per kernel that are measured in the simulator; 0 keeps the defaults.
+    tune_for : {"auto", "instructions", "cycles"}
+        What tuned schedules need the fewest of; "auto": cycles, as a model of the pipeline estimates them, on cores
+        that issue two instructions at once.
     no_external : bool
         Keep weights out of external flash and activations out of external RAM.
     seed : int
@@ -124,6 +127,7 @@ class Options:
     metric: str = "auto"
     test_data: Path | None = None
     tune: int = 0
+    tune_for: str = "auto"
     no_external: bool = False
     seed: int = 0
     prefix: str | None = None
@@ -228,6 +232,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "eval": (_whole(1), "a number of samples, at least 1"),
     "metric": (_one_of(*METRICS), f"one of {', '.join(METRICS)}"),
     "tune": (_whole(0), "a number of schedules, at least 0"),
+    "tune_for": (_one_of("auto", "instructions", "cycles"), "'auto', 'instructions' or 'cycles'"),
     "no_external": (_flag, "True or False"),
     "seed": (_whole(0), "a whole number, at least 0"),
     "simulate": (_flag, "True or False"),

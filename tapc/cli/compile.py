@@ -96,6 +96,13 @@ _OPTIONS = (
         help="Measure up to N schedules of each kernel in the simulator and keep the fastest.",
     ),
     click.option(
+        "--tune-for",
+        type=click.Choice(["auto", "instructions", "cycles"]),
+        default="auto",
+        show_default=True,
+        help="What --tune keeps the fewest of; auto: estimated cycles on cores that issue two instructions at once.",
+    ),
+    click.option(
         "--prefix", default=None, help="What the C library's names begin with; default: from the network's name."
     ),
     click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from tapc import cycles
 from tapc.base.errors import BudgetError
 from tapc.base.files import scratch_folder
 from tapc.base.options import Options
@@ -17,7 +18,7 @@ from tapc.firmware.layout import Copied
 from tapc.firmware.toolchain import RegionOverflowError
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
-from tapc.kernels.schedule import Tuning
+from tapc.kernels.schedule import TuneFor, Tuning
 from tapc.lower import Lowered, scheduled
 from tapc.lower.fast import Fast, choose_fast, moved
 from tapc.lower.place import Placed, constant_bytes, outside_steps, place
@@ -69,7 +70,8 @@ def build_tuned(
     if not options.tune:
         return build(lowered, *rest)
     with stages.stage("tune") as advance:
-        tuning = tune(lowered, target, options.tune, jobs=os.cpu_count() or 1, advance=advance)
+        by = tune_for(options, target)
+        tuning = tune(lowered, target, options.tune, by=by, jobs=os.cpu_count() or 1, advance=advance)
     tuned = scheduled(lowered.program, tuning.schedules, source=lowered.source, seed=options.seed)
     why = f"their arena has {tuned.plan.size:,} bytes, {tuned.plan.size - lowered.plan.size:,} more"
     if tuned.plan.size <= lowered.plan.size:
@@ -85,8 +87,15 @@ def build_tuned(
     saved = tuning.before - tuning.after
     given_up = replace(tuning, schedules={}, after=tuning.before)
     built = build(lowered, *rest)
-    what = f"the tuned schedules of {len(tuning.schedules)} layers, {saved:,} instructions less"
+    what = f"the tuned schedules of {len(tuning.schedules)} layers, {saved:,} {tuning.by} less"
     return replace(built, tuning=given_up, refused=(Refusal("kernels", what, why), *built.refused))
+
+
+def tune_for(options: Options, target: Target) -> TuneFor:
+    """Return what schedules are chosen by: cycles where instructions do not tell them, and a model of the core does."""
+    if options.tune_for != "auto":
+        return "cycles" if options.tune_for == "cycles" else "instructions"
+    return "cycles" if target.dual_issue and cycles.available(target.name) else "instructions"
 
 
 def build(

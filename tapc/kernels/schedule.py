@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Algorithm = Literal["direct", "f2", "f4"]
+TuneFor = Literal["instructions", "cycles"]
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ class Tuning:
     Attributes
     ----------
     schedules : dict of str to Schedule
-        Layer -> schedule, for layers where another one than the default needs fewer instructions.
+        Layer -> schedule, for layers where another one than the default needs fewer.
     measured, cached : int
         Variants that were simulated, and that the cache knew.
     before, after : int
-        Instructions of all convolutions of one inference, with the default and with the chosen schedules.
+        Of all convolutions of one inference, with the default and with the chosen schedules.
+    by : {"instructions", "cycles"}
+        What these are, cycles estimated.
     """
 
     schedules: dict[str, Schedule]
@@ -66,3 +69,4 @@ class Tuning:
     cached: int
     before: int
     after: int
+    by: TuneFor = "instructions"

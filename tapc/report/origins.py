@@ -65,6 +65,6 @@ def provenance(c: Compilation) -> dict[str, str]:
     if (t := c.tuning) is not None:
         origins["tuning"] = (
             f"{t.measured} schedules measured, {t.cached} from the cache; "
-            f"convolutions {t.before:,} -> {t.after:,} instructions"
+            f"convolutions {t.before:,} -> {t.after:,} {'estimated cycles' if t.by == 'cycles' else t.by}"
         )
     return origins

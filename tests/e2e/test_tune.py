@@ -11,9 +11,11 @@ import tapc
 from graph_builder import pooled
 from kernels.programs import conv_op, lowered, program, tensor
 from tapc.base.cache import Store
+from tapc.flow.build import tune_for
 from tapc.hardware.target import load_target
 from tapc.kernels.conv import ConvSpec
-from tapc.lower import Lowered
+from tapc.kernels.schedule import TuneFor
+from tapc.lower import Lowered, scheduled
 from tapc.tuning.tune import tune
 
 
@@ -26,22 +28,40 @@ def network(isa: str, mode: str) -> Lowered:
     return lowered(program([first, second], [x, middle, y], mode, isa))
 
 
-@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m0plus"])
-def test_measurements_are_cached_and_the_fastest_wins(core: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("core", "by"), [("cortex-m7", "cycles"), ("cortex-m4", "instructions"), ("cortex-m0plus", "instructions")]
+)
+def test_measurements_are_cached_and_the_fastest_wins(core: str, by: TuneFor, tmp_path: Path) -> None:
     target = load_target(core)
     net, store = network(target.isa, target.requantize), Store(tmp_path)
     seen: list[tuple[int, int]] = []
-    first = tune(net, target, 5, store=store, advance=lambda done, total: seen.append((done, total)))
+    first = tune(net, target, 5, by=by, store=store, advance=lambda done, total: seen.append((done, total)))
     assert first.measured > 2
     assert first.cached == 0
     assert seen[-1][0] == seen[-1][1] == first.measured
     assert first.after <= first.before
-    again = tune(net, target, 5, store=store)
+    again = tune(net, target, 5, by=by, store=store)
     assert (again.measured, again.cached) == (0, first.measured)
     assert again.schedules == first.schedules
-    more = tune(net, target, 50, store=store)
+    more = tune(net, target, 50, by=by, store=store)
     assert more.cached == first.measured
     assert more.after <= first.after
+
+
+def test_single_loads_are_kept_where_cycles_count(tmp_path: Path) -> None:
+    """They take more instructions and fewer cycles: what counts decides."""
+    target = load_target("cortex-m7")
+    net = network(target.isa, target.requantize)
+    specs = {step.op.name: step.spec for step in net.steps if isinstance(step.spec, ConvSpec)}
+    singles = {name: replace(spec.form.schedule, single=True) for name, spec in specs.items()}
+    net = scheduled(net.program, singles)
+    found = {by: tune(net, target, 9, by=by, store=Store(tmp_path)) for by in ("instructions", "cycles")}
+    assert found["cycles"].schedules["second"].single
+    assert not found["instructions"].schedules["second"].single
+    assert found["instructions"].after < found["instructions"].before
+    assert tune_for(tapc.Options(), target) == "cycles"
+    assert tune_for(tapc.Options(), load_target("cortex-m4")) == "instructions"
+    assert tune_for(tapc.Options(tune_for="instructions"), target) == "instructions"
 
 
 def test_variants_never_need_more_memory(tmp_path: Path) -> None:
