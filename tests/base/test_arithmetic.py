@@ -3,9 +3,11 @@
 from fractions import Fraction
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from kernels.oracle import requantize as exact
 from tapc.base import arithmetic
@@ -196,3 +198,24 @@ def test_quick_forms_need_room(shifts: tuple[int, int], largest: int, form: str)
     factors = arithmetic.Multipliers("tflite", np.array([1 << 30, 1 << 30], np.int32), np.array(shifts, np.int32))
     assert arithmetic.arithmetic_of("tflite").quick(factors, np.full(2, largest)) == form
     assert arithmetic.arithmetic_of("fixed").quick(factors, np.full(2, largest)) == ""
+
+
+@pytest.mark.parametrize("mode", ["float", "fixed"])
+@pytest.mark.parametrize("scale", [10 / 255, 2 / 255, 0.1, 1 / 3])
+def test_functions_round_as_quantizelinear(mode: str, scale: float) -> None:
+    """Whole numbers between two codes are halves in float32, which they are not quite in float64."""
+    codes, x = np.arange(-128, 128), (0.054, -26)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "a", "za"], ["r"]),
+        helper.make_node("Floor", ["r"], ["f"]),
+        helper.make_node("QuantizeLinear", ["f", "b", "zb"], ["y"]),
+    ]
+    values = {"a": np.float32(x[0]), "za": np.int8(x[1]), "b": np.float32(scale), "zb": np.int8(25)}
+    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
+    info = [helper.make_tensor_value_info(name, TensorProto.INT8, [256]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"x": codes.astype(np.int8)})[0]
+    found = arithmetic.arithmetic_of(mode).function(codes, np.floor, x, (scale, 25))
+    np.testing.assert_array_equal(np.clip(found, -128, 127), expected)

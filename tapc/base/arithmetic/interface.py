@@ -222,9 +222,12 @@ class Arithmetic(Generic[AddT]):
         x, y : Quantization
             Of the codes and of the result.
         """
-        # In float32, as DequantizeLinear has it: a function with jumps must see the same side of them.
+        # In float32, as DequantizeLinear and QuantizeLinear have it: a function with jumps must see the same side of
+        # them, and whole numbers that lie between two codes are halves there which are none in float64.
         real = ((codes - x[1]).astype(np.float32) * np.float32(x[0])).astype(np.float64)
-        rounded: Doubles = np.rint(values(real) / np.float64(np.float32(y[0]))) + y[1]
+        with np.errstate(over="ignore"):
+            steps = values(real).astype(np.float32) / np.float32(y[0])
+        rounded: Doubles = np.rint(steps).astype(np.float64) + y[1]
         return rounded
 
     def softmax_table(self, scale: float, span: int) -> NDArray[np.uint32]:
