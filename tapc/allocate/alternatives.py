@@ -79,4 +79,5 @@ class _Comparison:
             used, limit = used / max(self.engine.parameters, 1), self.problem.budgets.target_bits or 0.0
             return f"{used:.2f} weight bits on average, {used - limit:.2f} too many"
         unit = _UNITS.get(name, self.problem.latency_unit)
-        return f"{used:,.0f} {unit}, {used - limit:,.0f} too many"
+        digits = 3 if unit == "ms" else 0
+        return f"{used:,.{digits}f} {unit}, {used - limit:,.{digits}f} too many"

@@ -23,15 +23,18 @@ PINNED_BITS = 8
 
 
 class CostModel(Protocol):
-    """What a layer costs at given weight bits, input activation bits and output activation bits."""
+    """What a layer costs by an algorithm, at given bits of weights, input activations and output activations."""
 
-    def code(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> tuple[str, int]:
+    def algorithms(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> tuple[str, ...]:
+        """Return the ways to compute the layer; "" is the one that it has unless another is chosen."""
+
+    def code(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int, algorithm: str = "") -> tuple[str, int]:
         """Return the kernel that the layer runs, by a key that equal kernels share, and the bytes of its code."""
 
-    def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> int:
+    def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int, algorithm: str = "") -> int:
         """Return the bytes of the layer's constants in flash."""
 
-    def latency(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> float:
+    def latency(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int, algorithm: str = "") -> float:
         """Return the layer's latency in the model's unit."""
 
 
@@ -116,12 +119,17 @@ def build_problem(
         choices = []
         for a in groups[layer.input_group].allowed:
             for w in weight_bits:
-                kernel, size = cost.code(layer, w, a, out_bits)
-                kernels[kernel] = size
-                users[kernel].add(layer.name)
                 loss = _loss(layer, sensitivity, distortion, w, a)
-                flash, latency = cost.flash_bytes(layer, w, a, out_bits), cost.latency(layer, w, a, out_bits)
-                choices.append(Choice(w, a, loss, flash, latency, layer.macs * w * a, kernel))
+                # Algorithms lose nothing: where nothing bounds the latency, there is no reason to choose among them.
+                for algorithm in ("",) if options.latency is None else cost.algorithms(layer, w, a, out_bits):
+                    way = (layer, w, a, out_bits, algorithm)
+                    kernel, size = cost.code(*way)
+                    kernels[kernel] = size
+                    users[kernel].add(layer.name)
+                    bops = layer.macs * w * a
+                    choices.append(
+                        Choice(w, a, loss, cost.flash_bytes(*way), cost.latency(*way), bops, kernel, algorithm)
+                    )
         layers.append(LayerChoices(layer.name, layer.input_group, layer.parameters, tuple(choices), fixed_by))
     shared = {kernel: size for kernel, size in kernels.items() if len(users[kernel]) > 1}
     layers = [replace(layer, choices=tuple(_own(c, kernels, shared) for c in layer.choices)) for layer in layers]

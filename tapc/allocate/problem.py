@@ -36,6 +36,8 @@ class Choice:
     kernel : str
         Key into the problem's `kernels` when the layer's code may be shared with other layers; empty when its code
         is part of `flash_bytes`.
+    algorithm : str
+        How the layer is computed; empty for the way that it has unless another is chosen.
     """
 
     w_bits: int
@@ -45,6 +47,7 @@ class Choice:
     latency: float
     bops: int
     kernel: str = ""
+    algorithm: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class LayerChoices:
     parameters : int
         Number of weights, biases excluded; the weight of the layer in the average weight bits.
     choices : tuple of Choice
-        At least one, with distinct (w_bits, a_bits).
+        At least one, with distinct (w_bits, a_bits, algorithm).
     fixed_by : str
         Why its weight bits are fixed ("pinned", "override"); empty when the allocator decides.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tapc.base.errors import UsageError
+from tapc.base.latency import EXPECTED, Latency, latency_of
 
 METRICS = ("auto", "top1", "binary", "regression", "auc", "none")
 """What accuracy may be; see `tapc.data.metrics`."""
@@ -59,8 +60,8 @@ class Options:
         Who chooses the weight bits: the mixed-integer program from the scores, or the proxy's own ``allocate``.
     flash, ram : int or None
         Budgets in bytes; the board's regions where None.
-    latency : float or None
-        Budget in instructions per inference.
+    latency : Latency or None
+        Budget of an inference; a number is one of instructions, a text as in `tapc.base.latency`.
     bops : int or None
         Budget of MACs x weight bits x activation bits.
     target_bits : float or None
@@ -114,7 +115,7 @@ class Options:
     allocator: Literal["ilp", "proxy"] = "ilp"
     flash: int | None = None
     ram: int | None = None
-    latency: float | None = None
+    latency: Latency | None = None
     bops: int | None = None
     target_bits: float | None = None
     pin_first: bool = False
@@ -212,7 +213,6 @@ def _maybe(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else convert(value)
 
 
-_SMALLEST = 5e-324
 _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "wbits": (_bits(2, 4, 8), "some of 2, 4 and 8, such as (4,) or (2, 4, 8)"),
     "abits": (_bits(4, 8), "some of 4 and 8, such as (8,) or (4, 8)"),
@@ -220,7 +220,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "allocator": (_one_of("ilp", "proxy"), "'ilp' or 'proxy'"),
     "flash": (_maybe(_whole(1)), "a number of bytes, or None"),
     "ram": (_maybe(_whole(1)), "a number of bytes, or None"),
-    "latency": (_maybe(_number(_SMALLEST)), "a number of instructions, or None"),
+    "latency": (_maybe(latency_of), f"{EXPECTED}, or None"),
     "bops": (_maybe(_whole(1)), "a whole number above zero, or None"),
     "target_bits": (_maybe(_number(2, 8)), "a number from 2 to 8, or None"),
     "pin_first": (_flag, "True or False"),

@@ -10,7 +10,7 @@ import click
 from tapc.base.terminal import print_json, progress, say
 from tapc.cli.export import FORMATS
 from tapc.cli.options import DEVICE, JSON, SEED, TEST_DATA, Board, Model, Proxy, data_option, source_options
-from tapc.cli.types import BitList, Bytes, PositiveNumber, metric_option
+from tapc.cli.types import BitList, Bytes, LatencyType, PositiveNumber, metric_option
 
 if TYPE_CHECKING:
     from tapc.base.options import Options, Source
@@ -46,7 +46,10 @@ _OPTIONS = (
     click.option("--flash", type=Bytes(), default=None, help="Flash budget, e.g. 64K; default: the board's."),
     click.option("--ram", type=Bytes(), default=None, help="RAM budget (arena, stack, variables)."),
     click.option(
-        "--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions per inference."
+        "--latency",
+        type=LatencyType(),
+        default=None,
+        help="Budget of an inference: instructions (9M), estimated cycles (1.2Mcycles), or milliseconds (5ms).",
     ),
     click.option("--bops", type=click.IntRange(min=1), default=None, help="Budget of MACs x weight x activation bits."),
     click.option(

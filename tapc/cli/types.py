@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tapc.base.latency import EXPECTED, Latency, latency_of
 from tapc.base.options import METRICS
 
 
@@ -33,6 +34,19 @@ class Bytes(click.ParamType[int]):
         if not match:
             self.fail(f"{value!r} is no number of bytes; write 65536, 64K or 2M", param, ctx)
         return int(float(match.group(1)) * {"": 1, "K": 1 << 10, "M": 1 << 20}[(match.group(2) or "").upper()])
+
+
+class LatencyType(click.ParamType[Latency]):
+    """A budget of an inference: 9000000, 9Minstructions, 1.2Mcycles, 5ms."""
+
+    name = "latency"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Latency:
+        """Return the budget."""
+        try:
+            return latency_of(value)
+        except ValueError:
+            self.fail(f"{value!r} is not {EXPECTED}", param, ctx)
 
 
 class BitList(click.ParamType[tuple[int, ...]]):

@@ -1,16 +1,28 @@
 """Costs per layer and bit pair, for the allocator: the fitted model asked about the very kernels that would run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from tapc.allocate import RamUse
 from tapc.cost.model import CostModel
 from tapc.graph.network import Bits, Layer, Network
 from tapc.ir.program import Program, Step
+from tapc.kernels.schedule import Schedule
 from tapc.lower.fuse import fuse
 from tapc.lower.plan import plan
 from tapc.lower.prune import prune
 from tapc.lower.rebits import with_bits
 from tapc.lower.steps import steps_of
+
+
+class Forms(Protocol):
+    """How layers may be computed."""
+
+    def default(self, step: Step) -> Schedule | None:
+        """Return the schedule that a layer has unless another is chosen; None for that of its kernel."""
+
+    def others(self, step: Step) -> tuple[Schedule, ...]:
+        """Return those that it may have for more flash."""
 
 
 class NetworkCost:
@@ -22,49 +34,83 @@ class NetworkCost:
         The network lowered at any bits, before any rewrite. Other bits may leave a few more or fewer channels alive.
     network : Network
     model : CostModel
+    forms : Forms, optional
+        By default every kernel has its own schedule.
+    latency : callable, optional
+        What a step takes; by default its predicted instructions.
     """
 
-    def __init__(self, program: Program, network: Network, model: CostModel) -> None:
+    def __init__(
+        self,
+        program: Program,
+        network: Network,
+        model: CostModel,
+        forms: Forms | None = None,
+        latency: Callable[[Step], float] | None = None,
+    ) -> None:
         self._program = fuse(prune(program))
         self._network = network
         self._model = model
+        self._forms = forms
+        self._latency = latency or (lambda step: float(model.instructions(step.spec)))
         self._tensors = {i: group.tensors for i, group in enumerate(network.groups)}
-        self._variants: dict[tuple[str, int, int, int], Step] = {}
+        self._variants: dict[tuple[str, int, int, int], dict[str, Step]] = {}
         self._plans: dict[tuple[tuple[int, int], ...], RamUse] = {}
 
-    def _variant(self, layer: str, w_bits: int, a_bits: int, out_bits: int) -> Step:
-        key = (layer, w_bits, a_bits, out_bits)
+    def _variant(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> dict[str, Step]:
+        """Return the layer by algorithm; "" is the one that it has unless another is chosen."""
+        key = (layer.name, w_bits, a_bits, out_bits)
         if key not in self._variants:
             self._variants[key] = self._make_variant(*key)
         return self._variants[key]
 
-    def _make_variant(self, layer: str, w_bits: int, a_bits: int, out_bits: int) -> Step:
+    def _make_variant(self, layer: str, w_bits: int, a_bits: int, out_bits: int) -> dict[str, Step]:
         node = next(n for n in self._network.layers if n.name == layer)
         activations = {name: a_bits for name in self._tensors[node.input_group]}
         if node.output_group != node.input_group:
             activations |= {name: out_bits for name in self._tensors[node.output_group]}
         program = with_bits(self._program, {layer: w_bits}, activations)
         op = next(op for op in program.ops if op.weight_bits is not None and op.name == layer)
-        return steps_of(program.with_ops((op,)))[0]
+        alone = program.with_ops((op,))
+        (plain, *_) = steps_of(alone)
+        (own, *_) = self._scheduled(alone)
+        found = {"": own}
+        for schedule in () if self._forms is None else self._forms.others(plain):
+            (other, *_) = steps_of(alone, {op.name: schedule})
+            if getattr(other.spec, "tuned", None) == schedule:
+                found[schedule.algorithm] = other
+        return found
 
-    def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> int:
+    def _scheduled(self, program: Program) -> tuple[Step, ...]:
+        steps = steps_of(program)
+        if self._forms is None:
+            return steps
+        schedules = {step.op.name: self._forms.default(step) for step in steps}
+        given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
+        return steps_of(program, given) if given else steps
+
+    def algorithms(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> tuple[str, ...]:
+        """Return the ways to compute a layer; "" is the one that it has unless another is chosen."""
+        return tuple(self._variant(layer, w_bits, a_bits, out_bits))
+
+    def flash_bytes(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int, algorithm: str = "") -> int:
         """Return the exact bytes of a layer's constants."""
-        return self._model.constant_bytes(self._variant(layer.name, w_bits, a_bits, out_bits))
+        return self._model.constant_bytes(self._variant(layer, w_bits, a_bits, out_bits)[algorithm])
 
-    def code(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> tuple[str, int]:
+    def code(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int, algorithm: str = "") -> tuple[str, int]:
         """Return a layer's kernel and the predicted bytes of its code; equal kernels are in flash once."""
-        spec = self._variant(layer.name, w_bits, a_bits, out_bits).spec
+        spec = self._variant(layer, w_bits, a_bits, out_bits)[algorithm].spec
         return str(spec), self._model.code_bytes(spec)
 
-    def latency(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> float:
-        """Return the predicted instructions of a layer."""
-        return float(self._model.instructions(self._variant(layer.name, w_bits, a_bits, out_bits).spec))
+    def latency(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int, algorithm: str = "") -> float:
+        """Return what a layer is predicted to take."""
+        return self._latency(self._variant(layer, w_bits, a_bits, out_bits)[algorithm])
 
     def steps(self, bits: Bits) -> tuple[Program, tuple[Step, ...]]:
         """Return the network as it would run with an assignment."""
         activations = {name: b for i, b in bits.activations.items() for name in self._tensors[i]}
         program = with_bits(self._program, bits.weights, activations)
-        return program, steps_of(program)
+        return program, self._scheduled(program)
 
     def ram(self, groups: Mapping[int, int]) -> RamUse:
         """Plan the arena for activation bits, and add stack and static variables; plans are kept."""
@@ -89,10 +135,10 @@ class NetworkCost:
         _, steps = self.steps(bits)
         return self._model.flash(steps), self._model.total_instructions(steps)
 
-    def fixed(self) -> tuple[int, int]:
-        """Predict (flash bytes, instructions) of everything that is no layer of its own: runtime, calls, pools."""
+    def fixed(self) -> tuple[int, float]:
+        """Predict flash bytes and latency of everything that is no layer of its own: runtime, calls, pools."""
         names = {layer.name for layer in self._network.layers}
-        steps = steps_of(self._program)
+        steps = self._scheduled(self._program)
         others = [step for step in steps if step.op.name not in names]
         calls = self._model.call_bytes([step for step in steps if step.op.name in names])
-        return round(self._model.flash(others) + calls), self._model.total_instructions(others)
+        return round(self._model.flash(others) + calls), sum(self._latency(step) for step in others)

@@ -11,7 +11,7 @@ from tapc.cycles import armv6m, cortex_m4, mca
 from tapc.cycles.blocks import INSTALL, OBJDUMP, Block, disassemble, executed_blocks
 
 TABLES = {"cortex-m0plus": armv6m.block_cycles, "cortex-m4": cortex_m4.block_cycles}
-RARE = 1e-4  # blocks with a smaller share of the instructions count one cycle an instruction
+RARE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def source(core: str) -> str:
     return "the core manual's table" if core in TABLES else f"llvm-mca {mca.version()}'s model of {core}"
 
 
-def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
+def estimate(elf: Path, counts: NDArray[np.uint64], core: str, rare: float = RARE) -> Estimate:
     """Estimate the cycles of what ran.
 
     Parameters
@@ -61,6 +61,8 @@ def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
     counts : ndarray of uint64, shape (n, 3)
         As in `DeviceRun.blocks`.
     core : str
+    rare : float
+        Blocks with a smaller share of the instructions count one cycle an instruction.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def estimate(elf: Path, counts: NDArray[np.uint64], core: str) -> Estimate:
     blocks = executed_blocks(disassemble(elf), counts)
     if core in TABLES:
         return Estimate(core, tuple(blocks), tuple(TABLES[core](block) for block in blocks))
-    threshold = RARE * sum(block.total for block in blocks)
+    threshold = rare * sum(block.total for block in blocks)
     hot = [block for block in blocks if block.total >= threshold]
     known = dict(zip(map(id, hot), mca.block_cycles(core, hot), strict=True))
     return Estimate(core, tuple(blocks), tuple(known.get(id(block), float(block.total)) for block in blocks))

@@ -1,12 +1,13 @@
 """By which algorithm each convolution is computed: fewer instructions for more flash and scratch memory."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tapc.base.options import Options
 from tapc.cost.model import CostModel
+from tapc.flow.latency import Meter, meter
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.ir.program import Step
@@ -16,7 +17,7 @@ from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule, transformed
 from tapc.kernels.winograd import TRANSFORMS
 from tapc.lower import Lowered, scheduled
-from tapc.lower.place import fetched_bytes
+from tapc.lower.place import constant_bytes, fetched_bytes
 
 BALANCED = 1.25
 """Of the flash that the smallest image takes, for `--optimize balanced`."""
@@ -26,6 +27,54 @@ _ROOM = 0.02
 """Of the flash, kept free: code is predicted."""
 _COMPACT = {8: 36, 4: 48, 2: 48}
 """Weight bits -> taps that a loop's body spells out, at most, where flash is what counts."""
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How layers may be computed on a core.
+
+    Attributes
+    ----------
+    single : bool
+        Words may be loaded one by one: more instructions, fewer cycles.
+    compact : bool
+        Of code that is as fast, the shorter counts: loops are shorter.
+    transforms : bool
+        Convolutions may be computed by transforms.
+    """
+
+    single: bool
+    compact: bool
+    transforms: bool
+
+    def default(self, step: Step) -> Schedule | None:
+        """Return the schedule that a layer has unless another is chosen; None for that of its kernel."""
+        if not (self.single and isinstance(step.spec, ConvSpec | PooledSpec)):
+            return None
+        own, bits = step.spec.form.schedule, step.spec.w_bits
+        if (own.rows, own.pixels) != (2, 2):
+            return None
+        unroll = own.unroll
+        if self.compact:
+            most = _COMPACT[bits] // weights_per_word(bits)
+            unroll = max(s.unroll for s in step.spec.form.candidates() if s.unroll <= min(most, own.unroll))
+        return replace(own, unroll=unroll, single=True)
+
+    def others(self, step: Step) -> tuple[Schedule, ...]:
+        """Return those that it may have for more flash."""
+        if not (self.transforms and isinstance(step.spec, ConvSpec)):
+            return ()
+        return tuple(transformed(algorithm, single=self.single) for algorithm in TRANSFORMS)
+
+
+def forms_of(target: Target, options: Options) -> Forms:
+    """Return what a compilation may choose from.
+
+    Where instructions are bounded, they count: single loads take more of them.
+    """
+    size = options.optimize == "size"
+    bounded = options.latency is not None and options.latency.unit == "instructions"
+    return Forms(target.dual_issue and not bounded, size, not size)
 
 
 @dataclass(frozen=True)
@@ -39,7 +88,8 @@ class Way:
     flash : int
         Bytes of constants and code more than directly.
     saved : int
-        Predicted instructions less, and cycles less to wait for constants from flash.
+        Predicted cycles less, those to wait for constants from flash among them; instructions where nothing tells
+        the core's cycles.
     scratch : int
         Bytes of scratch memory.
     """
@@ -51,27 +101,41 @@ class Way:
     scratch: int
 
 
-def with_algorithms(lowered: Lowered, board: Board, target: Target, cost: CostModel, options: Options) -> Lowered:
-    """Return the network with the algorithms that take the fewest instructions within its flash and RAM.
+def with_algorithms(lowered: Lowered, board: Board, target: Target, options: Options) -> Lowered:
+    """Return the network with the algorithms that take the least time within its flash and RAM.
 
     Of each layer all ways are known; a small integer program chooses. Scratch memory counts as the planner lays it out:
     where the arena becomes too large, the way with the most scratch memory is given up, and all others are chosen anew.
+    Balanced, it takes more flash than else where the latency's budget needs it.
     """
-    size = options.optimize == "size"
-    singles = {name: schedule for step in lowered.steps for name, schedule in _single(step, target, compact=size)}
+    forms, own = forms_of(target, options), meter(board, target, options)
+    defaults = {step.op.name: forms.default(step) for step in lowered.steps}
+    singles = {name: schedule for name, schedule in defaults.items() if schedule is not None}
     if singles:
         lowered = scheduled(lowered.program, singles, source=lowered.source, seed=options.seed)
-    if size:
+    if not forms.transforms or own.cost.coefficients.transform_stack_bytes > board.stack_bytes:
         return lowered
-    roomy = cost.coefficients.transform_stack_bytes <= board.stack_bytes
-    ways = [way for step in lowered.steps if roomy for way in _ways(step, lowered, board, target, cost)]
-    flash, arena = _limits(lowered, board, cost, options)
+    ways = [way for step in lowered.steps for way in _ways(step, lowered, board, target, forms, own)]
+    limits = [_limits(lowered, board, own.cost, options)]
+    if options.latency is not None and options.optimize == "balanced":
+        limits.append(_limits(lowered, board, own.cost, replace(options, optimize="speed")))
+    found = lowered
+    for flash, arena in limits:
+        found = _within(lowered, singles, ways, flash, arena, options.seed)
+        if options.latency is None or sum(map(own.of, found.steps)) <= options.latency.amount:
+            break
+    return found
+
+
+def _within(
+    lowered: Lowered, singles: Mapping[str, Schedule], ways: list[Way], flash: float, arena: float, seed: int
+) -> Lowered:
     while ways:
         chosen = _chosen(ways, flash)
         if not chosen:
             break
-        schedules = singles | {way.layer: way.schedule for way in chosen}
-        found = scheduled(lowered.program, schedules, source=lowered.source, seed=options.seed)
+        schedules = {**singles, **{way.layer: way.schedule for way in chosen}}
+        found = scheduled(lowered.program, schedules, source=lowered.source, seed=seed)
         if found.plan.size <= arena:
             return found
         worst = max(chosen, key=lambda way: way.scratch)
@@ -79,37 +143,16 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, cost: CostMo
     return lowered
 
 
-def _single(step: Step, target: Target, *, compact: bool) -> Iterator[tuple[str, Schedule]]:
-    """Yield the schedule of a convolution whose words are loaded one by one, where that takes fewer cycles.
-
-    Compact, its loop is shorter: less code than that of pairs of words, and still fewer cycles.
-    """
-    if not (target.dual_issue and isinstance(step.spec, ConvSpec | PooledSpec)):
-        return
-    own, bits = step.spec.form.schedule, step.spec.w_bits
-    if (own.rows, own.pixels) != (2, 2):
-        return
-    unroll = own.unroll
-    if compact:
-        most = _COMPACT[bits] // weights_per_word(bits)
-        unroll = max(s.unroll for s in step.spec.form.candidates() if s.unroll <= min(most, own.unroll))
-    yield step.op.name, replace(own, unroll=unroll, single=True)
-
-
-def _ways(step: Step, lowered: Lowered, board: Board, target: Target, cost: CostModel) -> list[Way]:
-    direct, bandwidth = step.spec, board.flash.bandwidth.at(board.clocks.cpu_hz)
-    if not isinstance(direct, ConvSpec):
-        return []
-    found = []
-    for algorithm in TRANSFORMS:
-        schedule = transformed(algorithm, single=target.dual_issue)
+def _ways(step: Step, lowered: Lowered, board: Board, target: Target, forms: Forms, own: Meter) -> list[Way]:
+    direct, bandwidth, found = step.spec, board.flash.bandwidth.at(board.clocks.cpu_hz), []
+    for schedule in forms.others(step):
         (other,) = step.op.steps(lowered.program, {step.op.name: schedule})
         if not isinstance(other.spec, ConvSpec) or other.spec.tuned != schedule:
             continue
-        saved = cost.instructions(direct) - cost.instructions(other.spec)
-        saved += round((fetched_bytes(step, target.dcache) - fetched_bytes(other, target.dcache)) / bandwidth)
-        flash = cost.constant_bytes(other) - cost.constant_bytes(step)
-        flash += cost.code_bytes(other.spec) - cost.code_bytes(direct)
+        again = [fetched_bytes(s, target.dcache) - constant_bytes(s) for s in (step, other)]
+        saved = round(own.cycles(step) - own.cycles(other) + (again[0] - again[1]) / bandwidth)
+        flash = own.cost.constant_bytes(other) - own.cost.constant_bytes(step)
+        flash += own.cost.code_bytes(other.spec) - own.cost.code_bytes(direct)
         if saved > 0:
             found.append(Way(step.op.name, schedule, flash, saved, other.spec.scratch_bytes))
     return found

@@ -21,6 +21,7 @@ from tapc.flow.balancing import suited
 from tapc.flow.build import build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
 from tapc.flow.inputs import Data
+from tapc.flow.latency import taken
 from tapc.flow.proving import expect, measure
 from tapc.flow.scales import with_easier_scales
 from tapc.frontend import FloatModel
@@ -141,7 +142,8 @@ def within_budgets(
             if first.constraint == "flash":
                 tightened = replace(options, flash=int(first.smallest))
             else:
-                tightened = replace(options, latency=first.smallest)
+                assert options.latency is not None
+                tightened = replace(options, latency=replace(options.latency, amount=first.smallest))
             continue
         bits = decision.allocation.bits
         with stages.stage("quantize") as advance, generated_beside(decision.specs):
@@ -159,20 +161,21 @@ def within_budgets(
             over = _overflowing(error, board, flash_limit)
             if not over:
                 raise
-            use = Use(int(flash_limit + over.get("flash", 0)), int(ram_limit + over.get("ram", 0)), 0, 0)
+            use = Use(int(flash_limit + over.get("flash", 0)), int(ram_limit + over.get("ram", 0)), 0, 0.0)
         else:
-            use = use_of(attempt, target)
+            use = use_of(attempt, board, target, options)
             ram_limit, over = options.ram or board.ram_limit(use.ram - use.arena), beyond(use, board, options)
             if not over:
                 return replace(attempt, refused=(*earlier, *attempt.refused))
         ram, flash, least = use.ram, use.flash, int(used["flash"].used) if "flash" in over else 0
         average = used["target_bits"].used
         what = f"{average:.2f} weight bits on average, which fit by prediction"
-        earlier.append(Refusal("build", what, f"measured: {_list(over)} too many"))
+        earlier.append(Refusal("build", what, f"measured: {listed(over, options)} too many"))
         if refused is not None:
             first = refused.violations[0]
-            measurement = use.flash if first.constraint == "flash" else use.instructions
-            limit = (options.flash if first.constraint == "flash" else options.latency) or first.limit
+            measurement = use.flash if first.constraint == "flash" else use.latency
+            bounded = options.latency and options.latency.amount
+            limit = (options.flash if first.constraint == "flash" else bounded) or first.limit
             raise revised(refused, first.constraint, limit, max(measurement, first.smallest))
         # The next choice must be predicted that much smaller than this one.
         if "flash" in over:
@@ -180,10 +183,12 @@ def within_budgets(
         if "ram" in over:
             tightened = replace(tightened, ram=max(1, int(used["ram"].used) - int(over["ram"])))
         if "latency" in over:
-            tightened = replace(tightened, latency=max(1.0, used["latency"].used - over["latency"]))
+            assert options.latency is not None
+            amount = max(options.latency.amount * 1e-6, used["latency"].used - over["latency"])
+            tightened = replace(tightened, latency=replace(options.latency, amount=amount))
     raise BudgetError(
-        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {_list(over)} too many in the last; raise "
-        "the budgets by as much"
+        f"{ATTEMPTS} choices of bits fit by prediction, none as measured: {listed(over, options)} too many in the "
+        "last; raise the budgets by as much"
     )
 
 
@@ -206,7 +211,7 @@ def realize(
         quantized = with_easier_scales(quantized, target)
         plain = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
                       prefix=options.prefix or "")  # fmt: skip
-        chosen = with_algorithms(plain, board, target, CostModel(load_coefficients(target.cost)), options)
+        chosen = with_algorithms(plain, board, target, options)
 
     def made(lowered: Lowered, options: Options) -> Attempt:
         with ThreadPoolExecutor(1) as beside:
@@ -223,10 +228,11 @@ def realize(
         return made(plain, options)
     try:
         attempt = made(chosen, options)
-        over = beyond(use_of(attempt, target), board, options)
+        over = beyond(use_of(attempt, board, target, options), board, options)
+        over.pop("latency", None)  # without them it takes longer still
         if not over:
             return attempt
-        why = f"measured: {_list(over)} too many"
+        why = f"measured: {listed(over, options)} too many"
     except RegionOverflowError as error:
         why = str(error)
     refusal = Refusal("kernels", f"what --optimize {options.optimize} chose", why)
@@ -236,20 +242,21 @@ def realize(
 
 @dataclass(frozen=True)
 class Use:
-    """What an image takes: bytes of flash, of RAM, and of its arena there; instructions (0 where it was not run)."""
+    """What an image takes: bytes of flash, of RAM, and of its arena there; time (0 where it was not run)."""
 
     flash: int
     ram: int
     arena: int
-    instructions: int
+    latency: float
 
 
-def use_of(attempt: Attempt, target: Target) -> Use:
+def use_of(attempt: Attempt, board: Board, target: Target, options: Options) -> Use:
     """Return what an attempt's image takes; the stack as the cost model has it where nothing was run."""
     measured, memory = attempt.measured, attempt.images.memory
     cost = CostModel(load_coefficients(target.cost))
     stack = measured.run.stack_high_water if measured else cost.stack(attempt.lowered.steps)
-    return Use(memory.flash, memory.static_ram + stack, memory.arena, (measured and measured.run.instructions) or 0)
+    unit = "instructions" if options.latency is None else options.latency.unit
+    return Use(memory.flash, memory.static_ram + stack, memory.arena, taken(measured, board, unit))
 
 
 def _overflowing(error: RegionOverflowError, board: Board, flash_limit: float) -> dict[str, float]:
@@ -272,15 +279,18 @@ def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
     limits = {
         "flash": options.flash or board.flash_bytes(not options.no_external),
         "ram": options.ram or board.ram_limit(use.ram - use.arena),
-        "latency": options.latency or float("inf"),
+        "latency": float("inf") if options.latency is None else options.latency.amount,
     }
-    taken = {"flash": use.flash, "ram": use.ram, "latency": use.instructions}
-    return {name: taken[name] - limit for name, limit in limits.items() if taken[name] > limit}
+    used = {"flash": use.flash, "ram": use.ram, "latency": use.latency}
+    return {name: used[name] - limit for name, limit in limits.items() if used[name] > limit}
 
 
-def _list(over: Mapping[str, float]) -> str:
-    units = {"flash": "bytes of flash", "ram": "bytes of RAM", "latency": "instructions"}
-    return ", ".join(f"{amount:.0f} {units[name]}" for name, amount in over.items())
+def listed(over: Mapping[str, float], options: Options) -> str:
+    """Say by how much budgets are exceeded."""
+    unit = "instructions" if options.latency is None else options.latency.unit
+    units = {"flash": "bytes of flash", "ram": "bytes of RAM", "latency": unit}
+    digits = {"latency": 3 if unit == "ms" else 0}
+    return ", ".join(f"{amount:.{digits.get(name, 0)}f} {units[name]}" for name, amount in over.items())
 
 
 def retrained(
@@ -320,11 +330,11 @@ def retrained(
         what = f"loss {found.before:.4g} before, {losses} after"
         return attempt, f"training did not help: {what}; try more --epochs or a lower --rate", found
     trained = realize(attempt.decision, model, found.quantized, test, board, target, folder, options, stages)
-    over = beyond(use_of(trained, target), board, options)
+    over = beyond(use_of(trained, board, target, options), board, options)
     if over:
         raise BudgetError(
-            f"after training the image takes {_list(over)} more than the budget; lower the budget by as much, so that "
-            "fewer bits are chosen"
+            f"after training the image takes {listed(over, options)} more than the budget; lower the budget by as "
+            "much, so that fewer bits are chosen"
         )
     if found.rate != training.rate:
         return trained, f"trained at rate {found.rate:g}: {training.rate:g} did not help", found

@@ -17,8 +17,9 @@ from tapc.allocate import (
 from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Options
 from tapc.cost.layers import NetworkCost
-from tapc.cost.model import CostModel, load_coefficients
+from tapc.flow.algorithms import forms_of
 from tapc.flow.balancing import suited
+from tapc.flow.latency import meter
 from tapc.flow.rivals import best_together
 from tapc.frontend import FloatModel
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
@@ -81,7 +82,7 @@ class Evidence:
     calibration: Calibration
     x: Float
     options: Options
-    _costs: dict[tuple[str, int, int], NetworkCost] = field(default_factory=dict, repr=False)
+    _costs: dict[tuple[object, ...], NetworkCost] = field(default_factory=dict, repr=False)
     _together: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -113,16 +114,17 @@ class Evidence:
             self._together[key] = joint_loss(model, self.network, bits, calibration, self.x, self.options.rounding)
         return self._together[key]
 
-    def cost(self, target: Target, options: Options) -> NetworkCost:
-        """Return what the network costs on a core with any bits; options say which are on offer."""
-        key = target.name, max(options.wbits), max(options.abits)
+    def cost(self, board: Board, target: Target, options: Options) -> NetworkCost:
+        """Return what the network costs on a board with any bits; options say which are on offer."""
+        unit = options.latency and options.latency.unit
+        key = board.name, max(options.wbits), max(options.abits), options.optimize, unit
         if key not in self._costs:
-            self._costs[key] = network_cost(self.model, self.network, self.calibration, self.x, target, options)
+            self._costs[key] = network_cost(self.model, self.network, self.calibration, self.x, board, target, options)
         return self._costs[key]
 
     def least_ram(self, board: Board, target: Target, options: Options) -> int:
         """Peak RAM in bytes when every activation that may has the fewest bits on offer."""
-        cost = self.cost(target, options)
+        cost = self.cost(board, target, options)
         problem = bit_problem(self.network, self.distortion, cost, board, options)
         assert problem.ram is not None
         return problem.ram({index: min(group.allowed) for index, group in enumerate(problem.groups)}).bytes
@@ -144,7 +146,7 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
     AllocationError
         No bits fit: names the budgets and the smallest that work.
     """
-    cost = evidence.cost(target, options)
+    cost = evidence.cost(board, target, options)
     if _settled(options):
         nothing = {
             layer.name: dict.fromkeys(product(WEIGHT_BITS, ACTIVATION_BITS), 0.0) for layer in evidence.network.layers
@@ -201,15 +203,22 @@ def own_bits(proxy: ProgramProxy, scores: Mapping[str, float], table: Table, opt
 
 
 def network_cost(
-    model: HasGraph, network: Network, calibration: Calibration, x: Float, target: Target, options: Options
+    model: HasGraph,
+    network: Network,
+    calibration: Calibration,
+    x: Float,
+    board: Board,
+    target: Target,
+    options: Options,
 ) -> NetworkCost:
-    """Return what the network costs on a core with any bits; arguments as for `Evidence` and `decide`."""
+    """Return what the network costs on a board with any bits; arguments as for `Evidence` and `decide`."""
     # Only its shapes, scales and dead channels matter: it is re-labelled with the bits in question. More bits leave
     # more channels alive, so the most on offer predict enough.
     widest = uniform_bits(network, max(options.wbits), max(options.abits))
     template = quantize(model, network, widest, calibration, x=x[:1], bias_correction=False)
     program = program_from_onnx(template.onnx, network.name, target.requantize, target.isa)
-    return NetworkCost(program, network, CostModel(load_coefficients(target.cost)))
+    own = meter(board, target, options)
+    return NetworkCost(program, network, own.cost, forms_of(target, options), own.of)
 
 
 def bit_problem(
@@ -250,7 +259,7 @@ def bit_problem(
             abits=options.abits,
             flash=capacity if options.flash is None else min(options.flash, capacity),
             ram=available if options.ram is None else min(options.ram, available),
-            latency=options.latency,
+            latency=None if options.latency is None else options.latency.amount,
             bops=options.bops,
             target_bits=options.target_bits,
             pin_first=options.pin_first,
@@ -260,6 +269,7 @@ def bit_problem(
         ram=cost.ram,
         fixed_flash=fixed_flash,
         fixed_latency=fixed_latency,
+        latency_unit="instructions" if options.latency is None else options.latency.unit,
         regions={"flash": flash_regions(board, options), "ram": board.arena_region.name},
     )
 

@@ -9,7 +9,7 @@ from tapc.base.errors import BudgetError, UsageError
 from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.cost.model import load_coefficients
-from tapc.flow.attempt import Attempt, beyond, in_fast_ram, realize, use_of
+from tapc.flow.attempt import Attempt, beyond, in_fast_ram, listed, realize, use_of
 from tapc.flow.decide import Decision
 from tapc.flow.inputs import Data
 from tapc.frontend import FloatModel
@@ -83,12 +83,11 @@ def kept(
     silicon = _roomy(board, target, network_in_c, options)
     attempt = realize(decision, model, quantized, samples.test, silicon, target, folder, options, stages)
     silicon, attempt = in_fast_ram(silicon, attempt)
-    over = beyond(use_of(attempt, target), silicon, options)
+    over = beyond(use_of(attempt, board, target, options), silicon, options)
     if over:
-        parts = ", ".join(f"{name} by {amount:,.0f}" for name, amount in over.items())
         raise BudgetError(
-            f"{model.name}, kept as it is ({model.given.kind}), exceeds {parts}; with --requantize tapc may choose "
-            "fewer bits"
+            f"{model.name}, kept as it is ({model.given.kind}), is too large: {listed(over, options)} too many; with "
+            "--requantize tapc may choose fewer bits"
         )
     return silicon, attempt, (*_idle(model.name, options), *_left_open(real_tensors(Graph(model.onnx), model.given)))
 

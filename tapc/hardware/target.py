@@ -117,6 +117,11 @@ class Target:
     dual_issue: bool = False
 
     @property
+    def rates(self) -> Path:
+        """Cycles per instruction of its kernels; there need not be any."""
+        return self.cost.with_name("rates.toml")
+
+    @property
     def isa(self) -> Isa:
         """Instruction set family that the kernels are written for."""
         return "mve" if "mve" in self.features else "dsp" if "dsp" in self.features else "scalar"

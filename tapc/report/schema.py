@@ -190,7 +190,7 @@ class Accuracy(_Frozen):
 
 
 class AllocationReport(_Frozen):
-    """How the bits were chosen."""
+    """How the bits were chosen; `used` has a latency in `latency_unit` ("instructions", "cycles" or "ms")."""
 
     proxy: str
     status: str
@@ -199,6 +199,7 @@ class AllocationReport(_Frozen):
     gap: float
     sensitivity: dict[str, float]
     used: dict[str, dict[str, float | None]]
+    latency_unit: str = "instructions"
 
 
 class TrainingRun(_Frozen):

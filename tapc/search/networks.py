@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tapc.allocate import AllocationProblem
 from tapc.base.cache import digest
 from tapc.base.errors import DataError
+from tapc.base.latency import Latency
 from tapc.base.options import Options
 from tapc.data import Samples
 from tapc.data.metrics import choose
@@ -137,7 +138,7 @@ def prepare(
     assert context.output_error is not None
     errors = {layer.name: context.output_error(layer.name, low) for layer in network.layers}
     budgets = allocation_options(options)
-    cost = network_cost(model, network, calibration, samples.x, target, budgets)
+    cost = network_cost(model, network, calibration, samples.x, board, target, budgets)
     problem = bit_problem(network, distortion, cost, board, budgets)
     subject = Subject(model.name, model.onnx, network, calibration, samples.x, holdout, board, target, options.device)
     return SearchNetwork(subject, table, errors, problem, context)
@@ -145,8 +146,9 @@ def prepare(
 
 def allocation_options(options: SearchOptions) -> Options:
     """Return the budgets and bits of a search as a compilation's options."""
+    latency = None if options.latency is None else Latency(options.latency)
     return Options(
-        wbits=options.wbits, abits=options.abits, flash=options.flash, ram=options.ram, latency=options.latency,
+        wbits=options.wbits, abits=options.abits, flash=options.flash, ram=options.ram, latency=latency,
         bops=options.bops, target_bits=options.target_bits, seed=options.seed, no_external=True,
     )  # fmt: skip
 

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from tapc.allocate import AllocationOptions, Overrides, RamUse, build_problem, load_overrides, solve
+from tapc.allocate import AllocationError, AllocationOptions, Overrides, RamUse, build_problem, load_overrides, solve
 from tapc.base.errors import BudgetError, DataError, UsageError
 from tapc.graph.network import Group, Layer, Network
 
@@ -29,16 +29,20 @@ class Cost:
     def __init__(self):
         self.asked = []
         self.code_size = 0
+        self.fast = False
 
-    def flash_bytes(self, layer, w_bits, a_bits, out_bits):
+    def algorithms(self, layer, w_bits, a_bits, out_bits):
+        return ("", "fast") if self.fast else ("",)
+
+    def flash_bytes(self, layer, w_bits, a_bits, out_bits, algorithm=""):
         self.asked.append((layer.name, w_bits, a_bits, out_bits))
-        return layer.parameters * w_bits // 8 + 4
+        return (layer.parameters * w_bits // 8 + 4) * (3 if algorithm else 1)
 
-    def code(self, layer, w_bits, a_bits, out_bits):
-        return f"{layer.op}{layer.parameters}w{w_bits}a{a_bits}", self.code_size
+    def code(self, layer, w_bits, a_bits, out_bits, algorithm=""):
+        return f"{layer.op}{layer.parameters}w{w_bits}a{a_bits}{algorithm}", self.code_size
 
-    def latency(self, layer, w_bits, a_bits, out_bits):
-        return layer.macs * (1.5 if w_bits == 8 else 2.0)
+    def latency(self, layer, w_bits, a_bits, out_bits, algorithm=""):
+        return layer.macs * (1.5 if w_bits == 8 else 2.0) / (4 if algorithm else 1)
 
 
 DISTORTION = {name: {(w, a): 2.0 ** -(w + a) for w in (2, 4, 8) for a in (4, 8)} for name in NAMES}
@@ -159,6 +163,31 @@ def test_fixed_parts_and_bops_are_counted():
     assert allocation.used["flash"].used == 1000 + sum(80 * (i + 1) // 2 + 4 for i in range(4))
     assert allocation.used["latency"].used == 5 + 4 * 2000
     assert allocation.used["bops"].used == 4 * 1000 * 4 * 8
+
+
+def test_algorithms_give_flash_for_time():
+    """Bounded, the time is met by the algorithms that cost the fewest bits; unbounded, nothing is given for it."""
+    cost = Cost()
+    cost.fast = True
+
+    def chosen(**budgets):
+        return solve(build_problem(network(), ONES, DISTORTION, cost, AllocationOptions(**budgets)))
+
+    slow, all_fast = 4 * 1000 * 1.5, 4 * 1000 * 1.5 / 4
+    wide = chosen()
+    assert wide.used["latency"].used == slow
+    quick = chosen(latency=all_fast)
+    assert quick.bits == wide.bits
+    assert quick.used["latency"].used == all_fast
+    assert quick.used["flash"].used == 3 * wide.used["flash"].used
+    some = chosen(latency=0.7 * slow)
+    assert some.bits == wide.bits
+    assert wide.used["flash"].used < some.used["flash"].used < quick.used["flash"].used
+    narrow = chosen(latency=0.7 * slow, flash=wide.used["flash"].used)
+    assert narrow.objective > some.objective
+    assert sum(narrow.bits.weights.values()) < sum(wide.bits.weights.values())
+    with pytest.raises(AllocationError, match="latency"):
+        chosen(latency=0.99 * all_fast)
 
 
 def test_a_ram_budget_narrows_the_activations_at_the_peak():

@@ -6,10 +6,13 @@ import pytest
 
 import tapc
 from e2e.settings import compiled
+from tapc.allocate import AllocationError
+from tapc.base.errors import UsageError
 from tapc.base.progress import Stages
 from tapc.flow.algorithms import BALANCED, BALANCED_RAM
 from tapc.flow.profile import profile
 from tapc.flow.rerun import open_build, rerun
+from tapc.hardware.board import load_board
 
 
 def transformed(report: tapc.Report) -> list[str]:
@@ -70,6 +73,27 @@ def test_size_on_a_core_that_issues_two(tmp_path: Path) -> None:
         if report.memory.flash.measured is not None
     }
     assert code["stm32h7"] < 1.05 * code["nrf52840dk"]
+
+
+def test_a_budget_of_time(tmp_path: Path) -> None:
+    """Balanced gives more flash where the time needs it; the unit is the budget's throughout."""
+    board = load_board("nrf52840dk")
+    usual, some = (compiled(tmp_path, board.name, name, optimize=name) for name in ("size", "balanced"))
+    assert usual.cycles_estimated is not None
+    assert some.cycles_estimated is not None
+    milliseconds = some.cycles_estimated / board.clocks.cpu_hz * 1e3
+    fast = compiled(tmp_path, board.name, "ms", optimize="balanced", latency=f"{0.9 * milliseconds:.6f}ms")
+    assert fast.exact
+    assert fast.cycles_estimated is not None
+    assert fast.cycles_estimated <= 0.9 * some.cycles_estimated
+    assert set(transformed(some)) < set(transformed(fast))
+    assert fast.allocation.latency_unit == "ms"
+    took = fast.cycles_estimated / board.clocks.cpu_hz * 1e3
+    assert fast.allocation.used["latency"]["used"] == pytest.approx(took, 0.25)
+    with pytest.raises(AllocationError, match=r"the smallest budget that works is [0-9.]+ ms"):
+        compiled(tmp_path, board.name, "never", optimize="size", latency=f"{0.9 * milliseconds:.6f}ms")
+    with pytest.raises(UsageError, match=r"nothing tells the cycles of rv32imc"):
+        compiled(tmp_path, "hifive1", "riscv", latency="5ms")
 
 
 def test_budgets(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def flattered(monkeypatch: pytest.MonkeyPatch) -> None:
         honest = load_coefficients(path)
         return honest.model_copy(update={"runtime_bytes": honest.runtime_bytes - SAVED})
 
-    monkeypatch.setattr("tapc.flow.decide.load_coefficients", flattering)
+    monkeypatch.setattr("tapc.flow.latency.load_coefficients", flattering)
 
 
 @pytest.mark.usefixtures("flattered")

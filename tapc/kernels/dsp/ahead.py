@@ -54,15 +54,17 @@ class ProductsAhead:
             with self.b.loop(words // unroll) as outer:
                 self._point(outer * unroll)
                 self._words(unroll, 0, more=True)
-            if rest:
-                self._point(words)
+            if rest:  # all of its weights are loaded
+                self.base = self.base[0], self._column(words)
             words = 0
         self._words(words, rest, more=False)
 
     def _point(self, word: Any) -> None:
         b = self.b
-        places = b.address(b["w"], self.start + word * 2), b.address(b["col"], word * (self.halves * 2))
-        self.base = b.bind(places[0]), b.bind(places[1])
+        self.base = b.bind(b.address(b["w"], self.start + word * 2)), self._column(word)
+
+    def _column(self, word: Any) -> Any:
+        return self.b.bind(self.b.address(self.b["col"], word * (self.halves * 2)))
 
     def _load(self, into: Any, at: int, of: int, offset: int) -> None:
         self.b.store(into, at, self.b.call("t_load1", self.base[of], offset))

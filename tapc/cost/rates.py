@@ -1,0 +1,70 @@
+"""Cycles per instruction of each kind of kernel: what turns predicted instructions into predicted cycles."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tapc.base.errors import DataError
+from tapc.kernels.spec import KernelSpec
+
+_AGAIN = "write it with: python -m tapc.tuning.rates CORE"
+SINGLE = "_single"
+"""Ends the kinds whose words are loaded one by one: fewer cycles per instruction."""
+
+
+class Rates(BaseModel):
+    """What `tapc.tuning.rates` wrote to targets/CORE/rates.toml.
+
+    Attributes
+    ----------
+    core : str
+    source : str
+        What told the cycles.
+    kernels : int
+        Kernels that were estimated.
+    error : float
+        Mean of the kernels' relative errors, by their cycles.
+    rates : dict of str to float
+        Kind -> cycles per instruction.
+    other : float
+        Of kinds that are not among them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    core: str
+    source: str
+    kernels: int
+    error: float
+    other: float = Field(gt=0)
+    rates: dict[str, float]
+
+    def of(self, spec: KernelSpec) -> float:
+        """Return the cycles per instruction of a kernel."""
+        return self.rates.get(rate_kind(spec), self.other)
+
+
+def rate_kind(spec: KernelSpec) -> str:
+    """Return what tells a kernel's rate: what it is, and how its words are loaded."""
+    kind = "transform" if spec.transformed else type(spec).__name__.removesuffix("Spec").lower()
+    return kind + SINGLE * bool(getattr(getattr(spec, "form", None), "single", False))
+
+
+def load_rates(path: Path) -> Rates | None:
+    """Read rates.toml; None where there is none.
+
+    Raises
+    ------
+    DataError
+        The file is not valid.
+    """
+    try:
+        return Rates.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        keys = ", ".join(".".join(map(str, item["loc"])) for item in error.errors()[:3])
+        raise DataError(f"rates {path}: wrong or missing {keys}; {_AGAIN}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"rates {path}: {error}; {_AGAIN}") from error
