@@ -18,7 +18,7 @@ from tapc.lower.steps import steps_of
 class Forms(Protocol):
     """How layers may be computed."""
 
-    def default(self, step: Step) -> Schedule | None:
+    def default(self, step: Step, program: Program) -> Schedule | None:
         """Return the schedule that a layer has unless another is chosen; None for that of its kernel."""
 
     def others(self, step: Step) -> tuple[Schedule, ...]:
@@ -85,7 +85,7 @@ class NetworkCost:
         steps = steps_of(program)
         if self._forms is None:
             return steps
-        schedules = {step.op.name: self._forms.default(step) for step in steps}
+        schedules = {step.op.name: self._forms.default(step, program) for step in steps}
         given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
         return steps_of(program, given) if given else steps
 

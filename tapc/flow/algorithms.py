@@ -10,7 +10,7 @@ from tapc.cost.model import CostModel
 from tapc.flow.latency import Meter, meter
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
-from tapc.ir.program import Step
+from tapc.ir.program import Program, Step
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
@@ -47,7 +47,7 @@ class Forms:
     compact: bool
     transforms: bool
 
-    def default(self, step: Step) -> Schedule | None:
+    def default(self, step: Step, program: Program) -> Schedule | None:
         """Return the schedule that a layer has unless another is chosen; None for that of its kernel."""
         if not (self.single and isinstance(step.spec, ConvSpec | PooledSpec)):
             return None
@@ -109,7 +109,7 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, options: Opt
     Balanced, it takes more flash than else where the latency's budget needs it.
     """
     forms, own = forms_of(target, options), meter(board, target, options)
-    defaults = {step.op.name: forms.default(step) for step in lowered.steps}
+    defaults = {step.op.name: forms.default(step, lowered.program) for step in lowered.steps}
     singles = {name: schedule for name, schedule in defaults.items() if schedule is not None}
     if singles:
         lowered = scheduled(lowered.program, singles, source=lowered.source, seed=options.seed)

@@ -55,14 +55,6 @@ class Meter:
             return float(self.cost.instructions(step.spec))
         return self.cycles(step) / self.hz * 1e3 if self.unit == "ms" else float(round(self.cycles(step)))
 
-    @property
-    def provenance(self) -> str:
-        """Where predicted cycles come from."""
-        if self.factors is not None:
-            return "predicted instructions x what the board measured"
-        assert self.rates is not None
-        return f"predicted instructions x cycles per instruction of {self.rates.kernels} kernels ({self.rates.source})"
-
 
 def meter(board: Board, target: Target, options: Options) -> Meter:
     """Return what predicts steps in the unit of the latency's budget; instructions where there is none.

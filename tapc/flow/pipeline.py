@@ -17,6 +17,7 @@ from tapc.cost.calibrated import load_calibration
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
 from tapc.data.metrics import Metric, check_classes, measure
+from tapc.flow.alternatives import alternatives
 from tapc.flow.attempt import Attempt, in_some_ram, retrained
 from tapc.flow.balancing import balance
 from tapc.flow.describe import call, describe_library, facts_of
@@ -221,6 +222,7 @@ def compile(
                 seconds=stages.seconds,
                 refused=attempt.refused,
                 problem=attempt.decision.problem,
+                alternatives=alternatives(attempt.lowered, silicon, target, options),
             )
         )
         command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)

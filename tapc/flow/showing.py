@@ -1,6 +1,7 @@
 """What a build was made of, as text and as a picture."""
 
 from pathlib import Path
+from typing import Any
 
 from tapc.base.files import reading
 from tapc.base.picture import check_picture
@@ -24,7 +25,25 @@ def describe(folder: Path, stage: str) -> str:
     lines = [f"arena {plan.size} bytes", f"{'offset':>8} {'bytes':>8}  steps      buffer"]
     for b in sorted(plan.buffers, key=lambda b: (b.first, plan.offsets[b.name])):
         lines.append(f"{plan.offsets[b.name]:8} {b.size:8}  {b.first:3}..{b.last:<3}   {b.name}")
+    with reading(f"build {folder}"):
+        lines += _algorithms(build.report)
     return "\n".join(lines)
+
+
+def _algorithms(report: dict[str, Any]) -> list[str]:
+    """Return by which algorithm each layer is computed, and what others would have cost; the one it has is marked."""
+    rows = [(layer["name"], way) for layer in report["layers"] for way in layer.get("alternatives", ())]
+    if not rows:
+        return []
+    wide = max(len(name) for name, _ in rows)
+    lines = ["", "predicted: the algorithm of each layer (*) and the others that it could have", ""]
+    lines.append(f"{'layer':{wide}}   algorithm  instructions      cycles  constants     code  scratch")
+    for name, way in rows:
+        cycles = "" if way["cycles"] is None else f"{way['cycles']:,}"
+        sizes = f"{way['constant_bytes']:>9,} {way['code_bytes']:>8,} {way['scratch_bytes']:>8,}"
+        mark = "*" if way["taken"] else " "
+        lines.append(f"{name:{wide}} {mark} {way['algorithm']:9}  {way['instructions']:12,} {cycles:>11}  {sizes}")
+    return lines
 
 
 def draw(folder: Path, output: Path) -> Path:

@@ -1,6 +1,7 @@
 """What a report is made from: everything that the stages of a compilation returned."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from tapc.kernels.schedule import Tuning
 from tapc.lower import Lowered
 from tapc.lower.fast import Fast
 from tapc.lower.place import Placed
+from tapc.report.alternatives import AlternativeReport
 from tapc.report.schema import TrainingReport
 
 
@@ -95,6 +97,8 @@ class Compilation:
         On the way to what was built.
     problem : AllocationProblem or None
         Whose solution the bits are; None where there was nothing to choose.
+    alternatives : mapping of str to tuple of AlternativeReport
+        Convolution -> the ways to compute it.
     """
 
     model: FloatModel
@@ -125,3 +129,4 @@ class Compilation:
     seconds: dict[str, float]
     refused: tuple[Refusal, ...] = ()
     problem: AllocationProblem | None = None
+    alternatives: Mapping[str, tuple[AlternativeReport, ...]] = field(default_factory=dict)

@@ -170,6 +170,7 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
                 rounding=c.rounding.get(op.name),
                 region=next((c.placed[i].region for i in own if c.placed[i].bytes), None),
                 stall_cycles=stalls,
+                alternatives=c.alternatives.get(op.name, ()),
             )
         )
     return tuple(reports)

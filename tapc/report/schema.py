@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.kernels.schedule import Schedule
+from tapc.report.alternatives import AlternativeReport
 from tapc.report.refused import RefusedReport
 from tapc.report.regions import RegionReport
 from tapc.report.samples import Inputs, SampleFiles
@@ -50,6 +51,8 @@ class LayerReport(_Frozen):
         Predicted cycles of an inference that wait for them.
     cycles, predicted_cycles : int or None
         Measured on the board; predicted by what it measured earlier.
+    alternatives : tuple of AlternativeReport
+        Of a convolution: by which algorithm it is computed, and what others would have cost.
     """
 
     name: str
@@ -70,6 +73,7 @@ class LayerReport(_Frozen):
     stall_cycles: float | None = None
     cycles: int | None = None
     predicted_cycles: int | None = None
+    alternatives: tuple[AlternativeReport, ...] = ()
 
 
 class Quantity(_Frozen):

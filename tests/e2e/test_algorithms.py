@@ -12,6 +12,7 @@ from tapc.base.progress import Stages
 from tapc.flow.algorithms import BALANCED, BALANCED_RAM
 from tapc.flow.profile import profile
 from tapc.flow.rerun import open_build, rerun
+from tapc.flow.showing import describe
 from tapc.hardware.board import load_board
 
 
@@ -73,6 +74,28 @@ def test_size_on_a_core_that_issues_two(tmp_path: Path) -> None:
         if report.memory.flash.measured is not None
     }
     assert code["stm32h7"] < 1.05 * code["nrf52840dk"]
+
+
+def test_the_report_names_algorithms_and_what_others_would_have_cost(tmp_path: Path) -> None:
+    report = compiled(tmp_path, "stm32h7", "some", optimize="balanced", simulate=False)
+    ways = {layer.name: {way.algorithm: way for way in layer.alternatives} for layer in report.layers}
+    taken = {name: next(w for w in own.values() if w.taken) for name, own in ways.items() if own}
+    assert {name for name, way in taken.items() if way.algorithm != "direct"} == set(transformed(report))
+    for layer in report.layers:
+        if layer.name in taken:
+            assert taken[layer.name].instructions == layer.predicted_instructions
+            assert taken[layer.name].constant_bytes == layer.flash_bytes
+    for name in transformed(report):
+        direct = ways[name]["direct"]
+        assert taken[name].cycles is not None
+        assert direct.cycles is not None
+        assert taken[name].cycles < direct.cycles
+        assert taken[name].constant_bytes > direct.constant_bytes
+    text = describe(tmp_path / "some", "plan")
+    for name, way in taken.items():
+        line = next(line for line in text.splitlines() if line.split()[:2] == [name, "*"])
+        assert line.split()[2] == way.algorithm
+        assert f"{way.instructions:,}" in line
 
 
 def test_a_budget_of_time(tmp_path: Path) -> None:
