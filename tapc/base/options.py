@@ -104,9 +104,9 @@ class Options:
     toolchain : {"gcc", "zig"}
         What builds the firmware.
     optimize : {"size", "balanced", "speed"}
-        "balanced": convolutions may be computed by Winograd's transforms, with at most a quarter more flash and 15 %
-        more arena. "speed": by whatever fits the board, and start-up copies hot code and constants to the board's fast
-        memories, where it has some.
+        "size": the least flash. "balanced": convolutions may be computed by Winograd's transforms, with at most a
+        quarter more flash and 15 % more arena. "speed": by whatever fits the board, and start-up copies hot code and
+        constants to the board's fast memories, where it has some.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -137,7 +137,7 @@ class Options:
     arithmetic: str | None = None
     device: str | None = None
     toolchain: str = "gcc"
-    optimize: str = "size"
+    optimize: str = "balanced"
 
     def __post_init__(self) -> None:
         for name, (convert, expected) in _VALUES.items():

@@ -124,10 +124,10 @@ _OPTIONS = (
     click.option(
         "--optimize",
         type=click.Choice(["size", "balanced", "speed"]),
-        default="size",
+        default="balanced",
         show_default=True,
-        help="balanced: 3 x 3 convolutions by Winograd, for up to 25 % more flash and 15 % more arena; speed: for as "
-        "much as there is, and hot code and constants are copied to the board's fast memories.",
+        help="size: the least flash; balanced: faster algorithms for up to 25 % more flash and 15 % more arena; speed: "
+        "for as much as there is, and hot code and constants are copied to the board's fast memories.",
     ),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     DEVICE,

@@ -61,7 +61,7 @@ def test_balanced(tmp_path: Path) -> None:
 
 def test_size_on_a_core_that_issues_two(tmp_path: Path) -> None:
     """Single loads in a shorter loop: fewer cycles, and the code is no longer than that of other ARMv7E-M cores."""
-    other, own = compiled(tmp_path, "nrf52840dk", "m4"), compiled(tmp_path, "stm32h7", "m7")
+    other, own = (compiled(tmp_path, board, board, optimize="size") for board in ("nrf52840dk", "stm32h7"))
     assert own.exact
     assert own.cycles_estimated is not None
     assert other.cycles_estimated is not None
@@ -121,7 +121,7 @@ def test_a_budget_of_time(tmp_path: Path) -> None:
 
 def test_budgets(tmp_path: Path) -> None:
     """Flash and RAM that are given bound what speed may take."""
-    usual = compiled(tmp_path, "nrf52840dk", "size")
+    usual = compiled(tmp_path, "nrf52840dk", "size", optimize="size")
     assert usual.memory.flash.measured is not None
     assert usual.memory.ram.measured is not None
     flash = usual.memory.flash.measured + 6000

@@ -43,7 +43,7 @@ def test_ram_holds_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     onnx.save(residual().onnx, tmp_path / "net.onnx")
 
     def measured(name: str, **changes: object) -> int:
-        options = few(OPTIONS["w8a8"], "nrf52840dk", **changes)
+        options = few(OPTIONS["w8a8"], "nrf52840dk", optimize="size", **changes)
         memory = tapc.compile(
             tmp_path / "net.onnx", board="nrf52840dk", data="random", output=tmp_path / name, options=options
         ).report.memory
