@@ -26,6 +26,10 @@ class DepthwiseForm(Protocol):
         """Whether the output may replace an input with the same bytes a pixel."""
 
     @property
+    def run_bits(self) -> int | None:
+        """Bits that the sums of `DepthwiseSpec.run` taps must be proved to fit; None: they hold any."""
+
+    @property
     def scratch_bytes(self) -> int:
         """Bytes of scratch memory."""
 
@@ -48,7 +52,7 @@ class DepthwiseForm(Protocol):
 
 @dataclass(frozen=True)
 class DepthwiseSpec(KernelSpec):
-    """A depthwise kernel instance; attributes as in `ConvSpec`."""
+    """A depthwise kernel instance; attributes as in `ConvSpec`, but for `run`, which counts taps."""
 
     x: Plane
     y: Plane
@@ -58,6 +62,7 @@ class DepthwiseSpec(KernelSpec):
     isa: Isa = "dsp"
     clamped: bool = True
     quick: Quick = ""
+    run: int = 1
 
     @property
     def kind(self) -> str:

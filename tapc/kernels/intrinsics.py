@@ -253,6 +253,15 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "t_high", "int32_t", ("int32_t v",), lambda v: signed(v - signed(v, 16), 32) >> 16,
         "return (int32_t)((uint32_t)v - (uint32_t)(int16_t)v) >> 16;",
     ),
+    # Both halves of the sum of words follow from the words' sum and that of their upper halves.
+    Intrinsic(
+        "t_halves", "void", ("int32_t *total", "int32_t *upper", "int32_t v"), None,
+        "*total = (int32_t)((uint32_t)*total + (uint32_t)v);"
+        " *upper = (int32_t)((uint32_t)*upper + (uint32_t)((int32_t)((uint32_t)v + 32768u) >> 16));",
+        # The bit that is shifted out last is the sign of the lower half.
+        v6m='int32_t a = *total, b = *upper; __asm__("add %0, %2\\n\\tasr %2, %2, #16\\n\\tadc %1, %2"'
+        ' : "+lh"(a), "+l"(b), "+l"(v) : : "cc"); *total = a; *upper = b;',
+    ),
     *(_add_linear(bits) for bits in (8, 4, 0)),
     *_of_arithmetics("add"),
     *_of_arithmetics("average"),

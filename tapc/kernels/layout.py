@@ -114,9 +114,33 @@ def requantize(b: Body, mode: Mode, acc: Any, channel: Any, bits: int = 0, quick
     quick : Quick
         See `Arithmetic.quick`.
     """
+    if quick == NEAR:
+        return Channel(b, mode, channel, quick, bits).code(acc)
     if bits and (quick or arithmetic_of(mode).saturating):
         return b.call(f"t_requant_{mode}{quick}{bits}", acc, *factor(b, mode, channel), b["zero"])
     return scaled(b, mode, acc, channel, b["zero"], b["low"], b["high"], quick)
+
+
+class Channel:
+    """Requantization of accumulators of one channel, whose factor is read once."""
+
+    def __init__(self, b: Body, mode: Mode, channel: Any, quick: Quick, bits: int) -> None:
+        self.b, self.mode, self.quick, self.bits = b, mode, quick, bits
+        words = factor(b, mode, channel)
+        if quick == NEAR:
+            self.words = b.array("parts", 4)
+            b.do("t_near", *words, b["zero"], b.address(self.words, 0))
+        else:
+            self.words = tuple(b.bind(word) for word in words)
+
+    def code(self, acc: Any) -> Any:
+        """Return the requantized accumulator as an expression."""
+        b, ends = self.b, () if self.bits else (self.b["low"], self.b["high"])
+        if self.quick == NEAR:
+            return b.call(f"t_near_code{self.bits or ''}", acc, b.address(self.words, 0), *ends)
+        if self.bits and (self.quick or arithmetic_of(self.mode).saturating):
+            return b.call(f"t_requant_{self.mode}{self.quick}{self.bits}", acc, *self.words, b["zero"])
+        return b.call(f"t_requant_{self.mode}{self.quick}", acc, *self.words, b["zero"], b["low"], b["high"])
 
 
 def requantize_each(
@@ -143,6 +167,9 @@ SumForm = str
 LINEAR = "linear"
 
 
+NEAR = "_near"
+"""What is quick without wide products; see `Arithmetic.near`."""
+
 RELATIVE = ("requantize", "requantize4", "sum", "sum4", "norm", "share", "mean", "slope", "product", "log", "embed")
 """First words of features that count what another arithmetic costs beside, or less than, the core's own."""
 
@@ -153,7 +180,7 @@ def is_own(feature: str, own: Mode) -> bool:
     return (
         first in RELATIVE
         and rest.split("_")[0] == own
-        and not any(side in rest for side in ("_right", "_both", smm.PREFIX))
+        and not any(side in rest for side in ("_right", "_both", NEAR, smm.PREFIX))
     )
 
 

@@ -75,6 +75,11 @@ TRANSFORM_INTRINSICS: tuple[Intrinsic, ...] = (
         lambda a, b, left: signed(a + (b << left), 32),
         "return (int32_t)((uint32_t)a + ((uint32_t)b << left));",
     ),
+    Intrinsic(
+        "t_wsubl", "int32_t", ("int32_t a", "int32_t b", "int32_t left"),
+        lambda a, b, left: signed(a - (b << left), 32),
+        "return (int32_t)((uint32_t)a - ((uint32_t)b << left));",
+    ),
     # Sums of products over channels: words of two factors by pairs of inputs.
     Intrinsic(
         "t_products", "void", ("const int32_t *u", "const int32_t *v", "int32_t channels", "int32_t *out"), None,

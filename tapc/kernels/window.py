@@ -36,6 +36,11 @@ class Window:
         """Columns of the image from the first tap to the last."""
         return (self.width - 1) * self.dilation_x + 1
 
+    def turned(self) -> "Window":
+        """Return the window of an image whose rows are columns."""
+        stride, first, apart = (self.stride_x, self.stride_y), (self.left, self.top), (self.dilation_x, self.dilation_y)
+        return Window(self.width, self.height, *stride, *first, *apart)
+
     def inside(self, x: Plane, y: Plane) -> bool:
         """Whether all windows lie inside the image."""
         bottom = (y.height - 1) * self.stride_y - self.top + self.rows

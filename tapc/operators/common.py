@@ -18,7 +18,7 @@ from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler
 from tapc.kernels.elementwise import MoveSpec
-from tapc.kernels.layout import LINEAR, SumForm
+from tapc.kernels.layout import LINEAR, NEAR, SumForm
 
 Scalars = dict[str, int | float]
 LARGEST = 255
@@ -83,6 +83,10 @@ def requantization(
             return Requantization(found.name, Constant("s", words.size, lambda: words), found.added)
     back = shift if arithmetic_of(program.mode).homogeneous else 0
     own = factors(ratios / ratios.dtype.type(1 << back), program.mode)
+    if program.isa == "scalar" and not shift:
+        m = arithmetic.multipliers(np.atleast_1d(ratios), program.mode)
+        if arithmetic_of(program.mode).near(m, np.asarray(largest, np.int64)):
+            return Requantization(NEAR, own, zero)
     return Requantization(quick(program, ratios, largest), own, zero)
 
 

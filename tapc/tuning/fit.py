@@ -2,15 +2,16 @@
 
     python -m tapc.tuning.fit cortex-m7 --board stm32h7 --kernels 400 --seed 0
 
-writes targets/CORE/cost.toml; `--group transformer` measures the operators of that group alone and adds them to it.
+writes targets/CORE/cost.toml; `--group transformer` measures the operators of that group alone and adds them to it,
+`--kind depthwise` kernels of that kind of all groups, and sets the parts that no others have.
 The errors that are stored with the fit are those of kernels that were held out: every kernel once, by fifths.
 """
 
 import argparse
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,14 +64,18 @@ class Batch:
     data: int
 
 
-def measure(target: Target, board_name: str, image: Image) -> Batch:
-    """Build one image of random kernels and run it.
+def measure(target: Target, board_name: str, image: Image, kinds: Collection[str] = ()) -> Batch:
+    """Build one image of random kernels, of some kinds or of all, and run it.
 
     What they read are random codes, or zeros unless they are `given`: functions that give an input are no part of the
     runtime.
     """
     board = load_board(board_name)
     program, steps = image.draw(target)
+    if kinds:
+        steps = tuple(step for step in steps if _is_of(step.spec, target, kinds))
+        program = program.with_ops(tuple(step.op for step in steps))
+        program = replace(program, outputs=(program.ops[-1].output,))
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
     with scratch_folder() as folder:
@@ -118,12 +123,25 @@ def _table(part: Sequence[Measurement], *, code: bool) -> tuple[list[Features], 
     return features, [float(m.code if code else m.instructions) for m in part]
 
 
+def _is_of(spec: KernelSpec, target: Target, kinds: Collection[str]) -> bool:
+    return kind_of(spec, target.requantize).partition("_")[0] in kinds
+
+
 def measure_all(
-    target: Target, board_name: str, kernels: int, seed: int, group: str | None = None, floor: int = FLOOR
+    target: Target,
+    board_name: str,
+    kernels: int,
+    seed: int,
+    group: str | None = None,
+    floor: int = FLOOR,
+    kinds: Collection[str] = (),
 ) -> tuple[Batch, ...]:
     """Measure random kernels of all groups and arithmetics, the last images reading zeros, or those of one group."""
-    images = images_of(target, kernels, seed, group, floor)
-    return tuple(measure(target, board_name, image) for image in track(images, f"measuring kernels on {target.name}"))
+    images: Sequence[Image] = images_of(target, kernels, seed, group, floor)
+    if kinds:
+        images = [i for i in images if any(_is_of(step.spec, target, kinds) for step in i.draw(target)[1])]
+    shown = track(images, f"measuring kernels on {target.name}")
+    return tuple(measure(target, board_name, image, kinds) for image in shown)
 
 
 def fit(target: Target, batches: Sequence[Batch]) -> Coefficients:
@@ -220,11 +238,16 @@ def _of_own_code(samples: Sequence[Measurement]) -> Sequence[Measurement]:
     return [m for m in samples if not jumps(m)]
 
 
-def with_group(coefficients: Coefficients, target: Target, batches: Sequence[Batch], seed: int) -> Coefficients:
-    """Set the costs of the parts of a group's operators to what their images tell; those of the network's stay."""
+def with_group(
+    coefficients: Coefficients, target: Target, batches: Sequence[Batch], seed: int, own: Collection[str] = ()
+) -> Coefficients:
+    """Set the costs of the parts of a group's operators to what their images tell; those of the network's stay.
+
+    Or those of the parts of some kinds of kernels, of which others have none.
+    """
     kernels = tuple({m.spec: m for batch in batches for m in batch.kernels}.values())
     kinds = [kind_of(m.spec, target.requantize) for m in kernels]
-    held = _parts_of_network(target, seed)
+    held = _parts_of_network(target, seed, own)
     rows, values = _table(kernels, code=False)
     known = {key: value for key, value in coefficients.instructions.items() if key in held}
     known |= {key: 0.0 for row in rows for key in row if is_own(key, target.requantize)}
@@ -232,8 +255,12 @@ def with_group(coefficients: Coefficients, target: Target, batches: Sequence[Bat
     known_code = {key: value for key, value in coefficients.code.items() if key in held}
     known_code |= {key: 0.0 for row in sized[0] for key in row if is_own(key, target.requantize)}
     errors = _per_kind(held_out_errors(rows, values, known, kinds), kinds)
+    counts, means = (getattr(coefficients, n) | errors[n] for n in ("held_out_kernels", "held_out"))
+    total = sum(counts.values())
+    overall = {"kernels": total, "instruction_error": sum(means[kind] * counts[kind] for kind in counts) / total}
     return coefficients.model_copy(
         update={
+            **({name: round(value, 4) for name, value in overall.items()} if own else {}),
             "instructions": coefficients.instructions | known | solve_rest(rows, values, known),
             "code": coefficients.code | known_code | solve_rest(*sized, known_code),
             **{name: max(getattr(coefficients, name), own) for name, own in _stacks(batches).items()},
@@ -262,10 +289,13 @@ def solve_rest(rows: list[Features], values: list[float], known: dict[str, float
     return {key: round(float(value), 3) for key, value in zip(keys, found, strict=True)}
 
 
-def _parts_of_network(target: Target, seed: int) -> set[str]:
-    """Return the parts that kernels of the network group have, of instructions and of code, in all arithmetics."""
+def _parts_of_network(target: Target, seed: int, without: Collection[str] = ()) -> set[str]:
+    """Return the parts that kernels of the network group have, of instructions and of code, in all arithmetics.
+
+    Those of some kinds do not count.
+    """
     drawn = (random_steps(300, arithmetic.name, target.isa, seed)[1] for arithmetic in arithmetics())
-    specs = {step.spec for steps in drawn for step in steps}
+    specs = {step.spec for steps in drawn for step in steps if not _is_of(step.spec, target, without)}
     return {key for spec in specs for key in (*spec.instruction_features(), *spec.code_features())}
 
 
@@ -289,13 +319,14 @@ def main() -> None:
     parser.add_argument("--floor", type=int, default=FLOOR, help="kernels of each kind and arithmetic, at least")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--group", help="measure these operators alone, and keep all other coefficients")
+    parser.add_argument("--kind", action="append", default=[], help="measure such kernels alone, likewise; repeatable")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
     output = options.output or Path("targets") / options.core / "cost.toml"
     target = load_target(options.core)
-    kept = load_coefficients(output) if options.group else None
-    batches = measure_all(target, options.board, options.kernels, options.seed, options.group, options.floor)
-    result = with_group(kept, target, batches, options.seed) if kept else fit(target, batches)
+    kept, kinds = load_coefficients(output) if options.group or options.kind else None, options.kind
+    batches = measure_all(target, options.board, options.kernels, options.seed, options.group, options.floor, kinds)
+    result = with_group(kept, target, batches, options.seed, kinds) if kept else fit(target, batches)
     output.write_text(to_toml(result), encoding="utf-8")
     print(f"{output}: {result.instruction_error:.2%} of instructions, {result.code_error:.2%} of code (held out)")
 

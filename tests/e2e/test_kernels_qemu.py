@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, side_by_side, tensor
-from kernels.strategies import conv_programs
+from kernels.strategies import conv_programs, depthwise_extremes, extreme_codes
 from kernels.twin import run_twin
 from tapc.base.ports import joined
 from tapc.device.qemu import QemuDevice
@@ -37,6 +37,13 @@ def test_chains_of_convolutions(board_name: str, mode: str, data: st.DataObject)
     target = load_target(load_board(board_name).core)
     chains = conv_programs(mode or target.requantize, target.isa, layers=4)
     check([data.draw(chains) for _ in range(4)], board_name)
+
+
+@pytest.mark.parametrize("board_name", ["pico", "hifive1", "mps3-an547"])
+def test_depthwise_sums_at_the_ends_of_half_words(board_name: str) -> None:
+    target = load_target(load_board(board_name).core)
+    cases = depthwise_extremes(target.requantize, target.isa)
+    check(cases, board_name, codes=[extreme_codes(p.tensors["x"]) for p in cases])
 
 
 def test_neighbours_that_lie_far_apart() -> None:
@@ -75,9 +82,11 @@ def test_residuals_on_lanes_in_the_integers_of_tflite(swapped: bool) -> None:
     np.testing.assert_array_equal(found, execute(p, codes))
 
 
-def check(chains: Sequence[Program], board_name: str, samples: int = 3) -> None:
-    """Compare every layer of chains of convolutions with the oracle."""
-    codes = [random_codes(p.tensors["x"], samples, np.random.default_rng(1)) for p in chains]
+def check(
+    chains: Sequence[Program], board_name: str, samples: int = 3, codes: list[NDArray[np.int64]] | None = None
+) -> None:
+    """Compare every layer of chains of convolutions with the oracle, on random codes unless some are given."""
+    codes = codes or [random_codes(p.tensors["x"], samples, np.random.default_rng(1)) for p in chains]
     found = iter(on_device(side_by_side(chains), joined(codes), board_name))
     for p, values in zip(chains, codes, strict=True):
         for op in p.ops:

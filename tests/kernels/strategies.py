@@ -1,8 +1,11 @@
 """Hypothesis strategies for convolution programs."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
 
 from kernels.programs import conv_op, program, tensor
 from tapc.ir.program import Program, Tensor
@@ -62,3 +65,39 @@ def pooled_programs(draw: st.DrawFn, mode: str, isa: str) -> Program:
     ratios = np.ones(1, np.float32)
     pool = Pool("pool", (middle.name,), "pooled", "max", kernel, stride, (0, 0, 0, 0), False, ratios, low, y.high)
     return program([op, pool], [x, middle, y], mode, isa)
+
+
+_SHAPES = [
+    ((5, 5, 3), (3, 3), (1, 1)), ((4, 8, 2), (3, 3), (1, 1)), ((1, 9, 2), (1, 3), (1, 1)), ((9, 1, 3), (3, 1), (1, 1)),
+    ((7, 17, 2), (3, 3), (2, 2)), ((2, 2, 4), (3, 3), (1, 1)), ((6, 19, 2), (2, 5), (1, 2)),
+    ((1, 1, 2), (1, 1), (1, 1)), ((9, 6, 2), (7, 6), (1, 1)),
+]  # fmt: skip
+
+
+def depthwise_extremes(mode: str, isa: str) -> list[Program]:
+    """Return depthwise layers whose weights are as large as can be, of few signs: their sums reach all ends."""
+    found = []
+    for case, (shape, kernel, stride) in enumerate(_SHAPES):
+        for w_bits, least in ((8, -127), (8, -128), (8, -85), (4, -8), (2, -2)):
+            rng = default_rng((case, w_bits, -least))
+            pads = tuple((size - 1) // 2 for size in kernel * 2)
+            rows, columns = (
+                (size + 2 * pad - taps) // step + 1
+                for size, pad, taps, step in zip(shape, pads, kernel, stride, strict=False)
+            )
+            x, y = tensor("x", shape, 8, rng), tensor("y", (rows, columns, shape[2]), 8, rng)
+            op = conv_op(rng, x, y, kernel, stride, pads, shape[2], w_bits)  # type: ignore[arg-type]
+            ends = rng.choice([least, max(-least - 1, 1)], op.weights.shape).astype(np.int8)
+            # Biases that leave little room, and as much as there is.
+            bias = rng.integers(-200000, 200000, shape[2]) if case % 2 else rng.integers(-99, 99, shape[2])
+            found.append(program([replace(op, weights=ends, bias=bias.astype(np.int32))], [x, y], mode, isa))
+    return found
+
+
+def extreme_codes(x: Tensor) -> NDArray[np.int64]:
+    """Return inputs of extreme codes alone, and some of any."""
+    rng = default_rng(7)
+    ends = rng.choice([x.low, x.high], (4, *x.shape))
+    ends[0], ends[1] = x.low, x.high
+    codes: NDArray[np.int64] = np.concatenate([ends, rng.integers(x.low, x.high + 1, (2, *x.shape))]).astype(np.int64)
+    return codes

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kernels import oracle
 from kernels.programs import conv_op, lowered, program, random_codes, run_on_host, run_together_on_host, tensor
-from kernels.strategies import conv_programs, pooled_programs
+from kernels.strategies import conv_programs, depthwise_extremes, extreme_codes, pooled_programs
 from tapc.base.isa import Isa
 from tapc.ir.program import Program, Tensor
 from tapc.kernels.conv import ConvSpec
@@ -70,6 +70,16 @@ def test_conv(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
     programs = data.draw(several(conv_programs(mode, isa)))
     codes = inputs_of(programs, 3)
     for p, x, y in zip(programs, codes, together_on_host(programs, codes, cc), strict=True):
+        op = p.ops[0]
+        assert isinstance(op, Conv)
+        np.testing.assert_array_equal(y, oracle.conv(p, op, x))
+
+
+@pytest.mark.parametrize("isa", get_args(Isa))
+def test_depthwise_sums_at_the_ends_of_half_words(isa: str) -> None:
+    programs = depthwise_extremes("fixed", isa)
+    codes = [extreme_codes(p.tensors["x"]) for p in programs]
+    for p, x, y in zip(programs, codes, together_on_host(programs, codes), strict=True):
         op = p.ops[0]
         assert isinstance(op, Conv)
         np.testing.assert_array_equal(y, oracle.conv(p, op, x))

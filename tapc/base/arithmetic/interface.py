@@ -208,6 +208,10 @@ class Arithmetic(Generic[AddT]):
         """
         return ""
 
+    def near(self, m: Multipliers, largest: Ints) -> bool:
+        """Return whether ``t_requant_NAME_near`` gives the same without wide products, which few cores lack."""
+        return False
+
     def average(self, total: Ints, counts: Ints) -> Ints:
         """Return the mean of `counts` codes of which the sum is given."""
         raise NotImplementedError

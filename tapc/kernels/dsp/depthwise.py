@@ -6,7 +6,7 @@ replace the input in place.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class DspDepthwise:
     spec: DepthwiseSpec
 
     in_place = True
+    run_bits: ClassVar[int | None] = None
 
     @property
     def plane(self) -> Expanded:

@@ -8,7 +8,7 @@ channel's bytes are touched, the output may replace the input in place.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class MveDepthwise:
     spec: DepthwiseSpec
 
     in_place = True
+    run_bits: ClassVar[int | None] = None
 
     @property
     def turned(self) -> bool:
@@ -60,9 +61,7 @@ class MveDepthwise:
     @property
     def window(self) -> Window:
         """The window as the lanes see it."""
-        w = self.spec.window
-        turned = w.width, w.height, w.stride_x, w.stride_y, w.left, w.top, w.dilation_x, w.dilation_y
-        return Window(*turned) if self.turned else w
+        return self.spec.window.turned() if self.turned else self.spec.window
 
     @property
     def plane(self) -> Expanded:

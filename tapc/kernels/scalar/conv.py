@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tapc.kernels.builder import Body
 from tapc.kernels.conv import Direct, Runs, add_residual
 from tapc.kernels.forms import register
-from tapc.kernels.layout import requantize
+from tapc.kernels.layout import Channel
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.scalar.columns import Columns
 from tapc.kernels.schedule import Schedule, largest_divisor
@@ -155,10 +155,9 @@ class ScalarConv(Direct):
                 for j in range(pixels):
                     b.store(acc, j, b["bias"][channel])
                 _product(self, b, acc, channel * self.words)
+                codes = Channel(b, spec.mode, channel, spec.quick, 0 if spec.clamped else spec.y.bits)
                 for j in range(pixels):
-                    bits = 0 if spec.clamped else spec.y.bits
-                    value = requantize(b, spec.mode, acc[j], channel, bits, spec.quick)
-                    b.store(code, j, value)
+                    b.store(code, j, codes.code(acc[j]))
                 if spec.residual_bits:
                     for j in range(pixels):
                         add_residual(spec, b, code, j, pixel[j], channel)

@@ -59,7 +59,8 @@ def depthwise(s: Sampler) -> None:
     rows, columns = ((side + 2 * pad - size) // stride + 1 for size in (height, width))
     y = s.tensor((rows, columns, channels * multiplier), s.bits())
     w_bits, outputs = s.pick(2, 4, 8), channels * multiplier
-    weights = s.rng.integers(-2, 2, (outputs, height, width, 1)).astype(np.int8)
+    large = 1 << (w_bits - 2) if outputs % 8 else 1  # some, whose sums need more bits
+    weights = (s.rng.integers(-2, 2, (outputs, height, width, 1)) * large).astype(np.int8)
     op = Conv(
         s.name, (x.name,), y.name, weights, w_bits, np.zeros(outputs, np.int32),
         s.ratios(outputs), (stride, stride), (pad,) * 4, channels, s.low(y), y.high,

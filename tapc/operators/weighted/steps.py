@@ -18,7 +18,7 @@ from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
 from tapc.operators.common import Requantization, clamp, requantization, sums
 from tapc.operators.weighted.layer import MaxPool, Weighted
-from tapc.operators.weighted.widths import possible, proved_run
+from tapc.operators.weighted.widths import possible, proved_run, proved_taps
 
 
 def _constants(
@@ -81,6 +81,7 @@ def depthwise(op: Weighted, program: Program) -> Step:
     clamped = op.low > y.low or op.high < y.high
     own = _requantization(op, program, y)
     spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped, own.quick)
+    spec = replace(spec, run=proved_taps(op, x, spec.form.run_bits))
     distance = {}
     if spec.form.in_place and spec.x.row == spec.y.row and spec.multiplier == 1:
         distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes

@@ -62,3 +62,21 @@ def _longest_run(packed: NDArray[np.int8], x: Tensor, per_word: int, words: int,
         if low.min() >= -(1 << (bits - 1)) and high.max() < 1 << (bits - 1):
             return run
     return 0
+
+
+def proved_taps(op: Weighted, x: Tensor, bits: int | None) -> int:
+    """Return how many taps of a depthwise layer one after the other have sums whose magnitude is below 2^(bits - 1).
+
+    Of those that leave as many runs, the least; 1 where nothing is to be proved (None).
+    """
+    if bits is None:
+        return 1
+    weights = op.weights.reshape(len(op.bias), -1).astype(np.int64)
+    ends = np.abs(np.stack([weights * x.low, weights * x.high])).max(axis=0)
+    taps = weights.shape[1]
+    for runs in range(1, taps):
+        count = -(-taps // runs)
+        sums = np.pad(ends, ((0, 0), (0, -taps % count))).reshape(len(ends), -1, count).sum(axis=2)
+        if sums.max() < 1 << (bits - 1):
+            return count
+    return 1

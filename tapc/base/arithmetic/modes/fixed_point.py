@@ -82,6 +82,19 @@ def _right(bits: int) -> Intrinsic:
     )  # fmt: skip
 
 
+def _near(bits: int) -> Intrinsic:
+    """Return what requantizes accumulators with what `t_near` makes of a factor, to codes as `_right`."""
+    low, high = {8: ("-128", "127"), 4: ("0", "15"), 0: ("low", "high")}[bits]
+    clamp = f"return q < {low} ? {low} : (q > {high} ? {high} : q);"
+    few = {8: "return q == (int8_t)q ? q : (q >> 31) ^ 127;", 4: clamp, 0: clamp}[bits]
+    ends = () if bits else ("int32_t low", "int32_t high")
+    return Intrinsic(
+        f"t_near_code{bits or ''}", "int32_t", ("int32_t acc", "const int32_t *parts", *ends), None,
+        f"int32_t q = ((t_mulhi(acc, parts[0]) >> parts[1]) + parts[2]) >> 1; {clamp}",
+        v6m="int32_t q = ((acc * parts[0] >> 12) + acc * parts[3] + parts[2]) >> parts[1]; " + few,
+    )  # fmt: skip
+
+
 INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
     "requantize": (
         Intrinsic(
@@ -106,6 +119,14 @@ INTRINSICS: dict[Part, tuple[Intrinsic, ...]] = {
             + CLAMP + " } return t_requant_large(acc, factor, shift, zero, low, high);",
         ),
         *(_right(bits) for bits in (0, 8, 4)),
+        Intrinsic(
+            "t_near", "void", ("int32_t factor", "int32_t shift", "int32_t zero", "int32_t *parts"), None,
+            "parts[0] = factor; parts[1] = shift - 33; parts[2] = 2 * zero + 1; parts[3] = 0;",
+            # The factor ends in seven zeros; what is shifted out below its upper twelve bits changes nothing above.
+            v6m="parts[0] = (factor >> 7) & 4095; parts[1] = shift - 19;"
+            " parts[2] = (int32_t)((uint32_t)(2 * zero + 1) << (shift - 20)); parts[3] = factor >> 19;",
+        ),
+        *(_near(bits) for bits in (0, 8, 4)),
     ),
     "add": (
         Intrinsic(
@@ -172,6 +193,16 @@ class FixedPoint(RatioSums[FixedSum]):
     def quick(self, m: Multipliers, largest: Ints) -> Quick:
         # The zero point shares the sum of what is left.
         return "_right" if m.shift.min() >= 33 else ""
+
+    def near(self, m: Multipliers, largest: Ints) -> bool:
+        factor, shift = m.factor.astype(np.int64), m.shift.astype(np.int64)
+        # Ratios of float32 have 24 bits; the products with both halves of them, and what is added, fit a word.
+        if shift.min() < 33 or shift.max() > 42 or np.any(factor & 127) or np.max(largest) >= 1 << 19:
+            return False
+        if self.name != FixedPoint.name:  # what is derived from it rounds in its own way
+            return False
+        added = np.int64(257) << (shift - 20)  # a half and a zero point, at most
+        return bool(np.all(largest * ((factor >> 19) + 1) + added < 1 << 31))
 
     def requantize(self, acc: Ints, m: Multipliers, zero: int, low: int, high: int) -> Ints:
         shift = m.shift.astype(np.int64)
