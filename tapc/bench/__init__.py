@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.conv import ConvSpec
-from tapc.kernels.schedule import Algorithm, transformed
+from tapc.kernels.schedule import SPELLED, Algorithm, Schedule, transformed
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
@@ -23,6 +24,9 @@ from tapc.operators.weighted import Conv
 from tapc.tuning.measure import simulate
 
 __all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "Peer", "bench_kernels"]
+
+Measured = Algorithm | Literal["nested"]
+"""How layers are computed: nested, directly with two weights in a half-word."""
 
 # Not round decimals: those make exact ties in additions, for which a slower kernel is needed.
 _SCALES = {"x": 0.051377, "r": 0.043219, "y": 0.07131}
@@ -72,7 +76,7 @@ def bench_kernels(
     layers: Sequence[Layer] = LAYERS,
     w_bits: Sequence[int] = (8, 4, 2),
     a_bits: int = 8,
-    algorithm: Algorithm = "direct",
+    algorithm: Measured = "direct",
     seed: int = 0,
     advance: Advance = lambda done, total: None,
 ) -> list[KernelFigure]:
@@ -88,7 +92,7 @@ def bench_kernels(
         Weight bits; an addition is measured once.
     a_bits : {4, 8}
         Bits of the input; outputs have 8.
-    algorithm : {"direct", "f2", "f4"}
+    algorithm : {"direct", "nested", "f2", "f4"}
         Of the layers that it can compute.
     seed : int
         Of the weights.
@@ -124,7 +128,8 @@ def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int,
         half = 1 << (bits - 1)
         shape = (layer.outputs, layer.kernel, layer.kernel, layer.inputs // layer.groups)
         # Each width has a generator: a figure must not depend on which others are measured.
-        weights = np.random.default_rng((seed, bits)).integers(-half, half, shape).astype(np.int8)
+        # No layer that is quantized here has -128.
+        weights = np.random.default_rng((seed, bits)).integers(max(-half, -127), half, shape).astype(np.int8)
         bias, ratios = np.zeros(layer.outputs, np.int32), np.full(layer.outputs, 1e-3, np.float32)
         pads = (layer.kernel // 2,) * 4
         ops.append(Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127))
@@ -141,22 +146,29 @@ def _eased(op: Op, program: Program) -> Op:
     return op if scales is None else replace(op, ratios=own.ratios((x.scale, scales), y.scale))
 
 
+def _schedules(program: Program, target: Target, algorithm: Measured) -> dict[str, Schedule]:
+    """Return the schedules that are not the default."""
+    if algorithm == "direct":
+        return {}
+    if algorithm != "nested":
+        return {op.name: transformed(algorithm, single=target.dual_issue) for op in program.ops}
+    direct = {step.op.name: step.spec for step in steps_of(program)}
+    forms = {name: spec.form for name, spec in direct.items() if isinstance(spec, ConvSpec)}
+    found = {name: form.nested(SPELLED, single=target.dual_issue) for name, form in forms.items()}
+    return {name: schedule for name, schedule in found.items() if schedule is not None}
+
+
 def _measure(
     board: Board,
     target: Target,
     layer: Layer,
     w_bits: tuple[int, ...],
     a_bits: int,
-    algorithm: Algorithm,
+    algorithm: Measured,
     seed: int,
 ) -> list[KernelFigure]:
     program = _program(target, layer, w_bits, a_bits, seed)
-    schedules = (
-        {}
-        if algorithm == "direct"
-        else {op.name: transformed(algorithm, single=target.dual_issue) for op in program.ops}
-    )
-    steps = steps_of(program, schedules)
+    steps = steps_of(program, _schedules(program, target, algorithm))
     network = Lowered(program, steps, plan(program, steps, rounds=0), program)
     library = network.library()
 
@@ -172,6 +184,7 @@ def _measure(
         if isinstance(step.spec, ConvSpec):
             s = step.spec.form.schedule
             schedule = f"{s.rows}x{s.pixels}x{s.unroll}" if s.algorithm == "direct" else s.algorithm
+            schedule = "nested" if s.nested else schedule
         bits = bits if layer.kind == "conv" else 8
         figures.append(
             KernelFigure(layer.name, bits, a_bits, layer.operations, count, own, done.symbols[names[step.spec]],

@@ -14,11 +14,10 @@ from tapc.cli.options import JSON, PLOT, Board
 from tapc.cli.types import BitList
 
 if TYPE_CHECKING:
-    from tapc.bench import KernelFigure
+    from tapc.bench import KernelFigure, Measured
     from tapc.bench.configurations import BenchTable
     from tapc.bench.proxies import Interval, ProxyFigure
     from tapc.flow.profile import Profile
-    from tapc.kernels.schedule import Algorithm
 
 
 def register(main: click.Group) -> None:
@@ -38,8 +37,9 @@ def register(main: click.Group) -> None:
     @click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`.")
     @click.option("--weights", type=BitList((2, 4, 8)), default="8,4,2", show_default=True, help="Weight bits.")
     @click.option("--activations", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Input bits.")
-    @click.option("--algorithm", type=click.Choice(["direct", "f2", "f4"]), default="direct", show_default=True,
-                  help="Of 3x3 convolutions: directly, or by Winograd's F(2x2, 3x3) or F(4x4, 3x3).")  # fmt: skip
+    @click.option("--algorithm", type=click.Choice(["direct", "nested", "f2", "f4"]), default="direct",
+                  show_default=True, help="Of convolutions: directly, with two weights in a half-word, or those of 3x3 "
+                  "by Winograd's F(2x2, 3x3) or F(4x4, 3x3).")  # fmt: skip
     @click.option("--layer", default=None, help="Only layers whose name contains this.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
     @PLOT
@@ -74,12 +74,16 @@ def register(main: click.Group) -> None:
         with progress().stage("measure kernels") as advance:
             figures = bench_kernels(
                 silicon, load_target(silicon.core), layers=chosen, w_bits=sorted(weights, reverse=True),
-                a_bits=int(activations), algorithm=cast("Algorithm", algorithm), seed=seed, advance=advance,
+                a_bits=int(activations), algorithm=cast("Measured", algorithm), seed=seed, advance=advance,
             )  # fmt: skip
         if algorithm != "direct" and all(figure.schedule != algorithm for figure in figures):
             raise UsageError(
-                f"--algorithm {algorithm} computes none of these layers on {silicon.core}: it is for 3x3 "
-                "convolutions on cores without Helium"
+                f"--algorithm {algorithm} computes none of these layers on {silicon.core}: it is for "
+                + (
+                    "convolutions on cores with the DSP extension alone"
+                    if algorithm == "nested"
+                    else "3x3 convolutions on cores without Helium"
+                )
             )
         if plot is not None:
             from tapc.bench.plot import plot_kernels

@@ -47,7 +47,8 @@ class Rates(BaseModel):
 
 def rate_kind(spec: KernelSpec) -> str:
     """Return what tells a kernel's rate: what it is, and how its words are loaded."""
-    kind = "transform" if spec.transformed else type(spec).__name__.removesuffix("Spec").lower()
+    kind = type(spec).__name__.removesuffix("Spec").lower()
+    kind = "transform" if spec.transformed else "nested" if spec.nested else kind
     return kind + SINGLE * bool(getattr(getattr(spec, "form", None), "single", False))
 
 

@@ -14,7 +14,7 @@ from tapc.ir.program import Program, Step
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
-from tapc.kernels.schedule import Schedule, transformed
+from tapc.kernels.schedule import SPELLED, Schedule, transformed
 from tapc.kernels.winograd import TRANSFORMS
 from tapc.lower import Lowered, scheduled
 from tapc.lower.place import constant_bytes, fetched_bytes
@@ -28,6 +28,9 @@ _ROOM = 0.02
 _COMPACT = {8: 36, 4: 48, 2: 48}
 """Weight bits -> taps that a loop's body spells out, at most, where flash is what counts."""
 
+_NESTED = {"size": 36, "balanced": 48}
+"""What is optimized -> the same of weights of which two share a half-word; `SPELLED` for speed."""
+
 
 @dataclass(frozen=True)
 class Forms:
@@ -37,6 +40,9 @@ class Forms:
     ----------
     single : bool
         Words may be loaded one by one: more instructions, fewer cycles.
+    nested : int
+        Taps that a loop's body spells out, at most, where two weights share a half-word (`tapc.kernels.nested`): more
+        instructions and fewer cycles, too; 0 where none may.
     compact : bool
         Of code that is as fast, the shorter counts: loops are shorter.
     transforms : bool
@@ -44,20 +50,27 @@ class Forms:
     """
 
     single: bool
+    nested: int
     compact: bool
     transforms: bool
 
     def default(self, step: Step, program: Program) -> Schedule | None:
         """Return the schedule that a layer has unless another is chosen; None for that of its kernel."""
-        if not (self.single and isinstance(step.spec, ConvSpec | PooledSpec)):
+        if not isinstance(step.spec, ConvSpec | PooledSpec):
             return None
-        own, bits = step.spec.form.schedule, step.spec.w_bits
-        if (own.rows, own.pixels) != (2, 2):
+        form, bits = step.spec.form, step.spec.w_bits
+        nested = form.nested(self.nested, single=self.single) if self.nested and bits == 8 else None
+        if nested is not None:
+            (other, *_) = step.op.steps(program, {step.op.name: nested})
+            if getattr(other.spec, "tuned", None) == nested:
+                return nested
+        own = form.schedule
+        if not self.single or (own.rows, own.pixels) != (2, 2):
             return None
         unroll = own.unroll
         if self.compact:
-            most = _COMPACT[bits] // weights_per_word(bits)
-            unroll = max(s.unroll for s in step.spec.form.candidates() if s.unroll <= min(most, own.unroll))
+            most = _COMPACT[bits]
+            unroll = max(s.unroll for s in form.candidates() if s.unroll <= min(most // weights_per_word(bits), unroll))
         return replace(own, unroll=unroll, single=True)
 
     def others(self, step: Step) -> tuple[Schedule, ...]:
@@ -70,11 +83,13 @@ class Forms:
 def forms_of(target: Target, options: Options) -> Forms:
     """Return what a compilation may choose from.
 
-    Where instructions are bounded, they count: single loads take more of them.
+    Where instructions are bounded, they count: single loads take more of them. So they do where flash counts on a core
+    that issues one instruction at a time.
     """
     size = options.optimize == "size"
     bounded = options.latency is not None and options.latency.unit == "instructions"
-    return Forms(target.dual_issue and not bounded, size, not size)
+    nested = 0 if bounded or (size and not target.dual_issue) else _NESTED.get(options.optimize, SPELLED)
+    return Forms(target.dual_issue and not bounded, nested, size, not size)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,17 @@ class ConvForm(Protocol):
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try."""
 
+    def nested(self, taps: int, *, single: bool) -> Schedule | None:
+        """Return the schedule in which two weights share a half-word; None where there is none.
+
+        Parameters
+        ----------
+        taps : int
+            Taps that a loop's body spells out, at most.
+        single : bool
+            Words are loaded between products, not before them.
+        """
+
     @property
     def passes(self) -> int:
         """How often a call reads all weights."""
@@ -102,15 +113,31 @@ class ConvForm(Protocol):
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
 
+    def lacking(self, weights: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Return what the bias of each output channel has to make up for, before it is shifted."""
+
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
 
 
 @dataclass(frozen=True)
-class Direct:
-    """Base of the forms that compute a tile of pixels after the other."""
+class Whole:
+    """Base of the forms whose products are those of the weights and the codes as they are."""
 
     spec: "ConvSpec"
+
+    def nested(self, taps: int, *, single: bool) -> Schedule | None:
+        """Return no schedule."""
+        return None
+
+    def lacking(self, weights: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Return what the sums lack: nothing."""
+        return np.zeros(len(weights), np.int64)
+
+
+@dataclass(frozen=True)
+class Direct(Whole):
+    """Base of the forms that compute a tile of pixels after the other."""
 
     @property
     def schedule(self) -> Schedule:
@@ -187,6 +214,11 @@ class ConvSpec(KernelSpec):
     def transformed(self) -> bool:
         """Whether it is computed by a transform."""
         return self.tuned is not None and self.tuned.algorithm != "direct"
+
+    @property
+    def nested(self) -> bool:
+        """Whether two weights share a half-word."""
+        return self.tuned is not None and self.tuned.nested
 
     @property
     def pixels(self) -> int:

@@ -213,6 +213,13 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         dsp=asm("sxtb16 %0, %1, ror #8", "v"),
     ),
     Intrinsic(
+        "t_sxtab16", "int32_t", ("int32_t a", "int32_t v"),
+        lambda a, v: join(*(x + signed(y, 8) for x, y in zip(halves(a), (v, v >> 16), strict=True))),
+        "uint32_t low = ((uint32_t)a + (uint32_t)(int8_t)v) & 0xFFFFu;"
+        " return (int32_t)(low | ((((uint32_t)a >> 16) + (uint32_t)(int8_t)(v >> 16)) << 16));",
+        dsp=asm("sxtab16 %0, %1, %2", "a", "v"),
+    ),
+    Intrinsic(
         "t_fields", "int32_t", ("int32_t mask", "int32_t word", "int32_t shift"),
         lambda mask, word, shift: signed((word & 0xFFFFFFFF) >> shift & mask, 32),
         "return (int32_t)((uint32_t)mask & ((uint32_t)word >> shift));",

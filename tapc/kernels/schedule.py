@@ -6,6 +6,8 @@ from typing import Literal
 
 Algorithm = Literal["direct", "f2", "f4"]
 TuneFor = Literal["instructions", "cycles"]
+SPELLED = 64
+"""Taps of nested weights that a loop's body spells out, at most."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Schedule:
         Directly, or by one of Winograd's transforms, whose tiles are fixed.
     single : bool
         Words are loaded one by one between products; see `tapc.kernels.dsp.ahead`.
+    nested : bool
+        A half-word of weights is a number made of two; see `tapc.kernels.dsp.nested`.
     """
 
     rows: int
@@ -31,6 +35,7 @@ class Schedule:
     unroll: int
     algorithm: Algorithm = "direct"
     single: bool = False
+    nested: bool = False
 
 
 def transformed(algorithm: Algorithm, *, single: bool) -> Schedule:

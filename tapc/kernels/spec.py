@@ -25,6 +25,11 @@ class KernelSpec:
         return False
 
     @property
+    def nested(self) -> bool:
+        """Whether two weights share a half-word."""
+        return False
+
+    @property
     def passes(self) -> int:
         """How often a call reads its constants from memory, where no cache holds them."""
         return 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapc.kernels.builder import Body
-from tapc.kernels.conv import ConvSpec, Runs, add_residual
+from tapc.kernels.conv import Runs, Whole, add_residual
 from tapc.kernels.copies import copy_run, filling
 from tapc.kernels.layout import requantize_each
 from tapc.kernels.schedule import Schedule
@@ -18,10 +18,8 @@ TILES = 2
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Tiles(Whole):
     """The geometry of a convolution that is computed by a transform."""
-
-    spec: ConvSpec
 
     buffered = True
     stored_bits = 16

@@ -15,7 +15,7 @@ BATCH = 60
 SMALL_BATCHES = (6, 12, 20, 30)
 TIES = "ties"  # a group of rare forms, of which a few kernels do
 TIES_BATCH = 18
-OWN = ("ahead", "quick", "winograd")  # groups of forms that are for a core's own arithmetic
+OWN = ("ahead", "nested", "quick", "winograd")  # groups of forms that are for a core's own arithmetic
 OTHERS = 0.4  # kernels in another arithmetic for each one in the core's
 FLOOR = 40
 """Distinct kernels of each kind and arithmetic, at least: the error of fewer is that of what happened to be drawn."""
@@ -42,7 +42,8 @@ def kind_of(spec: KernelSpec, own: Mode) -> str:
     """Return a kernel's kind, and its arithmetic where it is not the core's own."""
     mode = getattr(spec, "mode", getattr(spec, "form", own))
     mode = mode if mode in [a.name for a in arithmetics()] else own
-    kind = "transform" if spec.transformed else type(spec).__name__.removesuffix("Spec").lower()
+    kind = type(spec).__name__.removesuffix("Spec").lower()
+    kind = "transform" if spec.transformed else "nested" if spec.nested else kind
     return kind + (f"_{mode}" if mode != own else "")
 
 

@@ -132,7 +132,7 @@ def _specs(default: Tunable, limit: int, single: bool) -> list[Tunable]:
     offered = [
         replace(s, single=ahead)
         for s in default.form.candidates()
-        for ahead in ((True, False) if single and (s.rows, s.pixels) == (2, 2) else (False,))
+        for ahead in ((True, False) if single and (s.nested or (s.rows, s.pixels) == (2, 2)) else (False,))
     ]
     variants = [default.with_schedule(s) for s in offered if s != own]
     fitting = [

@@ -12,7 +12,9 @@ from tapc.cost.model import Coefficients, load_coefficients
 from tapc.firmware.toolchain import RegionOverflowError
 from tapc.hardware.board import Board, load_board
 
-OPTIONS = tapc.Options(calibration=8, eval=2, rounding="nearest", simulate=False, proxy="parameters", equalize=False)
+OPTIONS = tapc.Options(
+    calibration=8, eval=2, rounding="nearest", simulate=False, proxy="parameters", equalize=False, optimize="size"
+)
 SAVED = 1500
 """Bytes of code that the prediction leaves out."""
 

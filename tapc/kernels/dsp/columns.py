@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
+from tapc.kernels.dsp import nested
 from tapc.kernels.im2col import Im2col
 from tapc.kernels.schedule import largest_divisor
 
@@ -20,7 +21,15 @@ LEFTOVERS = 32  # single taps that are spelled out; with more of them the field 
 
 @dataclass(frozen=True)
 class Columns(Im2col):
-    """The column buffer of one convolution: a tile's fields, interleaved."""
+    """The column buffer of one convolution: a tile's fields, interleaved.
+
+    Attributes
+    ----------
+    nested : bool
+        Whether the weights are; see `tapc.kernels.dsp.nested`.
+    """
+
+    nested: bool = False
 
     @property
     def padded(self) -> int:
@@ -113,8 +122,8 @@ class _Writer:
     b: Body
     slot: int
 
-    def pair(self, first: Any, low: Any, high: Any) -> None:
-        """Store the two words of a group, whose first word is `first`, and add up their taps."""
+    def store(self, first: Any, low: Any, high: Any) -> None:
+        """Store the two words of a group, whose first word is `first`."""
         words = self.b.array("words", 2)
         self.b.store(words, 0, low)
         self.b.store(words, 1, high)
@@ -137,7 +146,11 @@ class _Writer:
                 b.store(word, 0, b.call("t_load32", address(load * 4)))
                 at = first + load * (per_load // 2)
                 for pair in range(0, per_load // 2, 2):
-                    self.pair(at + pair, fields(b, word[0], bits, pair), fields(b, word[0], bits, pair + 1))
+                    if self.columns.nested:
+                        even = b.bind(nested.outer_of_bytes(b, word[0]))
+                        self.store(at, even, nested.inner_of_bytes(b, word[0], even))
+                    else:
+                        self.store(at + pair, fields(b, word[0], bits, pair), fields(b, word[0], bits, pair + 1))
 
     def field(self, pixel: Any, group: Any) -> None:
         c, b, T = self.columns, self.b, self.b.T
@@ -209,9 +222,14 @@ class _Writer:
                 base = r // c.window.width * pitch + r % c.window.width * c.step
             places += [base + i for i in range(whole, c.run)]
         taps = [b.call("t_load8", address(place)) for place in places]
+        outer: Any = None
         for i in range(0, len(taps), 2):
             pair = b.call("t_pair", taps[i], taps[i + 1]) if i + 1 < len(taps) else b.call("t_pair", taps[i], 0)
             word = b.array("word", 1)
+            if c.nested and i % 4 == 0:
+                pair = outer = b.bind(nested.outer(b, pair))
+            elif c.nested:
+                pair = nested.inner(b, pair, outer)
             b.store(word, 0, pair)
             b.store(b["col"], c.word(first + i // 2, self.slot), word[0])
 
@@ -226,10 +244,12 @@ class _Writer:
             self.words(lambda o: b.address(b["x"], place + o), tap * per_tap, c.depth * c.x.bits // 8)
 
         def outside(tap: Any) -> None:
-            pad = b.array("pads", 1)
-            b.store(pad, 0, b.call("t_pair", b["pad"], b["pad"]))
+            pads = b.array("pads", 2)
+            pair = b.bind(b.call("t_pair", b["pad"], b["pad"]))
+            b.store(pads, 0, nested.outer(b, pair) if c.nested else pair)
+            b.store(pads, 1, nested.inner(b, pair, pads[0]) if c.nested else pads[0])
             with b.loop(per_tap // 2) as i:
-                self.pair(tap * per_tap + i * 2, pad[0], pad[0])
+                self.store(tap * per_tap + i * 2, pads[0], pads[1])
 
         c.each_tap(b, origin, inside, outside)
 

@@ -8,17 +8,19 @@ such an accumulator overflows, it is shifted back and added up after each run of
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import arithmetic_of
+from tapc.kernels import nested
 from tapc.kernels.builder import Body
 from tapc.kernels.conv import Direct, Runs, add_residual
 from tapc.kernels.dsp.ahead import AHEAD, ProductsAhead
 from tapc.kernels.dsp.columns import Columns, top_fields
+from tapc.kernels.dsp.nested import BEYOND, Products
 from tapc.kernels.dsp.pairs import load2
 from tapc.kernels.forms import register
 from tapc.kernels.layout import requantize_each
@@ -29,6 +31,7 @@ from tapc.kernels.window import inside_taps, whole_windows
 
 TAPS = {8: 48, 4: 64, 2: 64}  # weight bits -> taps that a loop's body spells out, at most
 LONGEST = 96  # the same, for tuning
+_LOOPS = 4  # of nested weights, for tuning
 SHORT = 16  # with no more taps, unpacking narrow weights costs more instructions than it saves
 
 
@@ -60,15 +63,24 @@ class DspConv(Direct):
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
+        if self.schedule.nested:
+            loops = range(1, min(self.words, _LOOPS) + 1)
+            return tuple(replace(self.schedule, unroll=self.words // n) for n in loops)
         tiles = [(2, 2), (4, 1), (2, 1), (4, 2)] if self.spec.pixels > 1 else [(4, 1), (2, 1)]
         longest = self._unroll(LONGEST)
         unrolls = [n for n in range(longest, 0, -1) if (self.spec.run or self._whole) % n == 0]
         return tuple(Schedule(rows, pixels, n) for n in unrolls for rows, pixels in tiles)
 
+    def nested(self, taps: int, *, single: bool) -> Schedule | None:
+        """Return the schedule in which two weights share a half-word."""
+        own = self.schedule if self.spec.group_outputs > 1 else Schedule(1, 1, 1)
+        return nested.schedule(own, self.columns.padded // 4, taps, single=single)
+
     @property
     def columns(self) -> Columns:
         """The column buffer."""
-        return Columns(self.spec.x, self.spec.y, self.spec.window, self.spec.groups, self.schedule.pixels)
+        spec, own = self.spec, self.schedule
+        return Columns(spec.x, spec.y, spec.window, spec.groups, own.pixels, own.nested)
 
     @property
     def words(self) -> int:
@@ -83,28 +95,32 @@ class DspConv(Direct):
     @property
     def top(self) -> int:
         """Power of two that the weights are multiplied by."""
+        if self.schedule.nested:
+            return nested.SHIFT
         return 16 - self.spec.w_bits if self.spec.w_bits < 8 else 0
 
     @property
     def stored_bits(self) -> int:
         """Bits to store each weight with: whole bytes for a few taps."""
-        return 8 if self.spec.taps <= SHORT else self.spec.w_bits
+        return 8 if self.schedule.nested or self.spec.taps <= SHORT else self.spec.w_bits
 
     @property
     def runs(self) -> Runs | None:
-        """Runs of words at the top of an accumulator."""
+        """Runs of words at the top of an accumulator; nested weights are proved to need none."""
+        if self.schedule.nested:
+            return None
         return Runs(32 - self.top, self._whole, self.columns.order(), self.top) if self.top else None
 
     @property
     def single(self) -> bool:
         """Whether words are loaded one by one, ahead of their products."""
         own = self.schedule
-        return own.single and (own.rows, own.pixels) == (2, 2) and not self.spec.run
+        return own.single and ((own.rows, own.pixels) == (2, 2) or own.nested) and not self.spec.run
 
     @property
     def ahead(self) -> int:
         """Words that are loaded beyond the last, and not used."""
-        return AHEAD if self.single else 0
+        return (BEYOND if self.schedule.nested else AHEAD) if self.single else 0
 
     @property
     def scratch_bytes(self) -> int:
@@ -119,21 +135,42 @@ class DspConv(Direct):
 
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Lay weights out in reading order: per group and tile, words of the tile's channels, alternating."""
-        spec, order, rows = self.spec, self.columns.order(), self.schedule.rows
-        flat = weights.reshape(spec.groups, spec.group_outputs, -1)
-        column = np.where(order >= 0, flat[:, :, np.maximum(order, 0)], 0)
-        rest = -len(order) % weights_per_word(spec.w_bits)
+        spec, rows, column = self.spec, self.schedule.rows, self._ordered(weights)
+        column = column.reshape(spec.groups, spec.group_outputs, -1)
+        rest = -column.shape[-1] % weights_per_word(spec.w_bits)
         column = np.pad(column, ((0, 0), (0, -spec.group_outputs % rows), (0, rest)))
-        words = pair_words(column, spec.w_bits)
+        words = nested.nested_words(column) if self.schedule.nested else pair_words(column, spec.w_bits)
         return np.pad(words.reshape(spec.groups, -1, rows, words.shape[-1]).swapaxes(2, 3).ravel(), (0, self.ahead))
+
+    def _ordered(self, weights: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return the weights of each output channel as a column has its taps."""
+        order, flat = self.columns.order(), weights.reshape(len(weights), -1)
+        found: NDArray[np.int8] = np.where(order >= 0, flat[:, np.maximum(order, 0)], 0)
+        return found
+
+    def lacking(self, weights: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Return what the sums of nested weights lack."""
+        if not self.schedule.nested:
+            return super().lacking(weights)
+        return nested.lacking(self._ordered(weights))
 
     def _products(self, rows: int, blocks: int) -> Features:
         """Count the multiplication of so many tiles."""
         w_bits, tile, quads = self.spec.w_bits, self.schedule.pixels, blocks * self.columns.padded / 4
+        if self.schedule.nested:
+            # Of a lone tile the compiler leaves out what is computed of no channel.
+            share = min(self.schedule.rows, self.spec.group_outputs) / self.schedule.rows
+            return {f"multiply_{self._key}": blocks * self.words * share}
         if rows == 1:
             return {f"quad_w{w_bits}r1": quads, "quad_r1tile": quads if tile > 1 else 0}
         key = f"w{w_bits}r{rows}t{tile}{'s' if self.single else ''}"
         return {f"multiply_{key}": blocks * self.words, f"quad_{key}": quads}
+
+    @property
+    def _key(self) -> str:
+        """What features call the tile and how its words are loaded."""
+        own = self.schedule
+        return f"r{own.rows}t{own.pixels}{'s' if self.single else ''}{'n' if own.nested else ''}"
 
     @property
     def _known_rows(self) -> int:
@@ -157,11 +194,11 @@ class DspConv(Direct):
         quads = columns.run * columns.source_bits // 32 * columns.runs
         single = columns.run % 4 * columns.runs if kind != "words" else 0
         outer = self.words // schedule.unroll
-        load = f"a{columns.source_bits}t{tile}"
+        load = f"a{columns.source_bits}t{tile}{'n' if columns.nested else ''}"
         features: Features = {
             **self._products(rows, blocks),
-            f"loop_r{rows}t{tile}{'s' if self.single else ''}": blocks * outer if outer > 1 else 0,
-            f"block_r{rows}t{tile}{odd}": blocks,
+            f"loop_{self._key if rows > 1 else f'r1t{tile}'}": blocks * outer if outer > 1 else 0,
+            f"block_{self._key if columns.nested else f'r{rows}t{tile}'}{odd}": blocks,
             "block_next": blocks if tiles > 1 else 0,
             **spec.result_features(blocks * min(rows, spec.group_outputs) * tile),
             f"pixel_{kind}t{tile}{'point' if window.taps == 1 else ''}": slots,
@@ -187,18 +224,23 @@ class DspConv(Direct):
             features["gather_unknown"] = gathered * columns.taps if spec.x.bits == 4 and columns.depth % 2 else 0
         return features
 
+    @property
+    def _spelled(self) -> int:
+        """Words of a channel that the machine code has, those behind a loop included."""
+        return self.schedule.unroll + (self.words % self.schedule.unroll if self.schedule.nested else 0)
+
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         spec, columns, schedule = self.spec, self.columns, self.schedule
         tile, kind = schedule.pixels, columns.kind
         single = columns.run % 4 * columns.runs if kind != "words" else 0
         quads = columns.run * columns.source_bits // 32
-        odd = "odd" if spec.group_outputs % schedule.rows else ""
+        odd, nests = "odd" if spec.group_outputs % schedule.rows else "", "n" if columns.nested else ""
         features: Features = {
             f"code_column_{kind}{'' if columns.inside else 'border'}t{tile}": 1,
-            f"code_load_a{columns.source_bits}t{tile}": min(quads, largest_divisor(max(quads, 1), 4)),
+            f"code_load_a{columns.source_bits}t{tile}{nests}": min(quads, largest_divisor(max(quads, 1), 4)),
             f"code_singlet{tile}": single,
-            f"code_multiply_w{spec.w_bits}r{schedule.rows}t{tile}{'s' if self.single else ''}": schedule.unroll,
+            f"code_multiply_{'' if columns.nested else f'w{spec.w_bits}'}{self._key}": self._spelled,
             f"code_block_r{schedule.rows}t{tile}{odd}": 1,
             **spec.result_code(schedule.rows * tile),
             "code_clear": (columns.padded // 2 - -(-columns.taps // 2)) * tile,
@@ -276,6 +318,9 @@ def _product(form: DspConv, b: Body, acc: Any, start: Any) -> None:
     rows, pixels, run = schedule.rows, schedule.pixels, schedule.unroll
     groups = weights_per_word(spec.w_bits) // 4
     whole, rest = divmod(form.columns.padded // 4, groups)
+    if schedule.nested:
+        Products(b, schedule, acc, start).emit(whole)
+        return
     if form.single:
         ProductsAhead(b, spec.w_bits, acc, start).emit(whole, 2 * rest, run)
         return

@@ -7,7 +7,8 @@ import numpy as np
 from tapc.base.arithmetic.smm import moved
 from tapc.ir.program import Tensor
 from tapc.ir.sampling import Sampler, samples
-from tapc.kernels.schedule import Algorithm, Schedule, largest_divisor
+from tapc.kernels import nested
+from tapc.kernels.schedule import SPELLED, Algorithm, Schedule, largest_divisor, least_padding
 from tapc.operators.weighted import Conv
 from tapc.operators.weighted.layer import Residual
 
@@ -114,6 +115,30 @@ def ahead(s: Sampler) -> None:
     )  # fmt: skip
     words = max(-(-size * size * depth // 4) * 4 * w_bits // 32, 1)
     s.add(op, Schedule(2, 2, largest_divisor(words, 48 * w_bits // 32), "direct", True))
+
+
+@samples("nested", 1.0)
+def nested_weights(s: Sampler) -> None:
+    """Add a convolution or dense layer of which two weights share a half-word, where the instruction set has that."""
+    single = bool(s.pick(0, 1))
+    if s.rng.random() < 0.3:
+        side, size, depth = 1, 1, s.pick(10, 16, 30, 64, 92, 128, 256)
+    else:
+        side, size, depth = s.pick(2, 3, 4, 5, 8), s.pick(1, 1, 3, 3), s.pick(1, 3, 4, 5, 8, 16, 22, 32, 64, 92)
+    pad, outputs = s.pick(0, size // 2), s.pick(2, 3, 4, 7, 8, 10, 16, 32, 64)
+    if side < size or outputs * depth * size * size > s.largest:
+        return
+    extent = side + 2 * pad - size + 1
+    x, y = s.tensor((side, side, depth), 8), s.tensor((extent, extent, outputs), 8)
+    weights = (s.rng.integers(-127, 128, (outputs, size, size, depth)) // s.pick(1, 4)).astype(np.int8)
+    ratios = s.rng.uniform(2e-4, 1e-2, outputs).astype(np.float32)
+    op = Conv(
+        s.name, (x.name,), y.name, weights, 8, np.zeros(outputs, np.int32),
+        ratios, (1, 1), (pad,) * 4, 1, s.low(y), y.high,
+    )  # fmt: skip
+    direct = Schedule(2, 2, 1) if extent > 1 else Schedule(least_padding(outputs, (4, 2)), 1, 1)
+    schedule = nested.schedule(direct, -(-size * size * depth // 4), s.pick(36, SPELLED), single=single)
+    s.add(_eased(op, x, y) if s.rng.random() < 0.7 else op, schedule)
 
 
 @samples("winograd", 1.0)

@@ -29,8 +29,9 @@ def _constants(
 
     def bias() -> NDArray[Any]:
         sums = op.weights.reshape(len(op.bias), -1).astype(np.int64).sum(axis=1)
+        lacking = spec.form.lacking(op.weights) if isinstance(spec, ConvSpec) else 0
         # Only the final sum must fit 32 bits: the accumulator may wrap around on its way there.
-        folded: NDArray[Any] = (op.bias - zero * sums) << shift
+        folded: NDArray[Any] = (op.bias - zero * sums + lacking) << shift
         return folded.astype(np.int32)
 
     return {

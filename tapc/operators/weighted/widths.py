@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import arithmetic_of
 from tapc.ir.program import Tensor
+from tapc.kernels import nested
 from tapc.kernels.conv import ConvSpec, Runs
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.winograd import TRANSFORMS
@@ -24,6 +25,9 @@ def fits_shifted(op: Weighted, x: Tensor, shift: int) -> bool:
 def possible(op: Weighted, x: Tensor, spec: ConvSpec, schedule: Schedule) -> bool:
     """Whether a schedule computes a convolution exactly, for every input."""
     if schedule.algorithm == "direct":
+        if schedule.nested:
+            fits = int(op.weights.min()) >= nested.LEAST and fits_shifted(op, x, nested.SHIFT)
+            return spec.isa == "dsp" and x.bits == 8 and fits and (schedule.rows, schedule.pixels) in nested.TILES
         return not schedule.single or spec.isa == "dsp"
     w = spec.window
     plain = (w.height, w.width, w.stride_y, w.stride_x, w.dilation_y, w.dilation_x) == (3, 3, 1, 1, 1, 1)
