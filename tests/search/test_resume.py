@@ -15,7 +15,7 @@ from tapc.base.cache import Store
 from tapc.search import GeneratorOptions, Request, SearchOptions, search, stored_request
 from tapc.search.log import NAME, read_events
 
-KILLS = int(os.environ.get("TAPC_KILLS", "3"))
+KILLS = int(os.environ.get("TAPC_KILLS", "2"))
 # Processes that have tapc loaded, and nothing of this one's state.
 FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload([__name__])
