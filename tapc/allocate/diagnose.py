@@ -65,8 +65,9 @@ def _describe(engine: Engine, name: Constraint, best: Solution) -> Violation:
     budget = getattr(engine.problem.budgets, name)
     smallest = best.value / engine.parameters if name == "target_bits" else best.value
     ram = name == "ram"
-    layers = engine.ram.use(best.high).limiting if ram else _largest(engine.problem, name, best.choices)
-    return Violation(name, budget, _round_up(smallest), layers)
+    use = engine.ram.use(best.high) if ram else None
+    layers = _largest(engine.problem, name, best.choices) if use is None else use.limiting
+    return Violation(name, budget, _round_up(smallest), layers, "" if use is None else use.how)
 
 
 def _round_up(value: float) -> float:
@@ -107,6 +108,8 @@ def _sentence(problem: AllocationProblem, violation: Violation) -> str:
         f"{_number(violation.smallest - violation.limit)} too few; "
         f"the smallest budget that works is {_number(violation.smallest)} {unit} (--{name.replace('_', '-')})"
     )
+    if violation.how:
+        text += f", computed in patches: {violation.how}"
     if violation.layers:
         text += f"; {'alive at the peak' if name == 'ram' else 'largest'}: {', '.join(violation.layers)}"
     return text

@@ -107,10 +107,14 @@ class Budgets:
 
 @dataclass(frozen=True)
 class RamUse:
-    """Peak RAM in bytes of one assignment of activation bits, and the layers alive at the peak."""
+    """Peak RAM in bytes of one assignment of activation bits, and the layers alive at the peak.
+
+    `how` says what is computed in bands for that; empty where nothing is.
+    """
 
     bytes: int
     limiting: tuple[str, ...] = ()
+    how: str = ""
 
 
 RamModel = Callable[[dict[int, int]], RamUse]
@@ -224,12 +228,15 @@ class Violation:
         The smallest budget that works while the other constraints stay (rounded up where it is not whole).
     layers : tuple of str
         Descriptions of the layers responsible, the largest first.
+    how : str
+        What is computed in bands in the smallest budget that works.
     """
 
     constraint: Constraint
     limit: float
     smallest: float
     layers: tuple[str, ...]
+    how: str = ""
 
 
 class AllocationError(BudgetError):

@@ -89,6 +89,8 @@ class Options:
         that issue two instructions at once.
     no_external : bool
         Keep weights out of external flash and activations out of external RAM.
+    no_patches : bool
+        Compute every layer as a whole, also where the activations would fit otherwise.
     seed : int
     prefix : str or None
         What the C library's names begin with; made of the network's name where None.
@@ -130,6 +132,7 @@ class Options:
     tune: int = 0
     tune_for: str = "auto"
     no_external: bool = False
+    no_patches: bool = False
     seed: int = 0
     prefix: str | None = None
     simulate: bool = True
@@ -234,6 +237,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "tune": (_whole(0), "a number of schedules, at least 0"),
     "tune_for": (_one_of("auto", "instructions", "cycles"), "'auto', 'instructions' or 'cycles'"),
     "no_external": (_flag, "True or False"),
+    "no_patches": (_flag, "True or False"),
     "seed": (_whole(0), "a whole number, at least 0"),
     "simulate": (_flag, "True or False"),
     "keep": (_maybe(_flag), "True, False or None"),

@@ -121,6 +121,7 @@ _OPTIONS = (
     ),
     SEED,
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
+    click.option("--no-patches", is_flag=True, help="Compute every layer as a whole, never band by band."),
     click.option(
         "--optimize",
         type=click.Choice(["size", "balanced", "speed"]),

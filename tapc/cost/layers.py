@@ -5,6 +5,7 @@ from typing import Protocol
 
 from tapc.allocate import RamUse
 from tapc.cost.model import CostModel
+from tapc.cost.patches import fitting
 from tapc.graph.network import Bits, Layer, Network
 from tapc.ir.program import Program, Step
 from tapc.kernels.schedule import Schedule
@@ -55,7 +56,7 @@ class NetworkCost:
         self._latency = latency or (lambda step: float(model.instructions(step.spec)))
         self._tensors = {i: group.tensors for i, group in enumerate(network.groups)}
         self._variants: dict[tuple[str, int, int, int], dict[str, Step]] = {}
-        self._plans: dict[tuple[tuple[int, int], ...], RamUse] = {}
+        self._plans: dict[tuple[object, ...], RamUse] = {}
 
     def _variant(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> dict[str, Step]:
         """Return the layer by algorithm; "" is the one that it has unless another is chosen."""
@@ -112,18 +113,30 @@ class NetworkCost:
         program = with_bits(self._program, bits.weights, activations)
         return program, self._scheduled(program)
 
-    def ram(self, groups: Mapping[int, int]) -> RamUse:
-        """Plan the arena for activation bits, and add stack and static variables; plans are kept."""
-        key = tuple(sorted(groups.items()))
+    def ram(self, groups: Mapping[int, int], limit: int | None = None, most: float | None = None) -> RamUse:
+        """Plan the arena for activation bits, and add stack and static variables; plans are kept.
+
+        Parameters
+        ----------
+        groups : mapping of int to int
+        limit : int, optional
+            Bytes; where the network takes more, it is computed in patches.
+        most : float, optional
+            See `fitting`.
+        """
+        key = (limit, most, *sorted(groups.items()))
         if key not in self._plans:
-            self._plans[key] = self._planned(groups)
+            self._plans[key] = self._planned(groups, limit, most)
         return self._plans[key]
 
-    def _planned(self, groups: Mapping[int, int]) -> RamUse:
+    def _planned(self, groups: Mapping[int, int], limit: int | None, most: float | None) -> RamUse:
         program, steps = self.steps(Bits({}, dict(groups)))
-        layout = plan(program, steps)
+        layout, how = plan(program, steps), ""
+        if limit is not None and layout.size + self.besides_arena > limit:
+            found = fitting(program, limit - self.besides_arena, self._model, most=most)
+            program, layout, how = found.program, found.plan, str(found)
         names = tuple(program.tensors[n].name if n in program.tensors else n for n in layout.peak)
-        return RamUse(layout.size + self.besides_arena, names)
+        return RamUse(layout.size + self.besides_arena, names, how)
 
     @property
     def besides_arena(self) -> int:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tapc.base.errors import DataError
 from tapc.ir.program import Step
 from tapc.kernels.spec import Features, KernelSpec
+from tapc.lower.place import own_bytes
 
 
 class Coefficients(BaseModel):
@@ -136,7 +137,7 @@ class CostModel:
         """Predict the flash of a whole image: constants, each distinct kernel once, calls, and the runtime."""
         kernels = {step.spec for step in steps}
         code = sum(self.code_bytes(spec) for spec in kernels)
-        constants = sum(self.constant_bytes(step) for step in steps)
+        constants = sum(own_bytes(steps))
         return round(constants + code + self.coefficients.runtime_bytes + self.call_bytes(steps))
 
     def stack(self, steps: Sequence[Step]) -> int:

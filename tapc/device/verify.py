@@ -10,7 +10,8 @@ from tapc.base.arithmetic import Ints
 from tapc.base.ports import joined
 from tapc.base.tool import check_going
 from tapc.device.interface import DeviceRun
-from tapc.ir.program import Op, Program
+from tapc.ir.bands import Rows
+from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered
 from tapc.lower.codes import apart, values
@@ -124,7 +125,7 @@ def reference_outputs(network: Lowered, codes: Ints) -> Ints:
 def _in_outputs(program: Program, wanted: Ints, actual: Ints) -> list[Mismatch]:
     """Return the first difference of the outputs, under the layer that gives the output."""
     sample = int(np.argwhere((actual != wanted).reshape(len(actual), -1).any(axis=1))[0, 0])
-    makers = {op.output: op.name for op in program.ops}
+    makers = {program.whole(op.output)[0]: op.name for op in program.ops}
     pairs = zip(*(apart(program, program.outputs, codes) for codes in (wanted, actual)), strict=True)
     for name, (expected, found) in zip(program.outputs, pairs, strict=True):
         difference = _first_difference(sample, makers.get(name, name), expected[sample], found[sample])
@@ -150,36 +151,39 @@ def verify(network: Lowered, run: DeviceRun, codes: Ints, *, expected: Ints | No
         Reference outputs when they are known already.
     """
     program = network.program
-    last_step = {step.output: i for i, step in enumerate(network.steps)}
+    # Each tensor of the network, the steps that are the last to write it or rows of it, and where these rows begin.
+    writers: dict[str, list[tuple[int, int]]] = {}
+    for output, index in {step.output: i for i, step in enumerate(network.steps)}.items():
+        rows = program.bands.get(output, Rows(output, 0))
+        writers.setdefault(rows.of, []).append((index, rows.first))
     count = len(run.layer_outputs)
     layers = {step.op.name: True for step in network.steps}
     mismatches: list[Mismatch] = []
 
-    def observe(op: Op, values: Ints) -> None:
-        if op.output not in last_step:
-            return
-        index = last_step[op.output]
-        layer, y = network.steps[index].op.name, program.tensors[op.output]
-        live = program.live.get(op.output)
+    def expected_of(index: int, first: int, values: Ints) -> tuple[str, Tensor, Ints, Ints]:
+        """Return a step's layer and output, and what it should write: which rows, on which channels."""
+        step = network.steps[index]
+        y, live = program.tensors[step.output], program.live.get(step.output)
         channels = np.arange(values.shape[-1]) if live is None else np.flatnonzero(live)
-        for sample, outputs in enumerate(run.layer_outputs):
-            actual = unpack_activations(np.frombuffer(outputs[index], np.uint8), y.shape, y.bits)
-            found = _first_difference(sample, layer, values[sample][..., channels], actual)
-            if found is not None:
-                row, column, channel = found.element
-                layers[layer] = False
-                mismatches.append(replace(found, element=(row, column, int(channels[channel]))))
+        return step.op.name, y, values[:, first : first + y.shape[0], :, channels], channels
+
+    def observe(op: Op, values: Ints) -> None:
+        for index, first in writers.get(op.output, ()):
+            layer, y, wanted, channels = expected_of(index, first, values)
+            for sample, outputs in enumerate(run.layer_outputs):
+                actual = unpack_activations(np.frombuffer(outputs[index], np.uint8), y.shape, y.bits)
+                found = _first_difference(sample, layer, wanted[sample], actual)
+                if found is not None:
+                    row, column, channel = found.element
+                    layers[layer] = False
+                    mismatches.append(replace(found, element=(first + row, column, int(channels[channel]))))
 
     def observe_sums(op: Op, values: Ints) -> None:
-        index = last_step.get(op.output)
-        if index is None:
-            return
-        y, live = program.tensors[op.output], program.live.get(op.output)
-        channels = np.arange(values.shape[-1]) if live is None else np.flatnonzero(live)
-        layer = network.steps[index].op.name
-        if zlib.crc32(pack_activations(values[..., channels], y.bits).tobytes()) != run.layer_crcs[index]:
-            layers[layer] = False
-            mismatches.append(Mismatch(0, layer, (), 0, 0))
+        for index, first in writers.get(op.output, ()):
+            layer, y, wanted, _ = expected_of(index, first, values)
+            if zlib.crc32(pack_activations(wanted, y.bits).tobytes()) != run.layer_crcs[index]:
+                layers[layer] = False
+                mismatches.append(Mismatch(0, layer, (), 0, 0))
 
     if run.layer_crcs and not count:
         execute(network.reference, codes[:1], observe=observe_sums)

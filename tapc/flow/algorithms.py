@@ -1,6 +1,6 @@
 """By which algorithm each convolution is computed: fewer instructions for more flash and scratch memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from tapc.kernels.conv import ConvSpec
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import SPELLED, Schedule, transformed
+from tapc.kernels.spec import KernelSpec
 from tapc.kernels.winograd import TRANSFORMS
 from tapc.lower import Lowered, scheduled
 from tapc.lower.place import constant_bytes, fetched_bytes
@@ -124,13 +125,14 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, options: Opt
     Balanced, it takes more flash than else where the latency's budget needs it.
     """
     forms, own = forms_of(target, options), meter(board, target, options)
-    defaults = {step.op.name: forms.default(step, lowered.program) for step in lowered.steps}
+    typical = [steps[len(steps) // 2] for steps in by_layer(lowered.steps)]
+    defaults = {step.op.name: forms.default(step, lowered.program) for step in typical}
     singles = {name: schedule for name, schedule in defaults.items() if schedule is not None}
     if singles:
         lowered = scheduled(lowered.program, singles, source=lowered.source, seed=options.seed)
     if not forms.transforms or own.cost.coefficients.transform_stack_bytes > board.stack_bytes:
         return lowered
-    ways = [way for step in lowered.steps for way in _ways(step, lowered, board, target, forms, own)]
+    ways = [way for steps in by_layer(lowered.steps) for way in _ways(steps, lowered, board, target, forms, own)]
     limits = [_limits(lowered, board, own.cost, options)]
     if options.latency is not None and options.optimize == "balanced":
         limits.append(_limits(lowered, board, own.cost, replace(options, optimize="speed")))
@@ -158,18 +160,32 @@ def _within(
     return lowered
 
 
-def _ways(step: Step, lowered: Lowered, board: Board, target: Target, forms: Forms, own: Meter) -> list[Way]:
-    direct, bandwidth, found = step.spec, board.flash.bandwidth.at(board.clocks.cpu_hz), []
+def by_layer(steps: Sequence[Step]) -> list[list[Step]]:
+    """Return the steps of every layer; in patches it has one for each band."""
+    layers: dict[str, list[Step]] = {}
+    for step in steps:
+        layers.setdefault(step.op.name, []).append(step)
+    return list(layers.values())
+
+
+def _ways(steps: list[Step], lowered: Lowered, board: Board, target: Target, forms: Forms, own: Meter) -> list[Way]:
+    bandwidth, found, step = board.flash.bandwidth.at(board.clocks.cpu_hz), [], steps[0]
     for schedule in forms.others(step):
-        (other,) = step.op.steps(lowered.program, {step.op.name: schedule})
-        if not isinstance(other.spec, ConvSpec) or other.spec.tuned != schedule:
+        known: dict[KernelSpec, Step] = {}  # equal bands are equal by any algorithm
+        others = []
+        for band in steps:
+            if band.spec not in known:
+                (known[band.spec],) = band.op.steps(lowered.program, {step.op.name: schedule})
+            others.append(known[band.spec])
+        if not all(isinstance(other.spec, ConvSpec) and other.spec.tuned == schedule for other in others):
             continue
-        again = [fetched_bytes(s, target.dcache) - constant_bytes(s) for s in (step, other)]
-        saved = round(own.cycles(step) - own.cycles(other) + (again[0] - again[1]) / bandwidth)
-        flash = own.cost.constant_bytes(other) - own.cost.constant_bytes(step)
-        flash += own.cost.code_bytes(other.spec) - own.cost.code_bytes(direct)
+        again = [sum(fetched_bytes(s, target.dcache) - constant_bytes(s) for s in every) for every in (steps, others)]
+        saved = round(sum(map(own.cycles, steps)) - sum(map(own.cycles, others)) + (again[0] - again[1]) / bandwidth)
+        flash = own.cost.constant_bytes(others[0]) - own.cost.constant_bytes(step)
+        flash += sum(own.cost.code_bytes(other.spec) - own.cost.code_bytes(spec) for spec, other in known.items())
         if saved > 0:
-            found.append(Way(step.op.name, schedule, flash, saved, other.spec.scratch_bytes))
+            scratch = max(other.spec.scratch_bytes for other in others)
+            found.append(Way(step.op.name, schedule, flash, saved, scratch))
     return found
 
 

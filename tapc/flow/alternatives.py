@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tapc.base.options import Options
-from tapc.flow.algorithms import forms_of
+from tapc.flow.algorithms import Forms, by_layer, forms_of
 from tapc.flow.latency import Meter, meter
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
@@ -30,31 +30,41 @@ def alternatives(
     """
     own, forms = meter(board, target, options), forms_of(target, replace(options, optimize="speed"))
     found = {}
-    for step in lowered.steps:
+    for steps in by_layer(lowered.steps):
+        step = steps[0]
         if not isinstance(step.spec, ConvSpec | PooledSpec):
             continue
-        (plain, *_) = step.op.steps(lowered.program, {})
-        usual = forms.default(plain, lowered.program)
-        (direct, *_) = step.op.steps(lowered.program, {step.op.name: usual} if usual else {})
-        ways = {"direct": direct}
-        for schedule in forms.others(plain):
-            (other, *_) = step.op.steps(lowered.program, {step.op.name: schedule})
-            if isinstance(other.spec, ConvSpec) and other.spec.tuned == schedule:
-                ways[schedule.algorithm] = other
+        ways: dict[str, list[Step]] = {}
+        for band in steps:
+            for name, way in _ways(band, lowered, forms).items():
+                ways.setdefault(name, []).append(way)
         mine = "direct" if step.spec.tuned is None else step.spec.tuned.algorithm
-        ways[mine] = step
-        found[step.op.name] = tuple(_report(name, way, own, taken=name == mine) for name, way in ways.items())
+        found[step.op.name] = tuple(_report(name, own, way, taken=name == mine) for name, way in ways.items())
     return found
 
 
-def _report(name: str, step: Step, own: Meter, *, taken: bool) -> AlternativeReport:
+def _ways(step: Step, lowered: Lowered, forms: Forms) -> dict[str, Step]:
+    """Return a step by all algorithms, its own as it is."""
+    (plain, *_) = step.op.steps(lowered.program, {})
+    usual = forms.default(plain, lowered.program)
+    (direct, *_) = step.op.steps(lowered.program, {step.op.name: usual} if usual else {})
+    ways = {"direct": direct}
+    for schedule in forms.others(plain):
+        (other, *_) = step.op.steps(lowered.program, {step.op.name: schedule})
+        if isinstance(other.spec, ConvSpec) and other.spec.tuned == schedule:
+            ways[schedule.algorithm] = other
+    tuned = step.spec.tuned if isinstance(step.spec, ConvSpec | PooledSpec) else None
+    return ways | {"direct" if tuned is None else tuned.algorithm: step}
+
+
+def _report(name: str, own: Meter, bands: list[Step], *, taken: bool) -> AlternativeReport:
     known = own.rates is not None or own.factors is not None
     return AlternativeReport(
         algorithm=name,
         taken=taken,
-        instructions=own.cost.instructions(step.spec),
-        cycles=round(own.cycles(step)) if known else None,
-        constant_bytes=own.cost.constant_bytes(step),
-        code_bytes=own.cost.code_bytes(step.spec),
-        scratch_bytes=step.spec.scratch_bytes,
+        instructions=sum(own.cost.instructions(step.spec) for step in bands),
+        cycles=sum(round(own.cycles(step)) for step in bands) if known else None,
+        constant_bytes=max(own.cost.constant_bytes(step) for step in bands),
+        code_bytes=sum(own.cost.code_bytes(spec) for spec in {step.spec for step in bands}),
+        scratch_bytes=max(step.spec.scratch_bytes for step in bands),
     )

@@ -22,6 +22,7 @@ from tapc.flow.build import build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
 from tapc.flow.inputs import Data
 from tapc.flow.latency import taken
+from tapc.flow.patches import with_patches
 from tapc.flow.proving import expect, measure
 from tapc.flow.scales import with_easier_scales
 from tapc.frontend import FloatModel
@@ -211,6 +212,7 @@ def realize(
         quantized = with_easier_scales(quantized, target)
         plain = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
                       prefix=options.prefix or "")  # fmt: skip
+        plain = with_patches(plain, board, target, options)
         chosen = with_algorithms(plain, board, target, options)
 
     def made(lowered: Lowered, options: Options) -> Attempt:

@@ -21,7 +21,8 @@ from tapc.hardware.target import Target
 from tapc.kernels.schedule import TuneFor, Tuning
 from tapc.lower import Lowered, scheduled
 from tapc.lower.fast import Fast, choose_fast, moved
-from tapc.lower.place import Placed, constant_bytes, outside_steps, place
+from tapc.lower.library import constant_symbols
+from tapc.lower.place import Placed, outside_steps, own_bytes, place
 from tapc.quantize import QuantizedModel
 from tapc.tuning.tune import tune
 
@@ -113,7 +114,7 @@ def build(
     and the stack leave; where the linker finds one smaller, it is filled again.
     """
     cost = CostModel(load_coefficients(target.cost))
-    code = cost.flash(lowered.steps) - sum(constant_bytes(step) for step in lowered.steps)
+    code = cost.flash(lowered.steps) - sum(own_bytes(lowered.steps))
     room, fast_room = board.flash.size - code, _fast_room(lowered, board, cost, options)
     refused: list[Refusal] = []
     onnx.save(quantized.onnx, folder / "model.onnx")
@@ -184,8 +185,7 @@ def _copied(lowered: Lowered, fast: Fast) -> tuple[Copied, ...]:
         sections.setdefault(region, []).append(f".text.{lowered.functions[spec]}")
     for region in dict.fromkeys(fast.functions.values()):
         sections[region].append(f".text.{lowered.names.symbol('t_*')}")  # what several kernels call
+    symbols = constant_symbols(lowered.steps, lowered.names)
     for index, region in fast.constants.items():
-        step = lowered.steps[index]
-        symbols = (lowered.names.constant(c.role, index, step.op.name) for c in step.constants.values())
-        sections.setdefault(region, []).extend(f".rodata.{symbol}" for symbol in symbols)
-    return tuple(Copied(region, tuple(names)) for region, names in sections.items())
+        sections.setdefault(region, []).extend(f".rodata.{symbol}" for symbol in symbols[index].values())
+    return tuple(Copied(region, tuple(dict.fromkeys(names))) for region, names in sections.items())

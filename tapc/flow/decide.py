@@ -20,6 +20,7 @@ from tapc.cost.layers import NetworkCost
 from tapc.flow.algorithms import forms_of
 from tapc.flow.balancing import suited
 from tapc.flow.latency import meter
+from tapc.flow.patches import most_extra, ram_limit
 from tapc.flow.rivals import best_together
 from tapc.frontend import FloatModel
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
@@ -246,7 +247,7 @@ def bit_problem(
         In place of those that the options name.
     """
     fixed_flash, fixed_latency = cost.fixed()
-    capacity, available = board.flash_bytes(not options.no_external), board.ram_limit(cost.besides_arena)
+    capacity, limit = board.flash_bytes(not options.no_external), ram_limit(board, options, cost.besides_arena)
     if overrides is None:
         overrides = Overrides() if options.overrides is None else load_overrides(options.overrides)
     return build_problem(
@@ -258,7 +259,7 @@ def bit_problem(
             wbits=options.wbits,
             abits=options.abits,
             flash=capacity if options.flash is None else min(options.flash, capacity),
-            ram=available if options.ram is None else min(options.ram, available),
+            ram=limit,
             latency=None if options.latency is None else options.latency.amount,
             bops=options.bops,
             target_bits=options.target_bits,
@@ -266,7 +267,7 @@ def bit_problem(
             pin_last=options.pin_last,
             overrides=overrides,
         ),
-        ram=cost.ram,
+        ram=lambda groups: cost.ram(groups, None if options.no_patches else limit, most_extra(board, options)),
         fixed_flash=fixed_flash,
         fixed_latency=fixed_latency,
         latency_unit="instructions" if options.latency is None else options.latency.unit,

@@ -12,6 +12,7 @@ from tapc.cost.model import load_coefficients
 from tapc.flow.attempt import Attempt, beyond, in_fast_ram, listed, realize, use_of
 from tapc.flow.decide import Decision
 from tapc.flow.inputs import Data
+from tapc.flow.patches import with_patches
 from tapc.frontend import FloatModel
 from tapc.graph.analysis import Graph, analyse
 from tapc.hardware.board import Board
@@ -80,6 +81,7 @@ def kept(
     decision = Decision({}, Allocation(bits, 0.0, 0.0, 0.0, {}, "uniform"))
     with stages.stage("lower"):
         network_in_c = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
+    network_in_c = with_patches(network_in_c, board, target, options)
     silicon = _roomy(board, target, network_in_c, options)
     attempt = realize(decision, model, quantized, samples.test, silicon, target, folder, options, stages)
     silicon, attempt = in_fast_ram(silicon, attempt)

@@ -12,17 +12,18 @@ from tapc.cycles.blocks import Block, disassemble, executed_blocks
 from tapc.flow.rerun import open_build
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
+from tapc.lower import Lowered
 from tapc.lower.codes import random_codes
 
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One kernel call of the network.
+    """One kernel call of the network, or all those for the bands of a layer.
 
     Attributes
     ----------
     name, function : str
-        Of the layer, and its kernel's C function.
+        Of the layer, and its kernel's C function, the first band's in patches.
     macs : int
         That run, padding included.
     instructions : int
@@ -107,8 +108,14 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
     counts = run.instructions_per_step
     estimated = [None] * len(counts) if model is None else cycles.step_cycles(model, network, counts, board)
     rows = [
-        (step.op.name, functions[step.spec], step.op.macs(network.program), count, own)
-        for step, count, own in zip(network.steps, counts, estimated, strict=True)
+        (
+            network.steps[own[0]].op.name,
+            functions[network.steps[own[0]].spec],
+            sum(network.steps[i].op.macs(network.program) for i in own),
+            sum(counts[i] for i in own),
+            None if model is None else sum(estimated[i] or 0.0 for i in own),
+        )
+        for own in _layers(network)
     ]
     weights = [count if own is None else own for *_, count, own in rows]
     total = sum(weights)
@@ -118,6 +125,14 @@ def profile(folder: Path, *, blocks: int = 3, stages: Stages | None = None) -> P
     hottest = sorted((b for b in found if b.function in kernels), key=lambda b: -b.total)[:blocks]
     macs = sum(layer.macs for layer in layers)
     return Profile(build.name, build.board, target.name, layers, tuple(hottest), macs, run.instructions or 0, every)
+
+
+def _layers(network: Lowered) -> list[list[int]]:
+    """Return the steps of every kernel call; those of a layer's bands count as one."""
+    found: dict[str | int, list[int]] = {}
+    for i, step in enumerate(network.steps):
+        found.setdefault(step.op.name if step.output in network.program.bands else i, []).append(i)
+    return list(found.values())
 
 
 def plot_profile(p: Profile, path: Path) -> None:

@@ -22,10 +22,12 @@ from tapc.device.verify import Verification, device_inputs, verify
 from tapc.graph.interface import input_ports
 from tapc.hardware.board import Board, board_names, load_board
 from tapc.hardware.target import load_target
+from tapc.ir.bands import Patch
 from tapc.kernels.schedule import Schedule
 from tapc.lower import Lowered, lower
 from tapc.lower.codes import input_codes, random_codes
 from tapc.lower.names import names_in
+from tapc.report.patches import PatchReport
 
 _MOST_REPORT, _MOST_NETWORK = 64 << 20, 2 << 30
 
@@ -122,7 +124,9 @@ class Build:
         mode = str(self.report.get("arithmetic") or target.requantize)
         if mode not in ARITHMETICS:
             raise DataError(f"{self.folder}: report.json names the arithmetic {mode!r}, which is none of {ARITHMETICS}")
-        return lower(self.model, self.name, mode, target.isa, seed=self.seed, schedules=schedules, prefix=prefix)
+        patches = [Patch(own["source"], own["result"], int(own["rows"])) for own in self.report.get("patches", ())]
+        return lower(self.model, self.name, mode, target.isa, seed=self.seed, schedules=schedules, patches=patches,
+                     prefix=prefix)  # fmt: skip
 
     @property
     def seed(self) -> int:
@@ -228,6 +232,7 @@ class _Facts(BaseModel):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     schedules: dict[str, Schedule] = Field(default_factory=dict)
+    patches: tuple[PatchReport, ...] = ()
     samples: dict[str, str | None] = Field(default_factory=dict)
 
 

@@ -7,6 +7,7 @@ from tapc.base.files import reading
 from tapc.base.picture import check_picture
 from tapc.flow.rerun import open_build, part
 from tapc.lower.names import names_in
+from tapc.lower.patches import summaries
 
 
 def describe(folder: Path, stage: str) -> str:
@@ -22,7 +23,8 @@ def describe(folder: Path, stage: str) -> str:
         lines = [f"{i:3} {s.op.name}: {s.spec}" for i, s in enumerate(network.steps)]
         return "\n".join(lines)
     plan = network.plan
-    lines = [f"arena {plan.size} bytes", f"{'offset':>8} {'bytes':>8}  steps      buffer"]
+    patches = [f"in patches: {own}" for own in summaries(network.program)]
+    lines = [f"arena {plan.size} bytes", *patches, f"{'offset':>8} {'bytes':>8}  steps      buffer"]
     for b in sorted(plan.buffers, key=lambda b: (b.first, plan.offsets[b.name])):
         lines.append(f"{plan.offsets[b.name]:8} {b.size:8}  {b.first:3}..{b.last:<3}   {b.name}")
     with reading(f"build {folder}"):

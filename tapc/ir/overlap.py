@@ -37,6 +37,17 @@ class Overlap:
             return False
         return not self.apart or difference == 0 or difference >= self.apart
 
+    def shifted(self, bytes: int) -> "Overlap | None":
+        """Return it for buffers that hold the tensors: the input begins so much further in its own than the output.
+
+        None where no rule of this kind says it.
+        """
+        if not bytes:
+            return self
+        if bytes % self.multiple or self.apart:
+            return None
+        return Overlap(self.least - bytes, self.multiple)
+
     @property
     def closest(self) -> tuple[int, ...]:
         """Differences worth trying: where the output comes closest to the input, and where it first is apart."""

@@ -6,19 +6,22 @@ An operator is a class of its own, in `tapc.operators`; what every stage asks of
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Mode
 from tapc.base.isa import Isa
+from tapc.ir.bands import Patch, Rows, RowWindow
 from tapc.ir.channels import Bounds, Kept, anything
 from tapc.ir.overlap import Overlap
 from tapc.kernels.layout import Plane
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,14 @@ class Tensor:
         return 15 if self.bits == 4 else 127
 
     @property
+    def row(self) -> int:
+        """Bytes of a row in the arena."""
+        return self.shape[1] * row_bytes(self.shape[2], self.bits)
+
+    @property
     def bytes(self) -> int:
         """Bytes in the arena."""
-        return self.shape[0] * self.shape[1] * row_bytes(self.shape[2], self.bits)
+        return self.shape[0] * self.row
 
     @property
     def plane(self) -> Plane:
@@ -242,6 +250,27 @@ class Op:
         """Return it with other bits of its weights and tensors, for planning and cost only."""
         return self
 
+    def row_windows(self, program: "Program") -> tuple[RowWindow, ...] | None:
+        """Return which rows of each input a row of its output reads; None where that is no window of rows.
+
+        Of several inputs only the first may have padding.
+        """
+        return None
+
+    def banded(self, inputs: tuple[str, ...], output: str, rows: int, pads: tuple[int, int]) -> Self:
+        """Return it for a band: some rows of its output, of those rows of its inputs that these need.
+
+        Parameters
+        ----------
+        inputs, output : str
+            Tensors of those rows.
+        rows : int
+            Of the output.
+        pads : (int, int)
+            Rows of padding above and below the first input.
+        """
+        return replace(self, inputs=inputs, output=output)
+
     def steps(self, program: "Program", schedules: Mapping[str, Schedule]) -> list[Step]:
         """Return its kernel calls.
 
@@ -276,6 +305,12 @@ class Program:
         What the names of its C library begin with; empty: a prefix made of `name`.
     input_names, output_names : tuple of str
         What the network calls its inputs and outputs; empty: as their tensors.
+    views : dict of str to Rows
+        Tensor that has no memory of its own -> the rows of another one that it is.
+    bands : dict of str to Rows
+        Tensor -> the rows that it holds of the network's tensor, which may be nowhere as a whole.
+    patches : tuple of Patch
+        The parts that are computed in bands.
     """
 
     name: str
@@ -289,6 +324,9 @@ class Program:
     prefix: str = ""
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
+    views: dict[str, Rows] = field(default_factory=dict)
+    bands: dict[str, Rows] = field(default_factory=dict)
+    patches: tuple[Patch, ...] = ()
 
     @property
     def input(self) -> str:
@@ -302,11 +340,27 @@ class Program:
         (name,) = self.outputs
         return name
 
+    def whole(self, name: str) -> tuple[str, int]:
+        """Return the tensor whose memory holds a tensor, and which of its rows is the first."""
+        first = 0
+        while name in self.views:
+            name, first = self.views[name].of, first + self.views[name].first
+        return name, first
+
     def with_ops(self, ops: tuple[Op, ...]) -> "Program":
         """Return a copy with other operators; tensors that nothing uses are dropped."""
         used = {*self.inputs, *self.outputs}.union(*({*op.inputs, op.output} for op in ops))
-        tensors = {k: v for k, v in self.tensors.items() if k in used}
-        return replace(self, ops=ops, tensors=tensors, live={k: v for k, v in self.live.items() if k in used})
+        seen = {name for name in used if name in self.views}
+        while seen:
+            whole = {self.views[name].of for name in seen} - used
+            used |= whole
+            seen = whole & set(self.views)
+
+        def kept(own: dict[str, T]) -> dict[str, T]:
+            return {k: v for k, v in own.items() if k in used}
+
+        return replace(self, ops=ops, tensors=kept(self.tensors), live=kept(self.live), views=kept(self.views),
+                       bands=kept(self.bands))  # fmt: skip
 
     def __str__(self) -> str:
         lines = [f"program {self.name} (requantization: {self.mode})"]

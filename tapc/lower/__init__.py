@@ -1,12 +1,13 @@
 """Lowering: QDQ ONNX -> integer program -> kernels -> C library."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx
 
 from tapc.base.arithmetic import Mode
 from tapc.base.isa import Isa
+from tapc.ir.bands import Patch
 from tapc.ir.program import Program, Step
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.pooled import PooledSpec
@@ -17,9 +18,10 @@ from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
 from tapc.lower.library import Library, function_names, generate, names_of, shown_files
 from tapc.lower.names import Names
+from tapc.lower.patches import patched
 from tapc.lower.plan import Plan, plan
 from tapc.lower.prune import prune
-from tapc.lower.steps import steps_of
+from tapc.lower.steps import steps_of, unified
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,7 @@ def lower(
     *,
     seed: int = 0,
     schedules: Mapping[str, Schedule] | None = None,
+    patches: Sequence[Patch] = (),
     prefix: str = "",
 ) -> Lowered:
     """Lower a QDQ model to steps with addresses.
@@ -98,18 +101,20 @@ def lower(
         Of the arena's planner.
     schedules : mapping of str to Schedule, optional
         Operators that have a tuned schedule.
+    patches : sequence of Patch
+        What is computed in bands.
     prefix : str
         What the C library's names begin with; empty: made of `name`.
     """
     source = replace(program_from_onnx(model, name, mode, isa), prefix=prefix)
-    return scheduled(fuse(prune(source)), schedules, source=source, seed=seed)
+    return scheduled(patched(fuse(prune(source)), patches), schedules, source=source, seed=seed)
 
 
 def scheduled(
     program: Program, schedules: Mapping[str, Schedule] | None, *, source: Program | None = None, seed: int = 0
 ) -> Lowered:
     """Select kernels with these schedules and plan their memory; `source` is the program before pruning."""
-    steps = steps_of(program, schedules)
+    steps = unified(program, steps_of(program, schedules))
     return Lowered(program, steps, plan(program, steps, seed=seed), source or program)
 
 

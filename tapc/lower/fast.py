@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from tapc.hardware.board import Board, Content, Region
 from tapc.ir.program import Program, Step
 from tapc.kernels.spec import KernelSpec
-from tapc.lower.place import Placed, constant_bytes, knapsack
+from tapc.lower.place import Placed, knapsack, own_bytes, sharing, summed
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,15 @@ def choose_fast(
         saved += sum(own for own, taken in zip(gains, chosen, strict=True) if taken)
     weights = fast_region(board, "weights", board.flash)
     activations = fast_region(board, "arena", board.arena_region) if board.arena_region.kind == "ram" else None
-    items: list[tuple[int | None, int, float]] = []  # step or the arena, bytes, gain
+    leaders = sharing(steps)
+    items: list[
+        tuple[int | None, int, float]
+    ] = []  # first of the steps that share constants, or the arena; bytes, gain
     if weights is not None:
+        gains = [gain(own.fetched, board.region(own.region), weights) for own in placed]
+        saves = summed(gains, leaders)
         items += [
-            (index, constant_bytes(step), gain(placed[index].fetched, board.region(placed[index].region), weights))
-            for index, step in enumerate(steps)
-            if constant_bytes(step)
+            (leader, int(size), saves[leader]) for leader, size in summed(own_bytes(steps), leaders).items() if size
         ]
     if activations is not None and (weights is None or weights == activations):
         touched = sum(program.tensors[name].bytes for step in steps for name in (*step.inputs, step.output))
@@ -109,9 +112,10 @@ def choose_fast(
         free = min(free, max(0, most - sum(code[spec] for spec in found.functions)))
     chosen = _chosen([own for _, _, own in items], [size for _, size, _ in items], free)
     taken = [item for item, own in zip(items, chosen, strict=True) if own]
+    copied = {index for index, _, _ in taken if index is not None}
     return replace(
         found,
-        constants={index: where.name for index, _, _ in taken if index is not None},
+        constants={index: where.name for index, leader in enumerate(leaders) if leader in copied},
         arena=where.name if any(index is None for index, _, _ in taken) else None,
         saved=saved + sum(own for _, _, own in taken),
     )

@@ -13,6 +13,7 @@ from tapc.lower.facts import Facts
 from tapc.lower.interface import environment, interface_files
 from tapc.lower.kernel_store import kernel
 from tapc.lower.names import Names, default_prefix
+from tapc.lower.place import own_bytes
 from tapc.lower.plan import Plan
 from tapc.lower.sides import sides
 from tapc.lower.sources import kernel_files, steps_header, weights_header, weights_source
@@ -55,6 +56,15 @@ def function_names(steps: Sequence[Step], names: Names) -> dict[KernelSpec, str]
     return {spec: names.kernel(n, spec.kind) for n, spec in enumerate(dict.fromkeys(step.spec for step in steps))}
 
 
+def constant_symbols(steps: Sequence[Step], names: Names) -> list[dict[str, str]]:
+    """Name the arrays of each step's constants, by parameter; a shared one has the name of the first step's."""
+    known: dict[Constant, str] = {}
+    for index, step in enumerate(steps):
+        for constant in step.constants.values():
+            known.setdefault(constant, names.constant(constant.role, index, step.op.name))
+    return [{key: known[constant] for key, constant in step.constants.items()} for step in steps]
+
+
 def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mapping[int, str] | None = None) -> Library:
     """Generate the library.
 
@@ -71,11 +81,9 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
     constants: dict[str, Constant] = {}
     places: dict[str, str] = {}
     calls = []
-    for index, step in enumerate(steps):
+    for index, (step, symbols) in enumerate(zip(steps, constant_symbols(steps, names), strict=True)):
         function = kernels[step.spec]
-        symbols = {}
         for key, constant in step.constants.items():
-            symbols[key] = names.constant(constant.role, index, step.op.name)
             constants[symbols[key]] = constant
             if index in regions:
                 places[symbols[key]] = regions[index]
@@ -118,7 +126,7 @@ def shown_files(
     facts: Facts | None = None,
 ) -> dict[str, str]:
     """Return the files that no kernel is needed for: header, conversions, README, CMake file and example."""
-    sizes = [sum(constant.bytes for constant in step.constants.values()) for step in steps]
+    sizes = own_bytes(steps)
     external: dict[str, int] = {}
     for index, region in sorted(regions.items(), key=lambda item: (item[1], item[0])):
         external[region] = external.get(region, 0) + sizes[index]

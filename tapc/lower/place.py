@@ -7,7 +7,7 @@ import numpy as np
 
 from tapc.base.errors import BudgetError
 from tapc.hardware.board import Board, Region
-from tapc.ir.program import Step
+from tapc.ir.program import Constant, Step
 
 _NAMED = 3
 
@@ -37,6 +37,37 @@ def constant_bytes(step: Step) -> int:
     return sum(constant.bytes for constant in step.constants.values())
 
 
+def own_bytes(steps: Sequence[Step]) -> list[int]:
+    """Return the bytes of each step's constants, without those that an earlier step has."""
+    seen: set[Constant] = set()
+    sizes = []
+    for step in steps:
+        new = set(step.constants.values()) - seen
+        seen |= new
+        sizes.append(sum(constant.bytes for constant in new))
+    return sizes
+
+
+def sharing(steps: Sequence[Step]) -> list[int]:
+    """Return for each step the first one that it shares constants with, through others too; else itself."""
+    first: dict[Constant, int] = {}
+    leaders = list(range(len(steps)))
+    for index, step in enumerate(steps):
+        found = sorted({leaders[first[c]] for c in step.constants.values() if c in first} | {index})
+        leaders = [found[0] if leader in found else leader for leader in leaders]
+        for constant in step.constants.values():
+            first.setdefault(constant, index)
+    return leaders
+
+
+def summed(values: Sequence[float], leaders: Sequence[int]) -> dict[int, float]:
+    """Return the sums of what steps have that share constants, by the first of them."""
+    sums: dict[int, float] = {}
+    for value, leader in zip(values, leaders, strict=True):
+        sums[leader] = sums.get(leader, 0) + value
+    return sums
+
+
 def fetched_bytes(step: Step, cache: int) -> int:
     """Return how many bytes of constants an inference reads from memory.
 
@@ -56,7 +87,8 @@ def fetched_bytes(step: Step, cache: int) -> int:
 def place(steps: Sequence[Step], board: Board, room: int, cache: int, *, external: bool) -> tuple[Placed, ...]:
     """Choose a region for the constants of every step so that the predicted stalls are least.
 
-    A knapsack over internal flash, solved exactly with HiGHS; everything stays inside where it fits.
+    A knapsack over internal flash, solved exactly with HiGHS; everything stays inside where it fits. Steps that share
+    constants go to one region; these are the first step's bytes.
 
     Parameters
     ----------
@@ -79,15 +111,19 @@ def place(steps: Sequence[Step], board: Board, room: int, cache: int, *, externa
     BudgetError
         The constants do not fit both: names the regions, the bytes that are missing and the largest layers.
     """
-    sizes = [constant_bytes(step) for step in steps]
+    sizes, leaders = own_bytes(steps), sharing(steps)
     fetched = [fetched_bytes(step, cache) for step in steps]
     inside, outside = board.flash, board.external_flash if external else None
     chosen = [True] * len(steps)
     if outside is not None and sum(sizes) > room:
         if sum(sizes) > max(room, 0) + outside.size:
             raise _too_large(steps, sizes, board, room, outside)
-        gain = [f / _rate(outside, board) - f / _rate(inside, board) for f in fetched]
-        chosen = knapsack(gain, sizes, room, outside.size)
+        gain = summed([f / _rate(outside, board) - f / _rate(inside, board) for f in fetched], leaders)
+        groups = list(gain)
+        taken = summed(sizes, leaders)
+        found = knapsack([gain[g] for g in groups], [int(taken[g]) for g in groups], room, outside.size)
+        kept = dict(zip(groups, found, strict=True))
+        chosen = [kept[leader] for leader in leaders]
 
     def placed(index: int) -> Placed:
         region = inside if chosen[index] or outside is None else outside
@@ -98,7 +134,7 @@ def place(steps: Sequence[Step], board: Board, room: int, cache: int, *, externa
 
 def outside_steps(placed: Sequence[Placed], board: Board) -> Mapping[int, str]:
     """Return step index -> region, of the steps whose constants are in external flash."""
-    return {i: p.region for i, p in enumerate(placed) if p.region != board.flash.name and p.bytes}
+    return {i: p.region for i, p in enumerate(placed) if p.region != board.flash.name and p.fetched}
 
 
 def _rate(region: Region, board: Board) -> float:

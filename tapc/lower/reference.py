@@ -37,12 +37,24 @@ def execute(
     """
     given = apart(program, program.inputs, np.asarray(inputs).astype(np.int64))
     values: Values = dict(zip(program.inputs, given, strict=True))
-    last = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
+    last = {program.whole(name)[0]: i for i, op in enumerate(program.ops) for name in (*op.inputs, op.output)}
     for i, op in enumerate(program.ops):
-        values[op.output] = op.reference(program, [values[name] for name in op.inputs])
+        found = op.reference(program, [_rows(program, values, name) for name in op.inputs])
         if observe is not None:
-            observe(op, values[op.output])
-        for name in set(op.inputs):
+            observe(op, found)
+        whole, first = program.whole(op.output)
+        if whole != op.output:
+            empty = np.zeros((len(found), *program.tensors[whole].shape), np.int64)
+            values.setdefault(whole, empty)[:, first : first + found.shape[1]] = found
+        else:
+            values[op.output] = found
+        for name in {program.whole(name)[0] for name in (*op.inputs, op.output)}:
             if last[name] == i and name not in program.outputs:
                 del values[name]
     return joined([values[name] for name in program.outputs])
+
+
+def _rows(program: Program, values: Values, name: str) -> Ints:
+    """Return what a tensor holds, which may be rows of another one."""
+    whole, first = program.whole(name)
+    return values[whole][:, first : first + program.tensors[name].shape[0]]

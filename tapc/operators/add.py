@@ -13,6 +13,7 @@ from tapc.base.arithmetic import Ints, Mode
 from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
 from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
@@ -54,6 +55,9 @@ class Add(Op):
 
     def keep(self, kept: Kept) -> None:
         keep_alike(self, kept)
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        return ROW, ROW
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))

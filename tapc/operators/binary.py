@@ -16,6 +16,7 @@ from tapc.graph.analysis import Graph
 from tapc.graph.example import CHANNELS, Example
 from tapc.graph.reach import Doubles, Reach
 from tapc.graph.rules import Rule, TfliteForm, TorchStep, register
+from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
@@ -152,6 +153,13 @@ class Binary(Op):
             return self
         codes = np.ascontiguousarray(self.fixed.codes[:, :, kept.masks[self.output]])
         return replace(self, fixed=replace(self.fixed, codes=codes))
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        height = program.tensors[self.output].shape[0]
+        other = height if self.fixed is None else self.fixed.codes.shape[0]
+        # A row that is repeated, or a constant with rows of its own, would have to be taken apart otherwise.
+        alike = all(program.tensors[name].shape[0] == height for name in self.inputs)
+        return (ROW,) * len(self.inputs) if alike and (self.fixed is None or other == 1) else None
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         (a, b), y = self.operands(program.tensors), program.tensors[self.output]

@@ -12,6 +12,7 @@ from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
@@ -68,6 +69,9 @@ class Concat(Op):
             mask = kept.masks[name]
             kept.couple(mask, kept.masks[self.output][start : start + len(mask)])
             start += len(mask)
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        return None if self.axis == 1 else (ROW,) * len(self.inputs)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         steps, start, place = [], 0, _PLACES[self.axis]

@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Values, arithmetic_of
+from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
@@ -26,6 +27,9 @@ class Lookup(Op):
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         return self.table.astype(np.int64)[x[0] + 128]
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        return (ROW,)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         spec = LookupSpec(program.tensors[self.inputs[0]].plane, program.tensors[self.output].plane)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.bands import RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
@@ -63,6 +64,12 @@ class Pad(Op):
         x, y = kept.masks[self.inputs[0]], kept.masks[self.output]
         y[:] |= y.any()
         x[:] |= y.any()
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        return (RowWindow(1, 1, self.pads[0]),)
+
+    def banded(self, inputs: tuple[str, ...], output: str, rows: int, pads: tuple[int, int]) -> Self:
+        return replace(self, inputs=inputs, output=output, pads=(pads[0], self.pads[1], pads[1], self.pads[3]))
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         y = program.tensors[self.output]

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register, rule
+from tapc.ir.bands import RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.overlap import Overlap, window_distance
@@ -82,6 +83,13 @@ class Pool(Op):
 
     def keep(self, kept: Kept) -> None:
         keep_alike(self, kept)
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        size = (self.kernel[0] - 1) * self.dilation[0] + 1
+        return None if self.whole else (RowWindow(size, self.stride[0], self.pads[0]),)
+
+    def banded(self, inputs: tuple[str, ...], output: str, rows: int, pads: tuple[int, int]) -> Self:
+        return replace(self, inputs=inputs, output=output, pads=(pads[0], self.pads[1], pads[1], self.pads[3]))
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]

@@ -15,6 +15,7 @@ from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
@@ -74,6 +75,9 @@ class PRelu(Op):
 
     def sliced(self, kept: Kept) -> Self:
         return replace(self, slopes=np.ascontiguousarray(self.slopes[kept.masks[self.output]]))
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        return (ROW,)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]

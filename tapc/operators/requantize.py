@@ -12,6 +12,7 @@ from tapc.graph.analysis import Graph
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, lowers
 from tapc.ir.overlap import elementwise_distance
@@ -48,6 +49,9 @@ class Requantize(Op):
 
     def keep(self, kept: Kept) -> None:
         keep_alike(self, kept)
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...] | None:
+        return (ROW,)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]

@@ -14,6 +14,7 @@ from tapc.device.verify import device_inputs, verify
 from tapc.flow.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
 from tapc.flow.build import build
 from tapc.flow.devices import device_of
+from tapc.flow.patches import with_patches
 from tapc.frontend import FloatModel
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target, load_target
@@ -170,6 +171,7 @@ def _image(
 ) -> Image:
     options = Options(seed=trial.seed)
     lowered = lower(quantized.onnx, trial.model.name, target.requantize, target.isa, seed=trial.seed)
+    lowered = with_patches(lowered, board, target, options)
     codes = input_codes(lowered.program, trial.test.x[:_RUN])
     with scratch_folder() as scratch:
         built = build(lowered, quantized, board, target, scratch, options, stages)

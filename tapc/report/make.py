@@ -10,9 +10,11 @@ from tapc.data.figures import confusion, least_sqnr, sqnr
 from tapc.data.metrics import agreement, measure
 from tapc.ir.program import Program
 from tapc.lower.codes import output_sizes, steps_apart
+from tapc.lower.place import own_bytes
 from tapc.report.advice import advice, doubts
 from tapc.report.compilation import Compilation
 from tapc.report.origins import provenance
+from tapc.report.patches import patch_reports
 from tapc.report.refusals import refused_reports
 from tapc.report.regions import RegionReport
 from tapc.report.samples import Inputs, SampleFiles
@@ -92,6 +94,7 @@ def make_report(c: Compilation) -> Report:
         training=c.training,
         refused=refused_reports(c),
         schedules=c.lowered.schedules,
+        patches=patch_reports(c.lowered.program),
         warnings=(
             *c.warnings,
             *advice(c.options, c.board, measured_accuracy, c.training is not None, c.model.given is not None),
@@ -107,7 +110,7 @@ def outside_memory(c: Compilation) -> tuple[str, ...]:
     """Return warnings about memories that work only when the firmware has set up their controllers."""
     found, run = [], c.lowered.names.symbol("run")
     for name in sorted(set(c.lowered.regions.values())):
-        layers = [c.lowered.steps[i].op.name for i, region in c.lowered.regions.items() if region == name]
+        layers = dict.fromkeys(c.lowered.steps[i].op.name for i, region in c.lowered.regions.items() if region == name)
         size = sum(c.placed[i].bytes for i, region in c.lowered.regions.items() if region == name)
         stalls = sum(c.placed[i].stalls for i, region in c.lowered.regions.items() if region == name)
         found.append(
@@ -140,10 +143,12 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
     timing = None if measured is None else measured.run.timing
     program, reports = lowered.program, []
     nominal = {layer.name: layer.macs for layer in c.network.layers}
-    for op in program.ops:
-        own = [i for i, step in enumerate(lowered.steps) if step.op is op]
-        if not own:
-            continue
+    sizes = own_bytes(lowered.steps)
+    layers: dict[str, list[int]] = {}  # bands of a layer have its name
+    for i, step in enumerate(lowered.steps):
+        layers.setdefault(step.op.name, []).append(i)
+    for own in layers.values():
+        op = lowered.steps[own[0]].op
         x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
         macs = nominal.get(op.name, 0)
         w_bits, kind = op.weight_bits, op.kind(lowered.steps[own[0]].spec)
@@ -158,10 +163,12 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
                 a_bits=x.bits,
                 out_bits=y.bits,
                 macs=macs,
-                live_macs=op.macs(program),
+                live_macs=sum(band.macs(program) for band in dict.fromkeys(lowered.steps[i].op for i in own)),
                 bops=macs * (w_bits or 0) * x.bits,
-                flash_bytes=sum(cost.constant_bytes(lowered.steps[i]) for i in own),
-                arena_bytes=y.bytes + max(lowered.steps[i].spec.scratch_bytes for i in own),
+                flash_bytes=sum(sizes[i] for i in own),
+                arena_bytes=max(
+                    program.tensors[lowered.steps[i].output].bytes + lowered.steps[i].spec.scratch_bytes for i in own
+                ),
                 predicted_instructions=predicted,
                 predicted_cycles=None if factors is None else round(factors.cycles(kind, predicted, stalls)),
                 instructions=None if counts is None else sum(counts[i] for i in own),

@@ -18,6 +18,8 @@ def refused_reports(c: Compilation) -> tuple[RefusedReport, ...]:
 def _outside(c: Compilation) -> Iterator[Refusal]:
     for index, region in sorted(c.lowered.regions.items()):
         placed, name = c.placed[index], c.lowered.steps[index].op.name
+        if not placed.bytes:  # an earlier band has them
+            continue
         yield Refusal(
             "memory",
             f"constants of {name} ({placed.bytes:,} bytes) in {c.board.flash.name}",

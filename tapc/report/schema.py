@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.kernels.schedule import Schedule
 from tapc.report.alternatives import AlternativeReport
+from tapc.report.patches import PatchReport
 from tapc.report.refused import RefusedReport
 from tapc.report.regions import RegionReport
 from tapc.report.samples import Inputs, SampleFiles
@@ -303,6 +304,8 @@ class Report(_Frozen):
         Alternatives that were not taken.
     schedules : dict
         Layer -> its schedule (rows, pixels, unroll, algorithm, single), where it is not the default.
+    patches : tuple of PatchReport
+        Parts of the network that are computed band by band, so that the arena fits.
     seconds : dict
         Stage -> wall-clock seconds.
     """
@@ -346,6 +349,7 @@ class Report(_Frozen):
     training: TrainingReport | None = None
     refused: tuple[RefusedReport, ...] = ()
     schedules: dict[str, Schedule] = Field(default_factory=dict)
+    patches: tuple[PatchReport, ...] = ()
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 

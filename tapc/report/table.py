@@ -27,7 +27,7 @@ def _percent(value: float | None) -> str:
 def layers_table(report: Report) -> Table:
     """Return the table of layers."""
     regions = ("in",) if report.memory.external else ()
-    pruned = ("live MACs",) if report.live_macs < report.macs else ()
+    pruned = ("live MACs",) if report.live_macs != report.macs else ()
     numbers = ("w", "a", "MACs", *pruned, "BOPs", "flash B", "arena B", "instructions", "predicted", "device")
     table = Table(
         f"{report.model} on {report.board} ({report.core})",
@@ -123,6 +123,8 @@ def print_report(report: Report) -> None:
     """Print layers, memory, accuracy and provenance."""
     print_table(layers_table(report))
     print_table(totals_table(report))
+    for patch in report.patches:
+        say(f": {patch}", label="in patches")
     say(stack_line(report.memory.run_stack))
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)

@@ -149,7 +149,8 @@ def allocation_options(options: SearchOptions) -> Options:
     latency = None if options.latency is None else Latency(options.latency)
     return Options(
         wbits=options.wbits, abits=options.abits, flash=options.flash, ram=options.ram, latency=latency,
-        bops=options.bops, target_bits=options.target_bits, seed=options.seed, no_external=True, optimize="size",
+        bops=options.bops, target_bits=options.target_bits, seed=options.seed, no_external=True, no_patches=True,
+        optimize="size",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import CHANNELS, Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TorchStep, register
+from tapc.ir.bands import RowWindow
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.program import Op, Program, Step, Tensor
@@ -23,7 +24,7 @@ from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
 from tapc.operators.common import check_ratios, torch_pads
-from tapc.operators.weighted import pruning, rebits, steps, sums
+from tapc.operators.weighted import bands, pruning, rebits, steps, sums
 from tapc.operators.weighted.layer import MaxPool, Residual, Weighted
 
 __all__ = ["Conv", "MaxPool", "Residual"]
@@ -75,6 +76,12 @@ class Conv(Weighted):
 
     def with_bits(self, program: Program, weights: Mapping[str, int], changed: Callable[[Tensor], Tensor]) -> Self:
         return rebits.with_bits(self, program, weights, changed)
+
+    def row_windows(self, program: Program) -> tuple[RowWindow, ...]:
+        return bands.row_windows(self)
+
+    def banded(self, inputs: tuple[str, ...], output: str, rows: int, pads: tuple[int, int]) -> Self:
+        return bands.banded(self, inputs, output, rows, pads)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         if self.depthwise(program.tensors[self.inputs[0]].shape[2]):
