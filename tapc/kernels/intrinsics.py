@@ -14,6 +14,7 @@ from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.kernels.halves import asm, halves, join, signed, smlad
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
 from tapc.kernels.mve.tflite import TFLITE_LANES
+from tapc.kernels.mve.tiles import tiles_of
 from tapc.kernels.transform_intrinsics import TRANSFORM_INTRINSICS
 
 
@@ -315,6 +316,7 @@ def header(source: str, guard: str = "TAPC_INTRINSICS_H") -> str:
         "typedef struct { int32_t word[256]; } __attribute__((may_alias)) t_block;  /* what LDRD's offset reaches */",
         "typedef int32_t __attribute__((vector_size(16), may_alias, aligned(4))) t_v4;",
         "typedef uint16_t __attribute__((vector_size(16))) t_v8;",
+        "typedef int16_t __attribute__((vector_size(16))) t_h8;",
         "typedef int8_t __attribute__((vector_size(16), may_alias, aligned(1))) t_b16;",
         "typedef int8_t __attribute__((vector_size(8), may_alias, aligned(1))) t_b8;",
         "typedef int8_t __attribute__((vector_size(4), may_alias, aligned(1))) t_b4;",
@@ -323,7 +325,7 @@ def header(source: str, guard: str = "TAPC_INTRINSICS_H") -> str:
         "",
     ]
     used = _used(source)
-    for entry in (e for e in INTRINSICS if e.name in used):
+    for entry in (*(e for e in INTRINSICS if e.name in used), *tiles_of(source)):
         kind = "T_CALLED" if entry.called else "T_INLINE"
         head = f"{kind} {entry.result} {entry.name}({', '.join(entry.parameters)}) {{"
         bodies = (entry.dsp, entry.fpu, entry.v6m, entry.mve)

@@ -82,6 +82,24 @@ def test_residuals_on_lanes_in_the_integers_of_tflite(swapped: bool) -> None:
     np.testing.assert_array_equal(found, execute(p, codes))
 
 
+def test_eight_sums_of_few_fields_and_an_addition() -> None:
+    """GCC 12.2 stops or never ends where it has to find registers for these sums itself, two tiles in one loop."""
+    rng = np.random.default_rng(1)
+    x, c, d, y = (
+        tensor(n, (4, 5, size), 4 if n == "c" else 8, rng) for n, size in (("x", 6), ("c", 64), ("d", 64), ("y", 64))
+    )
+    ops: list[Op] = [
+        conv_op(rng, x, c, (1, 1), (1, 1), (0,) * 4, 1, 8, "a"),
+        conv_op(rng, x, d, (3, 3), (1, 1), (1,) * 4, 2, 2, "b"),
+        Add("add", ("d", "c"), "y", y.low, y.high),
+    ]
+    p = program(ops, [x, c, d, y], "fixed", "mve")
+    fused = fuse(p)
+    assert len(fused.ops) == 2
+    codes = random_codes(x, 4, rng)
+    np.testing.assert_array_equal(on_device(fused, codes, "mps3-an547")[-1], execute(p, codes))
+
+
 def check(
     chains: Sequence[Program], board_name: str, samples: int = 3, codes: list[NDArray[np.int64]] | None = None
 ) -> None:

@@ -15,7 +15,15 @@ FEW = 3  # codes of a tap, at most
 
 @dataclass(frozen=True)
 class Columns(Im2col):
-    """The column buffer of one convolution: a tile's fields, one after the other."""
+    """The column buffer of one convolution: a tile's fields, one after the other.
+
+    Attributes
+    ----------
+    even : bool
+        Every tile is full: the fields of its pixels lie a constant distance apart, also in the input itself.
+    """
+
+    even: bool = True
 
     @property
     def chunks(self) -> int:
@@ -26,7 +34,7 @@ class Columns(Im2col):
     def direct(self) -> bool:
         """Whether the kernel reads the input itself."""
         point = self.window.taps == 1 and self.inside and self.x.pixels == self.y.pixels
-        return point and self.groups == 1 and self.x.bits == 8 and self.depth % CHUNK == 0
+        return self.even and point and self.groups == 1 and self.x.bits == 8 and self.depth % CHUNK == 0
 
     @property
     def whole(self) -> bool:

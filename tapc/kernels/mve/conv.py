@@ -18,11 +18,17 @@ from tapc.kernels.forms import register
 from tapc.kernels.layout import LINEAR, Plane, lanes_of, requantize, sum_scalars
 from tapc.kernels.mve.columns import Columns
 from tapc.kernels.mve.intrinsics import CHUNK
+from tapc.kernels.mve.lines import Lines
+from tapc.kernels.mve.tiles import REACH, UNROLL, Products
 from tapc.kernels.schedule import Schedule, largest_divisor
 from tapc.kernels.spec import Features
 
 CHUNKS = 4  # vectors of a channel that a loop's body spells out, at most
 LANES = 4
+PIECES = 3  # vectors of a row of taps, of more of which the border is a small part
+FEW = 2  # vectors of a column
+SPELLED = 2  # tiles of channels between two tests of the loop counter, of few products
+WIDE = 12  # outputs of a row from which on a tile that is not full matters little
 
 
 @register("conv", "mve")
@@ -30,7 +36,18 @@ LANES = 4
 class MveConv(Direct):
     """How a convolution is computed on a core with Helium."""
 
-    shift = 0
+    @property
+    def shift(self) -> int:
+        """Bits below the fields of narrow weights, where these stay at the top of their bytes."""
+        return 8 - self.spec.w_bits if self.top else 0
+
+    @property
+    def top(self) -> bool:
+        """Whether narrow weights are taken at the top of their bytes, which saves an instruction.
+
+        Not where codes are rounded twice: sums that are 2^n times as large would have to be shifted back first.
+        """
+        return self.spec.w_bits < 8 and not self.spec.run and arithmetic_of(self.spec.mode).homogeneous
 
     @property
     def schedule(self) -> Schedule:
@@ -45,19 +62,49 @@ class MveConv(Direct):
         return 8 // self.spec.w_bits
 
     def _unroll(self, chunks: int) -> int:
-        return largest_divisor(max(self.vectors, 1), max(chunks // self.fields, 1))
+        return largest_divisor(max(self.vectors, 1), min(max(chunks // self.fields, 1), UNROLL))
+
+    def products(self, rows: int, *, vector: bool) -> Products:
+        """Return the products of a tile of so many channels; a smaller one's loop spells out one vector of each."""
+        looped = self.vectors > self.schedule.unroll or not self.near
+        unroll = self.schedule.unroll if not looped or rows == self.schedule.rows else 1
+        unroll = min(unroll, self.vectors)
+        spec = self.spec
+        looped = looped and self.vectors > 0
+        return Products(spec.w_bits, self.top, rows, self.schedule.pixels, unroll, looped, self.rest, vector)
+
+    @property
+    def apart(self) -> int:
+        """Bytes between the columns of neighbouring pixels."""
+        return self.spec.x.row if self.columns.direct else self.chunks * CHUNK
+
+    @property
+    def near(self) -> bool:
+        """Whether a load's offset reaches all vectors of a tile's columns."""
+        return (self.schedule.pixels - 1) * self.apart + (self.chunks - 1) * CHUNK <= REACH
 
     def candidates(self) -> tuple[Schedule, ...]:
         """Return schedules that tuning may try, longest loops first."""
-        tiles = [(4, 2), (2, 2), (4, 1), (2, 4)] if self.spec.pixels > 1 else [(4, 1), (2, 1)]
+        tiles = (2, 1) if self.spec.pixels > 1 else (1,)
         longest = self._unroll(2 * CHUNKS)
         unrolls = [n for n in range(longest, 0, -1) if max(self.vectors, 1) % n == 0]
-        return tuple(Schedule(rows, pixels, n) for n in unrolls for rows, pixels in tiles)
+        return tuple(Schedule(LANES, pixels, n) for n in unrolls for pixels in tiles)
 
     @property
     def columns(self) -> Columns:
         """The column buffer."""
-        return Columns(self.spec.x, self.spec.y, self.spec.window, self.spec.groups, self.schedule.pixels)
+        spec, pixels = self.spec, self.schedule.pixels
+        return Columns(spec.x, spec.y, spec.window, spec.groups, pixels, spec.pixels % pixels == 0)
+
+    @property
+    def lines(self) -> Lines | None:
+        """The lines that a row of windows reads, where these are copied: full tiles of windows over the border."""
+        spec, pixels, own = self.spec, self.schedule.pixels, self.columns
+        wide = spec.y.width % pixels == 0 or spec.y.width >= WIDE
+        if own.inside or own.scattered or spec.x.bits != 8 or spec.window.dilation_y != 1 or not wide:
+            return None
+        lines = Lines(spec.x, spec.y, spec.window, pixels, own.chunks)
+        return lines if len(lines.pieces) <= PIECES else None
 
     @property
     def buffered(self) -> bool:
@@ -66,18 +113,20 @@ class MveConv(Direct):
 
     @property
     def stored_bits(self) -> int:
-        """Bits to store each weight with: what it has."""
-        return self.spec.w_bits
+        """Bits to store each weight with: what it has, or a byte where a vector holds all of a channel's."""
+        return self.spec.w_bits if self.spec.taps > CHUNK else 8
 
     @property
     def runs(self) -> Runs | None:
-        """None: VMLADAV adds to whole accumulators."""
-        return None
+        """Whether sums of narrow weights at the top of their bytes fit; VMLADAV adds others to whole accumulators."""
+        if self.spec.w_bits == 8:
+            return None
+        return Runs(32, 1, np.full(32 // self.spec.w_bits, -1), 8 - self.spec.w_bits)
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of the column buffer."""
-        return self.columns.bytes
+        """Bytes of the column buffer, and of lines."""
+        return self.columns.bytes if self.lines is None else self.lines.bytes
 
     @property
     def chunks(self) -> int:
@@ -108,6 +157,16 @@ class MveConv(Direct):
         """Vectors of the weights of a group."""
         count, rows = self.tiles
         return count * self.tile_vectors(self.schedule.rows) + self.tile_vectors(rows)
+
+    @property
+    def turn(self) -> int:
+        """Tiles of channels that a loop's body spells out: of few products, several share the work around them."""
+        return largest_divisor(max(self.tiles[0], 1), SPELLED) if self.chunks <= FEW else 1
+
+    @property
+    def copies(self) -> int:
+        """How often the machine code has a whole tile of channels."""
+        return self.turn if self.tiles[0] else 0
 
     @property
     def weight_words(self) -> int:
@@ -148,14 +207,18 @@ class MveConv(Direct):
         spec, columns, schedule = self.spec, self.columns, self.schedule
         tile, rows = schedule.pixels, schedule.rows
         steps = -(-spec.y.pixels // tile) * spec.groups
+        if self.lines is not None:
+            steps = -(-spec.y.width // tile) * spec.y.height
         (count, last), vector = self.tiles, self.vector and rows == LANES
-        looped = self.vectors // schedule.unroll if self.vectors > schedule.unroll else 0
-        products = f"w{spec.w_bits}t{tile}"
+        own = self.products(rows, vector=vector)
+        turns = steps * count * self.vectors / own.unroll if own.looped else 0
+        products = f"w{spec.w_bits}{'t' if self.top else ''}t{tile}"
         features: Features = {
             f"multiply_{products}": steps * spec.group_outputs * self.chunks,
-            f"field_{products}": steps * count * (self.vectors if looped else 0),
-            f"loop_r{rows}t{tile}": steps * count * looped,
+            f"loop_r{rows}t{tile}": turns,
+            f"looped_t{tile}": steps * count if own.looped else 0,
             f"block_r{rows}t{tile}{'v' if vector else ''}": steps * count,
+            f"turn_t{tile}": steps * count / self.turn,
             f"last_r{last}t{tile}": steps if last else 0,
             f"last_{products}": steps * self.chunks if last else 0,
             f"last_{products}_row": steps * self.chunks * last,
@@ -167,24 +230,27 @@ class MveConv(Direct):
         features |= spec.result_features(whole, lanes=vector)
         for part, n in spec.result_features(rest).items() if rest else ():
             features[part] = features.get(part, 0) + n
-        return features if columns.direct else features | columns.instruction_features(steps * tile)
+        if columns.direct:
+            return features
+        return features | (self.lines or columns).instruction_features(steps * tile)
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         spec, columns, schedule = self.spec, self.columns, self.schedule
         tile, (count, last) = schedule.pixels, self.tiles
-        looped = self.vectors > schedule.unroll
-        spelled = schedule.unroll * self.fields + self.rest if looped else self.chunks
+        own = self.products(schedule.rows, vector=self.vector)
+        spelled = (own.unroll * self.fields + self.rest) * self.copies
         return {
-            f"code_multiply_w{spec.w_bits}t{tile}": spelled * ((schedule.rows if count else 0) + last),
-            f"code_block_r{schedule.rows}t{tile}": 1 if count else 0,
+            f"code_multiply_w{spec.w_bits}{'t' if self.top else ''}t{tile}": spelled * schedule.rows
+            + self.chunks * last,
+            f"code_block_r{schedule.rows}t{tile}": self.copies,
             f"code_last_t{tile}": last,
-            **spec.result_code(tile * (1 + last)),
-            f"code_loop_t{tile}": (1 if count else 0) + bool(last) if looped else 0,
+            **spec.result_code(tile * (self.copies + last)),
+            f"code_loop_t{tile}": (1 if count else 0) + bool(last) if own.looped else 0,
             "code_grouped": spec.groups > 1,
             "code_odd_pixels": spec.y.pixels % tile != 0,
             "code_conv": 1,
-            **({} if columns.direct else columns.code_features()),
+            **({} if columns.direct else (self.lines or columns).code_features()),
         }
 
     @property
@@ -203,14 +269,16 @@ class _Emitter:
     def __init__(self, form: MveConv, b: Body) -> None:
         self.form, self.b, self.spec, self.columns = form, b, form.spec, form.columns
         self.pixels = form.schedule.pixels
-        self.pixel = b.array("pixel", self.pixels)
-        self.sources: list[Any] = []
+        self.pixel: Any = b.array("pixel", self.pixels) if form.lines is None else []
+        self.source: Any = None
+        self.apart = form.apart
 
     def loops(self) -> None:
         """Visit groups, tiles of pixels and tiles of channels."""
-        spec, b, form = self.spec, self.b, self.form
-        tile, rows = self.pixels, form.schedule.rows
-        count, rest = form.tiles
+        spec, b, lines, tile = self.spec, self.b, self.form.lines, self.pixels
+        if lines is not None:
+            self._rows(lines)
+            return
         with b.loop(spec.groups) as group, b.loop(-(-spec.pixels // tile)) as step:
             spec.store_tile(b, self.pixel, step)
             if not self.columns.direct:
@@ -220,37 +288,56 @@ class _Emitter:
                     b.store(at, 0, b.T.min(index, spec.pixels - 1) if spec.pixels % tile else index)
                     self.columns.emit(b, spec.output_pixel(b, at[0]), slot, group)
             if self.columns.direct:
-                sources = [spec.output_pixel(b, self.pixel[j]) for j in range(tile)]
-                self.sources = [b.bind(b.address(b["x"], pixel * spec.x.row)) for pixel in sources]
+                pixel = spec.output_pixel(b, self.pixel[0])
+                self.source = b.bind(b.address(b["x"], pixel * spec.x.row))
             else:
-                words = self.columns.chunks * CHUNK // 4
-                self.sources = [b.bind(b.address(b["col"], j * words)) for j in range(tile)]
-            first, start = group * spec.group_outputs, group * form.group_vectors
-            if count:
-                with b.loop(count) as block:
+                self.source = b.bind(b.address(b["col"], 0))
+            self._channels(group)
+
+    def _rows(self, lines: Lines) -> None:
+        """Visit rows of outputs, whose lines are copied, tiles of pixels and tiles of channels."""
+        spec, b, tile, width = self.spec, self.b, self.pixels, self.spec.y.width
+        lines.border(b)
+        with b.loop(spec.pixels // width) as row:
+            lines.copy(b, b.T.truncdiv(b["first"], width) + row if spec.lines else row)
+            with b.loop(-(-width // tile)) as step:
+                places = [b.T.min(step * tile + j, width - 1) if width % tile else step * tile + j for j in range(tile)]
+                pixel = b.bind(row * width + step * tile)
+                self.pixel = [pixel + j if width % tile == 0 else row * width + places[j] for j in range(tile)]
+                lines.fields(b, places)
+                self.source = b.bind(b.address(b["col"], lines.first // 4))
+                self._channels(0)
+
+    def _channels(self, group: Any) -> None:
+        """Visit tiles of a group's channels."""
+        spec, b, form, rows = self.spec, self.b, self.form, self.form.schedule.rows
+        count, rest = form.tiles
+        first, start = group * spec.group_outputs, group * form.group_vectors
+        if count:
+            turn = form.turn
+            with b.loop(count // turn) as step:
+                for i in range(turn):
+                    block = step * turn + i
                     self._tile(rows, first + block * rows, start + block * form.tile_vectors(rows))
-            if rest:
-                self._tile(rest, first + count * rows, start + count * form.tile_vectors(rows))
+        if rest:
+            self._tile(rest, first + count * rows, start + count * form.tile_vectors(rows))
 
     def _tile(self, rows: int, first: Any, start: Any) -> None:
         """Compute a tile of channels from `first` on, whose weights begin at vector `start`."""
         spec, b, tile = self.spec, self.b, self.pixels
         vector, arithmetic = self.form.vector and rows == LANES, arithmetic_of(spec.mode)
         acc = b.array("acc", rows * tile)
-        if not vector:
-            for i in range(rows * tile):
-                b.store(acc, i, b["bias"][first + i // tile])
-        self._product(acc, rows, start, started=not vector)
+        self._product(acc, rows, first, start, vector=vector)
         code = b.array("code", rows * tile)
         if not vector:
             self._scalar(code, acc, rows, first)
             return
         lanes = f"{arithmetic.lanes}{lanes_of(spec.quick)}"
+        bias, factors = b.address(b["bias"], first), b.address(b["s"], first * arithmetic.words)
         for j in range(tile):
             own = b.address(code, LANES * j)
-            sums = [acc[row * tile + j] for row in range(rows)]
-            factors = b.address(b["s"], first * arithmetic.words)
-            b.do(lanes, own, *sums, b.address(b["bias"], first), factors, b["zero"])
+            sums = [acc[LANES * j + row] for row in range(rows)]
+            b.do(lanes, own, *sums, bias, factors, b["zero"])
             if spec.clamped:
                 b.do("t_clamp4", own, b["low"], b["high"])
             else:
@@ -295,35 +382,11 @@ class _Emitter:
             for j in range(tile):
                 spec.y.store(b, b["y"], self.pixel[j], first + row, code[row * tile + j])
 
-    def _product(self, acc: Any, rows: int, start: Any, *, started: bool) -> None:
-        """Sum up the products of all taps, on top of what the accumulators hold where they are `started`."""
-        form, b, fields, unroll = self.form, self.b, self.form.fields, self.form.schedule.unroll
-        places = list(form.places(rows))
-        looped = form.vectors // unroll if form.vectors > unroll else 0
-        running = set(range(rows * self.pixels)) if started else set()
-
-        def multiply(own: list[tuple[int, int, int, int]], w: Any, chunk: Any) -> None:
-            """Multiply with weights behind the vector w and the vector `chunk` of the field."""
-            xs = [b.call("t_at", source, chunk * CHUNK, dtype="handle") for source in self.sources]
-            for row, k, vector, field in own:
-                weights = b.call("t_at", w, vector * CHUNK, dtype="handle")
-                left = [] if fields == 1 else [8 - self.spec.w_bits * (field + 1)]
-                for j, x in enumerate(xs):
-                    index = row * self.pixels + j
-                    operands = (weights, *left, b.call("t_at", x, k * CHUNK, dtype="handle"))
-                    if index in running:
-                        b.store(acc, index, b.call(f"t_vmac{self.spec.w_bits}", acc[index], *operands))
-                    else:
-                        b.store(acc, index, b.call(f"t_vmul{self.spec.w_bits}", *operands))
-                    running.add(index)
-
-        def weights(vector: Any) -> Any:
-            return b.address(b["w"], (start + vector) * (CHUNK // 4))
-
-        if looped:
-            for i in set(range(rows * self.pixels)) - running:
-                b.store(acc, i, 0)
-                running.add(i)
-            with b.loop(looped) as outer:
-                multiply(places[: unroll * rows * fields], weights(outer * (unroll * rows)), outer * (unroll * fields))
-        multiply(places[form.vectors * rows * fields if looped else 0 :], weights(0), 0)
+    def _product(self, acc: Any, rows: int, channel: Any, start: Any, *, vector: bool) -> None:
+        """Sum up the products of all taps of channels from one on: each pixel's side by side, or on top of biases."""
+        b, products = self.b, self.form.products(rows, vector=vector)
+        turns = self.form.vectors // max(products.unroll, 1)
+        first = b.address(b["w"], start * (CHUNK // 4))
+        b.do(products.name, first, self.source, self.apart, turns, b.address(acc, 0))
+        for i in range(0 if vector else rows * self.pixels):
+            b.store(acc, i, b.call("t_wadd", acc[i], b["bias"][channel + i // self.pixels]))

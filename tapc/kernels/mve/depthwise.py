@@ -24,8 +24,10 @@ from tapc.kernels.spec import Features
 from tapc.kernels.window import Window
 
 LANES = 4
-LINES = 5  # of eight vector registers
+SPELLED = 4  # vectors of a line of the image that is copied
+LINES = 6  # of eight vector registers
 TAPS = 6  # in general registers
+REACH = 128  # bytes that the offset of a load reaches
 FIXED, RESULT = 8, 9  # instructions of an iteration, and of requantizing and storing a vector
 
 
@@ -98,6 +100,30 @@ class MveDepthwise:
                 found.append((k, own))
         return found
 
+    @property
+    def middle(self) -> int:
+        """The row of the plane in the middle of those that a block of lines reads."""
+        return ((self.lines - 1) * self.window.stride_y + self.window.rows) // 2
+
+    @property
+    def near(self) -> bool:
+        """Whether loads' offsets from that row reach all others."""
+        reach = self.middle * self.plane.pitch + (self.window.columns - 1)
+        return self.window.stride_x == 1 and reach < REACH
+
+    @property
+    def distances(self) -> tuple[int, int]:
+        """Bytes of the output from a lane to the next, and from a line to the next."""
+        y = self.spec.y
+        return (y.row * y.width, y.row) if self.turned else (y.row, y.row * y.width)
+
+    @property
+    def joined(self) -> bool:
+        """Whether codes of two lines are stored together: their places are numbers of 16 bits."""
+        beside, below = self.distances
+        exact = arithmetic_of(self.spec.mode).float_products and self.spec.y.bits == 8 and self.y.width >= LANES
+        return exact and (LANES - 1) * beside + below < 1 << 16
+
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Pack the weights channel by channel."""
         return linear_words(weights, self.spec.w_bits)
@@ -115,12 +141,13 @@ class MveDepthwise:
             # Taps that registers do not hold.
             "products_far": tiles * self.lines * max(0, spec.taps - TAPS),
             f"products_load{'' if window.stride_x == 1 else 'step'}": tiles * rows * window.width,
-            "products_row": tiles * rows,
+            "products_row": 0 if self.near else tiles * rows,
             "products_tile": tiles,
         }
         vector, each = bool(arithmetic_of(spec.mode).lanes), min(y.width, LANES)
         narrow = each if spec.y.bits == 4 or y.width < LANES or not vector else 0
-        results = spec.result_features(tiles * self.lines, lanes=vector)
+        joined = self.lines // 2 if self.joined else 0
+        results = spec.result_features(tiles * (self.lines - 2 * joined), lanes=vector)
         if not vector:
             results |= requantized(spec.mode, spec.quick, clamped=spec.clamped, count=tiles * self.lines * each)
         return {
@@ -130,6 +157,8 @@ class MveDepthwise:
             f"unpack_w{spec.w_bits}": spec.y.channels * spec.taps,
             **products,
             **results,
+            "joined": tiles * joined,
+            "joined_c": tiles * joined if spec.clamped else 0,
             f"scatter_o{spec.y.bits}": tiles * self.lines * narrow,
             "depthwise_block": blocks,
             "depthwise_channel": spec.y.channels,
@@ -142,13 +171,15 @@ class MveDepthwise:
         copies = (y.width >= LANES) + (y.width < LANES or y.width % LANES != 0)
         narrow = min(y.width, LANES) if spec.y.bits == 4 or y.width < LANES else ""
         filled = "border" if self.plane.bordered else ""
+        joined = self.lines // 2 if self.joined else 0
         return {
             "code_depthwise": 1,
             **spec.result_code(copies * self.lines),
+            f"code_joined{'c' if spec.clamped else ''}": copies * joined,
             "code_products_tap": copies * self.lines * spec.taps,
             "code_products_load": copies * len(self.rows_of_taps()) * window.width,
             f"code_unpack_w{spec.w_bits}": spec.taps,
-            f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}{narrow}": copies * self.lines,
+            f"code_codes_o{spec.y.bits}{'c' if spec.clamped else ''}{narrow}": copies * (self.lines - 2 * joined),
             f"code_fill_a{spec.x.bits}{filled}{'m' if spec.multiplier > 1 else ''}": 1,
         }
 
@@ -181,8 +212,12 @@ class _Emitter:
                     line = b.bind(b.T.min(step * lines, y.height - lines)) if y.height % lines else step * lines
                     self._each(LANES, y.width, partial(self._outputs, c, line))
 
-    def _each(self, size: int, length: int, emit: Callable[[Any], None]) -> None:
-        """Visit vectors; the last one goes over some places again rather than beyond the end."""
+    def _each(self, size: int, length: int, emit: Callable[[Any], None], spelled: int = 0) -> None:
+        """Visit vectors, few of them without a loop; the last one goes over some places again, not beyond the end."""
+        if size < length and length // size <= spelled:
+            for place in [*range(0, length - size + 1, size), *([length - size] if length % size else [])]:
+                emit(place)
+            return
         if size < length < 2 * size:
             with self.b.loop(2) as step:
                 emit(step * (length - size))
@@ -223,7 +258,7 @@ class _Emitter:
             b.when(b.T.truncmod(channel, 2) == 0, lambda: half(0), lambda: half(1))
 
         with b.loop(height) as line:
-            self._each(lanes, width, lambda place: some(line, place))
+            self._each(lanes, width, lambda place: some(line, place), SPELLED)
 
     def _outputs(self, c: Any, line: Any, place: Any) -> None:
         """Compute four neighbouring outputs of some lines."""
@@ -235,22 +270,36 @@ class _Emitter:
             b.do("t_dup4", code, b["bias"][c])
         x = b.address(b.array("pixels", LANES), 0)
         first = line * (window.stride_y * self.plane.pitch) + place * window.stride_x
-        for k, own in form.rows_of_taps():
-            row = b.bind(b.call("t_to", b.address(b["plane"], 0), first + k * self.plane.pitch, dtype="handle"))
+        rows, pitch, near = form.rows_of_taps(), self.plane.pitch, form.near
+        middle = b.bind(self._row(first + form.middle * pitch)) if near else None
+        for k, own in rows:
+            row = middle if near else b.bind(self._row(first + k * pitch))
             for kx in range(window.width):
-                b.do("t_wide4", x, row, kx * window.dilation_x, window.stride_x)
+                offset = kx * window.dilation_x + ((k - form.middle) * pitch if near else 0)
+                b.do("t_wide4", x, row, offset, window.stride_x)
                 for i, ky in own:
                     tap = kx * window.height + ky if form.turned else ky * window.width + kx
                     b.do("t_vmla4", codes[i], x, self.taps[tap])
-        lanes = arithmetic_of(spec.mode).lanes
-        for code in codes if lanes else ():
+        lanes, joined = arithmetic_of(spec.mode).lanes, lines // 2 * 2 if form.joined else 0
+        for i in range(0, joined, 2):
+            for code in codes[i : i + 2]:
+                b.do("t_round4", code, *factor(b, spec.mode, c))
+        for code in codes[joined:] if lanes else ():
             b.do(f"{lanes}_same{lanes_of(spec.quick)}", code, *factor(b, spec.mode, c), b["zero"])
             if spec.clamped:
                 b.do("t_clamp4", code, b["low"], b["high"])
             else:
                 b.do(f"t_saturate4_{spec.y.bits}", code)
-        for i, code in enumerate(codes):
+        for i in range(0, joined, 2):
+            to = b.address(b["y"], self._pixel(spec.y, line + i, place) * spec.y.row + c)
+            ends = (b["low"], b["high"]) if spec.clamped else ()
+            b.do(f"t_scatter8{'_c' if ends else ''}", to, *form.distances, *codes[i : i + 2], b["zero"], *ends)
+        for i, code in enumerate(codes[joined:], joined):
             self._store(c, line + i, place, code, array, LANES * i)
+
+    def _row(self, offset: Any) -> Any:
+        """Return an address in the plane."""
+        return self.b.call("t_to", self.b.address(self.b["plane"], 0), offset, dtype="handle")
 
     def _store(self, c: Any, line: Any, place: Any, code: Any, array: Any, slot: int) -> None:
         spec, b, y = self.spec, self.b, self.spec.y

@@ -53,6 +53,28 @@ def _saturate(bits: int) -> Intrinsic:
     )  # fmt: skip
 
 
+def _scatter8(*, clamped: bool) -> Intrinsic:
+    """Return what stores the codes of two lines of four neighbours, whose products with the scale are rounded."""
+    ends, low, high = (("int32_t low", "int32_t high"), "low", "high") if clamped else ((), "-128", "127")
+    narrow = '"\\n\\tvmax.s16 %q0, %q0, %q4\\n\\tvmin.s16 %q0, %q0, %q5"' if clamped else '"\\n\\tvqmovnb.s16 %q0, %q0"'
+    bounds = ", ".join(["(int16_t)low"] * 8), ", ".join(["(int16_t)high"] * 8)
+    vectors = f" t_h8 l = {{{bounds[0]}}}, h = {{{bounds[1]}}};" if clamped else ""
+    places = ", ".join(f"(uint16_t)({i} * stride), (uint16_t)({i} * stride + apart)" for i in range(4))
+    return Intrinsic(
+        f"t_scatter8{'_c' if clamped else ''}", "void",
+        ("void *p", "int32_t stride", "int32_t apart", "const int32_t *first", "const int32_t *second", "int32_t zero",
+         *ends), None,
+        "for (int32_t i = 0; i < 8; ++i) { int32_t v = (i < 4 ? first[i] : second[i - 4]) + zero;"
+        f" v = v < {low} ? {low} : (v > {high} ? {high} : v);"
+        " ((int8_t *)p)[i % 4 * stride + (i < 4 ? 0 : apart)] = (int8_t)v; }",
+        mve=f"t_v8 at = {{{places}}};{vectors} t_v4 v = *(const t_v4 *)(const void *)first;"
+        ' __asm__("vqmovnb.s32 %q0, %q0\\n\\tvqmovnt.s32 %q0, %q2\\n\\tvqadd.s16 %q0, %q0, %3" '
+        f'{narrow} : "=w"(v) : "0"(v), "w"(*(const t_v4 *)(const void *)second), "r"(zero)'
+        f'{", " + chr(34) + "w" + chr(34) + "(l), " + chr(34) + "w" + chr(34) + "(h)" if clamped else ""});'
+        ' __asm__ volatile("vstrb.16 %q0, [%1, %q2]" : : "w"(v), "r"(p), "w"(at) : "memory");',
+    )  # fmt: skip
+
+
 # Codes saturate long before.
 _ROUND = " f = f < -1e6f ? -1e6f : (f > 1e6f ? 1e6f : f); code[i] = (int32_t)lrintf(f) + zero; }"
 # VCVTN and VQADD saturate, so that no sum wraps around.
@@ -100,6 +122,13 @@ MVE_INTRINSICS: tuple[Intrinsic, ...] = (
         "for (int32_t i = 0; i < 16; ++i) ((int8_t *)to)[i] = (int8_t)code;",
         mve='t_b16 v; __asm__("vdup.8 %q0, %1" : "=w"(v) : "r"(code)); *(t_b16 *)to = v;',
     ),
+    # At offsets that an instruction has room for, which are constants.
+    Intrinsic(
+        "t_copy16_near", "void", ("void *to", "int32_t target", "const void *from", "int32_t source"), None,
+        "__builtin_memmove((char *)to + target, (const char *)from + source, 16);",
+        mve='t_b16 v; __asm__ volatile("vldrb.u8 %q0, [%1, %2]\\n\\tvstrb.8 %q0, [%3, %4]"'
+        ' : "=&w"(v) : "r"(from), "n"(source), "r"(to), "n"(target) : "memory");',
+    ),
     Intrinsic(
         "t_copy4", "void", ("void *to", "const void *from"), None,
         "__builtin_memmove(to, from, 4);",
@@ -135,6 +164,13 @@ MVE_INTRINSICS: tuple[Intrinsic, ...] = (
         f"{_EACH}{{ float f = (float)code[i] * scale;{_ROUND}",
         mve=_lanes(_REQUANTIZE.format("%1", "%2"), '"r"(scale)', '"r"(zero)'),
     ),
+    # The products of a channel's four pixels with its scale, rounded.
+    Intrinsic(
+        "t_round4", "void", ("int32_t *code", "float scale"), None,
+        f"{_EACH}{{ float f = (float)code[i] * scale;{_ROUND.replace(' + zero', '')}",
+        mve=_lanes("vcvt.f32.s32 %q0, %q0\\n\\tvmul.f32 %q0, %q0, %1\\n\\tvcvtn.s32.f32 %q0, %q0", '"r"(scale)'),
+    ),
+    *(_scatter8(clamped=clamped) for clamped in (False, True)),
     *(_saturate(bits) for bits in (8, 4)),
     Intrinsic(
         "t_clamp4", "void", ("int32_t *code", "int32_t low", "int32_t high"), None,
@@ -177,8 +213,8 @@ MVE_INTRINSICS: tuple[Intrinsic, ...] = (
         "t_wide4", "void", ("int32_t *x", "const void *p", "int32_t offset", "int32_t stride"), None,
         f"{_EACH}x[i] = ((const int8_t *)p)[offset + i * stride];",
         mve="t_v4 v, at = {offset, offset + stride, offset + 2 * stride, offset + 3 * stride};"
-        ' if (stride == 1 && offset < 128) { __asm__("vldrb.s32 %q0, [%1, %2]" : "=w"(v) : "l"(p), "n"(offset),'
-        ' "m"(*(const t_block *)p)); } else {'
+        ' if (stride == 1 && offset > -128 && offset < 128) {'
+        ' __asm__("vldrb.s32 %q0, [%1, %2]" : "=w"(v) : "l"(p), "n"(offset), "m"(*(const t_block *)p)); } else {'
         ' __asm__("vldrb.s32 %q0, [%1, %q2]" : "=&w"(v) : "r"(p), "w"(at), "m"(*(const t_block *)p)); }'
         " *(t_v4 *)(void *)x = v;",
     ),
