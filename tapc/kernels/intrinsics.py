@@ -302,6 +302,11 @@ def _used(source: str) -> set[str]:
     return used
 
 
+def known(source: str) -> tuple[Intrinsic, ...]:
+    """Return the functions that C code may call: those of every kernel, and those that are made for it."""
+    return (*INTRINSICS, *tiles_of(source))
+
+
 def header(source: str, guard: str = "TAPC_INTRINSICS_H") -> str:
     """Return a header with include guard `guard`, C11 for GCC and Clang, with what the C code `source` calls."""
     lines = [

@@ -7,8 +7,7 @@ import numpy as np
 
 from tapc.ir.program import Constant, Program, Step
 from tapc.kernels.builder import Kernel
-from tapc.kernels.intrinsics import INTRINSICS, header
-from tapc.kernels.mve.tiles import tiles_of
+from tapc.kernels.intrinsics import INTRINSICS, header, known
 from tapc.lower.ctext import c_float
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan
@@ -23,7 +22,7 @@ def kernel_files(kernels: Sequence[Kernel], names: Names) -> dict[str, str]:
     source = "\n".join([*lines, *(_const(kernel) for kernel in kernels)])
     intrinsics = header(source, names.macro("INTRINSICS_H"))
     types = re.findall(r"^typedef .*\b(t_\w+);", intrinsics, re.MULTILINE)
-    own = [*(entry.name for entry in (*INTRINSICS, *tiles_of(source))), *types]
+    own = [*(entry.name for entry in known(source)), *types]
     return {
         names.file("intrinsics.h"): _prefixed(intrinsics, own, names),
         names.file("kernels.h"): guarded(names, "KERNELS_H", [f"{kernel.prototype};" for kernel in kernels]),
