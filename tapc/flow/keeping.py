@@ -18,6 +18,7 @@ from tapc.graph.analysis import Graph, analyse
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.lower import Lowered, lower
+from tapc.lower.patches import summaries
 from tapc.quantize.keep import given_bits, keep, real_tensors
 
 _FEW = 32
@@ -87,9 +88,11 @@ def kept(
     silicon, attempt = in_fast_ram(silicon, attempt)
     over = beyond(use_of(attempt, board, target, options), silicon, options)
     if over:
+        patches = "; ".join(map(str, summaries(attempt.lowered.program)))
+        how = f", computed in patches: {patches}" if patches else ""
         raise BudgetError(
-            f"{model.name}, kept as it is ({model.given.kind}), is too large: {listed(over, options)} too many; with "
-            "--requantize tapc may choose fewer bits"
+            f"{model.name}, kept as it is ({model.given.kind}), is too large: {listed(over, options)} too many{how}; "
+            "with --requantize tapc may choose fewer bits"
         )
     return silicon, attempt, (*_idle(model.name, options), *_left_open(real_tensors(Graph(model.onnx), model.given)))
 
