@@ -59,11 +59,24 @@ def counters_plugin() -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(path.parent) as scratch:
-            _build(compiler, scratch / path.name).replace(path)  # atomic: another process may build the same file
+            _keep_first(_build(compiler, scratch / path.name), path)
     except (OSError, OutputError) as error:
         warn_once(f"the cache {path.parent} cannot be written ({error}); going on without")
         return _own_plugin(compiler)
     return path
+
+
+def _keep_first(built: Path, path: Path) -> None:
+    """Put a file in its place unless another process was quicker, whose file may be in use.
+
+    A locked QEMU may read that very file, not another of its name.
+    """
+    try:
+        path.hardlink_to(built)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        built.replace(path)
 
 
 @functools.cache
