@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tapc.base.errors import UsageError
-from tapc.base.latency import EXPECTED, Latency, latency_of
+from tapc.base.latency import EXPECTED, Latency, Unit, latency_of
 
 METRICS = ("auto", "top1", "binary", "regression", "auc", "none")
 """What accuracy may be; see `tapc.data.metrics`."""
@@ -149,6 +149,11 @@ class Options:
                 object.__setattr__(self, name, convert(value))
             except (TypeError, ValueError):
                 raise UsageError(f"option {name}: {value!r} is not {expected}") from None
+
+    @property
+    def latency_unit(self) -> Unit:
+        """The unit of the latency's budget; instructions where there is none."""
+        return "instructions" if self.latency is None else self.latency.unit
 
 
 def with_settings(options: Options | None, settings: dict[str, Any]) -> Options:

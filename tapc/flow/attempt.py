@@ -257,8 +257,7 @@ def use_of(attempt: Attempt, board: Board, target: Target, options: Options) -> 
     measured, memory = attempt.measured, attempt.images.memory
     cost = CostModel(load_coefficients(target.cost))
     stack = measured.run.stack_high_water if measured else cost.stack(attempt.lowered.steps)
-    unit = "instructions" if options.latency is None else options.latency.unit
-    return Use(memory.flash, memory.static_ram + stack, memory.arena, taken(measured, board, unit))
+    return Use(memory.flash, memory.static_ram + stack, memory.arena, taken(measured, board, options.latency_unit))
 
 
 def _overflowing(error: RegionOverflowError, board: Board, flash_limit: float) -> dict[str, float]:
@@ -289,7 +288,7 @@ def beyond(use: Use, board: Board, options: Options) -> dict[str, float]:
 
 def listed(over: Mapping[str, float], options: Options) -> str:
     """Say by how much budgets are exceeded."""
-    unit = "instructions" if options.latency is None else options.latency.unit
+    unit = options.latency_unit
     units = {"flash": "bytes of flash", "ram": "bytes of RAM", "latency": unit}
     digits = {"latency": 3 if unit == "ms" else 0}
     return ", ".join(f"{amount:.{digits.get(name, 0)}f} {units[name]}" for name, amount in over.items())

@@ -117,8 +117,8 @@ class Evidence:
 
     def cost(self, board: Board, target: Target, options: Options) -> NetworkCost:
         """Return what the network costs on a board with any bits; options say which are on offer."""
-        unit = options.latency and options.latency.unit
-        key = board.name, max(options.wbits), max(options.abits), options.optimize, unit
+        bounded = options.latency is not None, options.latency_unit
+        key = board.name, max(options.wbits), max(options.abits), options.optimize, bounded
         if key not in self._costs:
             self._costs[key] = network_cost(self.model, self.network, self.calibration, self.x, board, target, options)
         return self._costs[key]
@@ -270,7 +270,7 @@ def bit_problem(
         ram=lambda groups: cost.ram(groups, None if options.no_patches else limit, most_extra(board, options)),
         fixed_flash=fixed_flash,
         fixed_latency=fixed_latency,
-        latency_unit="instructions" if options.latency is None else options.latency.unit,
+        latency_unit=options.latency_unit,
         regions={"flash": flash_regions(board, options), "ram": board.arena_region.name},
     )
 

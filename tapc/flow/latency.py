@@ -64,7 +64,7 @@ def meter(board: Board, target: Target, options: Options) -> Meter:
     UsageError
         The budget is one of time, and nothing tells the core's cycles.
     """
-    unit: Unit = "instructions" if options.latency is None else options.latency.unit
+    unit = options.latency_unit
     coefficients = load_coefficients(target.cost)
     calibrated, _ = load_calibration(board.name, coefficients)
     rates = load_rates(target.rates)

@@ -43,6 +43,10 @@ class Plane:
         """Bytes of the tensor."""
         return self.pixels * self.row
 
+    def turned(self) -> "Plane":
+        """Return the plane of the image whose rows are columns."""
+        return replace(self, height=self.width, width=self.height)
+
     def of_bytes(self) -> "Plane":
         """Return the plane of its bytes."""
         return replace(self, channels=self.row, bits=8)

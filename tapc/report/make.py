@@ -75,7 +75,7 @@ def make_report(c: Compilation) -> Report:
             gap=allocation.gap,
             sensitivity=c.sensitivity,
             used={k: {"used": u.used, "limit": u.limit} for k, u in allocation.used.items()},
-            latency_unit="instructions" if c.options.latency is None else c.options.latency.unit,
+            latency_unit=c.options.latency_unit,
         ),
         instructions=None if measured is None else measured.run.instructions,
         cycles_estimated=None if measured is None else measured.cycles,

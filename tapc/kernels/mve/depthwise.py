@@ -6,7 +6,7 @@ channel's bytes are touched, the output may replace the input in place.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from tapc.kernels.forms import register
 from tapc.kernels.layout import Plane, factor, lanes_of, requantize, requantized
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.spec import Features
-from tapc.kernels.window import Window
+from tapc.kernels.turned import Turned
 
 LANES = 4
 SPELLED = 4  # vectors of a line of the image that is copied
@@ -36,13 +36,9 @@ def _filled(length: int) -> float:
     return length / (-(-length // LANES) * LANES)
 
 
-def _turned(plane: Plane) -> Plane:
-    return replace(plane, height=plane.width, width=plane.height)
-
-
 @register("depthwise", "mve")
 @dataclass(frozen=True)
-class MveDepthwise:
+class MveDepthwise(Turned):
     """How a depthwise convolution is computed on a core with Helium."""
 
     spec: DepthwiseSpec
@@ -56,19 +52,9 @@ class MveDepthwise:
         return _filled(self.spec.y.height) > _filled(self.spec.y.width)
 
     @property
-    def y(self) -> Plane:
-        """The output as the lanes see it."""
-        return _turned(self.spec.y) if self.turned else self.spec.y
-
-    @property
-    def window(self) -> Window:
-        """The window as the lanes see it."""
-        return self.spec.window.turned() if self.turned else self.spec.window
-
-    @property
     def plane(self) -> Expanded:
         """The scratch plane, one byte a pixel."""
-        return Expanded(_turned(self.spec.x) if self.turned else self.spec.x, self.y, self.window, 1)
+        return Expanded(self.x, self.y, self.window, 1)
 
     @property
     def lines(self) -> int:

@@ -19,17 +19,13 @@ from tapc.kernels.layout import Channel, Plane
 from tapc.kernels.packing import linear_words, weights_per_word
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features
-from tapc.kernels.window import Window
+from tapc.kernels.turned import Turned
 
 SIDE = 2  # words of outputs side by side, which share each weight
 MOST = 32  # taps of such words
 SHARED = 2  # taps that words side by side take in turn
 FEW = 16  # outputs of a row where a word more than needed is worth code of its own
 SPELLED = 4  # words of a row that are filled between two tests of the loop counter
-
-
-def _turned(plane: Plane) -> Plane:
-    return replace(plane, height=plane.width, width=plane.height)
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class _Channel:
 
 @register("depthwise", "scalar")
 @dataclass(frozen=True)
-class ScalarDepthwise:
+class ScalarDepthwise(Turned):
     """How a depthwise convolution is computed on a core without SIMD."""
 
     spec: DepthwiseSpec
@@ -56,16 +52,6 @@ class ScalarDepthwise:
     def turned(self) -> bool:
         """Whether rows are the columns of the image: those of a single line of outputs have halves."""
         return self.spec.y.height == 1 < self.spec.y.width
-
-    @property
-    def y(self) -> Plane:
-        """The output as the plane has it."""
-        return _turned(self.spec.y) if self.turned else self.spec.y
-
-    @property
-    def window(self) -> Window:
-        """The window as the plane has it."""
-        return self.spec.window.turned() if self.turned else self.spec.window
 
     @property
     def half(self) -> int:
@@ -85,8 +71,7 @@ class ScalarDepthwise:
     @property
     def plane(self) -> Expanded:
         """The scratch plane, for the first outputs of the words."""
-        x = _turned(self.spec.x) if self.turned else self.spec.x
-        return Expanded(x, replace(self.y, height=self.half), self.window, 1)
+        return Expanded(self.x, replace(self.y, height=self.half), self.window, 1)
 
     @property
     def scratch_bytes(self) -> int:
