@@ -18,6 +18,8 @@ PAGE = Path("docs/results.md")
 KEPT = Path("build/results")
 HEAD = """# Results
 
+MLPerf Tiny on five cores: [mlperf_tiny](mlperf_tiny.md).
+
 Written by `python examples/results.py`. Top-1 in percent in onnxruntime, three seeds: mean ± standard deviation. The
 firmware equals the reference executor bit for bit, and that onnxruntime within a step per layer. Each seed draws its
 own calibration samples; of a single data set, all other samples are tested. `w4a8`: 4-bit weights and 8-bit activations

@@ -63,9 +63,10 @@ HEAD = """# MLPerf Tiny
 The four networks of the suite, from their float files, and what `tapc compile` makes of them (`python
 tools/mlperf_tiny.py FOLDER > docs/mlperf_tiny.md`; `--optimize speed`, else the defaults). Weights have 8 bits, or the
 smallest average that loses at most {loss:g} point of the float network's accuracy on the samples at hand ({samples});
-for the other networks there are no labelled samples here, and they are compiled at 8 bits only. Bytes are read from the
-image, and every layer's every byte equals the reference executor's in QEMU, which counts the instructions. **Cycles and
-milliseconds are estimated** by the model of the core's pipeline ([cycles](cycles.md)) at the board's clock; there is
+for the other networks there are no labelled samples here, and they are compiled at 8 bits only. A board runs {eval}
+samples, the M7 with fewer bits all that were not calibrated on. Bytes are read from the image;
+every layer of four samples and every output equal the reference executor's bit for bit in QEMU,
+which counts the instructions. **Cycles and milliseconds are estimated** by the model of the core's pipeline ([cycles](cycles.md)) at the board's clock; there is
 none of the Cortex-M33. MACs are the network's own, those of dead channels too, which tapc leaves out."""
 COLUMNS = (
     "network", "core", "weight bits", "flash, B", "arena, B", "accuracy (float)", "instructions", "cycles, estimated",
@@ -164,7 +165,7 @@ def main() -> None:
                 lines.append(row(entry, found))
                 print(lines[-1], file=sys.stderr, flush=True)
     samples = "; ".join(f"{entry.name}: {entry.data}" for entry in ENTRIES if entry.data)
-    print(HEAD.format(loss=LOSS, samples=samples), end="\n\n")
+    print(HEAD.format(loss=LOSS, samples=samples, eval=given.eval), end="\n\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     print("\n".join(lines), end="\n\n")
     print(PUBLISHED)
