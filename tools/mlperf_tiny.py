@@ -64,9 +64,9 @@ The four networks of the suite, from their float files, and what `tapc compile` 
 tools/mlperf_tiny.py FOLDER > docs/mlperf_tiny.md`; `--optimize speed`, else the defaults). Weights have 8 bits, or the
 smallest average that loses at most {loss:g} point of the float network's accuracy on the samples at hand ({samples});
 for the other networks there are no labelled samples here, and they are compiled at 8 bits only. A board runs {eval}
-samples, the M7 with fewer bits all that were not calibrated on. Bytes are read from the image;
-every layer of four samples and every output equal the reference executor's bit for bit in QEMU,
-which counts the instructions. **Cycles and milliseconds are estimated** by the model of the core's pipeline ([cycles](cycles.md)) at the board's clock; there is
+samples, the M7 with fewer bits all that were not calibrated on. Bytes are read from the image; every layer of four
+samples and every output equal the reference executor's bit for bit in QEMU, which counts the instructions. **Cycles and
+milliseconds are estimated** by the model of the core's pipeline ([cycles](cycles.md)) at the board's clock; there is
 none of the Cortex-M33. MACs are the network's own, those of dead channels too, which tapc leaves out."""
 COLUMNS = (
     "network", "core", "weight bits", "flash, B", "arena, B", "accuracy (float)", "instructions", "cycles, estimated",
