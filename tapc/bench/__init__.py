@@ -15,12 +15,13 @@ from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.conv import ConvSpec
+from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import SPELLED, Algorithm, Schedule, transformed
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.lower.steps import steps_of
 from tapc.operators.add import Add
-from tapc.operators.weighted import Conv
+from tapc.operators.weighted import Conv, MaxPool
 from tapc.tuning.measure import simulate
 
 __all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "Peer", "bench_kernels"]
@@ -132,7 +133,12 @@ def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int,
         weights = np.random.default_rng((seed, bits)).integers(max(-half, -127), half, shape).astype(np.int8)
         bias, ratios = np.zeros(layer.outputs, np.int32), np.full(layer.outputs, 1e-3, np.float32)
         pads = (layer.kernel // 2,) * 4
-        ops.append(Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127))
+        op = Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127)
+        if layer.pool > 1:
+            window, sides = (layer.pool, layer.pool), (layer.height // layer.pool, layer.width // layer.pool)
+            op = replace(op, pool=MaxPool("pool", y, window, window, -128, 127))
+            tensors[y.name] = replace(y, shape=(*sides, layer.outputs))
+        ops.append(op)
     program = Program("bench", target.requantize, tensors, tuple(ops), ("x",), (ops[-1].output,), target.isa)
     return program.with_ops(tuple(_eased(op, program) for op in ops))
 
@@ -153,7 +159,7 @@ def _schedules(program: Program, target: Target, algorithm: Measured) -> dict[st
     if algorithm != "nested":
         return {op.name: transformed(algorithm, single=target.dual_issue) for op in program.ops}
     direct = {step.op.name: step.spec for step in steps_of(program)}
-    forms = {name: spec.form for name, spec in direct.items() if isinstance(spec, ConvSpec)}
+    forms = {name: spec.form for name, spec in direct.items() if isinstance(spec, ConvSpec | PooledSpec)}
     found = {name: form.nested(SPELLED, single=target.dual_issue) for name, form in forms.items()}
     return {name: schedule for name, schedule in found.items() if schedule is not None}
 
@@ -181,13 +187,13 @@ def _measure(
     figures = []
     for step, bits, count, own in zip(steps, w_bits, counts, estimated, strict=False):
         schedule = ""
-        if isinstance(step.spec, ConvSpec):
+        if isinstance(step.spec, ConvSpec | PooledSpec):
             s = step.spec.form.schedule
             schedule = f"{s.rows}x{s.pixels}x{s.unroll}" if s.algorithm == "direct" else s.algorithm
             schedule = "nested" if s.nested else schedule
         bits = bits if layer.kind == "conv" else 8
         figures.append(
-            KernelFigure(layer.name, bits, a_bits, layer.operations, count, own, done.symbols[names[step.spec]],
+            KernelFigure(layer.name, bits, a_bits, layer.operations, count, own, done.code_bytes(names[step.spec]),
                          schedule, layer.peer(target.name, bits, a_bits))
         )  # fmt: skip
     return figures

@@ -30,6 +30,8 @@ class Layer:
     kernel : int
     groups : int
     kind : {"conv", "add"}
+    pool : int
+        Side of the windows of a max-pooling behind a convolution; 1 for none.
     peers : dict of int to tuple
         Weight bits -> (name, instructions per MAC) of the best published kernel for 8-bit activations; an addition's
         count is per element.
@@ -44,6 +46,7 @@ class Layer:
     groups: int
     kind: str
     peers: dict[int, tuple[str, float]]
+    pool: int = 1
 
     def peer(self, core: str, w_bits: int, a_bits: int) -> Peer | None:
         """Return the best published kernel for these bits on cores that execute the same instructions."""
@@ -72,6 +75,7 @@ _CMSIS, _TINY, _CMIX = "CMSIS-NN", "TinyEngine", "CMix-NN"
 LAYERS = (
     Layer("conv 3x3, 3->16, 32x32", 32, 32, 3, 16, 3, 1, "conv", {8: (_CMSIS, 4.86)}),
     Layer("conv 3x3, 16->16, 32x32", 32, 32, 16, 16, 3, 1, "conv", {8: (_CMSIS, 2.33)}),
+    Layer("conv 3x3, 16->16, 32x32, max-pooling 2x2", 32, 32, 16, 16, 3, 1, "conv", {}, 2),
     Layer("conv 3x3, 32->32, 16x16", 16, 16, 32, 32, 3, 1, "conv",
           {8: (_CMIX, 1.77), 4: (_CMIX, 2.15), 2: (_CMIX, 2.20)}),
     Layer("conv 3x3, 64->64, 8x8", 8, 8, 64, 64, 3, 1, "conv",

@@ -48,6 +48,7 @@ class Rates(BaseModel):
 def rate_kind(spec: KernelSpec) -> str:
     """Return what tells a kernel's rate: what it is, and how its words are loaded."""
     kind = type(spec).__name__.removesuffix("Spec").lower()
+    kind = "conv" if kind == "pooled" else kind  # most of its work
     kind = "transform" if spec.transformed else "nested" if spec.nested else kind
     return kind + SINGLE * bool(getattr(getattr(spec, "form", None), "single", False))
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tapc.cycles import armv6m, cortex_m4, mca
 from tapc.cycles.blocks import INSTALL, OBJDUMP, Block, disassemble, executed_blocks
+from tapc.kernels.builder import is_part
 
 TABLES = {"cortex-m0plus": armv6m.block_cycles, "cortex-m4": cortex_m4.block_cycles}
 RARE = 1e-4
@@ -31,8 +32,8 @@ class Estimate:
     cycles: tuple[float, ...]
 
     def per_instruction(self, function: str) -> float:
-        """Return the cycles per instruction of a function, 1 where it did not run."""
-        own = [(c, b.total) for c, b in zip(self.cycles, self.blocks, strict=True) if b.function == function]
+        """Return the cycles per instruction of a kernel's functions, 1 where they did not run."""
+        own = [(c, b.total) for c, b in zip(self.cycles, self.blocks, strict=True) if is_part(b.function, function)]
         instructions = sum(n for _, n in own)
         return sum(c for c, _ in own) / instructions if instructions else 1.0
 

@@ -51,7 +51,7 @@ def _ways(step: Step, lowered: Lowered, forms: Forms) -> dict[str, Step]:
     ways = {"direct": direct}
     for schedule in forms.others(plain):
         (other, *_) = step.op.steps(lowered.program, {step.op.name: schedule})
-        if isinstance(other.spec, ConvSpec) and other.spec.tuned == schedule:
+        if getattr(other.spec, "tuned", None) == schedule:
             ways[schedule.algorithm] = other
     tuned = step.spec.tuned if isinstance(step.spec, ConvSpec | PooledSpec) else None
     return ways | {"direct" if tuned is None else tuned.algorithm: step}

@@ -59,6 +59,11 @@ class Kernel:
         return f"void {self.name}({', '.join(p.declaration() for p in self.parameters)})"
 
 
+def is_part(symbol: str, kernel: str) -> bool:
+    """Whether a symbol is a kernel's function, or one that it alone calls: those are named after it."""
+    return symbol == kernel or symbol.startswith((f"{kernel}_", f"{kernel}."))
+
+
 def tir() -> Any:
     """Return TVM's TensorIR builder namespace; imported late because TVM takes seconds to load."""
     from tvm.script.ir_builder import tirx

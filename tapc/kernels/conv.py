@@ -1,5 +1,6 @@
 """Convolution and dense layers: what a kernel instance is. Each instruction set computes it in its own form."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -184,9 +185,12 @@ class ConvSpec(KernelSpec):
     tuned : Schedule or None
         A schedule in place of the default.
     lines : int
-        Lines of y that a call computes and writes, from pixel `first` on; 0 for all.
+        Lines of y that a call computes and writes, from pixel `first` on (from line `first`: a transform); 0 for all.
     quick : Quick
         How its sums are requantized; see `Arithmetic.quick`.
+    pool : (int, int)
+        Rows and columns of neighbouring results of which the greatest alone is stored; they divide a transform's tile
+        and y's sides.
     """
 
     x: Plane
@@ -205,6 +209,7 @@ class ConvSpec(KernelSpec):
     tuned: Schedule | None = None
     lines: int = 0
     quick: Quick = ""
+    pool: tuple[int, int] = (1, 1)
 
     def with_schedule(self, schedule: Schedule) -> "ConvSpec":
         """Return the same with a schedule in place of the default."""
@@ -224,6 +229,16 @@ class ConvSpec(KernelSpec):
     def pixels(self) -> int:
         """Output pixels of a call."""
         return self.lines * self.y.width or self.y.pixels
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a max-pooling is part of it."""
+        return self.pool != (1, 1)
+
+    @property
+    def stored(self) -> Plane:
+        """What is stored of y."""
+        return replace(self.y, height=self.y.height // self.pool[0], width=self.y.width // self.pool[1])
 
     @property
     def passes(self) -> int:
@@ -274,7 +289,8 @@ class ConvSpec(KernelSpec):
         shape = "dense" if self.y.pixels == 1 else "conv"
         if self.transformed and self.tuned is not None:
             shape = f"conv{self.tuned.algorithm}"
-        return f"{shape}_w{self.w_bits}a{self.x.bits}o{self.y.bits}" + ("_add" if self.residual_bits else "")
+        behind = "_add" if self.residual_bits else "_maxpool" if self.pooled else ""
+        return f"{shape}_w{self.w_bits}a{self.x.bits}o{self.y.bits}{behind}"
 
     @property
     def group_outputs(self) -> int:
@@ -329,7 +345,7 @@ class ConvSpec(KernelSpec):
         y = self.y.parameter("y")
         parameters: tuple[Parameter, ...] = (
             self.x.parameter("x"),
-            Parameter("y", y.dtype, self.pixels * self.y.row, constant=False),
+            Parameter("y", y.dtype, self.pixels // math.prod(self.pool) * self.y.row, constant=False),
             Parameter("col", "int32", self.scratch_bytes // 4, constant=False),
             Parameter("w", "int32", self.weight_words),
             Parameter("bias", "int32", self.y.channels),

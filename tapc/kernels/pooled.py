@@ -1,7 +1,7 @@
 """A convolution and the max-pooling behind it, a line of the result at a time.
 
-The convolution writes the lines of one row of windows to a buffer, from which the pooling makes a line of the output:
-the convolution's result as a whole is never in memory.
+The convolution writes the lines of one row of windows, or of some, to a buffer, from which the pooling makes lines of
+the output: the convolution's result as a whole is never in memory.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ class PooledSpec(KernelSpec):
     Attributes
     ----------
     conv : ConvSpec
-        Computes the lines of a row of windows.
+        Computes the lines of a row of windows; by a transform of some rows.
     y : Plane
         The pooled output.
     height, width, stride_y, stride_x : int
@@ -45,6 +45,26 @@ class PooledSpec(KernelSpec):
         return f"{self.conv.kind}_maxpool"
 
     @property
+    def transformed(self) -> bool:
+        """Whether the convolution is computed by a transform."""
+        return self.conv.transformed
+
+    @property
+    def nested(self) -> bool:
+        """Whether two weights share a half-word."""
+        return self.conv.nested
+
+    @property
+    def rows(self) -> int:
+        """Rows of windows whose lines are in the buffer."""
+        return (self.conv.lines - self.height) // self.stride_y + 1
+
+    @property
+    def calls(self) -> int:
+        """Calls of the convolution."""
+        return -(-self.y.height // self.rows)
+
+    @property
     def tuned(self) -> Schedule | None:
         """The convolution's schedule in place of the default."""
         return self.conv.tuned
@@ -60,8 +80,8 @@ class PooledSpec(KernelSpec):
 
     @property
     def passes(self) -> int:
-        """All weights are read for every tile of output pixels of every row of windows."""
-        return self.y.height * self.conv.passes
+        """All weights are read for every tile of output pixels of every call."""
+        return self.calls * self.conv.passes
 
     @property
     def x(self) -> Plane:
@@ -72,27 +92,21 @@ class PooledSpec(KernelSpec):
     def lines(self) -> Plane:
         """The buffer."""
         middle = self.conv.y
-        return Plane(self.height, middle.width, middle.channels, middle.bits)
+        return Plane(self.conv.lines, middle.width, middle.channels, middle.bits)
 
     @property
     def pool(self) -> PoolSpec:
-        """The pooling of the buffer."""
+        """The pooling of a row of windows."""
         window = Window(self.height, self.width, self.stride_y, self.stride_x, 0, 0)
         line = replace(self.y, height=1)
-        return PoolSpec(self.lines, line, window, "max", include_pad=False, mode=self.conv.mode)
+        return PoolSpec(
+            replace(self.lines, height=self.height), line, window, "max", include_pad=False, mode=self.conv.mode
+        )
 
     @property
     def window(self) -> Window:
         """The window of the input that a window of the output reads."""
-        w = self.conv.window
-        return Window(
-            (self.height - 1) * w.stride_y + w.rows,
-            (self.width - 1) * w.stride_x + w.columns,
-            self.stride_y * w.stride_y,
-            self.stride_x * w.stride_x,
-            w.top,
-            w.left,
-        )
+        return self.conv.window.behind((self.height, self.width), (self.stride_y, self.stride_x))
 
     @property
     def form(self) -> ConvForm:
@@ -112,10 +126,12 @@ class PooledSpec(KernelSpec):
     @property
     def _whole(self) -> tuple[ConvSpec, PoolSpec]:
         """Kernels that do the same all at once, on the lines that the pooling reads."""
-        height = self.y.height * self.height
-        conv = replace(self.conv, y=replace(self.conv.y, height=height), lines=0)
-        window = replace(self.pool.window, stride_y=self.height)
-        return conv, replace(self.pool, x=conv.y, y=self.y, window=window)
+        y, window = self.conv.y, replace(self.pool.window, stride_y=self.height)
+        pool = replace(self.pool, x=replace(y, height=self.y.height * self.height), y=self.y, window=window)
+        # A call of a transform computes whole rows of tiles.
+        tile = self.form.together // y.width if self.transformed else 1
+        lines = self.calls * -(-self.conv.lines // tile) * tile
+        return replace(self.conv, y=replace(y, height=lines), lines=0), pool
 
     def instruction_features(self) -> Features:
         """Count the parts of the convolution and of the pooling, and their calls."""
@@ -123,7 +139,7 @@ class PooledSpec(KernelSpec):
         features = conv.instruction_features()
         for part, count in pool.instruction_features().items():
             features[part] = features.get(part, 0) + count
-        return features | {"call": 1 + 2 * self.y.height}
+        return features | {"call": 1 + self.calls + self.y.height}
 
     def code_features(self) -> Features:
         """Return the parts of the machine code of both."""
@@ -143,13 +159,27 @@ class PooledSpec(KernelSpec):
 
         def emit(b: Body) -> None:
             buffer = b.call("t_to", b.address(b["col"], 0), self.conv.scratch_bytes, dtype="handle")
-            with b.loop(self.y.height) as line:
-                first = line * (self.stride_y * self.lines.width)
-                given = {"y": buffer, "first": first, "col": b.address(b["col"], 0)}
-                b.do(conv.name, *(_argument(b, p, given) for p in conv.parameters))
-                given = {"x": buffer, "y": b.address(b["y"], line * (self.y.width * self.y.row))}
+
+            def pool_row(line: Any, windows: Any) -> None:
+                given = {"x": windows, "y": b.address(b["y"], line * (self.y.width * self.y.row))}
                 given |= {old: b[new] for old, new in _POOL_RANGE.items()}
                 b.do(pool.name, *(_argument(b, p, given) for p in pool.parameters))
+
+            pitch = self.rows * self.stride_y * (1 if self.transformed else self.lines.width)
+            with b.loop(self.calls) as call:
+                given = {"y": buffer, "first": call * pitch, "col": b.address(b["col"], 0)}
+                b.do(conv.name, *(_argument(b, p, given) for p in conv.parameters))
+                if self.rows == 1:
+                    pool_row(call, buffer)
+                    return
+                with b.loop(self.rows) as row:
+                    line = b.bind(call * self.rows + row)
+                    step = self.stride_y * self.lines.width * self.lines.row
+                    windows = b.call("t_to", buffer, row * step, dtype="handle")
+                    if self.y.height % self.rows:
+                        b.when(line < self.y.height, lambda: pool_row(line, windows))
+                    else:
+                        pool_row(line, windows)
 
         outer = build(name, parameters, emit)
         # In place they would share registers with the loop around them, which then do not suffice.

@@ -1,6 +1,7 @@
 """What Winograd convolutions share: tiles of the output, the lines that a row of them reads, and where results go."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,13 @@ class Tiles(Whole):
     @property
     def together(self) -> int:
         """Output pixels before whose first the input of all is copied: a row of tiles."""
-        return min(self.transform.size * self.spec.y.width, self.spec.y.pixels)
+        return min(self.parts[0] * self.spec.stored.width, self.spec.stored.pixels)
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Results of a tile that are stored, along each side."""
+        down, across = self.spec.pool
+        return self.transform.size // down, self.transform.size // across
 
     @property
     def passes(self) -> int:
@@ -56,9 +63,14 @@ class Tiles(Whole):
         return self.down * self.across
 
     @property
+    def lines(self) -> int:
+        """Lines of results that a call stores."""
+        return self.spec.lines or self.spec.stored.height
+
+    @property
     def down(self) -> int:
         """Rows of tiles."""
-        return -(-self.spec.y.height // self.transform.size)
+        return -(-self.lines // self.parts[0])
 
     @property
     def across(self) -> int:
@@ -93,8 +105,8 @@ class Tiles(Whole):
     @property
     def ragged(self) -> bool:
         """Whether tiles reach over the output's ends."""
-        size, y = self.transform.size, self.spec.y
-        return bool(y.width % (TILES * size) or y.height % size)
+        high, wide = self.parts
+        return bool(self.spec.stored.width % (TILES * wide) or self.lines % high)
 
     def shared_features(self, inputs: float) -> Features:
         """Count what is done for each tile, with so many transforms of inputs of each pair of them, and the lines."""
@@ -103,6 +115,8 @@ class Tiles(Whole):
             f"{key}_in": tiles * inputs,
             f"{key}_block": tiles * self.blocks,
             f"{key}_tile": tiles,
+            f"{key}_result": self.results,
+            f"{key}_max": self.results * (math.prod(self.spec.pool) - 1),
             f"{key}_ragged": self.results if self.ragged else 0,
             **self._copy_features(),
             **self.spec.result_features(self.results),
@@ -115,6 +129,7 @@ class Tiles(Whole):
         return {
             f"{key}_step": steps,
             f"{key}_ragged": 1 if self.ragged else 0,
+            f"{key}_max": math.prod(self.spec.pool) - 1,
             "code_f_odd": self.spec.y.channels % 2,
         }
 
@@ -132,8 +147,8 @@ class Tiles(Whole):
 
     @property
     def results(self) -> int:
-        """Results that are computed, those outside the image with them."""
-        return self.down * self.across * TILES * self.transform.size**2 * self.blocks * 2
+        """Results that are requantized, those outside the image with them."""
+        return self.down * self.across * TILES * math.prod(self.parts) * self.blocks * 2
 
 
 class Lines:
@@ -167,7 +182,8 @@ class Lines:
         form, b, x = self.form, self.b, self.form.spec.x
         left, top = form.spec.window.left, form.spec.window.top
         with b.loop(form.transform.frequencies) as line:
-            source = b.bind(row * form.transform.size - top + line)
+            first = b["first"] if form.spec.lines else 0
+            source = b.bind(row * form.transform.size - top + line + first)
 
             def inside() -> None:
                 start = source * (x.width * x.channels)
@@ -203,9 +219,10 @@ class Results:
         places : list of (int, int)
             Lines and columns of each behind the first.
         channel, line, column : expression
+            Of the first, of what is stored.
         """
         b, spec = self.b, self.form.spec
-        y, count = spec.y, len(places)
+        y, count = spec.stored, len(places)
         code, bits = b.array("code", count), 0 if spec.clamped else spec.y.bits
         requantize_each(b, spec.mode, [sums[i] for i in range(count)], [channel] * count, bits, spec.quick, code)
         first = b.bind(line * y.width + column)
@@ -229,10 +246,10 @@ class Results:
 
     def _if_inside(self, line: Any, column: Any, down: int, right: int, body: Callable[[], None]) -> None:
         """Do what is only for results inside the image."""
-        b, y, size = self.b, self.form.spec.y, self.form.transform.size
+        b, lines, width, (high, wide) = self.b, self.form.lines, self.form.spec.stored.width, self.form.parts
         # Of a line that is no constant distance from the tile's first it is not known which it is.
-        below = line + down < y.height if y.height % size and (self.looped or down >= y.height % size) else None
-        beside = column + right < y.width if y.width % (TILES * size) else None
+        below = line + down < lines if lines % high and (self.looped or down >= lines % high) else None
+        beside = column + right < width if width % (TILES * wide) else None
         if below is not None and beside is not None:
             b.when(b.T.And(below, beside), body)
         elif below is not None or beside is not None:
@@ -250,6 +267,14 @@ def each_channel(results: Results, body: Callable[[Any, Any], None]) -> None:
             b.when(channel < channels, lambda: body(r, channel))
         else:
             body(r, channel)
+
+
+def greatest(b: Body, into: Any, index: int, values: list[Any]) -> None:
+    """Store the greatest of some values."""
+    b.store(into, index, values[0])
+    for value in values[1:]:
+        # Bound: TVM would print what has changed meanwhile, and a call twice.
+        b.store(into, index, b.T.max(b.bind(into[index]), b.bind(value)))
 
 
 def two_outputs(b: Body, at: list[Any], out: Callable[[int, Any], None]) -> None:

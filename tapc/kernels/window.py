@@ -41,6 +41,12 @@ class Window:
         stride, first, apart = (self.stride_x, self.stride_y), (self.left, self.top), (self.dilation_x, self.dilation_y)
         return Window(self.width, self.height, *stride, *first, *apart)
 
+    def behind(self, kernel: tuple[int, int], stride: tuple[int, int]) -> "Window":
+        """Return the window of the input that windows of this one's output read, as one without dilation."""
+        rows, columns = ((n - 1) * s for n, s in zip(kernel, (self.stride_y, self.stride_x), strict=True))
+        strides = stride[0] * self.stride_y, stride[1] * self.stride_x
+        return Window(rows + self.rows, columns + self.columns, *strides, self.top, self.left)
+
     def inside(self, x: Plane, y: Plane) -> bool:
         """Whether all windows lie inside the image."""
         bottom = (y.height - 1) * self.stride_y - self.top + self.rows

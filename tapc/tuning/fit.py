@@ -33,6 +33,7 @@ from tapc.kernels.spec import Features, KernelSpec
 from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.tuning.images import FLOOR, SMALL_BATCHES, Image, images_of, kind_of
+from tapc.tuning.measure import code_bytes
 
 FOLDS = 5
 MEMSET = 162
@@ -95,8 +96,8 @@ def measure(target: Target, board_name: str, image: Image, kinds: Collection[str
     by_spec = dict(zip({s.spec: None for s in steps}, names, strict=True))
     measured: dict[KernelSpec, Measurement] = {}
     for step, instructions in zip(steps, run.instructions_per_step, strict=True):
-        measured[step.spec] = Measurement(step.spec, instructions, symbols[by_spec[step.spec]])
-    kernel_bytes = sum(symbols[name] for name in names)
+        measured[step.spec] = Measurement(step.spec, instructions, code_bytes(symbols, by_spec[step.spec]))
+    kernel_bytes = sum(code_bytes(symbols, name) for name in names)
     calls = symbols[network.names.symbol("run")]
     # Whether a kernel's loop becomes a call of memset is the compiler's choice: always count it.
     runtime = images.memory.flash - kernel_bytes - library.weight_bytes - calls + (0 if "memset" in symbols else MEMSET)

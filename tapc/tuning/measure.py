@@ -1,6 +1,6 @@
 """Runs a library alone on a device, whatever its size: for measuring kernels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from tapc.base.files import scratch_folder
 from tapc.device import DeviceRun, device_for, obstacle
 from tapc.firmware import build_firmware
 from tapc.hardware.target import Target
+from tapc.kernels.builder import is_part
 from tapc.lower import Library
 
 
@@ -30,6 +31,15 @@ class Simulation:
     run: DeviceRun
     symbols: dict[str, int]
     extra: Any = None
+
+    def code_bytes(self, kernel: str) -> int:
+        """Return the bytes of a kernel's functions."""
+        return code_bytes(self.symbols, kernel)
+
+
+def code_bytes(symbols: Mapping[str, int], kernel: str) -> int:
+    """Return the bytes of a kernel's functions, given those of all."""
+    return sum(size for symbol, size in symbols.items() if is_part(symbol, kernel))
 
 
 def simulate(

@@ -19,6 +19,7 @@ from tapc.graph.analysis import analyse
 from tapc.hardware.target import load_target, target_names
 from tapc.ir.program import Step
 from tapc.ir.sampling import groups
+from tapc.kernels.pooled import PooledSpec
 from tapc.lower import lower
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.fuse import fuse
@@ -77,7 +78,9 @@ def test_predictions_are_near_fresh_measurements(core: str, board: str) -> None:
 @pytest.mark.parametrize("isa", get_args(Isa))
 def test_features_cover_every_kernel(isa: Isa, group: str) -> None:
     for step in random_steps(80, "float", isa, 7, group=group)[1]:
-        assert step.spec.instruction_features()["call"] == 1
+        # A convolution and a pooling of some lines are called in turn.
+        calls = 1 + step.spec.calls + step.spec.y.height if isinstance(step.spec, PooledSpec) else 1
+        assert step.spec.instruction_features()["call"] == calls
         assert sum(step.spec.code_features().values()) >= 1
 
 

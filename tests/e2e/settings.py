@@ -24,9 +24,11 @@ def few(options: tapc.Options, board: str = BOARD, **changes: object) -> tapc.Op
     return tapc.Options(**{**vars(options), "calibration": 16, "eval": 4, "rounding": rounding, **changes})
 
 
-def compiled(folder: Path, board: str, name: str, **changes: object) -> tapc.Report:
-    """Compile a small residual network at 8 bits into `folder/name`, in little time."""
-    onnx.save(residual().onnx, folder / "net.onnx")
+def compiled(
+    folder: Path, board: str, name: str, model: onnx.ModelProto | None = None, **changes: object
+) -> tapc.Report:
+    """Compile a network, by default a small residual one, at 8 bits into `folder/name`, in little time."""
+    onnx.save(model or residual().onnx, folder / "net.onnx")
     options = {"wbits": (8,), "calibration": 8, "eval": 2, "rounding": "nearest", "equalize": False} | changes
     return tapc.compile(
         folder / "net.onnx", board=board, data="random", output=folder / name, options=tapc.Options(**options)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import pytest
 
 import tapc
 from e2e.settings import compiled
+from graph_builder import Builder
 from tapc.allocate import AllocationError
 from tapc.base.errors import UsageError
 from tapc.base.progress import Stages
@@ -42,6 +43,27 @@ def test_speed(board: str, tmp_path: Path) -> None:
     if board != "pico":
         counted = {layer.name: layer.cycles for layer in profile(tmp_path / "speed").layers}
         assert all(counted[name] for name in transformed(fast))
+
+
+@pytest.mark.parametrize("board", ["stm32h7", "pico"])
+def test_max_pooling_behind(board: str, tmp_path: Path) -> None:
+    """In the tiles where windows fill them (c1), else a few lines at a time (c2)."""
+    b = Builder((1, 3, 20, 20))
+    y = b.node("Relu", [b.conv("x", "c1", 3, 8)], "c1.relu")
+    y = b.node("MaxPool", [y], "p1", kernel_shape=[2, 2], strides=[2, 2])
+    y = b.node("MaxPool", [b.conv(y, "c2", 8, 16)], "p2", kernel_shape=[3, 3], strides=[3, 3])
+    y = b.node("Relu", [y], "p2.relu")
+    model = b.build(b.gemm(b.node("Flatten", [y], "flatten", axis=1), "fc", 144, 5)).onnx
+    usual, fast = (compiled(tmp_path, board, name, model, optimize=name) for name in ("size", "speed"))
+    assert fast.exact
+    ops = {layer.name: layer.op for layer in fast.layers}
+    assert {layer.name: layer.op for layer in usual.layers}["c1"] == "conv+maxpool"
+    assert all(ops[name] in ("conv-f2+maxpool", "conv-f4+maxpool") for name in ("c1", "c2"))
+    assert fast.instructions is not None
+    assert usual.instructions is not None
+    assert fast.instructions < 0.8 * usual.instructions
+    assert fast.predicted_instructions == pytest.approx(fast.instructions, rel=0.15)
+    assert {layer.name: layer.alternatives for layer in fast.layers}["c1"]
 
 
 def test_balanced(tmp_path: Path) -> None:

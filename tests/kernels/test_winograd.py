@@ -28,7 +28,8 @@ from tapc.kernels.winograd import TRANSFORMS
 from tapc.lower.fuse import fuse
 from tapc.lower.reference import execute
 from tapc.operators.add import Add
-from tapc.operators.weighted import Conv
+from tapc.operators.pool import Pool
+from tapc.operators.weighted import Conv, MaxPool
 
 ALGORITHMS: list[Algorithm] = list(TRANSFORMS)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller case would take minutes to find
@@ -51,6 +52,22 @@ def layers(draw: st.DrawFn) -> tuple[Program, Schedule]:
     schedule = Schedule(2, 2, 1, draw(st.sampled_from(ALGORITHMS)), draw(st.booleans()))
     mode, isa = draw(st.sampled_from([("float", "dsp"), ("fixed", "dsp"), ("fixed", "scalar")]))
     return program([op], [x, y], mode, isa), schedule
+
+
+@st.composite
+def pooled_layers(draw: st.DrawFn) -> tuple[Program, Schedule]:
+    """Draw such a convolution with a max-pooling behind it whose windows share no line."""
+    p, schedule = draw(layers().filter(lambda case: min(case[0].tensors["y"].shape[:2]) > 1))
+    middle = p.tensors["y"]
+    in_tiles = draw(st.booleans())
+    sizes, gaps = ((1, 2, 2, 4), (0,)) if in_tiles else ((1, 2, 3, 4), (0, 1))
+    kernel = tuple(draw(st.sampled_from([n for n in sizes if n <= size])) for size in middle.shape[:2])
+    stride = tuple(n + draw(st.sampled_from(gaps)) for n in kernel)
+    sides = [(size - n) // step + 1 for size, n, step in zip(middle.shape, kernel, stride, strict=False)]
+    y = replace(middle, name="pooled", shape=(*sides, middle.shape[2]))
+    low, high = sorted(draw(st.sampled_from([y.low, y.high, y.zero])) for _ in range(2))
+    pool = Pool("pool", ("y",), "pooled", "max", kernel, stride, (0,) * 4, False, np.ones(1, np.float32), low, high)
+    return replace(p, ops=(*p.ops, pool), tensors=p.tensors | {"pooled": y}, outputs=("pooled",)), schedule
 
 
 def inputs(x: Tensor) -> np.ndarray:
@@ -89,6 +106,19 @@ def test_any_shape(tmp_path_factory: pytest.TempPathFactory, cases: list[tuple[P
     check([p for p, _ in cases], on_host(cases, tmp_path_factory.mktemp("host"), cc))
 
 
+@SLOW
+@given(st.lists(pooled_layers(), min_size=12, max_size=12), st.sampled_from(["gcc", "clang"]))
+def test_any_pooling_behind(
+    tmp_path_factory: pytest.TempPathFactory, cases: list[tuple[Program, Schedule]], cc: str
+) -> None:
+    fused = [(fuse(p), schedule) for p, schedule in cases]
+    specs = [lowered(p, {"conv": schedule}).steps[0].spec for p, schedule in fused]
+    assert sum(spec.transformed for spec in specs) > len(specs) / 2
+    found = on_host(fused, tmp_path_factory.mktemp("host"), cc)
+    for (p, _), y in zip(cases, found, strict=True):
+        np.testing.assert_array_equal(y, execute(p, inputs(p.tensors["x"])))
+
+
 def _many(x_channels: int, seed: int = 0, core: str = "cortex-m7") -> tuple[Program, Tensor]:
     target = load_target(core)
     rng = default_rng(seed)
@@ -118,6 +148,16 @@ def test_residuals(algorithm: Algorithm, swapped: bool, isa: str, tmp_path_facto
     np.testing.assert_array_equal(found, execute(p, codes))
 
 
+def _with_pool(p: Program, kernel: tuple[int, int], stride: tuple[int, int] | None = None) -> Program:
+    """Return a layer with a max-pooling behind it, in one operator."""
+    (op,), middle, stride = p.ops, p.tensors["y"], stride or kernel
+    assert isinstance(op, Conv)
+    sides = [(size - n) // step + 1 for size, n, step in zip(middle.shape, kernel, stride, strict=False)]
+    y = replace(middle, shape=(sides[0], sides[1], middle.shape[2]))
+    pool = MaxPool("pool", middle, kernel, stride, y.low + 3, y.high)
+    return replace(p, ops=(replace(op, pool=pool),), tensors=p.tensors | {"y": y})
+
+
 @pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "nucleo-u575zi-q", "pico", "nucleo-f103rb", "hifive1"])
 def test_on_cores(board_name: str) -> None:
     """Both transforms with both ways to load, few channels and so many that there is a loop."""
@@ -128,17 +168,26 @@ def test_on_cores(board_name: str) -> None:
                 p, _ = _many(depth, len(programs), load_board(board_name).core)
                 programs.append(p)
                 schedules.append(Schedule(2, 2, 1, algorithm, single))
+    # Windows that fill tiles, and others.
+    for kernel in ((2, 2), (1, 2), (3, 3)):
+        for algorithm in ALGORITHMS:
+            p, _ = _many(6, len(programs), load_board(board_name).core)
+            programs.append(_with_pool(p, kernel))
+            schedules.append(Schedule(2, 2, 1, algorithm))
     codes = [inputs(p.tensors["x"]) for p in programs]
     together = side_by_side(programs)
     network = lowered(together, {op.name: s for op, s in zip(together.ops, schedules, strict=True)})
-    assert all(isinstance(s.spec, ConvSpec) and s.spec.tuned is not None for s in network.steps)
+    assert all(s.spec.transformed for s in network.steps)
     board = QemuDevice(load_target(load_board(board_name).core)).roomy_board()  # some hold few layers
     run = run_twin(network, board, device_inputs(network, joined(codes)), layers=len(codes[0]))
     found = []
     for index, op in enumerate(together.ops):
         raw = np.stack([np.frombuffer(sample[index], np.uint8) for sample in run.layer_outputs])
         found.append(unpack_activations(raw, together.tensors[op.output].shape, 8))
-    check(programs, found)
+    plain = 12
+    check(programs[:plain], found[:plain])
+    for p, y in zip(programs[plain:], found[plain:], strict=True):
+        np.testing.assert_array_equal(y, execute(p, inputs(p.tensors["x"])))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -156,6 +205,27 @@ def test_outputs_over_their_inputs(algorithm: Algorithm, tmp_path: Path) -> None
         np.testing.assert_array_equal(host.run(0, {"x": codes[0]}, "x", distance), expected[0], f"{distance}")
     too_close = step.distance["x"].least - 1
     assert not np.array_equal(host.run(0, {"x": codes[0]}, "x", too_close), expected[0])
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((2, 2), (2, 2)), ((1, 4), (1, 4)), ((3, 3), (3, 3)), ((2, 1), (4, 2))])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_pooled_outputs_over_their_inputs(
+    algorithm: Algorithm, kernel: tuple[int, int], stride: tuple[int, int], tmp_path: Path
+) -> None:
+    rng = default_rng(1)
+    x, y = tensor("x", (15, 9, 4), 8, rng), tensor("y", (15, 9, 24), 8, rng)
+    op = conv_op(rng, x, y, (3, 3), (1, 1), (1,) * 4, 1, 8)
+    op = replace(op, low=-128, high=127, bias=np.zeros(24, np.int32), ratios=np.full(24, 5e-4, np.float32))
+    p = _with_pool(program([op], [x, y]), kernel, stride)
+    (step,) = p.ops[0].steps(p, {"conv": Schedule(2, 2, 1, algorithm)})
+    assert step.spec.transformed
+    host, codes = Host([(p, step)], tmp_path), random_codes(x, 2, rng)[1:]
+    expected = execute(p, codes)
+    for distance in allowed(step, x, p.tensors["y"], rng):
+        np.testing.assert_array_equal(host.run(0, {"x": codes[0]}, "x", distance), expected[0], f"{distance}")
+    too_close = step.distance["x"].least - 1
+    if too_close > 0:
+        assert not np.array_equal(host.run(0, {"x": codes[0]}, "x", too_close), expected[0])
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -16,7 +16,7 @@ from tapc.kernels.dsp.frequencies import Products, input_transform
 from tapc.kernels.forms import register
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features
-from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, two_outputs
+from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, greatest, two_outputs
 
 PAIRS = 16
 """Pairs of input channels that are spelled out, at most."""
@@ -75,7 +75,7 @@ class DspWinograd(Tiles):
         return {
             f"code_f{size}{'s' if self.schedule.single else ''}": 1,
             **self.shared_code(self.unrolled),
-            **self.spec.result_code(size * TILES if size == 2 else size),
+            **self.spec.result_code(self.parts[0] * (self.parts[1] * TILES // 2 if size == 2 else 1)),
         }
 
     def emit(self, b: Body) -> None:
@@ -105,24 +105,44 @@ def _two(results: Results, sums: Any) -> None:
                 at = [sums[8 * i + 4 * j + tile + 2 * r] for i in range(4)]
                 at[0] = b.call("t_wadd", at[0], b["bias"][channel])
                 two_outputs(b, at, lambda i, value, j=j, ys=ys: b.store(ys, 2 * i + j, value))  # type: ignore[misc]
-            places = [(down, right) for down in range(2) for right in range(2)]
-            results.store(ys, places, channel, results.row * 2, results.pair * 4 + 2 * tile)
+            if results.form.spec.pooled:
+                ys = _greatest_of_two(results, ys)
+            high, wide = results.form.parts
+            places = [(down, right) for down in range(high) for right in range(wide)]
+            results.store(ys, places, channel, results.row * high, results.pair * (2 * wide) + wide * tile)
 
     each_channel(results, body)
+
+
+def _greatest_of_two(results: Results, ys: Any) -> Any:
+    """Return the greatest of each window of a tile of F(2x2, 3x3)."""
+    (down, across), (high, wide) = results.form.spec.pool, results.form.parts
+    found = results.b.array("greatest", high * wide)
+    for i in range(high * wide):
+        top, left = i // wide * down, i % wide * across
+        own = [ys[2 * (top + dy) + left + dx] for dy in range(down) for dx in range(across)]
+        greatest(results.b, found, i, own)
+    return found
 
 
 def _four(results: Results, sums: Any) -> None:
     """Transform the outputs of F(4x4, 3x3) and store them."""
     b, inverse = results.b, results.form.transform.inverse
+    (down, across), (high, wide) = results.form.spec.pool, results.form.parts
 
     def body(r: Any, channel: Any) -> None:
-        with b.loop(TILES) as tile, b.loop(4) as ox:
-            ys = b.array("sums", 4)
-            at = [sums[16 * i + 4 * ox + 2 * r + tile] for i in range(6)]
-            four_outputs(b, at, lambda i, value: b.store(ys, i, value), doubled=True)
-            for i in range(4):
-                b.store(ys, i, b.call("t_mac", b["bias"][channel], ys[i], inverse))
-            column = results.pair * 8 + tile * 4 + ox
-            results.store(ys, [(down, 0) for down in range(4)], channel, results.row * 4, column)
+        with b.loop(TILES) as tile, b.loop(wide) as ox:
+            found = b.array("sums", high)
+            for dx in range(across):
+                ys = b.array("column", 4) if results.form.spec.pooled else found
+                at = [sums[16 * i + 4 * (across * ox + dx) + 2 * r + tile] for i in range(6)]
+                four_outputs(b, at, lambda i, value, ys=ys: b.store(ys, i, value), doubled=True)  # type: ignore[misc]
+                for i in range(4):
+                    b.store(ys, i, b.call("t_mac", b["bias"][channel], ys[i], inverse))
+                for i in range(high) if results.form.spec.pooled else ():
+                    before = [found[i]] if dx else []
+                    greatest(b, found, i, before + [ys[down * i + dy] for dy in range(down)])
+            column = results.pair * (TILES * wide) + tile * wide + ox
+            results.store(found, [(oy, 0) for oy in range(high)], channel, results.row * high, column)
 
     each_channel(results, body)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tapc.kernels.builder import Body
 from tapc.kernels.forms import register
 from tapc.kernels.spec import Features
-from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, two_outputs
+from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, greatest, two_outputs
 
 
 @register("winograd", "scalar")
@@ -109,8 +109,9 @@ class ScalarWinograd(Tiles):
         return sums
 
     def _outputs(self, results: Results, sums: Any) -> None:
-        """Transform the outputs, rows first, and store them."""
+        """Transform the outputs, rows first, and store them, or the greatest of each window."""
         b, n, size = results.b, self.transform.frequencies, self.transform.size
+        (down, across), (high, wide) = self.spec.pool, self.parts
 
         def back(at: list[Any], out: Callable[[int, Any], None], *, doubled: bool) -> None:
             if size == 2:
@@ -120,18 +121,21 @@ class ScalarWinograd(Tiles):
 
         def body(r: Any, channel: Any) -> None:
             with b.loop(TILES) as tile:
-                rows, ys, one = b.array("rows", n * size), b.array("ys", size), b.array("one", 1)
+                rows, ys, one = b.array("rows", n * size), b.array("ys", size * across), b.array("one", 1)
                 with b.loop(n) as i:
                     at = [sums[(i * n + k) * 4 + 2 * r + tile] for k in range(n)]
                     back(at, lambda k, value: b.store(rows, i * size + k, value), doubled=False)
-                with b.loop(size) as ox:
-                    at = [rows[i * size + ox] for i in range(n)]
-                    back(at, lambda k, value: b.store(ys, k, value), doubled=True)
-                    column = results.pair * (TILES * size) + tile * size + ox
-                    with b.loop(size) as oy:
+                with b.loop(wide) as ox:
+                    with b.loop(across) as dx:
+                        at = [rows[i * size + ox * across + dx] for i in range(n)]
+                        back(at, lambda k, value: b.store(ys, dx * size + k, value), doubled=True)
+                    column = results.pair * (TILES * wide) + tile * wide + ox
+                    with b.loop(high) as oy:
+                        places = [dx * size + oy * down + dy for dx in range(across) for dy in range(down)]
                         # The bias comes after the product, which is 1 for F(2x2, 3x3).
-                        b.store(one, 0, b.call("t_mac", b["bias"][channel], ys[oy], self.transform.inverse))
-                        results.store(one, [(0, 0)], channel, results.row * size + oy, column)
+                        bias, inverse = b["bias"][channel], self.transform.inverse
+                        greatest(b, one, 0, [b.call("t_mac", bias, ys[place], inverse) for place in places])
+                        results.store(one, [(0, 0)], channel, results.row * high + oy, column)
 
         each_channel(results, body)
 

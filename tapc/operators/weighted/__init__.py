@@ -39,15 +39,13 @@ class Conv(Weighted):
         return self.w_bits
 
     def kind(self, spec: KernelSpec) -> str:
-        if isinstance(spec, PooledSpec):
-            return "conv+maxpool"
         if isinstance(spec, DepthwiseSpec):
             return "depthwise"
-        assert isinstance(spec, ConvSpec)
-        name = "dense" if spec.y.pixels == 1 else "conv"
+        assert isinstance(spec, ConvSpec | PooledSpec)
+        name = "dense" if isinstance(spec, ConvSpec) and spec.y.pixels == 1 else "conv"
         if spec.transformed and spec.tuned is not None:
             name += f"-{spec.tuned.algorithm}"
-        return name + ("+add" if self.residual is not None else "")
+        return name + ("+maxpool" if self.pool is not None else "+add" if self.residual is not None else "")
 
     def macs(self, program: Program) -> int:
         height, width, _ = (program.tensors[self.output] if self.pool is None else self.pool.middle).shape

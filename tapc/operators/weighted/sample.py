@@ -10,7 +10,7 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels import nested
 from tapc.kernels.schedule import SPELLED, Algorithm, Schedule, largest_divisor, least_padding
 from tapc.operators.weighted import Conv
-from tapc.operators.weighted.layer import Residual
+from tapc.operators.weighted.layer import MaxPool, Residual
 
 
 @samples("network", 0.52)
@@ -162,7 +162,22 @@ def transformed(s: Sampler) -> None:
         other = s.tensor(y.shape, 8, **ties)
         residual = Residual(f"{op.name}_add", replace(y, name=f"{y.name}_middle"), s.low(y), y.high, False)
         op = replace(op, inputs=(x.name, other.name), residual=residual)
-    s.add(_eased(op, x, y) if s.rng.random() < 0.7 else op, Schedule(2, 2, 1, algorithm, bool(s.pick(0, 1))))
+    op = _eased(op, x, y) if s.rng.random() < 0.7 else op
+    if op.residual is None and s.rng.random() < 0.4:
+        op = _pooled(s, op, y)
+    s.add(op, Schedule(2, 2, 1, algorithm, bool(s.pick(0, 1))))
+
+
+def _pooled(s: Sampler, op: Conv, middle: Tensor) -> Conv:
+    """Return a convolution with a max-pooling behind it: most windows fill the tiles of transforms."""
+    kernel = s.pick(2, 2, 2, 4, 1), s.pick(2, 2, 2, 4, 1)
+    kernel = kernel if s.rng.random() < 0.8 else (3, 3)
+    sides = [size // n for size, n in zip(middle.shape, kernel, strict=False)]
+    if kernel == (1, 1) or min(sides) < 1:
+        return op
+    y = s.tensor((sides[0], sides[1], middle.shape[2]), 8)
+    s.tensors[y.name] = replace(y, scale=middle.scale, zero=middle.zero)
+    return replace(op, output=y.name, pool=MaxPool(f"{op.name}_pool", middle, kernel, kernel, s.low(y), y.high))
 
 
 @samples("dilated", 1.0)

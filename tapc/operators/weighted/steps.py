@@ -16,9 +16,13 @@ from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
+from tapc.kernels.winograd import TRANSFORMS
 from tapc.operators.common import Requantization, clamp, requantization, sums
 from tapc.operators.weighted.layer import MaxPool, Weighted
 from tapc.operators.weighted.widths import possible, proved_run, proved_taps
+
+_WINDOWS = 4
+"""Rows of windows whose lines a transform computes at once, at most."""
 
 
 def _constants(
@@ -105,11 +109,11 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
         program.mode,
         program.isa,
         clamped=op.low > middle.low or op.high < middle.high,
-        tuned=schedule,
         lines=0 if op.pool is None else op.pool.kernel[0],
     )
-    if schedule is not None and not possible(op, x, spec, schedule):
-        spec = replace(spec, tuned=None)
+    if schedule is not None:
+        wanted = _tiled(op, replace(spec, tuned=schedule))
+        spec = wanted if possible(op, x, wanted, schedule) else spec
     spec = replace(spec, w_bits=spec.form.stored_bits)
     spec = replace(spec, run=proved_run(op, x, weights_per_word(spec.w_bits), spec.form.runs))
     own = _requantization(op, program, middle, spec.form.shift)
@@ -150,12 +154,48 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
     return Step(op, spec, tensors, _constants(op, program, spec, own, spec.form.shift), scalars, distance)
 
 
+def _tiled(op: Weighted, spec: ConvSpec) -> ConvSpec:
+    """Return a transform with a max-pooling behind it.
+
+    It pools in its tiles where windows side by side fill these; else it computes the lines of some rows of windows, of
+    as many as leave the fewest rows of tiles.
+    """
+    if op.pool is None or spec.tuned is None or not spec.transformed:
+        return spec
+    (down, across), size = op.pool.kernel, TRANSFORMS[spec.tuned.algorithm].size
+    if op.pool.kernel == op.pool.stride and size % down == size % across == 0:
+        y = replace(spec.y, height=spec.y.height // down * down, width=spec.y.width // across * across)
+        return replace(spec, y=y, lines=0, pool=op.pool.kernel)
+    stride = op.pool.stride[0]
+    windows = (spec.y.height - down) // stride + 1
+
+    def tiles(rows: int) -> int:
+        return -(-windows // rows) * -(-((rows - 1) * stride + down) // size)
+
+    rows = min(range(1, min(windows, _WINDOWS) + 1), key=tiles)
+    return replace(spec, lines=(rows - 1) * stride + down)
+
+
+def _pooled_in_tiles(op: Weighted, pool: MaxPool, program: Program, spec: ConvSpec, own: Requantization) -> Step:
+    """Transform that stores the greatest results alone: codes never fall with the sums."""
+    x, middle = program.tensors[op.inputs[0]], pool.middle
+    window, together = spec.window.behind(pool.kernel, pool.stride), spec.form.together
+    least = window_distance(spec.x, spec.stored, window, together, buffered=spec.form.buffered)
+    low, high = (min(max(end, pool.low), pool.high) for end in (op.low, op.high))
+    spec = replace(spec, clamped=low > middle.low or high < middle.high)
+    scalars = {"pad": x.zero, **clamp(middle, low, high), "zero": own.zero}
+    constants = _constants(op, program, spec, own, spec.form.shift)
+    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, {op.inputs[0]: Overlap(least)})
+
+
 def _pooled(op: Weighted, pool: MaxPool, program: Program, conv: ConvSpec, own: Requantization) -> Step:
     """Convolution with the max-pooling behind it."""
+    if conv.pooled:
+        return _pooled_in_tiles(op, pool, program, conv, own)
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     spec = PooledSpec(conv, y.plane, *pool.kernel, *pool.stride)
-    # All that a line of the output needs is read before the line is written.
-    least = window_distance(spec.x, spec.y, spec.window, spec.y.width, buffered=True)
+    # All that the lines of a row of windows, or some rows, need is read before they are written.
+    least = window_distance(spec.x, spec.y, spec.window, spec.rows * spec.y.width, buffered=True)
     scalars = {"pad": x.zero, **clamp(pool.middle, op.low, op.high), "zero": own.zero}
     scalars |= {"pool_low": pool.low, "pool_high": pool.high}
     constants = _constants(op, program, conv, own, conv.form.shift)

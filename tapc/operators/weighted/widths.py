@@ -31,7 +31,7 @@ def possible(op: Weighted, x: Tensor, spec: ConvSpec, schedule: Schedule) -> boo
         return not schedule.single or spec.isa == "dsp"
     w = spec.window
     plain = (w.height, w.width, w.stride_y, w.stride_x, w.dilation_y, w.dilation_x) == (3, 3, 1, 1, 1, 1)
-    if not plain or spec.groups > 1 or spec.lines or x.bits != 8 or spec.isa == "mve":
+    if not plain or spec.groups > 1 or x.bits != 8 or spec.isa == "mve":
         return False
     return arithmetic_of(spec.mode).homogeneous and fits_shifted(op, x, TRANSFORMS[schedule.algorithm].shift)
 
