@@ -105,10 +105,11 @@ class Options:
         What runs the firmware, see `tapc.device.choose.MODULES`; by default the first simulator that can.
     toolchain : {"gcc", "zig"}
         What builds the firmware.
-    optimize : {"size", "balanced", "speed"}
+    optimize : {"size", "balanced", "speed", "ram"}
         "size": the least flash. "balanced": convolutions may be computed by Winograd's transforms, with at most a
         quarter more flash and 15 % more arena. "speed": by whatever fits the board, and start-up copies hot code and
-        constants to the board's fast memories, where it has some.
+        constants to the board's fast memories, where it has some. "ram": the smallest arena, in patches of at most
+        twice the instructions; of all that has it, the fastest.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -248,7 +249,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "keep": (_maybe(_flag), "True, False or None"),
     "device": (_maybe(_text), "a device's name, or None"),
     "toolchain": (_one_of("gcc", "zig"), "'gcc' or 'zig'"),
-    "optimize": (_one_of("size", "balanced", "speed"), "'size', 'balanced' or 'speed'"),
+    "optimize": (_one_of("size", "balanced", "speed", "ram"), "'size', 'balanced', 'speed' or 'ram'"),
     "arithmetic": (_maybe(_one_of(*ARITHMETICS)), f"one of {', '.join(ARITHMETICS)}, or None"),
 }
 """What converts and checks a field's value, and what it should have been."""

@@ -124,11 +124,12 @@ _OPTIONS = (
     click.option("--no-patches", is_flag=True, help="Compute every layer as a whole, never band by band."),
     click.option(
         "--optimize",
-        type=click.Choice(["size", "balanced", "speed"]),
+        type=click.Choice(["size", "balanced", "speed", "ram"]),
         default="balanced",
         show_default=True,
         help="size: the least flash; balanced: faster algorithms for up to 25 % more flash and 15 % more arena; speed: "
-        "for as much as there is, and hot code and constants are copied to the board's fast memories.",
+        "for as much as there is, and hot code and constants are copied to the board's fast memories; ram: the "
+        "smallest peak of RAM: layers in patches for up to twice the instructions, and the least scratch memory.",
     ),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     DEVICE,

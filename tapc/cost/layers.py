@@ -22,6 +22,9 @@ class Forms(Protocol):
     def default(self, step: Step, program: Program) -> Schedule | None:
         """Return the schedule that a layer has unless another is chosen; None for that of its kernel."""
 
+    def smallest(self, step: Step, program: Program) -> Schedule | None:
+        """Return the one that its memory is planned with."""
+
     def others(self, step: Step) -> tuple[Schedule, ...]:
         """Return those that it may have for more flash."""
 
@@ -86,9 +89,14 @@ class NetworkCost:
         steps = steps_of(program)
         if self._forms is None:
             return steps
-        schedules = {step.op.name: self._forms.default(step, program) for step in steps}
-        given = {name: schedule for name, schedule in schedules.items() if schedule is not None}
+        given = _given({step.op.name: self._forms.default(step, program) for step in steps})
         return steps_of(program, given) if given else steps
+
+    def _smallest(self, program: Program) -> Mapping[str, Schedule]:
+        """Return the schedules that memory is planned with."""
+        if self._forms is None:
+            return {}
+        return _given({step.op.name: self._forms.smallest(step, program) for step in steps_of(program)})
 
     def algorithms(self, layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> tuple[str, ...]:
         """Return the ways to compute a layer; "" is the one that it has unless another is chosen."""
@@ -109,9 +117,12 @@ class NetworkCost:
 
     def steps(self, bits: Bits) -> tuple[Program, tuple[Step, ...]]:
         """Return the network as it would run with an assignment."""
-        activations = {name: b for i, b in bits.activations.items() for name in self._tensors[i]}
-        program = with_bits(self._program, bits.weights, activations)
+        program = self._program_of(bits)
         return program, self._scheduled(program)
+
+    def _program_of(self, bits: Bits) -> Program:
+        activations = {name: b for i, b in bits.activations.items() for name in self._tensors[i]}
+        return with_bits(self._program, bits.weights, activations)
 
     def ram(self, groups: Mapping[int, int], limit: int | None = None, most: float | None = None) -> RamUse:
         """Plan the arena for activation bits, and add stack and static variables; plans are kept.
@@ -130,10 +141,11 @@ class NetworkCost:
         return self._plans[key]
 
     def _planned(self, groups: Mapping[int, int], limit: int | None, most: float | None) -> RamUse:
-        program, steps = self.steps(Bits({}, dict(groups)))
-        layout, how = plan(program, steps), ""
+        program = self._program_of(Bits({}, dict(groups)))
+        schedules = self._smallest(program)
+        layout, how = plan(program, steps_of(program, schedules)), ""
         if limit is not None and layout.size + self.besides_arena > limit:
-            found = fitting(program, limit - self.besides_arena, self._model, most=most)
+            found = fitting(program, limit - self.besides_arena, self._model, most=most, schedules=schedules)
             program, layout, how = found.program, found.plan, str(found)
         names = tuple(program.tensors[n].name if n in program.tensors else n for n in layout.peak)
         return RamUse(layout.size + self.besides_arena, names, how)
@@ -155,3 +167,7 @@ class NetworkCost:
         others = [step for step in steps if step.op.name not in names]
         calls = self._model.call_bytes([step for step in steps if step.op.name in names])
         return round(self._model.flash(others) + calls), sum(self._latency(step) for step in others)
+
+
+def _given(schedules: Mapping[str, Schedule | None]) -> dict[str, Schedule]:
+    return {name: schedule for name, schedule in schedules.items() if schedule is not None}

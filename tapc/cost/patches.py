@@ -5,12 +5,13 @@ operators; so is every operator alone. What an edge needs and costs is estimated
 cheapest way through the graph is planned as it will run, which tells both exactly, and sought again until it is known.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tapc.cost.model import CostModel
 from tapc.ir.bands import Patch
 from tapc.ir.program import Program, Step
+from tapc.kernels.schedule import Schedule
 from tapc.lower.patches import Part, banded, bands_of, needs_of, parts, patched, summaries, windows_of
 from tapc.lower.plan import Plan, plan
 from tapc.lower.steps import steps_of
@@ -62,12 +63,15 @@ class _Edge:
     known: bool = True
 
 
+Schedules = Mapping[str, Schedule]
 Way = list[_Edge]
 Add = Callable[[_Edge, tuple[int, int]], tuple[int, int]]
 """Need and cost of a way with one edge more."""
 
 
-def fitting(program: Program, limit: int, cost: CostModel, *, most: float | None = None) -> Patched:
+def fitting(
+    program: Program, limit: int, cost: CostModel, *, most: float | None = None, schedules: Schedules | None = None
+) -> Patched:
     """Choose the parts of a program that are computed in bands; where none fit, those that need the least arena.
 
     Parameters
@@ -78,12 +82,14 @@ def fitting(program: Program, limit: int, cost: CostModel, *, most: float | None
     cost : CostModel
     most : float, optional
         Most instructions that are computed twice, relative to all.
+    schedules : mapping of str to Schedule, optional
+        Operator -> schedule, in place of the default.
     """
-    steps = steps_of(program)
+    steps = steps_of(program, schedules)
     plain = Patched((), program, plan(program, steps), 0)
     if plain.arena <= limit:
         return plain
-    search = _Search(program, steps, cost)
+    search = _Search(program, steps, cost, schedules)
     allowed = limit
     for _ in range(_TRIES):
         way = search.cheapest(allowed)
@@ -100,11 +106,43 @@ def fitting(program: Program, limit: int, cost: CostModel, *, most: float | None
     return min(least, plain, key=lambda found: found.arena)
 
 
+def least(
+    program: Program, cost: CostModel, allowed: Callable[[Patched], bool], schedules: Schedules | None = None
+) -> Patched:
+    """Choose the parts that are computed in bands so that the arena is the least that is found.
+
+    Parameters
+    ----------
+    program : Program
+    cost : CostModel
+    allowed : callable
+        Whether a network in bands may be so; what takes less arena is taken to be allowed less often.
+    schedules : mapping of str to Schedule, optional
+        As for `fitting`.
+    """
+    steps = steps_of(program, schedules)
+    best = Patched((), program, plan(program, steps), 0)
+    search = _Search(program, steps, cost, schedules)
+    limits = search.limits(best.arena)
+    low, high = 0, len(limits)
+    while low < high:
+        middle = (low + high) // 2
+        way = search.cheapest(limits[middle])
+        found = None if way is None else search.planned(way)
+        if found is None or not allowed(found):
+            low = middle + 1
+        else:
+            best, high = min(best, found, key=lambda one: (one.arena, one.instructions)), middle
+    return best
+
+
 class _Search:
     """The graph of a program."""
 
-    def __init__(self, program: Program, steps: tuple[Step, ...], cost: CostModel) -> None:
-        self.program, self.cost = program, cost
+    def __init__(
+        self, program: Program, steps: tuple[Step, ...], cost: CostModel, schedules: Schedules | None = None
+    ) -> None:
+        self.program, self.cost, self.schedules = program, cost, schedules
         self.own = _Own.of(program, steps, cost)
         self.alone = [_Edge(place, place + 1, need, 0) for place, need in enumerate(self.own.needs)]
         self.parts = list(parts(program))
@@ -130,6 +168,10 @@ class _Search:
             estimate = self.own.estimate(self.program, part, rows)
             if estimate is not None:
                 yield _Edge(part.ops.start, part.ops.stop, *estimate, part, rows, known=False)
+
+    def limits(self, most: int) -> list[int]:
+        """Return what single parts need, up to `most`: between two of them a limit allows the same."""
+        return sorted({edge.need for edge in self._edges() if edge.need <= most})
 
     def cheapest(self, limit: int) -> Way | None:
         """Return the way of the least instructions whose parts fit; None where there is none."""
@@ -180,7 +222,7 @@ class _Search:
         found = banded(alone, replace(part, ops=range(len(part.ops))), rows)
         if found is None:
             return None
-        steps = steps_of(found)
+        steps = steps_of(found, self.schedules)
         before = sum(self.own.instructions[place] for place in part.ops)
         return plan(found, steps, rounds=0).size, max(self.cost.total_instructions(steps) - before, 1)
 
@@ -188,7 +230,7 @@ class _Search:
         """Return a way as it will run."""
         chosen = tuple(Patch(e.part.source, e.part.result, e.rows) for e in way if e.part is not None)
         found = patched(self.program, chosen)
-        return Patched(chosen, found, plan(found, steps_of(found)), sum(edge.cost for edge in way))
+        return Patched(chosen, found, plan(found, steps_of(found, self.schedules)), sum(edge.cost for edge in way))
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ BALANCED = 1.25
 """Of the flash that the smallest image takes, for `--optimize balanced`."""
 BALANCED_RAM = 1.15
 """Of its arena."""
-_ROOM = 0.02
+ROOM = 0.02
 """Of the flash, kept free: code is predicted."""
 _COMPACT = {8: 36, 4: 48, 2: 48}
 """Weight bits -> taps that a loop's body spells out, at most, where flash is what counts."""
 
-_NESTED = {"size": 36, "balanced": 48}
+_NESTED = {"size": 36, "balanced": 48, "ram": 48}
 """What is optimized -> the same of weights of which two share a half-word; `SPELLED` for speed."""
 
 
@@ -48,12 +48,15 @@ class Forms:
         Of code that is as fast, the shorter counts: loops are shorter.
     transforms : bool
         Convolutions may be computed by transforms.
+    least : bool
+        Scratch memory counts before time.
     """
 
     single: bool
     nested: int
     compact: bool
     transforms: bool
+    least: bool = False
 
     def default(self, step: Step, program: Program) -> Schedule | None:
         """Return the schedule that a layer has unless another is chosen; None for that of its kernel."""
@@ -74,11 +77,41 @@ class Forms:
             unroll = max(s.unroll for s in form.candidates() if s.unroll <= min(most // weights_per_word(bits), unroll))
         return replace(own, unroll=unroll, single=True)
 
+    def direct(self, step: Step, program: Program) -> tuple[Schedule | None, ...]:
+        """Return those of all tiles, without transforms; first the one that it has unless another is chosen."""
+        if not isinstance(step.spec, ConvSpec | PooledSpec):
+            return (None,)
+        (plain, *_) = step.op.steps(program, {})
+        assert isinstance(plain.spec, ConvSpec | PooledSpec)
+        own = plain.spec.form.schedule
+        tiles: dict[tuple[int, int], Schedule] = {}
+        for other in plain.spec.form.candidates():
+            # Larger tiles have more sums than registers hold.
+            if other.unroll <= own.unroll and other.rows * other.pixels <= own.rows * own.pixels:
+                tiles.setdefault((other.rows, other.pixels), other)
+        found: list[Schedule | None] = [self.default(step, program), None]
+        for tile in tiles.values():
+            (other_step, *_) = step.op.steps(program, {step.op.name: tile})
+            if isinstance(other_step.spec, ConvSpec | PooledSpec):
+                usual = self.default(other_step, program)
+                found += [usual, tile] if usual is not None and usual.nested else [tile]
+        return tuple(dict.fromkeys(found))
+
+    def smallest(self, step: Step, program: Program) -> Schedule | None:
+        """Return the one of the least scratch memory where that counts, of equal ones the first; else the default."""
+        ways = self.direct(step, program) if self.least else (self.default(step, program),)
+        return min(ways, key=lambda way: _scratch(step, program, way)) if len(ways) > 1 else ways[0]
+
     def others(self, step: Step) -> tuple[Schedule, ...]:
         """Return those that it may have for more flash."""
         if not (self.transforms and isinstance(step.spec, ConvSpec | PooledSpec)):
             return ()
         return tuple(transformed(algorithm, single=self.single) for algorithm in TRANSFORMS)
+
+
+def _scratch(step: Step, program: Program, schedule: Schedule | None) -> int:
+    (other, *_) = step.op.steps(program, {} if schedule is None else {step.op.name: schedule})
+    return other.spec.scratch_bytes
 
 
 def forms_of(target: Target, options: Options) -> Forms:
@@ -90,7 +123,8 @@ def forms_of(target: Target, options: Options) -> Forms:
     size = options.optimize == "size"
     bounded = options.latency is not None and options.latency.unit == "instructions"
     nested = 0 if bounded or (size and not target.dual_issue) else _NESTED.get(options.optimize, SPELLED)
-    return Forms(target.dual_issue and not bounded, nested, size, not size)
+    least = options.optimize == "ram"
+    return Forms(target.dual_issue and not bounded, nested, size, not (size or least), least)
 
 
 @dataclass(frozen=True)
@@ -195,8 +229,8 @@ def _limits(lowered: Lowered, board: Board, cost: CostModel, options: Options) -
     flash = options.flash or board.flash.size
     arena = (options.ram or board.ram_limit(besides)) - besides
     if options.optimize == "balanced":
-        return min(flash, BALANCED * taken) * (1 - _ROOM) - taken, min(arena, BALANCED_RAM * lowered.plan.size)
-    return flash * (1 - _ROOM) - taken, arena
+        return min(flash, BALANCED * taken) * (1 - ROOM) - taken, min(arena, BALANCED_RAM * lowered.plan.size)
+    return flash * (1 - ROOM) - taken, arena
 
 
 def _chosen(ways: list[Way], room: float) -> list[Way]:

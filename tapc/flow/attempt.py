@@ -22,6 +22,7 @@ from tapc.flow.build import build_tuned
 from tapc.flow.decide import Decision, Evidence, decide
 from tapc.flow.inputs import Data
 from tapc.flow.latency import taken
+from tapc.flow.least import with_least_ram
 from tapc.flow.patches import with_patches
 from tapc.flow.proving import expect, measure
 from tapc.flow.scales import with_easier_scales
@@ -212,8 +213,13 @@ def realize(
         quantized = with_easier_scales(quantized, target)
         plain = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
                       prefix=options.prefix or "")  # fmt: skip
+        whole = plain
         plain = with_patches(plain, board, target, options)
-        chosen = with_algorithms(plain, board, target, options)
+        if options.optimize == "ram":
+            least = with_least_ram(whole, board, target, options)
+            chosen = least if least.plan.size <= plain.plan.size else plain
+        else:
+            chosen = with_algorithms(plain, board, target, options)
 
     def made(lowered: Lowered, options: Options) -> Attempt:
         with ThreadPoolExecutor(1) as beside:
@@ -231,7 +237,8 @@ def realize(
     try:
         attempt = made(chosen, options)
         over = beyond(use_of(attempt, board, target, options), board, options)
-        over.pop("latency", None)  # without them it takes longer still
+        if options.optimize != "ram":
+            over.pop("latency", None)  # without them it takes longer still
         if not over:
             return attempt
         why = f"measured: {listed(over, options)} too many"

@@ -9,12 +9,15 @@ from tapc.lower import Lowered, scheduled
 
 WORTH = 0.25
 """Instructions that may be computed twice, relative to all, rather than have the activations in external RAM."""
+MOST_EXTRA = 1.0
+"""The same where the least RAM counts, `--optimize ram`."""
 
 
 def most_extra(board: Board, options: Options) -> float | None:
     """Return how many instructions patches may add, relative to all; None where nothing could take their place."""
     inside = board.arena_region.kind == "ram"
-    return WORTH if inside and board.external_ram and options.ram is None and not options.no_external else None
+    worth = MOST_EXTRA if options.optimize == "ram" else WORTH
+    return worth if inside and board.external_ram and options.ram is None and not options.no_external else None
 
 
 def ram_limit(board: Board, options: Options, besides: int) -> int:

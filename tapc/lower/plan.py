@@ -229,6 +229,8 @@ def place(buffers: Sequence[Buffer], distances: Distances, *, rounds: int = 200,
         sorted(buffers, key=lambda b: (-b.size, b.first, b.name)),
         sorted(buffers, key=lambda b: (b.first, -b.size, b.name)),
         sorted(buffers, key=lambda b: (-b.size * (b.last - b.first + 1), b.name)),
+        # An output that grows over its input lies below it: from the last to the first, there is room for that.
+        sorted(buffers, key=lambda b: (-b.first, -b.size, b.name)),
     ]
     known = {b.name: b for b in buffers}
     following = {name for y, x in distances if known[y].first < known[x].last for name in (y, x)}

@@ -2,6 +2,7 @@
 
 from tapc import cycles
 from tapc.device import DeviceRun
+from tapc.lower.patches import summaries
 from tapc.report.compilation import Compilation
 
 _PROVENANCE = {
@@ -44,6 +45,17 @@ def _fast(c: Compilation) -> str:
     return f"{'; '.join(parts)}; saves {c.fast.saved:,.0f} cycles of reading at peak bandwidths (model)"
 
 
+def _least(c: Compilation) -> str:
+    """Say what took RAM from the activations."""
+    extra = sum(patch.extra_macs for patch in summaries(c.lowered.program))
+    patches = len(c.lowered.program.patches)
+    how = f"{patches} parts in patches compute {extra:,} MACs twice" if patches else "no part is in patches"
+    return (
+        f"--optimize ram: the smallest arena that was found with at most twice the instructions; {how}, and schedules "
+        "are the fastest whose scratch memory it holds"
+    )
+
+
 def provenance(c: Compilation) -> dict[str, str]:
     """Say where the figures come from."""
     origins = {"predicted": c.cost.provenance} | _PROVENANCE | (_measured(c.measured.run) if c.measured else {})
@@ -57,6 +69,8 @@ def provenance(c: Compilation) -> dict[str, str]:
         origins["predicted time"] = c.calibrated.provenance
     if c.options.optimize == "speed":
         origins["fast memories"] = _fast(c)
+    if c.options.optimize == "ram":
+        origins["least RAM"] = _least(c)
     if c.options.toolchain != "gcc":
         origins["firmware"] = f"built by {c.options.toolchain}'s C compiler; what is predicted was fitted to gcc's code"
     if (made := c.training) is not None:

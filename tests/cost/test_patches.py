@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from lower.banded import Chain, chain
 from tapc.cost.model import CostModel, load_coefficients
-from tapc.cost.patches import fitting
+from tapc.cost.patches import fitting, least
 from tapc.hardware.target import load_target
 from tapc.ir.program import Program
+from tapc.kernels.schedule import Schedule
 from tapc.lower import scheduled
 from tapc.lower.codes import random_codes
 from tapc.lower.reference import execute
@@ -62,11 +63,11 @@ def test_a_limit_is_kept_at_the_least_instructions(share: float) -> None:
 
 def test_where_nothing_fits_the_least_is_told() -> None:
     program = bottleneck()
-    least = fitting(program, 100, COST)
-    assert 100 < least.arena < 0.4 * scheduled(program, None).plan.size
-    again = fitting(program, least.arena, COST)
-    assert again.arena <= least.arena
-    assert "bands of" in str(least)
+    found = fitting(program, 100, COST)
+    assert 100 < found.arena < 0.4 * scheduled(program, None).plan.size
+    again = fitting(program, found.arena, COST)
+    assert again.arena <= found.arena
+    assert "bands of" in str(found)
 
 
 def test_more_than_it_is_worth_is_left() -> None:
@@ -86,3 +87,26 @@ def test_any_network_in_patches_computes_the_same(seed: int, length: int, share:
     assert scheduled(found.program, None).plan.size == found.arena
     codes = random_codes(program, 1, seed % 100)
     assert np.array_equal(execute(found.program, codes), execute(program, codes))
+
+
+def test_the_least_arena_is_what_nothing_fits_below() -> None:
+    """Without a limit of instructions it is what a search below any arena ends at; with one, it is kept."""
+    program = bottleneck()
+    total = COST.total_instructions(steps_of(program))
+    free = least(program, COST, lambda found: True)
+    assert free.arena <= fitting(program, 100, COST).arena
+    assert fitting(program, free.arena - 4, COST).arena >= free.arena
+    bounded = least(program, COST, lambda found: found.instructions <= 0.02 * total)
+    assert free.arena < bounded.arena < scheduled(program, None).plan.size
+    assert bounded.instructions <= 0.02 * total < free.instructions
+    assert least(program, COST, lambda found: False).patches == ()
+
+
+def test_the_least_arena_with_less_scratch_memory() -> None:
+    program = bottleneck()
+    tiles = {op.name: Schedule(4, 1, 1) for op in program.ops if isinstance(op, Conv) and op.groups == 1}
+    found = least(program, COST, lambda found: True, tiles)
+    assert found.arena == scheduled(found.program, tiles).plan.size
+    places = {f"scratch {i}": step.op for i, step in enumerate(steps_of(found.program, tiles))}
+    sizes = {b.size for b in found.plan.buffers if b.name in places and places[b.name].name in tiles}
+    assert sizes == {2 * 4, 2 * 24}  # int16 columns of one pixel, of layers that read 4 and 24 channels

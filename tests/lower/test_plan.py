@@ -129,3 +129,10 @@ def test_distance_loses_no_byte(
 
     assert survives(distance)
     assert np.all([survives(distance + extra) for extra in range(1, 12)])
+
+
+def test_a_chain_of_outputs_that_shrink_and_grow_over_their_inputs() -> None:
+    """The last lies lowest, by 40 bytes; from the first to the last, it would have no room below what it overwrites."""
+    chain = [Buffer("a", 100, 0, 1), Buffer("b", 80, 1, 2), Buffer("c", 120, 2, 3)]
+    offsets = place(chain, {("b", "a"): Overlap(0), ("c", "b"): Overlap(40)}, rounds=0)
+    assert max(offsets[buffer.name] + buffer.size for buffer in chain) == 140
