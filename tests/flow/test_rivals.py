@@ -9,6 +9,15 @@ from tapc.graph.network import Bits
 LOSSES = {"a": {2: 2.0, 4: 1.0, 8: 0.1}, "b": {2: 9.0, 4: 3.0, 8: 0.5}}
 
 
+FOUR = {
+    "a": {2: 0.1, 4: 0.0, 8: 0.0},
+    "b": {2: 9.0, 4: 2.0, 8: 0.1},
+    "c": {2: 1.0, 4: 0.1, 8: 0.0},
+    "d": {2: 9.0, 4: 1.5, 8: 0.1},
+}
+"""At 2 bits "a" and "c" pay for 8 bits of one other each."""
+
+
 def problem(target_bits: float, fixed: str = "", least: int = 2) -> AllocationProblem:
     layers = []
     for name, losses in LOSSES.items():
@@ -60,3 +69,26 @@ def test_each_is_measured_once_the_least_sum_first() -> None:
     found = best_together(stated, solve(stated), measured)
     assert asked == [(2, 8), (4, 4)]
     assert widths(found.bits) == (2, 8)
+
+
+@pytest.mark.parametrize("best", [(2, 8, 2, 8), (2, 8, 4, 4), (4, 4, 4, 4)])
+def test_fewest_bits_that_gain_little_are_doubted(best: tuple[int, ...]) -> None:
+    layers = tuple(
+        LayerChoices(
+            name, 0, 40 if name in "ac" else 20, tuple(Choice(w, 8, loss, 10 * w, 1.0, w) for w, loss in losses.items())
+        )
+        for name, losses in FOUR.items()
+    )
+    stated = AllocationProblem(layers, (GroupChoices(True, (8,)),), Budgets(target_bits=4))
+    sums = {(2, 8, 2, 8): 1.3, (2, 8, 4, 4): 1.8, (4, 4, 4, 4): 3.6}
+    asked: list[tuple[int, ...]] = []
+
+    def measured(bits: Bits) -> float:
+        asked.append(tuple(bits.weights.values()))
+        return float(asked[-1] != best)
+
+    found = best_together(stated, solve(stated), measured)
+    assert asked == list(sums)
+    assert tuple(found.bits.weights.values()) == best
+    assert found.objective == pytest.approx(sums[best])
+    assert found.bound == pytest.approx(1.3)
