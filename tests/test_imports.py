@@ -18,7 +18,7 @@ FLOORS = (
     ("allocate", "frontend", "ir", "proxy"),
     ("operators",),
     ("lower", "quantize"),
-    ("cost", "cycles", "device", "finetune", "firmware", "flash"),
+    ("cost", "cycles", "device", "finetune", "firmware", "flash", "npu"),
     ("report", "tuning"),
     ("flow",),
     ("bench", "pareto", "search"),

@@ -45,6 +45,20 @@ def page(board: Board) -> str:
     for region in board.memory:
         row = (region.name, WHAT[region.kind], f"0x{region.origin:08X}", size(region.size), ", ".join(region.holds))
         lines.append(f"| {' | '.join(row)} |")
+    if board.npu is not None:
+        npu = board.npu
+        lines += [
+            "",
+            "## NPU",
+            "",
+            f"`{npu.accelerator}` at {npu.clock_hz / 1e6:g} MHz, at most {npu.arena_bytes:,} bytes of activations",
+        ]
+        ports = [
+            f"{port.kind} ({port.region}) at {port.clock_scale:g} of the port's bandwidth"
+            for port in (npu.sram, npu.flash)
+        ]
+        lines[-1] += f"; {', '.join(ports)}."
+        lines += ["", f"    tapc npu build/resnet8-stm32h7 --board {board.name}"]
     lines += ["", "## Flash it", ""]
     if probe is None:
         lines.append("No tool is listed for it.")

@@ -25,6 +25,7 @@ from tapc.cli.export import register as register_export
 from tapc.cli.flash import register as register_flash
 from tapc.cli.measure import duration
 from tapc.cli.measure import register as register_measure
+from tapc.cli.npu import register as register_npu
 from tapc.cli.options import DEVICE, JSON, SEED, Command, data_option, unit_options
 from tapc.cli.report import register as register_report
 from tapc.cli.search import register as register_search
@@ -256,6 +257,7 @@ for _add in (
     register_measure,
     register_ci,
     register_export,
+    register_npu,
     register_boards,
     register_report,
 ):

@@ -61,6 +61,7 @@ _PACKAGES = (
     ("unicorn", "runs flashed images of Cortex-M3 to M33 boards (--device unicorn)", False, "pip install unicorn"),
     ("pyserial", "talks to boards (tapc measure, --device serial:PORT)", False, "pip install pyserial"),
     ("ziglang", "builds firmware without gcc (--toolchain zig)", False, "pip install ziglang"),
+    ("ethos-u-vela", "compiles for Ethos-U", False, "pip install 'tapc[npu]'"),
     ("litellm", "proxy search", False, "pip install 'tapc[search]'"),
 )
 

@@ -26,6 +26,7 @@ from tapc.flow.fidelity import check_on, imprecise, unmoved
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.flow.pages import times_of
+from tapc.flow.tflite import write_tflite
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
 from tapc.hardware.board import Board, load_board
@@ -48,7 +49,8 @@ class Result:
     ----------
     report : Report
     output : Path
-        Folder with model.onnx, lib/, firmware.elf/.bin/.hex, twin.elf, report.json and report.html.
+        Folder with model.onnx, model.tflite where there is one, lib/, firmware.elf/.bin/.hex, twin.elf, report.json
+        and report.html.
     model : FloatModel
     quantized : QuantizedModel
     allocation : Allocation
@@ -190,6 +192,7 @@ def compile(
             trained = training_report(training_set, how, made, *scores)
             warnings = warnings if warning is None else (*warnings, warning)
         onnx.save(network_model.onnx, folder / "float.onnx")
+        without_tflite = write_tflite(attempt.quantized.onnx, network_model.name, folder)
         coefficients = load_coefficients(target.cost)
         calibrated, stale = load_calibration(silicon.name, coefficients)
         report = make_report(
@@ -223,6 +226,7 @@ def compile(
                 refused=attempt.refused,
                 problem=attempt.decision.problem,
                 alternatives=alternatives(attempt.lowered, silicon, target, options),
+                without_tflite=without_tflite,
             )
         )
         command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)

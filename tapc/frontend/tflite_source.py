@@ -115,7 +115,7 @@ def float_weights(blob: bytes, graph: TfliteGraph) -> bytes:
     ImportError
         ai-edge-litert is not installed.
     """
-    import flatbuffers  # type: ignore[import-untyped]
+    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))

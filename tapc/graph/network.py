@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 WEIGHT_BITS = (2, 4, 8)
+"""Widths that kernels read."""
+CODED_BITS = (2, 3, 4, 5, 6, 7, 8)
+"""Those that a weight coder makes fewer bytes of."""
 ACTIVATION_BITS = (4, 8)
 
 LayerOp = Literal["conv", "depthwise", "dense"]

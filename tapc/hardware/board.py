@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from tapc.base.errors import DataError, UsageError
 from tapc.base.files import read_regular, reading
+from tapc.hardware.npu import Npu
 from tapc.hardware.probe import Probe, Renode, Support
 
 RegionKind = Literal["flash", "ram", "external_flash", "external_ram"]
@@ -133,6 +134,7 @@ class Board(Schema):
         What the chip's boot ROM wants of an image: a second-stage boot loader, a definition of it, a head.
     arena : str or None
         Region that holds the activations; the first internal RAM that may where None.
+    npu : Npu or None
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -148,6 +150,7 @@ class Board(Schema):
     stack_bytes: ByteCount = 4096
     boot: Literal["rp2040", "rp2350", "esp32c3"] | None = None
     arena: Identifier | None = None
+    npu: Npu | None = None
     _folder: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -164,6 +167,9 @@ class Board(Schema):
                 raise ValueError(f"support.regions: no external memory is called {name!r}")
         if self.arena is not None and not any(r.name == self.arena and "arena" in r.holds for r in self.memory):
             raise ValueError(f"arena: no region {self.arena!r} holds the arena")
+        for port in (self.npu.sram, self.npu.flash) if self.npu is not None else ():
+            if port.region not in names:
+                raise ValueError(f"npu: no memory is called {port.region!r}")
         needs = (("flash", {"code", "weights"}), ("ram", {"arena"}), ("ram", {"data"}), ("ram", {"stack"}))
         for kind, contents in needs:
             if not any(region.kind == kind and contents <= set(region.holds) for region in self.memory):

@@ -19,6 +19,7 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.elementwise import AddSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.binary import (
@@ -108,6 +109,22 @@ class AddConstant(Op):
         overlap = {} if distance is None else {self.inputs[0]: Overlap(distance)}
         constants = {"r": Constant("m", -(-self.codes.size // 4), lambda: as_words(self.codes))}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, overlap)]
+
+
+@write.register
+def _write(op: Add, file: TfliteFile) -> None:
+    clamp = file.clamped(op.output, op.low, op.high)
+    operands = [file.tensor(name) for name in op.inputs]
+    file.node("ADD", operands, clamp.output, "AddOptions", 2, fusedActivationFunction=clamp.activation)
+    file.finish(clamp)
+
+
+@write.register
+def _write_constant(op: AddConstant, file: TfliteFile) -> None:
+    clamp = file.clamped(op.output, op.low, op.high)
+    operands = [file.tensor(op.inputs[0]), file.constant(op.codes[None], op.scale)]
+    file.node("ADD", operands, clamp.output, "AddOptions", 2, fusedActivationFunction=clamp.activation)
+    file.finish(clamp)
 
 
 def _sum(a: Any, b: Any) -> Any:

@@ -17,6 +17,7 @@ from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
 
@@ -79,6 +80,14 @@ class Concat(Op):
             steps.append(move(program, self, name, ratio, (self.low, self.high), None, **{place: start}))
             start += program.tensors[name].shape[self.axis - 1]
         return steps
+
+
+@write.register
+def _write(op: Concat, file: TfliteFile) -> None:
+    clamp = file.clamped(op.output, op.low, op.high, fused=False)
+    parts = [file.scaled(name, op.output) for name in op.inputs]
+    file.node("CONCATENATION", parts, clamp.output, "ConcatenationOptions", 2, axis=op.axis)
+    file.finish(clamp)
 
 
 def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:

@@ -1,7 +1,7 @@
 """Any function of one 8-bit code: a table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,13 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Values, arithmetic_of
+from tapc.base.errors import UnsupportedError
 from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import as_words
@@ -21,9 +23,20 @@ from tapc.operators.common import as_words
 
 @dataclass(frozen=True, eq=False)
 class Lookup(Op):
-    """Any function of one 8-bit code: `table[code + 128]`."""
+    """Any function of one 8-bit code: `table[code + 128]`.
+
+    Attributes
+    ----------
+    table : ndarray of int8, shape (256,)
+    function : str
+        What the arithmetic knows it by, where it computes it in a way of its own.
+    given : dict of str to float
+        Attributes of that function.
+    """
 
     table: NDArray[np.int8]
+    function: str = ""
+    given: Mapping[str, float] = field(default_factory=dict)
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         return self.table.astype(np.int64)[x[0] + 128]
@@ -35,6 +48,20 @@ class Lookup(Op):
         spec = LookupSpec(program.tensors[self.inputs[0]].plane, program.tensors[self.output].plane)
         constants = {"table": Constant("t", 64, lambda: as_words(self.table))}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, {}, {self.inputs[0]: Overlap(0)})]
+
+
+_WRITTEN = {"abs": "ABS", "elu": "ELU", "hard swish": "HARD_SWISH", "leaky relu": "LEAKY_RELU", "relu": "RELU",
+            "sigmoid": "LOGISTIC", "tanh": "TANH"}  # fmt: skip
+_OPTIONS = {"ABS": "AbsOptions", "HARD_SWISH": "HardSwishOptions", "LEAKY_RELU": "LeakyReluOptions"}
+
+
+@write.register
+def _write(op: Lookup, file: TfliteFile) -> None:
+    if op.function not in _WRITTEN:
+        raise UnsupportedError(f"operator {op.name!r}: a table of its own, which no operator of TFLite is")
+    kind = _WRITTEN[op.function]
+    options = {"alpha": op.given["alpha"]} if op.function == "leaky relu" else {}
+    file.node(kind, [file.tensor(op.inputs[0])], file.tensor(op.output), _OPTIONS.get(kind, ""), 1, **options)
 
 
 def lower_function(
@@ -62,9 +89,10 @@ def lower_function(
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         given, known = np.arange(-128, 128), own.functions.get(name)
         codes: Any = known and known(given, x.quantization, y.quantization, **attributes)
+        named = "" if codes is None or (low, high) != (y.low, y.high) else name
         if codes is None:
             codes = own.function(given, function, x.quantization, y.quantization)
-        return Lookup(node.name, (source,), key, np.clip(codes, low, high).astype(np.int8))
+        return Lookup(node.name, (source,), key, np.clip(codes, low, high).astype(np.int8), named, attributes)
 
     lowering.add(node, make)
 

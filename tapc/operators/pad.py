@@ -18,6 +18,7 @@ from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
 
@@ -79,6 +80,18 @@ class Pad(Op):
         if self.value is None:
             return [step]
         return [replace(step, scalars={"value": self.value})]
+
+
+@write.register
+def _write(op: Pad, file: TfliteFile) -> None:
+    y, (top, left, bottom, right) = file.program.tensors[op.output], op.pads
+    ends = file.constant(np.array([[0, 0], [top, bottom], [left, right], op.channels], np.int32))
+    source = file.scaled(op.inputs[0], op.output)
+    if op.value is None:
+        file.node("PAD", [source, ends], file.tensor(op.output), "PadOptions", 2)
+        return
+    value = file.constant(np.array([op.value], np.int8), y.scale, zero=y.zero)
+    file.node("PADV2", [source, ends, value], file.tensor(op.output), "PadV2Options", 2)
 
 
 def _value(node: onnx.NodeProto, constants: Mapping[str, Any]) -> float:

@@ -21,6 +21,7 @@ from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
@@ -108,6 +109,49 @@ class Pool(Op):
         distance = {self.inputs[0]: Overlap(window_distance(spec.x, spec.y, window, 1, buffered=False))}
         scalars = {"pad": 0 if divided else x.zero, **clamp(y, self.low, self.high)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, distance)]
+
+
+@write.register
+def _write(op: Pool, file: TfliteFile) -> None:
+    x, y = file.program.tensors[op.inputs[0]], file.program.tensors[op.output]
+    if op.whole:
+        clamp = file.clamped(op.output, op.low, op.high, fused=False)
+        axes = [n for n, size in enumerate(op.kernel, 1) if size > 1]
+        if axes:
+            operands = [file.tensor(op.inputs[0]), file.constant(np.array(axes, np.int32))]
+            file.node("MEAN", operands, clamp.output, "ReducerOptions", 2, keepDims=True)
+        else:
+            file.node("QUANTIZE", [file.tensor(op.inputs[0])], clamp.output, "QuantizeOptions", 2)
+        file.finish(clamp)
+        return
+    clamp = file.clamped(op.output, op.low, op.high)
+    window = {"strideH": op.stride[0], "strideW": op.stride[1], "fusedActivationFunction": clamp.activation}
+    size = {"filterHeight": op.kernel[0], "filterWidth": op.kernel[1]}
+    if op.op == "max" or op.divides(file.program):
+        lowest = x.low if op.op == "max" else None
+        read = file.window(op.inputs[0], op.kernel, op.stride, op.pads, pad=lowest) if op.dilation == (1, 1) else None
+        if read is None:
+            raise UnsupportedError(f"operator {op.name!r}: TFLite has no such padding or dilation of a pooling")
+        kind = f"{op.op.upper()}_POOL_2D"
+        file.node(kind, [read[0]], clamp.output, "Pool2DOptions", 2, padding=read[1], **size, **window)
+    else:
+        # Means at another scale: a depthwise convolution with ones.
+        counts = _taps(x.shape[:2], op.kernel, op.stride, op.pads, int(op.include_pad), op.dilation)
+        read = file.window(op.inputs[0], op.kernel, op.stride, op.pads, op.dilation, pad=x.zero)
+        if read is None or len(np.unique(counts)) > 1:
+            raise UnsupportedError(
+                f"operator {op.name!r}: TFLite has no mean at another scale of windows that reach over the border"
+            )
+        ratio = op.ratios[counts.flat[0] - 1]
+        share = np.full(x.shape[2], ratio * y.scale / x.scale, np.float32)
+        assert np.all(arithmetic_of(file.program.mode).ratios((x.scale, share), y.scale) == ratio), op.name
+        ones = file.constant(np.ones((1, *op.kernel, x.shape[2]), np.int8), share, 3)
+        bias = file.constant(np.zeros(x.shape[2], np.int32), np.float32(x.scale) * share)
+        dilations = {"dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1], "depthMultiplier": 1}
+        table = "DepthwiseConv2DOptions"
+        options = {"padding": read[1], **dilations, **window}
+        file.node("DEPTHWISE_CONV_2D", [read[0], ones, bias], clamp.output, table, 3, **options)
+    file.finish(clamp)
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ from tapc.ir.lowering import Lowering, lowers
 from tapc.ir.overlap import elementwise_distance
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
 
@@ -57,6 +58,13 @@ class Requantize(Op):
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         ends = (self.low, self.high)
         return [move(program, self, self.inputs[0], self.ratio, ends, elementwise_distance(x.plane, y.plane))]
+
+
+@write.register
+def _write(op: Requantize, file: TfliteFile) -> None:
+    clamp = file.clamped(op.output, op.low, op.high, fused=False)
+    file.node("QUANTIZE", [file.tensor(op.inputs[0])], clamp.output, "QuantizeOptions", 2)
+    file.finish(clamp)
 
 
 def _rescale(

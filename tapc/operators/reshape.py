@@ -18,6 +18,7 @@ from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import Point, TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import monotone, move
 from tapc.operators.move import lower_move
@@ -58,6 +59,25 @@ class Reshape(Op):
             return []
         y = program.tensors[self.output]
         return [move(program, self, self.inputs[0], np.ones((), np.float32), (y.low, y.high), None, order=self.order)]
+
+
+@write.register
+def _write(op: Reshape, file: TfliteFile) -> None:
+    x, y = file.program.tensors[op.inputs[0]], file.program.tensors[op.output]
+    source, point = file.tensor(op.inputs[0]), Point(x.scale, x.zero)
+    if not op.moves:
+        file.reshaped(source, file.tensor(op.output), y.shape)
+    elif op.order == "to_nchw":
+        height, width, channels = x.shape
+        turned = file.between((channels, height, width), point)
+        file.node("TRANSPOSE", [source, file.constant(np.array([0, 3, 1, 2], np.int32))], turned, "TransposeOptions", 2)
+        file.reshaped(turned, file.tensor(op.output), y.shape)
+    else:
+        height, width, channels = y.shape
+        planes = file.between((channels, height, width), point)
+        file.reshaped(source, planes, (channels, height, width))
+        order = file.constant(np.array([0, 2, 3, 1], np.int32))
+        file.node("TRANSPOSE", [planes, order], file.tensor(op.output), "TransposeOptions", 2)
 
 
 def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:

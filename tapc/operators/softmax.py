@@ -18,6 +18,7 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.elementwise import SoftmaxSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.attention import softmax_of_scores
@@ -43,6 +44,14 @@ class Softmax(Op):
         spec = SoftmaxSpec(x.plane, y.plane, len(self.table), self.levels, form)
         constants = {"table": Constant("t", len(self.table), lambda: self.table)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, clamp(y, y.low, y.high))]
+
+
+@write.register
+def _write(op: Softmax, file: TfliteFile) -> None:
+    y = file.program.tensors[op.output]
+    if (op.levels, y.zero) != (256, -128):
+        raise UnsupportedError(f"operator {op.name!r}: TFLite's softmax has codes of 1/256 from -128 on")
+    file.node("SOFTMAX", [file.tensor(op.inputs[0])], file.tensor(op.output), "SoftmaxOptions", 2, beta=1.0)
 
 
 def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:

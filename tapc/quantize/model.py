@@ -10,7 +10,7 @@ from tapc.base.errors import DataError, UsageError
 from tapc.base.precheck import LEARNED
 from tapc.base.progress import Advance, portion
 from tapc.graph.analysis import Graph, attribute
-from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
+from tapc.graph.network import ACTIVATION_BITS, CODED_BITS, Bits, Network
 from tapc.graph.rules import nodes_where, rule
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
@@ -66,9 +66,9 @@ class QuantizedModel:
 def validate_bits(network: Network, bits: Bits) -> None:
     """Raise UsageError where an assignment is incomplete, has an unknown width or changes the interface."""
     for layer in network.layers:
-        if bits.weights.get(layer.name) not in WEIGHT_BITS:
+        if bits.weights.get(layer.name) not in CODED_BITS:
             raise UsageError(
-                f"layer {layer.name!r} has weight bits {bits.weights.get(layer.name)}; choose one of {WEIGHT_BITS}"
+                f"layer {layer.name!r} has weight bits {bits.weights.get(layer.name)}; choose one of {CODED_BITS}"
             )
     for index, group in enumerate(network.groups):
         width = bits.activations.get(index)

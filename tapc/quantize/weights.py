@@ -1,4 +1,4 @@
-"""Per-channel symmetric quantization of weights at 2, 4 and 8 bits."""
+"""Per-channel symmetric quantization of weights at 2 to 8 bits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.graph.network import WEIGHT_BITS
+from tapc.graph.network import CODED_BITS, WEIGHT_BITS
 
 Float = NDArray[np.float32]
-_RANGES: dict[int, tuple[int, int]] = {2: (-2, 1), 4: (-8, 7), 8: (-127, 127)}
+_RANGES: dict[int, tuple[int, int]] = {bits: (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in CODED_BITS}
+_RANGES[8] = -127, 127
 _CANDIDATES = 80
 _INT32 = np.iinfo(np.int32)
 _REFINEMENTS = 2
-_SMALLEST_RATIO: dict[int, float] = {2: 0.1, 4: 0.25, 8: 0.6}
+_SMALLEST_RATIO: dict[int, float] = {2: 0.1, 3: 0.17, 4: 0.25, 5: 0.35, 6: 0.45, 7: 0.52, 8: 0.6}
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class QuantizedWeights:
     Attributes
     ----------
     values : int8, shape of the float weights
-        8 bits in [-127, 127], 4 bits in [-8, 7], 2 bits in [-2, 1].
+        8 bits in [-127, 127], 4 bits in [-8, 7], 2 bits in [-2, 1], the others likewise.
     scales : float32 (outputs,)
         Positive; zero point 0.
     bits : int
-        2, 4 or 8.
+        2 to 8.
     """
 
     values: NDArray[np.int8]
@@ -66,7 +67,8 @@ def weight_scales(weights: Float, bits: int) -> Float:
     Parameters
     ----------
     weights : float32 (outputs, ...)
-    bits : {2, 4, 8}
+    bits : int
+        2 to 8.
 
     Returns
     -------

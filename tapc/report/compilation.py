@@ -97,6 +97,8 @@ class Compilation:
         On the way to what was built.
     problem : AllocationProblem or None
         Whose solution the bits are; None where there was nothing to choose.
+    without_tflite : str
+        Why there is no model.tflite; empty where there is.
     alternatives : mapping of str to tuple of AlternativeReport
         Convolution -> the ways to compute it.
     """
@@ -130,3 +132,4 @@ class Compilation:
     refused: tuple[Refusal, ...] = ()
     problem: AllocationProblem | None = None
     alternatives: Mapping[str, tuple[AlternativeReport, ...]] = field(default_factory=dict)
+    without_tflite: str = ""

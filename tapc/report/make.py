@@ -95,6 +95,7 @@ def make_report(c: Compilation) -> Report:
         refused=refused_reports(c),
         schedules=c.lowered.schedules,
         patches=patch_reports(c.lowered.program),
+        without_tflite=c.without_tflite,
         warnings=(
             *c.warnings,
             *advice(c.options, c.board, measured_accuracy, c.training is not None, c.model.given is not None),

@@ -306,6 +306,8 @@ class Report(_Frozen):
         Layer -> its schedule (rows, pixels, unroll, algorithm, single), where it is not the default.
     patches : tuple of PatchReport
         Parts of the network that are computed band by band, so that the arena fits.
+    without_tflite : str
+        Why there is no model.tflite; empty where there is.
     seconds : dict
         Stage -> wall-clock seconds.
     """
@@ -350,6 +352,7 @@ class Report(_Frozen):
     refused: tuple[RefusedReport, ...] = ()
     schedules: dict[str, Schedule] = Field(default_factory=dict)
     patches: tuple[PatchReport, ...] = ()
+    without_tflite: str = ""
     warnings: tuple[str, ...]
     seconds: dict[str, float]
 

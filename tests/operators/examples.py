@@ -103,7 +103,7 @@ def values(model: onnx.ModelProto, names: Sequence[str], x: NDArray[np.float32])
     return dict(zip(names, found, strict=True))
 
 
-def case(instances: Sequence[Instance]) -> Case:
+def case(instances: Sequence[Instance], abits: Sequence[int] = (4, 8)) -> Case:
     """Build instances into one network; bits, ranges and samples are random."""
     built = [instance.build() for instance in instances]
     model = network([e for e, _ in built], [output for _, output in built])
@@ -123,7 +123,7 @@ def case(instances: Sequence[Instance]) -> Case:
     bits = Bits(
         {layer.name: int(draws[owner(layer.name)].choice([2, 4, 8])) for layer in net.layers},
         {
-            i: 8 if group.interface else int(draws[owner(group.tensors[0])].choice([4, 8]))
+            i: 8 if group.interface else int(draws[owner(group.tensors[0])].choice(abits))
             for i, group in enumerate(net.groups)
         },
     )

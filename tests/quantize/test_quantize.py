@@ -270,7 +270,7 @@ def test_illegal_assignments_are_refused() -> None:
     calibration = calibrate(model, x, seed=0)
     good = uniform_bits(network, 8, 8)
     cases = [
-        (Bits({**good.weights, "a1": 3}, good.activations), r"'a1' has weight bits 3"),
+        (Bits({**good.weights, "a1": 9}, good.activations), r"'a1' has weight bits 9"),
         (Bits({}, good.activations), r"'stem' has weight bits None"),
         (Bits(good.weights, {**good.activations, 1: 2}), r"group 1 \('stem.relu_out'\) has 2 bits"),
         (Bits(good.weights, {**good.activations, 0: 4}), r"stay at 8 bits; it was given 4"),

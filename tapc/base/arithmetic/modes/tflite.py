@@ -246,8 +246,8 @@ class Tflite(FixedPoint):
         return np.asarray(product / np.asarray(over, np.float32).astype(np.float64))
 
     def mean_ratios(self, x: float, y: float, counts: Any) -> Ratios:
-        ratios: Ratios = self.ratios((x,), y) / counts
-        return ratios
+        # A share of codes is the scale of a weight.
+        return self.ratios((x, np.float32(1) / np.asarray(counts, np.float32)), y)
 
     def steps(self, value: float, scale: float) -> float:
         return float(half_away(np.float32(value) / np.float32(scale)))

@@ -1,0 +1,110 @@
+"""tapc npu."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tapc.base.options import Source
+from tapc.base.output import MARKER
+from tapc.base.precheck import check_files, check_rounding_name, check_source
+from tapc.base.terminal import Column, Table, columns, print_json, print_table, progress, say
+from tapc.cli.options import JSON, SEED, Board, Command, data_option, source_options
+from tapc.cli.types import BitList, Bytes, LatencyType, metric_option
+
+if TYPE_CHECKING:
+    from tapc.flow.npu import OnNpu
+
+
+@click.command(name="npu", cls=Command)
+@click.argument("network", metavar="BUILD|NETWORK")
+@click.option("--board", type=Board(), required=True, help="A board with an NPU.")
+@data_option("Samples: folder, zip, npz, npy or CSV; `random`. Of a build random codes are run by default.")
+@source_options
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="How many are run.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=None, help="Folder, default BUILD/npu/BOARD or "
+              "build/NETWORK-BOARD-npu.")  # fmt: skip
+@click.option(
+    "--wbits", type=BitList(tuple(range(2, 9))), default="2,3,4,5,6,7,8", show_default=True,
+    help="Weight bits on offer; one value is uniform.",
+)  # fmt: skip
+@click.option("--target-bits", type=click.FloatRange(min=2, max=8), default=None, help="Average weight bits.")
+@click.option("--flash", type=Bytes(), default=None, help="Budget of the optimized file, e.g. 40K.")
+@click.option(
+    "--latency", type=LatencyType(), default=None, help="Budget in ms (0.5ms) or cycles (180kcycles), by vela."
+)
+@click.option("--rounding", default="gptq", show_default=True, help="How weights are rounded; see `tapc compile`.")
+@click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Calibration samples.")
+@click.option("--keep/--requantize", default=None, help="Of a quantized network: its integers, or quantize it anew.")
+@metric_option
+@SEED
+@JSON
+def npu_command(
+    network: str, board: str, data: str | None, source: Source, samples: int, out: Path | None, as_json: bool,
+    seed: int, wbits: tuple[int, ...], **rest: Any,
+) -> None:  # fmt: skip
+    """Compile a network for an Ethos-U and prove it.
+
+    NETWORK is a zoo name, file.py:callable, or an ONNX or TFLite file: each layer gets 2 to 8 bits by what its coded
+    weights take and lose. BUILD is a finished build for any board, with 8-bit activations and the bits that it has.
+    Arm's compiler vela (`pip install 'tapc[npu]'`) compiles the int8 file; what the NPU would run is executed and
+    compared, layer by layer, with the reference executor, and with TFLite-Micro where that is installed. Cycles are
+    vela's estimate.
+
+    \b
+    Examples:
+      tapc npu resnet8 --board grove-vision-ai-v2 --target-bits 4
+      tapc npu kws.tflite --board mps3-an547 --flash 20K --data kws01.npz
+      tapc npu build/resnet8-stm32h7 --board grove-vision-ai-v2
+    """
+    from tapc.hardware.board import load_board
+
+    silicon = load_board(board)
+    if (Path(network) / MARKER).is_file():
+        from tapc.flow.npu import compile_for_npu
+
+        result = compile_for_npu(Path(network), silicon, data, samples, seed, out, progress())
+    else:
+        from tapc import zoo
+        from tapc.base.options import Options
+        from tapc.flow.npu import compile_network_for_npu
+
+        check_rounding_name(rest["rounding"])
+        check_source(network, zoo.names())
+        check_files(data=data)
+        options = Options(eval=samples, seed=seed, **rest)
+        result = compile_network_for_npu(network, silicon, data, source, options, wbits, out, progress())
+    if as_json:
+        from tapc.flow.npu import figures
+
+        print_json(figures(result))
+    else:
+        _show(result)
+
+
+def _show(result: "OnNpu") -> None:
+    numbers = ("w", "weights B", "cycles", "compared")
+    table = Table(
+        f"{result.model} on {result.board} ({result.accelerator})",
+        [*columns("layer", "op"), *(Column(name, right=True) for name in numbers)],
+    )
+    for layer in result.layers:
+        figures_of = (layer.weight_bytes, layer.cycles, layer.compared)
+        table.add(layer.name, layer.op, layer.w_bits, *(f"{figure:,}" if figure else "-" for figure in figures_of))
+    print_table(table)
+    if result.average_bits is not None:
+        say(f"weight bits: {result.average_bits:.2f} on average; predicted: {result.predicted_bytes:,} B, "
+            f"{result.predicted_cycles:,} cycles")  # fmt: skip
+    say(f"cycles, estimated by vela: {result.cycles:,}, {result.milliseconds:.3g} ms")
+    say(f"file {result.file_bytes:,} B, of these coded weights {result.weight_bytes:,} B; SRAM {result.sram:,} B")
+    for name, value in result.scores.get("npu", {}).items():
+        say(f"{name} over {result.samples} samples: float {result.scores['float'][name]:.4g}, NPU {value:.4g}")
+    say(f"proof: {result.proof}")
+    say(f"written to {result.folder}")
+    if result.send:
+        say(f"send it: {result.send}")
+
+
+def register(group: click.Group) -> None:
+    """Add the command."""
+    group.add_command(npu_command)

@@ -1,0 +1,168 @@
+"""Which widths for an NPU: 2 to 8 bits, as its weight coder makes each of them fewer bytes."""
+
+from dataclasses import dataclass
+
+from tapc.allocate import (
+    Allocation,
+    AllocationProblem,
+    Budgets,
+    Choice,
+    GroupChoices,
+    LayerChoices,
+    solve,
+)
+from tapc.base.errors import UsageError
+from tapc.base.options import Options
+from tapc.base.progress import Stages
+from tapc.flow.balancing import suited
+from tapc.flow.decide import MEASURED, Evidence
+from tapc.flow.rivals import best_together
+from tapc.frontend import FloatModel
+from tapc.graph.analysis import analyse
+from tapc.graph.network import Network
+from tapc.hardware.npu import Npu
+from tapc.npu.tables import Tables, tables_of
+from tapc.quantize import Calibration, QuantizedModel, quantize, uniform_bits
+from tapc.quantize.alone import Losses, measured_losses
+from tapc.quantize.runtime import Float
+
+
+@dataclass(frozen=True, eq=False)
+class NpuDecision:
+    """Chosen widths, and what they were predicted to take.
+
+    Attributes
+    ----------
+    allocation : Allocation
+    quantized : QuantizedModel
+    tables : Tables
+    """
+
+    allocation: Allocation
+    quantized: QuantizedModel
+    tables: Tables
+
+    @property
+    def flash(self) -> int:
+        """Predicted bytes of the optimized file."""
+        bits = self.allocation.bits.weights
+        return self.tables.fixed_flash + sum(self.tables.flash[layer][width] for layer, width in bits.items())
+
+    @property
+    def cycles(self) -> int:
+        """Predicted cycles."""
+        bits = self.allocation.bits.weights
+        return self.tables.fixed_cycles + sum(self.tables.cycles[layer][width] for layer, width in bits.items())
+
+
+def problem_of(
+    network: Network, tables: Tables, losses: Losses, npu: Npu, options: Options, cycles: float | None
+) -> AllocationProblem:
+    """State the problem: flash and cycles by layer and width, and measured losses.
+
+    Parameters
+    ----------
+    network : Network
+    tables : Tables
+    losses : dict of str to dict of int to float
+        Layer -> weight bits -> loss.
+    npu : Npu
+    options : Options
+        Budgets of flash and average bits.
+    cycles : float or None
+        Budget.
+    """
+    groups = tuple(GroupChoices(group.interface, (8,)) for group in network.groups)
+    layers = tuple(
+        LayerChoices(
+            layer.name, layer.input_group, layer.parameters,
+            tuple(
+                Choice(width, 8, losses[layer.name][width], tables.flash[layer.name][width],
+                       tables.cycles[layer.name][width], layer.macs * width * 8)
+                for width in sorted(losses[layer.name])
+            ),
+        )
+        for layer in network.layers
+    )  # fmt: skip
+    budgets = Budgets(flash=options.flash, latency=cycles, target_bits=options.target_bits)
+    return AllocationProblem(
+        layers, groups, budgets, tables.fixed_flash, tables.fixed_cycles, None, "cycles",
+        {"flash": f"the file for {npu.accelerator}"},
+    )  # fmt: skip
+
+
+def decide_for_npu(
+    model: FloatModel, calibration: Calibration, x: Float, npu: Npu, widths: tuple[int, ...], options: Options,
+    stages: Stages,
+) -> tuple[FloatModel, NpuDecision]:  # fmt: skip
+    """Choose widths and quantize.
+
+    Parameters
+    ----------
+    model : FloatModel
+    calibration : Calibration
+    x : float32 (N, *input_shape[1:])
+        Calibration samples.
+    npu : Npu
+    widths : tuple of int
+        On offer, of 2 to 8 bits.
+    options : Options
+        Budgets, rounding and seed.
+    stages : Stages
+
+    Returns
+    -------
+    FloatModel
+        Equalized for the widths, where it was for others.
+    NpuDecision
+
+    Raises
+    ------
+    AllocationError
+        No widths fit.
+    """
+    if options.proxy != MEASURED or options.allocator != "ilp":
+        raise UsageError("widths for an NPU are chosen by measured losses: leave out --proxy and --allocator")
+    cycles = None if options.latency is None else npu_cycles(options, npu)
+    network = analyse(model.onnx, model.name)
+    names = [layer.name for layer in network.layers]
+
+    def at(width: int) -> QuantizedModel:
+        return quantize(model, network, uniform_bits(network, width, 8), calibration, x=x[:1], bias_correction=False)
+
+    with stages.stage("vela, each width") as advance:
+        tables = tables_of(model.name, names, widths, lambda width: at(width).onnx, npu, advance)
+    evidence = Evidence(model, network, calibration, x, options)
+    with stages.stage("allocate"):
+        if len(widths) == 1:
+            losses: Losses = {name: {widths[0]: 0.0} for name in names}
+        else:
+            losses = measured_losses(model, network, x, widths, options.rounding)
+        problem = problem_of(network, tables, losses, npu, options, cycles)
+        allocation = solve(problem)
+        widest = all(allocation.bits.weights[name] == max(widths) for name in names)
+        if len(widths) > 1 and not widest:
+            allocation = best_together(problem, allocation, evidence.together)
+    bits = allocation.bits
+    with stages.stage("quantize") as advance:
+        suitable, own = suited(model, calibration, x, bits, options.seed)
+        quantized = quantize(suitable, network, bits, own, x=x, rounding=options.rounding, seed=options.seed,
+                             advance=advance)  # fmt: skip
+    return suitable, NpuDecision(allocation, quantized, tables)
+
+
+def npu_cycles(options: Options, npu: Npu) -> float:
+    """Return a budget of time in cycles of the NPU.
+
+    Raises
+    ------
+    UsageError
+        It is one in instructions.
+    """
+    assert options.latency is not None
+    unit, amount = options.latency.unit, options.latency.amount
+    if unit == "ms":
+        return amount * 1e-3 * npu.clock_hz
+    if unit == "cycles":
+        return amount
+    raise UsageError("an NPU runs no instructions: give --latency in ms or cycles, such as 5ms or 1.2Mcycles")

@@ -1,0 +1,123 @@
+"""`tapc npu`: a finished build on an NPU."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from click.testing import CliRunner, Result
+
+import tapc
+from tapc.cli import main
+
+pytest.importorskip("ethosu", reason="needs ethos-u-vela")
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return ResNet-8 at 4 bits for a microcontroller; it was not run."""
+    folder = tmp_path_factory.mktemp("npu") / "resnet8"
+    tapc.compile("resnet8", board="stm32h7", output=folder, wbits=(4,), rounding="nearest", calibration=32, eval=4,
+                 simulate=False, optimize="size")  # fmt: skip
+    return folder
+
+
+def npu(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["npu", *arguments])
+
+
+def test_a_build_is_proved_and_delivered(build: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = npu(str(build), "--board", "grove-vision-ai-v2", "--samples", "10", "-o", str(out), "--json", "-q")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["exact"] is True
+    assert found["samples"] == 10
+    assert found["tflite_micro"] in (None, 100)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "npu.json",
+        "resnet8_vela.tflite",
+        "tapc-files.json",
+        "vela.ini",
+    ]
+    assert json.loads((out / "npu.json").read_text()) == found
+    model = schema.Model.GetRootAs((out / "resnet8_vela.tflite").read_bytes(), 0)
+    assert model.OperatorCodes(0).CustomCode() == b"ethos-u"
+    assert f"{out}/resnet8_vela.tflite 0xB7B000" in found["send"]
+    assert "OffChipFlash_clock_scale=0.015625" in (out / "vela.ini").read_text()
+
+
+def test_four_bits_take_half_of_the_bytes(build: Path) -> None:
+    """77,360 weights: the coder brings those of 4 bits near half a byte each."""
+    done = npu(str(build), "--board", "mps3-an547", "--samples", "2", "--json", "-q")
+    found = json.loads(done.stdout)
+    assert found["weight_bytes"] < 0.55 * 77_360
+    assert sum(layer["weight_bytes"] for layer in found["layers"]) == pytest.approx(found["weight_bytes"], rel=0.03)
+    assert sum(layer["cycles"] for layer in found["layers"]) == pytest.approx(found["cycles"], rel=0.05)
+    assert {layer["w_bits"] for layer in found["layers"]} == {4, None}
+
+
+def test_a_table_for_people(build: Path) -> None:
+    done = npu(str(build), "--board", "mps3-an547", "--samples", "2", "-q")
+    text = " ".join(done.stdout.split())
+    assert "resnet8 on mps3-an547 (ethos-u55-128)" in text
+    assert "no silicon and no model of Arm's stood behind" in text
+
+
+def test_boards_without_an_npu_are_told(build: Path) -> None:
+    done = npu(str(build), "--board", "pico", "-q")
+    assert done.exit_code == 2
+    assert "board pico has no NPU: its file has no [npu]" in " ".join(done.output.split())
+
+
+def test_too_little_sram_is_told(build: Path, tmp_path: Path) -> None:
+    from tapc.hardware.board import shipped
+
+    text = (shipped("boards") / "mps3-an547.toml").read_text().replace("arena_bytes = 0x200000", "arena_bytes = 10_000")
+    board = tmp_path / "mps3-an547.toml"
+    board.write_text(text)
+    done = npu(str(build), "--board", str(board), "-q")
+    assert done.exit_code == 5
+    assert "bytes of SRAM on mps3-an547" in " ".join(done.output.split())
+
+
+def test_what_the_executor_does_not_know_is_compiled_alone(build: Path, tmp_path: Path) -> None:
+    from tapc.hardware.board import shipped
+
+    text = (shipped("boards") / "mps3-an547.toml").read_text().replace("ethos-u55-128", "ethos-u65-256")
+    board = tmp_path / "mps3-an547.toml"
+    board.write_text(text)
+    done = npu(str(build), "--board", str(board), "--json", "-q")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["exact"] is None
+    assert found["samples"] == 0
+    assert found["proof"].startswith("nothing was executed")
+
+
+def test_each_layer_gets_two_to_eight_bits(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    budget = ("--target-bits", "3", "--rounding", "nearest", "--calibration", "64", "--samples", "4", "-o", str(out))
+    done = npu("resnet8", "--board", "grove-vision-ai-v2", *budget, "--json", "-q")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    widths = {layer["name"]: layer["w_bits"] for layer in found["layers"] if layer["w_bits"]}
+    assert found["average_bits"] <= 3
+    assert set(widths.values()) <= set(range(2, 9))
+    assert set(widths.values()) & {3, 5, 6, 7}
+    assert found["file_bytes"] == (out / "resnet8_vela.tflite").stat().st_size
+    assert found["predicted_bytes"] == pytest.approx(found["file_bytes"], rel=0.005)
+    assert found["predicted_cycles"] == pytest.approx(found["cycles"], rel=0.05)
+    assert set(found["scores"]) == {"float", "npu"}
+    assert {path.name for path in out.iterdir()} >= {"model.onnx", "float.onnx", "model.tflite", "npu.json"}
+
+
+def test_a_budget_that_nothing_meets_is_told(tmp_path: Path) -> None:
+    budget = ("--flash", "9K", "--rounding", "nearest", "--calibration", "16", "--samples", "2", "--wbits", "2,8")
+    done = npu("resnet8", "--board", "mps3-an547", *budget, "-o", str(tmp_path / "out"), "-q")
+    assert done.exit_code == 5
+    assert "the file for ethos-u55-128" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+    done = npu("resnet8", "--board", "mps3-an547", "--latency", "9M", "--calibration", "16", "--samples", "2", "-q")
+    assert done.exit_code == 2
+    assert "an NPU runs no instructions" in " ".join(done.output.split())
