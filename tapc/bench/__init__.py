@@ -93,7 +93,7 @@ def bench_kernels(
         Weight bits; an addition is measured once.
     a_bits : {4, 8}
         Bits of the input; outputs have 8.
-    algorithm : {"direct", "nested", "f2", "f4"}
+    algorithm : {"direct", "nested", "f2", "f4", "f2r", "f4r"}
         Of the layers that it can compute.
     seed : int
         Of the weights.

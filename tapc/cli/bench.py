@@ -37,7 +37,7 @@ def register(main: click.Group) -> None:
     @click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`.")
     @click.option("--weights", type=BitList((2, 4, 8)), default="8,4,2", show_default=True, help="Weight bits.")
     @click.option("--activations", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Input bits.")
-    @click.option("--algorithm", type=click.Choice(["direct", "nested", "f2", "f4"]), default="direct",
+    @click.option("--algorithm", type=click.Choice(["direct", "nested", "f2", "f4", "f2r", "f4r"]), default="direct",
                   show_default=True, help="Of convolutions: directly, with two weights in a half-word, or those of 3x3 "
                   "by Winograd's F(2x2, 3x3) or F(4x4, 3x3).")  # fmt: skip
     @click.option("--layer", default=None, help="Only layers whose name contains this.")

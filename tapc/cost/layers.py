@@ -81,7 +81,8 @@ class NetworkCost:
         found = {"": own}
         for schedule in () if self._forms is None else self._forms.others(plain):
             (other, *_) = steps_of(alone, {op.name: schedule})
-            if getattr(other.spec, "tuned", None) == schedule:
+            # Not those for more RAM, which is no part of this choice.
+            if getattr(other.spec, "tuned", None) == schedule and not schedule.made:
                 found[schedule.algorithm] = other
         return found
 

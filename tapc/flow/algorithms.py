@@ -142,6 +142,8 @@ class Way:
         the core's cycles.
     scratch : int
         Bytes of scratch memory.
+    arena : int
+        Bytes that the arena has at least: scratch memory, and what is alive beside.
     """
 
     layer: str
@@ -149,6 +151,7 @@ class Way:
     flash: int
     saved: int
     scratch: int
+    arena: int
 
 
 def with_algorithms(lowered: Lowered, board: Board, target: Target, options: Options) -> Lowered:
@@ -181,6 +184,7 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, options: Opt
 def _within(
     lowered: Lowered, singles: Mapping[str, Schedule], ways: list[Way], flash: float, arena: float, seed: int
 ) -> Lowered:
+    ways = [way for way in ways if way.arena <= arena]
     while ways:
         chosen = _chosen(ways, flash)
         if not chosen:
@@ -204,6 +208,7 @@ def by_layer(steps: Sequence[Step]) -> list[list[Step]]:
 
 def _ways(steps: list[Step], lowered: Lowered, board: Board, target: Target, forms: Forms, own: Meter) -> list[Way]:
     bandwidth, found, step = board.flash.bandwidth.at(board.clocks.cpu_hz), [], steps[0]
+    beside = [_beside(band, lowered) for band in steps]
     for schedule in forms.others(step):
         known: dict[KernelSpec, Step] = {}  # equal bands are equal by any algorithm
         others = []
@@ -218,9 +223,19 @@ def _ways(steps: list[Step], lowered: Lowered, board: Board, target: Target, for
         flash = own.cost.constant_bytes(others[0]) - own.cost.constant_bytes(step)
         flash += sum(own.cost.code_bytes(other.spec) - own.cost.code_bytes(spec) for spec, other in known.items())
         if saved > 0:
-            scratch = max(other.spec.scratch_bytes for other in others)
-            found.append(Way(step.op.name, schedule, flash, saved, scratch))
+            scratch = [other.spec.scratch_bytes for other in others]
+            arena = max(own + rest for own, rest in zip(scratch, beside, strict=True))
+            found.append(Way(step.op.name, schedule, flash, saved, max(scratch), arena))
     return found
+
+
+def _beside(step: Step, lowered: Lowered) -> int:
+    """Return how many bytes are alive beside a step's scratch memory, at least: its output may lie over an input."""
+    place = next(i for i, other in enumerate(lowered.steps) if other is step)
+    buffers = [b for b in lowered.plan.buffers if not b.name.startswith("scratch ")]
+    alive = sum(b.size for b in buffers if b.first <= place <= b.last)
+    own, tensors = lowered.program.tensors[step.output].bytes, lowered.program.tensors
+    return alive - min(own, max(tensors[name].bytes for name in step.inputs))
 
 
 def _limits(lowered: Lowered, board: Board, cost: CostModel, options: Options) -> tuple[float, float]:

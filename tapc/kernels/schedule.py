@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Algorithm = Literal["direct", "f2", "f4"]
+Algorithm = Literal["direct", "f2", "f4", "f2r", "f4r"]
 TuneFor = Literal["instructions", "cycles"]
 SPELLED = 64
 """Taps of nested weights that a loop's body spells out, at most."""
@@ -22,8 +22,8 @@ class Schedule:
         Output pixels of a register tile; they share each weight.
     unroll : int
         Weight words per row and iteration of the inner loop.
-    algorithm : {"direct", "f2", "f4"}
-        Directly, or by one of Winograd's transforms, whose tiles are fixed.
+    algorithm : {"direct", "f2", "f4", "f2r", "f4r"}
+        Directly, or by one of Winograd's transforms, whose tiles are fixed; "r": see `made`.
     single : bool
         Words are loaded one by one between products; see `tapc.kernels.dsp.ahead`.
     nested : bool
@@ -36,6 +36,11 @@ class Schedule:
     algorithm: Algorithm = "direct"
     single: bool = False
     nested: bool = False
+
+    @property
+    def made(self) -> bool:
+        """Whether each call makes the weights' frequencies; see `tapc.kernels.made`."""
+        return self.algorithm.endswith("r")
 
 
 def transformed(algorithm: Algorithm, *, single: bool) -> Schedule:

@@ -10,6 +10,7 @@ from tapc.kernels.builder import Body
 from tapc.kernels.conv import Runs, Whole, add_residual
 from tapc.kernels.copies import copy_run, filling
 from tapc.kernels.layout import requantize_each
+from tapc.kernels.made import Made
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import Features
 from tapc.kernels.winograd import TRANSFORMS, Transform
@@ -23,7 +24,6 @@ class Tiles(Whole):
     """The geometry of a convolution that is computed by a transform."""
 
     buffered = True
-    stored_bits = 16
     runs: Runs | None = None
 
     def candidates(self) -> tuple[Schedule, ...]:
@@ -35,6 +35,40 @@ class Tiles(Whole):
         """That which asks for the transform."""
         assert self.spec.tuned is not None
         return self.spec.tuned
+
+    @property
+    def made(self) -> Made | None:
+        """How a call makes the weights' frequencies; None where they are constants."""
+        raise NotImplementedError
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of a frequency, or of a weight where a call makes them of it."""
+        return self.spec.w_bits if self.schedule.made else 16
+
+    @property
+    def frequency_words(self) -> int:
+        """Words of the weights' frequencies."""
+        raise NotImplementedError
+
+    @property
+    def input_words(self) -> int:
+        """Words of the scratch memory before the weights' frequencies: of the lines, and of a pair of tiles."""
+        raise NotImplementedError
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch memory."""
+        return 4 * (self.input_words + (self.frequency_words if self.schedule.made else 0))
+
+    @property
+    def weight_words(self) -> int:
+        """Words of the weights in flash."""
+        return self.made.words if self.made is not None else self.frequency_words
+
+    def frequencies(self, b: Body, index: Any) -> Any:
+        """Return the address of a word of the weights' frequencies."""
+        return b.address(b["col"], self.input_words + index) if self.schedule.made else b.address(b["w"], index)
 
     @property
     def transform(self) -> Transform:
@@ -59,8 +93,8 @@ class Tiles(Whole):
 
     @property
     def passes(self) -> int:
-        """How often all weights are read: for each pair of tiles."""
-        return self.down * self.across
+        """How often all weights are read from memory: for each pair of tiles, or once."""
+        return 1 if self.schedule.made else self.down * self.across
 
     @property
     def lines(self) -> int:
@@ -116,6 +150,7 @@ class Tiles(Whole):
             f"{key}_block": tiles * self.blocks,
             f"{key}_tile": tiles,
             f"{key}_result": self.results,
+            f"{key}_make": self.made.rows * self.made.pairs if self.made is not None else 0,
             f"{key}_max": self.results * (math.prod(self.spec.pool) - 1),
             f"{key}_ragged": self.results if self.ragged else 0,
             **self._copy_features(),
@@ -130,6 +165,7 @@ class Tiles(Whole):
             f"{key}_step": steps,
             f"{key}_ragged": 1 if self.ragged else 0,
             f"{key}_max": math.prod(self.spec.pool) - 1,
+            f"{key}_make": 1 if self.schedule.made else 0,
             "code_f_odd": self.spec.y.channels % 2,
         }
 

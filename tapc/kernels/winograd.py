@@ -72,5 +72,5 @@ F4 = Transform(
 )
 """64 times the direct sums."""
 
-TRANSFORMS: dict[Algorithm, Transform] = {"f2": F2, "f4": F4}
+TRANSFORMS: dict[Algorithm, Transform] = {"f2": F2, "f4": F4, "f2r": F2, "f4r": F4}
 """Algorithm -> its transform."""

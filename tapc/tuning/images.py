@@ -43,6 +43,7 @@ def kind_of(spec: KernelSpec, own: Mode) -> str:
     mode = getattr(spec, "mode", getattr(spec, "form", own))
     mode = mode if mode in [a.name for a in arithmetics()] else own
     kind = type(spec).__name__.removesuffix("Spec").lower()
+    kind = "conv" if kind == "pooled" else kind  # most of its work
     kind = "transform" if spec.transformed else "nested" if spec.nested else kind
     return kind + (f"_{mode}" if mode != own else "")
 

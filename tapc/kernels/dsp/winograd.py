@@ -5,6 +5,7 @@ output channels of both take four SMLAD for each pair of input channels and freq
 difference is needed come first, and both go on as accumulators of others: half of the outputs' transform is free.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tapc.kernels.builder import Body
 from tapc.kernels.dsp.frequencies import Products, input_transform
 from tapc.kernels.forms import register
+from tapc.kernels.made import Made
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features
 from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, greatest, two_outputs
@@ -33,24 +35,39 @@ class DspWinograd(Tiles):
         return 2 * largest_divisor(self.depth // 4, PAIRS // 2)
 
     @property
+    def single(self) -> bool:
+        """Whether words are loaded one by one."""
+        return self.schedule.single
+
+    @property
     def ahead(self) -> int:
         """Words that are loaded beyond the last, and not used."""
-        return 2 if self.schedule.single else 0
+        return 2 if self.single else 0
 
     @property
-    def scratch_bytes(self) -> int:
-        """Bytes of the lines and of the transformed inputs of a pair of tiles."""
-        return 4 * (self.inputs + self.transform.frequencies**2 * self.depth + self.ahead)
+    def input_words(self) -> int:
+        """Words of the lines and of the transformed inputs of a pair of tiles."""
+        return self.inputs + self.transform.frequencies**2 * self.depth + self.ahead
 
     @property
-    def weight_words(self) -> int:
+    def frequency_words(self) -> int:
         """Words of the transformed weights."""
         return self.blocks * self.transform.frequencies**2 * self.depth + self.ahead
+
+    @property
+    def made(self) -> Made | None:
+        """Pairs of input channels 0 and 2, 1 and 3, of each four; a row for each output channel."""
+        if not self.schedule.made:
+            return None
+        return Made(self.transform, self.spec.w_bits, 2 * self.blocks, self.depth // 2)
 
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Transform weights and lay them out in reading order: words of channels 0 and 2, 1 and 3, of each four."""
         outputs, _, _, inputs = weights.shape
         wide = np.pad(weights, ((0, outputs % 2), (0, 0), (0, 0), (0, self.depth - inputs)))
+        if self.made is not None:
+            fours = wide.reshape(-1, 3, 3, self.depth // 4, 2, 2)  # the last two: half of a pair, pair
+            return self.made.pack(fours.transpose(0, 3, 5, 4, 1, 2).reshape(len(wide), -1, 2, 3, 3))
         u = self.transform.weights(wide).astype(np.int16)
         n = self.transform.frequencies
         u = u.reshape(n, n, self.blocks, 2, self.depth // 4, 2, 2)  # the last two: half-word, word
@@ -82,7 +99,11 @@ class DspWinograd(Tiles):
         """Write the kernel's statements."""
         lines = Lines(self, b)
         lines.border()
-        products = Products(b, self.transform, self.depth, self.unrolled, single=self.schedule.single)
+        single, weights = self.schedule.single, functools.partial(self.frequencies, b)
+        products = Products(b, self.transform, self.depth, self.unrolled, weights, single=single)
+        if self.made is not None:
+            words = self.transform.frequencies**2 * self.depth
+            self.made.emit(b, self.input_words, self.depth, lambda row, pair: row // 2 * words + pair * 2 + row % 2)
         with b.loop(self.down) as row:
             lines.copy(row)
             with b.loop(self.across) as pair:

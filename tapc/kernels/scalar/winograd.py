@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tapc.kernels.builder import Body
 from tapc.kernels.forms import register
+from tapc.kernels.made import Made
 from tapc.kernels.spec import Features
 from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, greatest, two_outputs
 
@@ -28,18 +29,26 @@ class ScalarWinograd(Tiles):
         return self.spec.x.channels
 
     @property
-    def scratch_bytes(self) -> int:
-        """Bytes of the lines and of the transformed inputs of a pair of tiles."""
-        return 4 * (self.inputs + self.transform.frequencies**2 * self.channels * TILES)
+    def input_words(self) -> int:
+        """Words of the lines and of the transformed inputs of a pair of tiles."""
+        return self.inputs + self.transform.frequencies**2 * self.channels * TILES
 
     @property
-    def weight_words(self) -> int:
+    def frequency_words(self) -> int:
         """Words of the transformed weights."""
         return self.blocks * self.transform.frequencies**2 * self.channels
 
+    @property
+    def made(self) -> Made | None:
+        """Pairs of output channels; a row for each, of all input channels."""
+        return Made(self.transform, self.spec.w_bits, self.blocks, self.channels) if self.schedule.made else None
+
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
         """Transform weights and lay them out in reading order: a word of two output channels for each input."""
-        u = self.transform.weights(np.pad(weights, ((0, len(weights) % 2), (0, 0), (0, 0), (0, 0)))).astype(np.int16)
+        even = np.pad(weights, ((0, len(weights) % 2), (0, 0), (0, 0), (0, 0)))
+        if self.made is not None:
+            return self.made.pack(even.reshape(self.blocks, 2, 3, 3, self.channels).transpose(0, 4, 1, 2, 3))
+        u = self.transform.weights(even).astype(np.int16)
         n = self.transform.frequencies
         words = u.reshape(n, n, self.blocks, 2, self.channels).transpose(2, 0, 1, 4, 3)
         return np.ascontiguousarray(words).view(np.uint32).ravel()
@@ -65,6 +74,9 @@ class ScalarWinograd(Tiles):
         """Write the kernel's statements."""
         lines = Lines(self, b)
         lines.border()
+        if self.made is not None:
+            words = self.transform.frequencies**2 * self.channels
+            self.made.emit(b, self.input_words, self.channels, lambda row, pair: row * words + pair)
         with b.loop(self.down) as row:
             lines.copy(row)
             with b.loop(self.across) as pair:
@@ -103,7 +115,7 @@ class ScalarWinograd(Tiles):
         count = self.transform.frequencies**2
         sums = b.array("sums", count * 4)
         with b.loop(count) as i:
-            weights = b.address(b["w"], (block * count + i) * self.channels)
+            weights = self.frequencies(b, (block * count + i) * self.channels)
             inputs = b.address(b["col"], self.inputs + i * self.channels * TILES)
             b.do("t_products", weights, inputs, self.channels, b.address(sums, i * 4))
         return sums

@@ -147,6 +147,8 @@ def transformed(s: Sampler) -> None:
     height, width = s.pick(2, 4, 5, 8, 12, 16), s.pick(2, 4, 5, 7, 8, 12, 16)
     depth, outputs = s.pick(3, 4, 8, 16, 20, 32, 40, 64), s.pick(1, 2, 3, 8, 16, 32)
     algorithm: Algorithm = "f4" if s.pick(0, 1) else "f2"
+    if s.rng.random() < 0.2:
+        algorithm = "f4r" if algorithm == "f4" else "f2r"
     x = s.tensor((height, width, depth), 8)
     ties = s.round()
     y = s.tensor((height, width, outputs), 8, **ties)
@@ -164,14 +166,13 @@ def transformed(s: Sampler) -> None:
         op = replace(op, inputs=(x.name, other.name), residual=residual)
     op = _eased(op, x, y) if s.rng.random() < 0.7 else op
     if op.residual is None and s.rng.random() < 0.4:
-        op = _pooled(s, op, y)
+        op = _pooled(s, op, y, in_tiles=algorithm.endswith("r") or s.rng.random() < 0.8)
     s.add(op, Schedule(2, 2, 1, algorithm, bool(s.pick(0, 1))))
 
 
-def _pooled(s: Sampler, op: Conv, middle: Tensor) -> Conv:
-    """Return a convolution with a max-pooling behind it: most windows fill the tiles of transforms."""
-    kernel = s.pick(2, 2, 2, 4, 1), s.pick(2, 2, 2, 4, 1)
-    kernel = kernel if s.rng.random() < 0.8 else (3, 3)
+def _pooled(s: Sampler, op: Conv, middle: Tensor, *, in_tiles: bool) -> Conv:
+    """Return a convolution with a max-pooling behind it whose windows fill the tiles of transforms, or do not."""
+    kernel = (s.pick(2, 2, 2, 1), s.pick(2, 2, 2, 1)) if in_tiles else (3, 3)
     sides = [size // n for size, n in zip(middle.shape, kernel, strict=False)]
     if kernel == (1, 1) or min(sides) < 1:
         return op

@@ -33,6 +33,8 @@ def possible(op: Weighted, x: Tensor, spec: ConvSpec, schedule: Schedule) -> boo
     plain = (w.height, w.width, w.stride_y, w.stride_x, w.dilation_y, w.dilation_x) == (3, 3, 1, 1, 1, 1)
     if not plain or spec.groups > 1 or x.bits != 8 or spec.isa == "mve":
         return False
+    if schedule.made and spec.lines:  # each call of some lines would make them again
+        return False
     return arithmetic_of(spec.mode).homogeneous and fits_shifted(op, x, TRANSFORMS[schedule.algorithm].shift)
 
 
