@@ -19,6 +19,7 @@ from tapc.flow.balancing import balance
 from tapc.flow.fidelity import check_on, source_outputs
 from tapc.flow.inputs import load_data, with_units
 from tapc.flow.npu_bits import NpuDecision, decide_for_npu
+from tapc.flow.npu_image import missing, run_whole
 from tapc.flow.rerun import open_build
 from tapc.flow.tflite import FILE
 from tapc.frontend import load
@@ -29,19 +30,26 @@ from tapc.hardware.npu import Npu
 from tapc.ir.program import Program
 from tapc.ir.tflite import TfliteNetwork
 from tapc.lower.codes import apart, input_codes, random_codes, values
+from tapc.lower.names import default_prefix
 from tapc.npu import micro
-from tapc.npu.optimized import read
+from tapc.npu.library import files_of
+from tapc.npu.optimized import Optimized, read
 from tapc.npu.proof import NpuProof, prove
 from tapc.npu.tables import by_owner, network_of
 from tapc.npu.vela import MODE, SYSTEM, VERSION, Compiled, compile_file, config_of
 from tapc.quantize import calibrate, check_rounding
 from tapc.quantize.keep import keep
 
-FOLDER, CONFIG, FIGURES = "npu", "vela.ini", "npu.json"
+FOLDER, LIBRARY, CONFIG, FIGURES = "npu", "lib", "vela.ini", "npu.json"
 _SAMPLES = 100
+_IMAGE_SAMPLES = 3
 _PROVED = (
     "the commands were executed by tapc's own model of the Ethos-U55, and every output of {samples} samples equals the "
     "reference executor{micro}; no silicon and no model of Arm's stood behind the reading of the commands"
+)
+_WHOLE = (
+    "; the whole image, with the driver of lib/ ({writes} register writes), gave the same for {samples} of them in "
+    "Unicorn, on a Cortex-M33 with that model behind the NPU's registers"
 )
 _NOTHING = "nothing was executed: tapc's executor knows the commands of the Ethos-U55 alone"
 
@@ -107,6 +115,8 @@ class OnNpu:
         What the samples measure; "none" where they measure nothing.
     scores : dict of str to dict of str to float
         "float" and "npu" -> figures of the metric.
+    image_samples : int
+        Of which a whole image with the driver gave the outputs in Unicorn.
     """
 
     model: str
@@ -131,6 +141,7 @@ class OnNpu:
     predicted_cycles: int | None = None
     metric: str = "none"
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    image_samples: int = 0
 
 
 def npu_of(board: Board) -> Npu:
@@ -147,8 +158,10 @@ class _Made:
     program: Program
     network: TfliteNetwork
     compiled: Compiled
-    proof: NpuProof | None
-    micro: int | None
+    optimized: Optimized
+    codes: Ints
+    proof: NpuProof | None = None
+    micro: int | None = None
 
 
 def _make(program: Program, network: TfliteNetwork, codes: Ints, board: Board, stages: Stages) -> _Made:
@@ -163,19 +176,19 @@ def _make(program: Program, network: TfliteNetwork, codes: Ints, board: Board, s
             f"use ({npu.arena_bytes:,}); {compiled.sram:,} is the least that vela {VERSION} found"
         )
     if not npu.executed:
-        return _Made(program, network, compiled, None, None)
+        return _Made(program, network, compiled, optimized, codes)
     with stages.stage("execute"):
         proof = prove(program, network, compiled, optimized, npu.outputs_at_once, codes)
     if not proof.exact:
         wrong = [layer.name for layer in proof.layers if layer.different] or ["the outputs"]
         raise MismatchError(f"the NPU's commands compute something else than the reference executor: {wrong[0]}")
     if not micro.installed():
-        return _Made(program, network, compiled, proof, None)
+        return _Made(program, network, compiled, optimized, codes, proof)
     with stages.stage("TFLite-Micro"):
         expected = micro.outputs(network.blob, apart(program, program.inputs, codes), len(program.outputs))
     if np.any(expected != proof.codes):
         raise MismatchError("TFLite-Micro gives other outputs than the NPU's commands")
-    return _Made(program, network, compiled, proof, int(expected.size))
+    return _Made(program, network, compiled, optimized, codes, proof, int(expected.size))
 
 
 def _result(made: _Made, board: Board, place: Path) -> OnNpu:
@@ -200,15 +213,41 @@ def _result(made: _Made, board: Board, place: Path) -> OnNpu:
     )  # fmt: skip
 
 
-def _write(made: _Made, result: OnNpu, board: Board, models: Mapping[str, onnx.ModelProto]) -> None:
+def _write(made: _Made, result: OnNpu, board: Board, models: Mapping[str, onnx.ModelProto], stages: Stages) -> OnNpu:
+    """Write the folder; what the executor knows also gets a C library, which a whole image proves."""
+    npu = npu_of(board)
     with replaced_folder(result.folder) as folder:
         (folder / result.file).write_bytes(made.compiled.blob)
-        (folder / CONFIG).write_text(_configuration(npu_of(board)), encoding="utf-8")
+        (folder / CONFIG).write_text(_configuration(npu), encoding="utf-8")
         for name, model in models.items():
             onnx.save(model, folder / name)
         if models:
             (folder / FILE).write_bytes(made.network.blob)
+        if npu.executed:
+            prefix = default_prefix(made.program.name)
+            (folder / LIBRARY).mkdir()
+            for name, text in files_of(made.optimized, npu, made.program.name, prefix).items():
+                (folder / LIBRARY / name).write_text(text, encoding="utf-8", newline="\n")
+            result = _whole(made, result, npu, folder / LIBRARY, prefix, stages)
         (folder / FIGURES).write_text(json.dumps(figures(result), indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _whole(made: _Made, result: OnNpu, npu: Npu, library: Path, prefix: str, stages: Stages) -> OnNpu:
+    assert made.proof is not None
+    if lacking := missing():
+        return replace(result, proof=f"{result.proof}; no image was run: {lacking} is not installed")
+    with stages.stage("whole image"):
+        program, count = made.program, min(_IMAGE_SAMPLES, made.proof.samples)
+        parts = zip(program.inputs, apart(program, program.inputs, made.codes[:count]), strict=True)
+        given = {name: part.reshape(count, -1).astype(np.int8) for name, part in parts}
+        names, codes = program.outputs, made.proof.codes[:count]
+        ends = np.cumsum([int(np.prod(program.tensors[name].shape)) for name in names])[:-1]
+        own = dict(zip(names, np.split(codes, ends, axis=1), strict=True))
+        expected = np.concatenate([own[place.name] for place in made.optimized.outputs], axis=1)
+        writes = run_whole(library, made.optimized, npu, prefix, given, expected)
+    proof = result.proof + _WHOLE.format(writes=writes, samples=count)
+    return replace(result, proof=proof, image_samples=count)
 
 
 def compile_for_npu(
@@ -250,8 +289,7 @@ def compile_for_npu(
         codes = input_codes(program, found.samples(Path(str(data)), samples, "test", seed).x)
     made = _make(program, network, codes, board, stages)
     result = _result(made, board, out or build / FOLDER / board.name)
-    _write(made, result, board, {})
-    return result
+    return _write(made, result, board, {}, stages)
 
 
 def compile_network_for_npu(
@@ -325,8 +363,7 @@ def compile_network_for_npu(
         scores = {"float": source_outputs(model, samples.test.x), "npu": found}
         measured = {who: dict(measure(samples.metric, y, samples.test).values) for who, y in scores.items()}
         result = replace(result, metric=samples.metric.name, scores=measured)
-    _write(made, result, board, {"model.onnx": quantized.onnx, "float.onnx": model.onnx})
-    return result
+    return _write(made, result, board, {"model.onnx": quantized.onnx, "float.onnx": model.onnx}, stages)
 
 
 def figures(result: OnNpu) -> dict[str, object]:

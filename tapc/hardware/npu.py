@@ -48,6 +48,8 @@ class Npu(_Schema):
         What activations may take.
     sram, flash : NpuPort
         Of activations, and of constants and commands.
+    base : int or None
+        Address of its registers, where it is known.
     deliver : str
         Command that sends FILE, an optimized TFLite file, to a board that runs such files; empty where there is none.
     """
@@ -57,6 +59,7 @@ class Npu(_Schema):
     arena_bytes: int = Field(gt=0, le=1 << 32, strict=True)
     sram: NpuPort
     flash: NpuPort
+    base: int | None = Field(default=None, ge=0, lt=1 << 32, multiple_of=4096, strict=True)
     deliver: str = Field(default="", max_length=300)
 
     @property

@@ -53,6 +53,18 @@ class Optimized:
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
 
+    @property
+    def skip(self) -> int:
+        """Bytes of the payload before the stream."""
+        # The stream is what the last action holds.
+        return self.payload.nbytes - 4 * len(self.words)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arena with all inputs and outputs, up to a whole line of a cache."""
+        ends = (place.offset + place.bytes for place in (*self.inputs, *self.outputs))
+        return -(-max(self.arena, *ends) // 32) * 32
+
     def run(
         self,
         samples: Mapping[str, Codes],
@@ -76,8 +88,7 @@ class Optimized:
             Output -> codes.
         """
         count = len(next(iter(samples.values())))
-        size = max([self.arena, *(place.offset + place.bytes for place in (*self.inputs, *self.outputs))])
-        arena = np.zeros((count, size), np.uint8)
+        arena = np.zeros((count, self.size), np.uint8)
         for place in (place for place in self.inputs if place.offset >= 0):
             own = samples[place.name].reshape(count, -1).astype(np.int8)
             arena[:, place.offset : place.offset + place.bytes] = own.view(np.uint8)

@@ -1,14 +1,21 @@
 """`tapc npu`: a finished build on an NPU."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner, Result
 
 import tapc
+from tapc.base.errors import MismatchError
 from tapc.cli import main
+from tapc.flow.npu_image import missing, run_whole
+from tapc.hardware.board import load_board
+from tapc.npu.optimized import read
 
 pytest.importorskip("ethosu", reason="needs ethos-u-vela")
 
@@ -35,6 +42,7 @@ def test_a_build_is_proved_and_delivered(build: Path, tmp_path: Path) -> None:
     assert found["samples"] == 10
     assert found["tflite_micro"] in (None, 100)
     assert sorted(path.name for path in out.iterdir()) == [
+        "lib",
         "npu.json",
         "resnet8_vela.tflite",
         "tapc-files.json",
@@ -62,6 +70,39 @@ def test_a_table_for_people(build: Path) -> None:
     text = " ".join(done.stdout.split())
     assert "resnet8 on mps3-an547 (ethos-u55-128)" in text
     assert "no silicon and no model of Arm's stood behind" in text
+
+
+@pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
+def test_a_whole_image_runs_with_the_driver(build: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = npu(str(build), "--board", "mps3-an547", "--samples", "4", "-o", str(out), "--json", "-q")
+    found = json.loads(done.stdout)
+    assert found["image_samples"] == 3
+    assert "(14 register writes)" in found["proof"]
+    optimized, own = read((out / "resnet8_vela.tflite").read_bytes()), load_board("mps3-an547").npu
+    assert own is not None
+    codes = {place.name: np.zeros((1, place.bytes), np.int8) for place in optimized.inputs}
+    outputs = optimized.run(codes, own.outputs_at_once)
+    expected = np.concatenate([outputs[place.name] for place in optimized.outputs], axis=1)
+    assert run_whole(out / "lib", optimized, own, "resnet8", codes, expected) == 14
+    with pytest.raises(MismatchError, match="the whole image gives other outputs"):
+        run_whole(out / "lib", optimized, own, "resnet8", codes, expected + np.int8(1))
+    other = own.model_copy(update={"accelerator": "ethos-u55-64"})
+    with pytest.raises(MismatchError, match="driver returned 2"):
+        run_whole(out / "lib", optimized, other, "resnet8", codes, expected)
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="needs arm-none-eabi-gcc")
+def test_the_library_builds_for_a_cortex_m55_with_caches(build: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    npu(str(build), "--board", "grove-vision-ai-v2", "--samples", "1", "-o", str(out), "-q")
+    flags = ["-mcpu=cortex-m55", "-mfloat-abi=hard", "-Os", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    command = ["arm-none-eabi-gcc", *flags, "-DRESNET8_NPU_DCACHE=1", "-c", "resnet8_npu.c", "-o", "npu.o"]
+    bare = subprocess.run(command, cwd=out / "lib", capture_output=True, text=True, check=False)
+    assert "give the address of the NPU's registers" in bare.stderr
+    command += ["-DRESNET8_NPU_BASE=0x50004000u"]
+    based = subprocess.run(command, cwd=out / "lib", capture_output=True, text=True, check=False)
+    assert based.returncode == 0, based.stderr
 
 
 def test_boards_without_an_npu_are_told(build: Path) -> None:
