@@ -162,7 +162,9 @@ def run(
 
 @main.command()
 @click.argument("build", type=click.Path(path_type=Path))
-@click.option("--stage", type=click.Choice(["integer", "plan", "steps", "c"]), default="integer", show_default=True)
+@click.option(
+    "--stage", type=click.Choice(["integer", "plan", "steps", "c", "npu"]), default="integer", show_default=True
+)
 def show(build: Path, stage: str) -> None:
     """Print what a compilation made at a stage.
 

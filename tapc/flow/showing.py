@@ -3,15 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from tapc.base.files import reading
+from tapc.base.errors import DataError
+from tapc.base.files import read_regular, reading
 from tapc.base.picture import check_picture
 from tapc.flow.rerun import open_build, part
 from tapc.lower.names import names_in
 from tapc.lower.patches import summaries
 
+_MOST_FILE = 64 << 20
+
 
 def describe(folder: Path, stage: str) -> str:
-    """Return a stage of a build as text: integer program, arena plan, kernel steps, or generated C."""
+    """Return a stage of a build as text: integer program, arena plan, kernel steps, generated C, or NPU commands."""
+    if stage == "npu":
+        return _commands(folder)
     build = open_build(folder)
     if stage == "c":
         kernels = names_in(folder / "lib").file("kernels.c")
@@ -30,6 +35,28 @@ def describe(folder: Path, stage: str) -> str:
     with reading(f"build {folder}"):
         lines += _algorithms(build.report)
     return "\n".join(lines)
+
+
+def _commands(folder: Path) -> str:
+    """Return the commands of the NPUs that a build, or a folder of `tapc npu`, is for."""
+    from tapc.flow.npu import FOLDER
+    from tapc.npu.listing import lines
+    from tapc.npu.optimized import read
+
+    files = sorted([*folder.glob("*_vela.tflite"), *folder.glob(f"{FOLDER}/*/*_vela.tflite")])
+    if not files:
+        raise DataError(f"{folder} holds nothing for an NPU; make it with `tapc npu {folder} --board BOARD`")
+    found = []
+    for path in files:
+        with reading(f"network {path}"):
+            optimized = read(read_regular(path, _MOST_FILE, "network"))
+        places = [
+            *(("input", place) for place in optimized.inputs),
+            *(("output", place) for place in optimized.outputs),
+        ]
+        ends = [f"{kind} {own.name}: byte {own.offset} of the arena, {own.bytes} bytes" for kind, own in places]
+        found += [str(path), *ends, *lines(optimized.words.tolist()), ""]
+    return "\n".join(found[:-1])
 
 
 def _algorithms(report: dict[str, Any]) -> list[str]:

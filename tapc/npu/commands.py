@@ -126,6 +126,18 @@ _SCALES = (Payload.OFM_SCALE, Payload.OPA_SCALE, Payload.OPB_SCALE)
 _WAITS = (Operation.IRQ, Operation.DMA_WAIT, Operation.KERNEL_WAIT, Operation.PMU_MASK)
 
 
+def is_payload(word: int) -> bool:
+    """Whether a payload follows a word."""
+    return bool(word & _PAYLOAD)
+
+
+def payload_of(which: Payload, high: int, low: int) -> str:
+    """Return what a payload and the 16 bits before it say, as text."""
+    if which in _SCALES:
+        return f"{low} >> {high & 63}"
+    return f"0x{low | high << 32:x}"
+
+
 class Registers:
     """What the words before an operation have set."""
 

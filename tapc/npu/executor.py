@@ -223,7 +223,7 @@ class Executor:
         if bits == 8:
             return self._tables[:, 256 * table : 256 * table + 256].view(np.int8)[samples, index].astype(np.int64)
         if bits == 32:
-            first = 1024 * table
+            first = 256 * table
             whole = np.ascontiguousarray(self._tables[:, first : first + 1024]).view("<i4")
             return whole[samples, index].astype(np.int64)
         raise UnsupportedError(f"tables of {bits} bits are not known")

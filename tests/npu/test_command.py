@@ -162,3 +162,19 @@ def test_a_budget_that_nothing_meets_is_told(tmp_path: Path) -> None:
     done = npu("resnet8", "--board", "mps3-an547", "--latency", "9M", "--calibration", "16", "--samples", "2", "-q")
     assert done.exit_code == 2
     assert "an NPU runs no instructions" in " ".join(done.output.split())
+
+
+def test_the_commands_are_shown(build: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    npu(str(build), "--board", "mps3-an547", "--samples", "1", "-o", str(out), "-q")
+    shown = CliRunner().invoke(main, ["show", str(out), "--stage", "npu"])
+    assert shown.exit_code == 0, shown.output
+    text = shown.stdout.splitlines()
+    # Nine convolutions and a dense layer, three additions, one mean.
+    assert sum(line.endswith("-> CONV") for line in text) == 10
+    assert sum(line.endswith("-> ELEMENTWISE add") for line in text) == 3
+    assert text[-1].endswith("-> STOP")
+    assert any("KERNEL_HEIGHT_M1 = 2" in line for line in text)
+    missing = CliRunner().invoke(main, ["show", str(tmp_path), "--stage", "npu"])
+    assert missing.exit_code == 4
+    assert "holds nothing for an NPU" in " ".join(missing.output.split())
