@@ -8,9 +8,11 @@ import numpy as np
 
 from tapc import cycles
 from tapc.base.arithmetic import arithmetic_of
+from tapc.base.options import Options
 from tapc.base.progress import Advance
 from tapc.bench.layers import LAYERS, SOURCE, Layer, Peer
 from tapc.device import DeviceRun
+from tapc.flow.algorithms import forms_of
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.ir.program import Op, Program, Tensor
@@ -26,8 +28,9 @@ from tapc.tuning.measure import simulate
 
 __all__ = ["LAYERS", "SOURCE", "KernelFigure", "Layer", "Peer", "bench_kernels"]
 
-Measured = Algorithm | Literal["nested"]
-"""How layers are computed: nested, directly with two weights in a half-word."""
+Measured = Algorithm | Literal["built", "nested"]
+"""How layers are computed: built, as builds have them without transforms; direct, by the kernels' own schedules;
+nested, directly with two weights in a half-word."""
 
 # Not round decimals: those make exact ties in additions, for which a slower kernel is needed.
 _SCALES = {"x": 0.051377, "r": 0.043219, "y": 0.07131}
@@ -49,7 +52,7 @@ class KernelFigure:
         Estimated, with constants read once from the board's flash; None where no model is at hand.
     code_bytes : int
     schedule : str
-        Rows x pixels x words of a convolution, or its algorithm.
+        Rows x pixels x words of a convolution, "single" where they are loaded one by one; "nested", or a transform.
     peer : Peer or None
         The best published kernel for the same layer and bits on such a core.
     """
@@ -77,7 +80,7 @@ def bench_kernels(
     layers: Sequence[Layer] = LAYERS,
     w_bits: Sequence[int] = (8, 4, 2),
     a_bits: int = 8,
-    algorithm: Measured = "direct",
+    algorithm: Measured = "built",
     seed: int = 0,
     advance: Advance = lambda done, total: None,
 ) -> list[KernelFigure]:
@@ -93,8 +96,8 @@ def bench_kernels(
         Weight bits; an addition is measured once.
     a_bits : {4, 8}
         Bits of the input; outputs have 8.
-    algorithm : {"direct", "nested", "f2", "f4", "f2r", "f4r"}
-        Of the layers that it can compute.
+    algorithm : {"built", "direct", "nested", "f2", "f4", "f2r", "f4r"}
+        Of the layers that it can compute. "built": the direct schedule that a build with the default options has.
     seed : int
         Of the weights.
     advance : callable
@@ -156,11 +159,15 @@ def _schedules(program: Program, target: Target, algorithm: Measured) -> dict[st
     """Return the schedules that are not the default."""
     if algorithm == "direct":
         return {}
+    if algorithm == "built":
+        forms = forms_of(target, Options())
+        usual = {step.op.name: forms.default(step, program) for step in steps_of(program)}
+        return {name: schedule for name, schedule in usual.items() if schedule is not None}
     if algorithm != "nested":
         return {op.name: transformed(algorithm, single=target.dual_issue) for op in program.ops}
     direct = {step.op.name: step.spec for step in steps_of(program)}
-    forms = {name: spec.form for name, spec in direct.items() if isinstance(spec, ConvSpec | PooledSpec)}
-    found = {name: form.nested(SPELLED, single=target.dual_issue) for name, form in forms.items()}
+    own = {name: spec.form for name, spec in direct.items() if isinstance(spec, ConvSpec | PooledSpec)}
+    found = {name: form.nested(SPELLED, single=target.dual_issue) for name, form in own.items()}
     return {name: schedule for name, schedule in found.items() if schedule is not None}
 
 
@@ -189,8 +196,7 @@ def _measure(
         schedule = ""
         if isinstance(step.spec, ConvSpec | PooledSpec):
             s = step.spec.form.schedule
-            schedule = f"{s.rows}x{s.pixels}x{s.unroll}" if s.algorithm == "direct" else s.algorithm
-            schedule = "nested" if s.nested else schedule
+            schedule = f"{s.rows}x{s.pixels}x{s.unroll}" + " single" * s.single if s.way == "direct" else s.way
         bits = bits if layer.kind == "conv" else 8
         figures.append(
             KernelFigure(layer.name, bits, a_bits, layer.operations, count, own, done.code_bytes(names[step.spec]),

@@ -37,9 +37,10 @@ def register(main: click.Group) -> None:
     @click.option("--board", type=Board(), required=True, help="Board name or board file; see `tapc boards`.")
     @click.option("--weights", type=BitList((2, 4, 8)), default="8,4,2", show_default=True, help="Weight bits.")
     @click.option("--activations", type=click.Choice(["4", "8"]), default="8", show_default=True, help="Input bits.")
-    @click.option("--algorithm", type=click.Choice(["direct", "nested", "f2", "f4", "f2r", "f4r"]), default="direct",
-                  show_default=True, help="Of convolutions: directly, with two weights in a half-word, or those of 3x3 "
-                  "by Winograd's F(2x2, 3x3) or F(4x4, 3x3).")  # fmt: skip
+    @click.option("--algorithm", type=click.Choice(["built", "direct", "nested", "f2", "f4", "f2r", "f4r"]),
+                  default="built", show_default=True,
+                  help="Of convolutions: as a build has them without transforms, by the kernel's own schedule, with "
+                  "two weights in a half-word, or those of 3x3 by Winograd's F(2x2, 3x3) or F(4x4, 3x3).")  # fmt: skip
     @click.option("--layer", default=None, help="Only layers whose name contains this.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
     @PLOT
@@ -76,7 +77,7 @@ def register(main: click.Group) -> None:
                 silicon, load_target(silicon.core), layers=chosen, w_bits=sorted(weights, reverse=True),
                 a_bits=int(activations), algorithm=cast("Measured", algorithm), seed=seed, advance=advance,
             )  # fmt: skip
-        if algorithm != "direct" and all(figure.schedule != algorithm for figure in figures):
+        if algorithm not in ("built", "direct") and all(figure.schedule != algorithm for figure in figures):
             raise UsageError(
                 f"--algorithm {algorithm} computes none of these layers on {silicon.core}: it is for "
                 + (

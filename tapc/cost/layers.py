@@ -83,7 +83,7 @@ class NetworkCost:
             (other, *_) = steps_of(alone, {op.name: schedule})
             # Not those for more RAM, which is no part of this choice.
             if getattr(other.spec, "tuned", None) == schedule and not schedule.made:
-                found[schedule.algorithm] = other
+                found[schedule.way] = other
         return found
 
     def _scheduled(self, program: Program) -> tuple[Step, ...]:

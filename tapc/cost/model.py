@@ -1,5 +1,6 @@
 """The cost model of a core: flash, instructions and their provenance, before anything is compiled."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ class Coefficients(BaseModel):
         return self.stack_bytes + self.data_bytes
 
 
+PRODUCTS = re.compile("multiply_|quad_|products_|f[24]_step")
+"""What parts of kernels are called that multiply taps."""
 _REFIT = "fit it with: python -m tapc.tuning.fit CORE --board BOARD"
 
 
@@ -119,6 +122,13 @@ class CostModel:
     def instructions(self, spec: KernelSpec) -> int:
         """Predict the instructions of one call."""
         return round(weigh(spec.instruction_features(), self.coefficients.instructions, self.guessed))
+
+    def products_share(self, spec: KernelSpec) -> float:
+        """Predict which share of a kernel's instructions its loops over taps have."""
+        features = spec.instruction_features()
+        inner = {key: count for key, count in features.items() if PRODUCTS.match(key)}
+        both = [weigh(some, self.coefficients.instructions, self.guessed) for some in (inner, features)]
+        return min(1.0, max(0.0, both[0] / both[1])) if both[1] > 0 else 0.0
 
     def code_bytes(self, spec: KernelSpec) -> int:
         """Predict the machine code of a kernel."""

@@ -27,6 +27,8 @@ class Rates(BaseModel):
         Mean of the kernels' relative errors, by their cycles.
     rates : dict of str to float
         Kind -> cycles per instruction.
+    products : dict of str to float
+        Kind -> cycles per instruction of the loops over taps, where those of the rest are others.
     other : float
         Of kinds that are not among them.
     """
@@ -39,10 +41,13 @@ class Rates(BaseModel):
     error: float
     other: float = Field(gt=0)
     rates: dict[str, float]
+    products: dict[str, float] = {}
 
-    def of(self, spec: KernelSpec) -> float:
-        """Return the cycles per instruction of a kernel."""
-        return self.rates.get(rate_kind(spec), self.other)
+    def of(self, spec: KernelSpec, share: float) -> float:
+        """Return the cycles per instruction of a kernel of which loops over taps have a share of the instructions."""
+        kind = rate_kind(spec)
+        rest = self.rates.get(kind, self.other)
+        return rest + share * (self.products.get(kind, rest) - rest)
 
 
 def rate_kind(spec: KernelSpec) -> str:
@@ -50,7 +55,11 @@ def rate_kind(spec: KernelSpec) -> str:
     kind = type(spec).__name__.removesuffix("Spec").lower()
     kind = "conv" if kind == "pooled" else kind  # most of its work
     kind = "transform" if spec.transformed else "nested" if spec.nested else kind
-    return kind + SINGLE * bool(getattr(getattr(spec, "form", None), "single", False))
+    if spec.nested and getattr(spec, "form").schedule.pixels == 1:  # noqa: B009 - not all kernels have one
+        kind = "nested_line"
+    form = getattr(spec, "form", None)
+    single = form.schedule.single if spec.transformed and form is not None else getattr(form, "single", False)
+    return kind + SINGLE * bool(single)
 
 
 def load_rates(path: Path) -> Rates | None:

@@ -48,6 +48,8 @@ class Forms:
         Of code that is as fast, the shorter counts: loops are shorter.
     transforms : bool
         Convolutions may be computed by transforms.
+    bytes : bool
+        Narrow weights may be stored as bytes of which two share a half-word.
     least : bool
         Scratch memory counts before time.
     """
@@ -56,6 +58,7 @@ class Forms:
     nested: int
     compact: bool
     transforms: bool
+    bytes: bool
     least: bool = False
 
     def default(self, step: Step, program: Program) -> Schedule | None:
@@ -104,9 +107,15 @@ class Forms:
 
     def others(self, step: Step) -> tuple[Schedule, ...]:
         """Return those that it may have for more flash."""
-        if not (self.transforms and isinstance(step.spec, ConvSpec | PooledSpec)):
+        if not isinstance(step.spec, ConvSpec | PooledSpec):
             return ()
-        return tuple(transformed(algorithm, single=self.single) for algorithm in TRANSFORMS)
+        found = []
+        if self.transforms:
+            found = [transformed(algorithm, single=self.single) for algorithm in TRANSFORMS]
+        if self.bytes and self.nested and step.spec.w_bits < 8:
+            nested = step.spec.form.nested(self.nested, single=self.single)
+            found += [] if nested is None else [nested]
+        return tuple(found)
 
 
 def _scratch(step: Step, program: Program, schedule: Schedule | None) -> int:
@@ -124,7 +133,8 @@ def forms_of(target: Target, options: Options) -> Forms:
     bounded = options.latency is not None and options.latency.unit == "instructions"
     nested = 0 if bounded or (size and not target.dual_issue) else _NESTED.get(options.optimize, SPELLED)
     least = options.optimize == "ram"
-    return Forms(target.dual_issue and not bounded, nested, size, not (size or least), least)
+    more = not (size or least)  # flash may be spent
+    return Forms(target.dual_issue and not bounded, nested, size, more, more, least)
 
 
 @dataclass(frozen=True)
@@ -167,8 +177,8 @@ def with_algorithms(lowered: Lowered, board: Board, target: Target, options: Opt
     singles = {name: schedule for name, schedule in defaults.items() if schedule is not None}
     if singles:
         lowered = scheduled(lowered.program, singles, source=lowered.source, seed=options.seed)
-    if not forms.transforms or own.cost.coefficients.transform_stack_bytes > board.stack_bytes:
-        return lowered
+    if own.cost.coefficients.transform_stack_bytes > board.stack_bytes:
+        forms = replace(forms, transforms=False)
     ways = [way for steps in by_layer(lowered.steps) for way in _ways(steps, lowered, board, target, forms, own)]
     limits = [_limits(lowered, board, own.cost, options)]
     if options.latency is not None and options.optimize == "balanced":

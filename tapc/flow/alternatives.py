@@ -38,7 +38,7 @@ def alternatives(
         for band in steps:
             for name, way in _ways(band, lowered, forms).items():
                 ways.setdefault(name, []).append(way)
-        mine = "direct" if step.spec.tuned is None else step.spec.tuned.algorithm
+        mine = _own_way(step, lowered, forms)
         found[step.op.name] = tuple(_report(name, own, way, taken=name == mine) for name, way in ways.items())
     return found
 
@@ -52,9 +52,16 @@ def _ways(step: Step, lowered: Lowered, forms: Forms) -> dict[str, Step]:
     for schedule in forms.others(plain):
         (other, *_) = step.op.steps(lowered.program, {step.op.name: schedule})
         if getattr(other.spec, "tuned", None) == schedule:
-            ways[schedule.algorithm] = other
+            ways[schedule.way] = other
+    return ways | {_own_way(step, lowered, forms): step}
+
+
+def _own_way(step: Step, lowered: Lowered, forms: Forms) -> str:
+    """Return what a step is computed by: nested weights are direct where they are usual."""
     tuned = step.spec.tuned if isinstance(step.spec, ConvSpec | PooledSpec) else None
-    return ways | {"direct" if tuned is None else tuned.algorithm: step}
+    (plain, *_) = step.op.steps(lowered.program, {})
+    known = [schedule.way for schedule in forms.others(plain)]
+    return tuned.way if tuned is not None and tuned.way in known else "direct"
 
 
 def _report(name: str, own: Meter, bands: list[Step], *, taken: bool) -> AlternativeReport:

@@ -47,7 +47,8 @@ class Meter:
         instructions, stalls = self.cost.instructions(step.spec), constant_bytes(step) / self.bandwidth
         if self.factors is not None:
             return self.factors.cycles(step.op.kind(step.spec), instructions, stalls)
-        return instructions * (1.0 if self.rates is None else self.rates.of(step.spec)) + stalls
+        rate = 1.0 if self.rates is None else self.rates.of(step.spec, self.cost.products_share(step.spec))
+        return instructions * rate + stalls
 
     def of(self, step: Step) -> float:
         """Predict a step in the meter's unit; instructions and cycles are whole."""

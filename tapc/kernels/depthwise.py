@@ -63,6 +63,8 @@ class DepthwiseSpec(KernelSpec):
     clamped: bool = True
     quick: Quick = ""
     run: int = 1
+    shift: int = 0
+    """Power of two that the sums are multiplied by, with an instruction for each weight of a channel."""
 
     @property
     def kind(self) -> str:

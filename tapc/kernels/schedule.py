@@ -42,6 +42,11 @@ class Schedule:
         """Whether each call makes the weights' frequencies; see `tapc.kernels.made`."""
         return self.algorithm.endswith("r")
 
+    @property
+    def way(self) -> str:
+        """What tells it from the usual schedule of a layer: a transform, nested weights, or "direct"."""
+        return "nested" if self.nested else self.algorithm
+
 
 def transformed(algorithm: Algorithm, *, single: bool) -> Schedule:
     """Return the schedule of a transform, whose tiles are two channels by two tiles; see `Schedule.single`."""

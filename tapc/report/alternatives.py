@@ -9,7 +9,7 @@ class AlternativeReport(BaseModel):
     Attributes
     ----------
     algorithm : str
-        "direct", or a transform: "f2", "f4".
+        "direct", a transform ("f2", "f4"), or "nested": narrow weights stored as bytes, of which two share a half-word.
     taken : bool
         The layer is computed so.
     instructions : int

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from tapc import cycles
 from tapc.base.errors import UsageError
+from tapc.cost.model import CostModel, load_coefficients
 from tapc.cost.rates import Rates, rate_kind
 from tapc.cost.sample import random_steps
 from tapc.device import DeviceRun
@@ -24,9 +26,12 @@ from tapc.lower import Lowered
 from tapc.lower.plan import plan
 from tapc.tuning.measure import simulate
 
+Floats = NDArray[np.float64]
+_FEW, _ALIKE = 12, 0.1  # kernels, and spread of their shares, that tell two rates apart
+_TWO, _MORE = ("ahead", "nested", "winograd"), 3  # groups of kinds with two rates: so many times the kernels
 _RARE = 1e-6  # kernels of a sample differ much in length
-Observed = tuple[str, int, float]
-"""A kernel's kind, its instructions, and its estimated cycles."""
+Observed = tuple[str, int, float, float]
+"""A kernel's kind, its instructions, its estimated cycles, and the share of its loops over taps."""
 
 
 def observe(target: Target, group: str, count: int, seed: int) -> list[Observed]:
@@ -39,22 +44,26 @@ def observe(target: Target, group: str, count: int, seed: int) -> list[Observed]
 
     done = simulate(network.library(), target, sum(program.tensors[name].bytes for name in program.inputs), estimate)
     counts = done.run.instructions_per_step
-    found = {}
+    found, cost = {}, CostModel(load_coefficients(target.cost))
     for step, instructions in zip(steps, counts, strict=True):
         rate = done.extra.per_instruction(network.functions[step.spec])
-        found[step.spec] = rate_kind(step.spec), instructions, rate * instructions
+        share = cost.products_share(step.spec)
+        found[step.spec] = rate_kind(step.spec), instructions, rate * instructions, share
     return list(found.values())
 
 
 def rates_of(target: Target, observed: Sequence[Observed]) -> Rates:
     """Return each kind's cycles per instruction: of long kernels more than of short ones, as in a network."""
-    kinds = np.array([kind for kind, _, _ in observed])
-    instructions, taken = (np.array([o[i] for o in observed], float) for i in (1, 2))
-    rates, errors = {}, np.zeros(len(observed))
+    kinds = np.array([kind for kind, *_ in observed])
+    instructions, taken, shares = (np.array([o[i] for o in observed], float) for i in (1, 2, 3))
+    rates, products, errors = {}, {}, np.zeros(len(observed))
     for kind in sorted(set(kinds)):
         own = kinds == kind
-        rates[str(kind)] = round(float(taken[own].sum() / instructions[own].sum()), 3)
-        errors[own] = np.abs(rates[kind] * instructions[own] / taken[own] - 1)
+        rest, inner = _rates(instructions[own], taken[own], shares[own])
+        rates[str(kind)] = rest
+        if inner != rest:
+            products[str(kind)] = inner
+        errors[own] = np.abs((rest + shares[own] * (inner - rest)) * instructions[own] / taken[own] - 1)
     return Rates(
         core=target.name,
         source=cycles.source(target.name),
@@ -62,7 +71,19 @@ def rates_of(target: Target, observed: Sequence[Observed]) -> Rates:
         error=round(float(np.average(errors, weights=taken)), 4),
         other=round(float(taken.sum() / instructions.sum()), 3),
         rates=rates,
+        products=products,
     )
+
+
+def _rates(instructions: Floats, taken: Floats, shares: Floats) -> tuple[float, float]:
+    """Return the cycles per instruction of a kind beside its loops over taps, and in these."""
+    one = round(float(taken.sum() / instructions.sum()), 3)
+    if len(taken) < _FEW or np.ptp(shares) < _ALIKE:
+        return one, one
+    parts = np.stack([instructions * (1 - shares), instructions * shares], axis=1)
+    weights = 1 / np.sqrt(taken)
+    rest, inner = (round(float(rate), 3) for rate in np.linalg.lstsq(parts * weights[:, None], taken * weights)[0])
+    return (rest, inner) if min(rest, inner) > 0 else (one, one)
 
 
 def measure(target: Target, count: int, seed: int) -> Rates:
@@ -78,7 +99,7 @@ def measure(target: Target, count: int, seed: int) -> Rates:
     own = [name for name in groups() if name != "ahead" or target.dual_issue]
     found: list[Observed] = []
     for place, name in enumerate(track(own, f"estimating kernels on {target.name}")):
-        found += observe(target, name, count, seed * 1000 + place)
+        found += observe(target, name, count * (_MORE if name in _TWO else 1), seed * 1000 + place)
     return rates_of(target, found)
 
 
@@ -86,8 +107,10 @@ def to_toml(rates: Rates) -> str:
     """Return the rates as TOML."""
     values: Mapping[str, object] = rates.model_dump()
     lines = [f"# Written by: python -m tapc.tuning.rates {rates.core}"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if key != "rates"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if key not in ("rates", "products")]
     lines += ["", "[rates]", *(f"{kind} = {rate}" for kind, rate in rates.rates.items())]
+    if rates.products:
+        lines += ["", "[products]", *(f"{kind} = {rate}" for kind, rate in rates.products.items())]
     return "\n".join(lines) + "\n"
 
 

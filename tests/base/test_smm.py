@@ -97,3 +97,33 @@ def test_scales_move_by_little() -> None:
 @pytest.mark.parametrize(("quick", "shift"), [("_smm12", 12), ("_right", None), ("", None)])
 def test_names(quick: str, shift: int | None) -> None:
     assert smm.shift_of(quick) == shift
+
+
+def test_scales_that_suit_accumulators_of_several_sizes() -> None:
+    """One move of the scales serves sums as they are and 2^8 and 2^12 times as large; each gives every code."""
+    rng = np.random.default_rng(3)
+    weights, largest = (2.0 ** rng.uniform(-10, -7, 24)).astype(np.float32), np.full(24, 1 << 17)
+    result = smm.moved(lambda scales: scales, weights, 5, -128, 127, largest, (0, 8, 12))
+    assert result is not None
+    assert np.abs(result.view(np.int32) - weights.view(np.int32)).max() <= smm.MOVES
+    acc = np.arange(-(1 << 17), (1 << 17) + 1)
+    for spare in (0, 8, 12):
+        found = smm.find(result, 5, -128, 127, largest, spare)
+        assert found is not None
+        form, exact = found
+        assert exact.all()
+        for channel, scale in enumerate(result):
+            one = smm.Smm(form.factors[channel : channel + 1], form.shift, form.added)
+            own = one.codes((acc << spare)[:, None], -128, 127)[:, 0]
+            np.testing.assert_array_equal(own, codes(acc, scale, 5, -128, 127))
+
+
+def test_a_size_that_nothing_suits_leaves_the_others() -> None:
+    """Sums of a ratio above a half have no shift at 2^0, but at 2^8."""
+    rng = np.random.default_rng(0)
+    weights, largest = rng.uniform(0.6, 0.8, 4).astype(np.float32), np.full(4, 60_000)
+    assert smm.find(weights, 0, -128, 127, largest, 0) is None
+    result = smm.moved(lambda scales: scales, weights, 0, -128, 127, largest, (0, 8))
+    found = smm.find(weights if result is None else result, 0, -128, 127, largest, 8)
+    assert found is not None
+    assert found[1].all()

@@ -168,3 +168,14 @@ def test_more_flash_bandwidth_means_fewer_cycles() -> None:
     assert slow_cycles is not None
     assert fast_cycles is not None
     assert fast_cycles < slow_cycles
+
+
+def test_the_default_is_what_builds_have() -> None:
+    """Two weights of 8 bits share a half-word on the Cortex-M7, words of narrow ones are loaded one by one."""
+    given = ("--board", "stm32h7", "--layer", "16->32", "--weights", "8")
+    (built,), (direct,) = rows(*given), rows(*given, "--algorithm", "direct")
+    assert built["schedule"] == "nested"
+    assert direct["schedule"].startswith("2x2x")
+    assert built["cycles_estimated_per_operation"] < 0.8 * direct["cycles_estimated_per_operation"]
+    (narrow,) = rows("--board", "stm32h7", "--layer", "64->64, 25x5", "--weights", "4")
+    assert narrow["schedule"] == "2x2x8 single"

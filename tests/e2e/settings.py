@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 import tapc
-from graph_builder import residual
+from graph_builder import Builder, Model, residual
 
 BOARD = "stm32h7"
 """The board that most is tested on."""
@@ -22,6 +22,18 @@ def few(options: tapc.Options, board: str = BOARD, **changes: object) -> tapc.Op
     """Return options for few samples; other boards than the first get weights that are rounded in no time."""
     rounding = options.rounding if board == BOARD else "nearest"
     return tapc.Options(**{**vars(options), "calibration": 16, "eval": 4, "rounding": rounding, **changes})
+
+
+def separable_maps() -> Model:
+    """Return a network like MobileNetV1 of visual wake words: depthwise and 1x1 layers whose maps halve."""
+    b = Builder((1, 3, 32, 32))
+    y, inputs = b.node("Relu", [b.conv("x", "stem", 3, 8, stride=2)], "stem.relu"), 8
+    for name, outputs, stride in (("a", 16, 1), ("b", 32, 2), ("c", 32, 1)):
+        y = b.node("Relu", [b.conv(y, f"{name}.dw", inputs, inputs, stride=stride, groups=inputs)], f"{name}.relu1")
+        y = b.node("Relu", [b.conv(y, f"{name}.pw", inputs, outputs, kernel=1)], f"{name}.relu2")
+        inputs = outputs
+    y = b.node("Flatten", [b.node("GlobalAveragePool", [y], "pool")], "flatten", axis=1)
+    return b.build(b.gemm(y, "fc", 32, 3))
 
 
 def compiled(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import tapc
-from e2e.settings import compiled
+from e2e.settings import compiled, separable_maps
 from graph_builder import Builder
 from tapc.allocate import AllocationError
 from tapc.base.errors import UsageError
@@ -120,6 +120,29 @@ def test_size_on_a_core_that_issues_two(tmp_path: Path) -> None:
         if report.memory.flash.measured is not None
     }
     assert code["stm32h7"] < 1.05 * code["nrf52840dk"]
+
+
+def test_narrow_weights_as_bytes(tmp_path: Path) -> None:
+    """Speed spends the flash of 8-bit weights on layers that are faster so; size never does."""
+    usual, fast = (
+        compiled(tmp_path, "stm32h7", name, separable_maps().onnx, optimize=name, wbits=(4,))
+        for name in ("size", "speed")
+    )
+    nested = {name for name, schedule in fast.schedules.items() if schedule.nested}
+    ways = {layer.name: {way.algorithm: way for way in layer.alternatives} for layer in fast.layers}
+    named = {name for name, own in ways.items() if "nested" in own and own["nested"].taken}
+    assert fast.exact
+    assert not any(way.taken for layer in usual.layers for way in layer.alternatives if way.algorithm == "nested")
+    assert named
+    assert named <= nested
+    for name in named:
+        own, direct = ways[name]["nested"], ways[name]["direct"]
+        assert own.cycles is not None
+        assert direct.cycles is not None
+        assert own.cycles < direct.cycles
+        # All but biases and factors take 8 bits a weight.
+        assert direct.constant_bytes < own.constant_bytes < 2 * direct.constant_bytes
+        assert own.constant_bytes == next(layer.flash_bytes for layer in fast.layers if layer.name == name)
 
 
 def test_the_report_names_algorithms_and_what_others_would_have_cost(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 import tapc
+from e2e.settings import separable_maps
 from graph_builder import Builder, Model
 from tapc.base.progress import Stages
 from tapc.flow.rerun import open_build, rerun
@@ -22,18 +23,6 @@ def residual_maps() -> Model:
         y, inputs = b.node("Relu", [b.node("Add", [own, other], f"{name}.add")], f"{name}.relu"), outputs
     y = b.node("Flatten", [b.node("GlobalAveragePool", [y], "pool")], "flatten", axis=1)
     return b.build(b.gemm(y, "fc", 16, 5))
-
-
-def separable_maps() -> Model:
-    """Return a network like MobileNetV1 of visual wake words: depthwise and 1x1 layers whose maps halve."""
-    b = Builder((1, 3, 32, 32))
-    y, inputs = b.node("Relu", [b.conv("x", "stem", 3, 8, stride=2)], "stem.relu"), 8
-    for name, outputs, stride in (("a", 16, 1), ("b", 32, 2), ("c", 32, 1)):
-        y = b.node("Relu", [b.conv(y, f"{name}.dw", inputs, inputs, stride=stride, groups=inputs)], f"{name}.relu1")
-        y = b.node("Relu", [b.conv(y, f"{name}.pw", inputs, outputs, kernel=1)], f"{name}.relu2")
-        inputs = outputs
-    y = b.node("Flatten", [b.node("GlobalAveragePool", [y], "pool")], "flatten", axis=1)
-    return b.build(b.gemm(y, "fc", 32, 3))
 
 
 def compiled(folder: Path, name: str, model: Model, **changes: object) -> tapc.Report:

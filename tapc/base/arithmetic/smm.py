@@ -6,7 +6,7 @@ accumulator, so they are equal for all of them where they are equal around the l
 one interval of factors `m` per code, and any `m` that lies in all of them is exact.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,7 +159,8 @@ def find(
             continue
         first, last = intervals(reached, zero, low, high, largest, shift, spare)
         exact = first <= last
-        if best is None or exact.sum() > best[1].sum():
+        # Where nothing is exact as it is, the finest factors come closest.
+        if best is None or exact.sum() > best[1].sum() or not best[1].any():
             factors = np.where(exact, (first + last) >> 1, 0).astype(np.int32)
             best = Smm(factors, shift, (zero << shift) + (1 << (shift - 1))), exact
         if exact.all():
@@ -178,7 +179,7 @@ def moved(
     low: int,
     high: int,
     largest: Ints,
-    spare: int = 0,
+    spares: Sequence[int] = (0,),
 ) -> NDArray[np.float32] | None:
     """Return scales within `MOVES` units in the last place at which every channel's codes are exact.
 
@@ -188,26 +189,55 @@ def moved(
         Returns the ratios that these scales of weights lead to.
     scales : ndarray of float32, shape (channels,)
         Of weights.
-    zero, low, high, largest, spare
+    zero, low, high, largest
         As for `find`.
+    spares : sequence of int
+        By which powers of two the kernel's accumulators may be larger, the most usual first: scales suit as many of
+        them as can be.
 
     Returns
     -------
     ndarray of float32, shape (channels,)
         Each moved as little as need be; None where that is not enough, or nothing has to move.
     """
-    found = find(of_scales(scales), zero, low, high, largest, spare)
-    if found is None or found[1].all():
+    result: NDArray[np.float32] | None = None
+    suited: tuple[int, ...] = ()
+    for wanted in (tuple(spares), *((spare,) for spare in spares)):
+        some = _moved(of_scales, scales, zero, low, high, largest, (*suited, *wanted))
+        if some is not None:
+            result, suited = some, (*suited, *wanted)
+        if len(suited) == len(spares):
+            break
+    return None if result is None or np.array_equal(result, scales) else result
+
+
+def _moved(
+    of_scales: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    scales: NDArray[np.float32],
+    zero: int,
+    low: int,
+    high: int,
+    largest: Ints,
+    spares: Sequence[int],
+) -> NDArray[np.float32] | None:
+    """Return scales that suit all of these; None where there are none."""
+    found = [find(of_scales(scales), zero, low, high, largest, spare) for spare in spares]
+    forms = [(own[0].shift, spare, own[1]) for own, spare in zip(found, spares, strict=True) if own is not None]
+    if len(forms) < len(spares):
         return None
-    form, exact = found
-    result, open_ = scales.copy(), ~exact
+    if all(exact.all() for _, _, exact in forms):
+        return scales
+    result, open_ = scales.copy(), ~np.logical_and.reduce([exact for _, _, exact in forms])
     bits = scales.view(np.int32)  # of positive floats the order is that of their bits
     for step in range(1, MOVES + 1):
         for candidates in (bits + step, bits - step):
             candidate = candidates.astype(np.int32).view(np.float32)
             ratios, ends = of_scales(candidate)[open_], largest[open_]
-            first, last = intervals(least(ratios, zero, low, high, ends), zero, low, high, ends, form.shift, spare)
-            solved = np.flatnonzero(open_)[first <= last]
+            reached, exact = least(ratios, zero, low, high, ends), np.ones(len(ends), np.bool_)
+            for shift, spare, _ in forms:
+                first, last = intervals(reached, zero, low, high, ends, shift, spare)
+                exact &= first <= last
+            solved = np.flatnonzero(open_)[exact]
             result[solved] = candidate[solved]
             open_[solved] = False
             if not open_.any():

@@ -30,7 +30,7 @@ class ProductsAhead:
         self.b, self.bits, self.acc, self.start = b, w_bits, acc, start
         self.halves = 16 // w_bits
         """Pairs of taps of a word."""
-        self.weights, self.taps, self.pairs = b.array("weights", 2), b.array("taps", 4), b.array("pairs", 2)
+        self.weights, self.taps, self.pairs = b.array("weights", 2), b.array("taps", 2), b.array("pairs", 2)
         self.turn = 0
         self.base: tuple[Any, Any] = (None, None)
 
@@ -44,12 +44,10 @@ class ProductsAhead:
             Words that are spelled out, a divisor of `words`.
         """
         self._point(0)
-        for i in range(2):
-            self._load(self.weights, i, 0, i)
-        for i in range(2):
-            self._load(self.taps, i, 1, i)
         for row in range(2):
-            self._unpack(row, 0)
+            self._load(self.weights, row, 0, row)
+        self._load(self.taps, 0, 1, 0)
+        self._unpack(0, 0)
         if words > unroll:
             with self.b.loop(words // unroll) as outer:
                 self._point(outer * unroll)
@@ -71,27 +69,38 @@ class ProductsAhead:
 
     def _words(self, count: int, rest: int, *, more: bool) -> None:
         """Multiply so many words, then the first pairs of another; `more`: others follow."""
-        pairs = [(word, pair) for word in range(count) for pair in range(self.halves)]
-        pairs += [(count, pair) for pair in range(rest)]
-        for i, (word, pair) in enumerate(pairs):
-            ahead = more or i + 1 < len(pairs)
-            self._pair(word, pair, ahead=ahead)
+        pairs = count * self.halves + rest
+        for pair in range(pairs):
+            self._pair(pair, ahead=pairs + self.halves if more else pairs)
 
     def _unpack(self, row: int, pair: int) -> None:
-        self.b.store(self.pairs, row, top_fields(self.b, self.weights[row], self.bits, pair))
+        self.b.store(self.pairs, row, top_fields(self.b, self.weights[row], self.bits, pair % self.halves))
 
-    def _pair(self, word: int, pair: int, *, ahead: bool) -> None:
-        """Multiply a pair of taps: two channels by two pixels; what the next pair needs is loaded and unpacked."""
-        b, now, then = self.b, 2 * self.turn, 2 * (1 - self.turn)
-        following, last = (word * self.halves + pair + 1) * 2, pair == self.halves - 1
-        for row in range(2):
-            if ahead and last:
+    def _pair(self, pair: int, *, ahead: int) -> None:
+        """Multiply a pair of taps of two channels by two pixels; `ahead`: so many pairs there are.
+
+        Of a pair the channel is first that was last of the one before, so that no value is held longer than for two
+        products: with the sums, pointers and mask these are fourteen registers, all that there are.
+        """
+        following, word = pair + 1, pair // self.halves
+        place, more = pair % self.halves, following < ahead
+        others = (word + 1) * self.halves < ahead  # words of weights
+        one, other = self.turn, 1 - self.turn  # channels
+        self._unpack(other, pair)
+        self._multiply(one, 0)
+        self._load(self.taps, 1, 1, 2 * pair + 1)
+        if others and place == self.halves - 1:
+            for row in range(2):
                 self._load(self.weights, row, 0, 2 * (word + 1) + row)
-            for j in range(2):
-                at = 2 * row + j
-                b.store(self.acc, at, b.call("t_smlad", self.pairs[row], self.taps[now + j], self.acc[at]))
-                if ahead and j == 0:
-                    self._load(self.taps, then + row, 1, following + row)
-            if ahead:
-                self._unpack(row, 0 if last else pair + 1)
-        self.turn = 1 - self.turn
+        self._multiply(other, 0)
+        if more:
+            self._load(self.taps, 0, 1, 2 * following)
+        self._multiply(other, 1)
+        if more:
+            self._unpack(other, following)
+        self._multiply(one, 1)
+        self.turn = other
+
+    def _multiply(self, channel: int, pixel: int) -> None:
+        b, at = self.b, 2 * channel + pixel
+        b.store(self.acc, at, b.call("t_smlad", self.pairs[channel], self.taps[pixel], self.acc[at]))

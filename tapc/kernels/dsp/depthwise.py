@@ -186,7 +186,8 @@ class _Pairs:
         taps = b.array("weights", width)
         for ky in range(spec.window.height):
             for kx in range(width):
-                b.store(taps, kx, unpacked_weight(spec, b, channel * spec.taps + ky * width + kx))
+                weight = unpacked_weight(spec, b, channel * spec.taps + ky * width + kx)
+                b.store(taps, kx, weight * (1 << spec.shift) if spec.shift else weight)
             starts = [*range(0, width - 1, 2), *range(1, width - 1, 2)]
             for i, kx in enumerate(starts):
                 b.store(self.words, ky * self.per_row + i, b.call("t_pair", taps[kx], taps[kx + 1]))

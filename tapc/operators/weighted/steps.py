@@ -14,12 +14,12 @@ from tapc.kernels.depthwise import DepthwiseSpec
 from tapc.kernels.layout import LINEAR
 from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
-from tapc.kernels.schedule import Schedule
+from tapc.kernels.schedule import SPELLED, Schedule, transformed
 from tapc.kernels.window import Window
 from tapc.kernels.winograd import TRANSFORMS
 from tapc.operators.common import Requantization, clamp, requantization, sums
 from tapc.operators.weighted.layer import MaxPool, Weighted
-from tapc.operators.weighted.widths import possible, proved_run, proved_taps
+from tapc.operators.weighted.widths import fits_shifted, possible, proved_run, proved_taps
 
 _WINDOWS = 4
 """Rows of windows whose lines a transform computes at once, at most."""
@@ -63,13 +63,27 @@ def easier_scales(op: Weighted, program: Program, scales: NDArray[np.float32]) -
     if not (smm.available(program.mode, program.isa) and len(scales) == len(op.bias)):
         return None
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-    spec = None if op.depthwise(x.shape[2]) else dense(op, program, None).spec
-    spare = spec.form.shift if isinstance(spec, ConvSpec | PooledSpec) else 0
+    spares = _shifts(op, program) if op.depthwise(x.shape[2]) else _spares(op, program)
 
     def ratios(of_weights: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(arithmetic_of(program.mode).ratios((x.scale, of_weights), y.scale), np.float32)
 
-    return smm.moved(ratios, scales, y.zero, op.low, op.high, _largest(op, x), spare)
+    return smm.moved(ratios, scales, y.zero, op.low, op.high, _largest(op, x), spares)
+
+
+def _shifts(op: Weighted, program: Program) -> tuple[int, ...]:
+    """Return by which powers of two a depthwise layer's sums may be larger: its weights still fit 16 bits."""
+    return tuple(power for power in (0, 8) if not power or fits_shifted(op, program.tensors[op.inputs[0]], power))
+
+
+def _spares(op: Weighted, program: Program) -> tuple[int, ...]:
+    """Return by which powers of two the ways to compute a layer multiply its sums, the most usual first."""
+    plain = dense(op, program, None).spec
+    if not isinstance(plain, ConvSpec | PooledSpec):
+        return (0,)
+    others = [plain.form.nested(SPELLED, single=True), *(transformed(name, single=True) for name in ("f4", "f2"))]
+    specs = [plain, *(dense(op, program, schedule).spec for schedule in others if schedule is not None)]
+    return tuple(dict.fromkeys(spec.form.shift for spec in specs if isinstance(spec, ConvSpec | PooledSpec)))
 
 
 def _window(op: Weighted) -> Window:
@@ -84,14 +98,19 @@ def depthwise(op: Weighted, program: Program) -> Step:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     window = _window(op)
     clamped = op.low > y.low or op.high < y.high
-    own = _requantization(op, program, y)
-    spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped, own.quick)
+    own, shift = _requantization(op, program, y), 0
+    if smm.available(program.mode, program.isa):
+        # Of large ratios two instructions make codes if the sums are larger, too.
+        tried = ((power, _requantization(op, program, y, power)) for power in _shifts(op, program))
+        shift, own = next(((power, found) for power, found in tried if smm.shift_of(found.quick)), (0, own))
+    spec = DepthwiseSpec(x.plane, y.plane, window, op.w_bits, program.mode, program.isa, clamped, own.quick, 1, shift)
     spec = replace(spec, run=proved_taps(op, x, spec.form.run_bits))
     distance = {}
     if spec.form.in_place and spec.x.row == spec.y.row and spec.multiplier == 1:
         distance[op.inputs[0]] = Overlap(0, spec.x.row)  # channel by channel, each in its own bytes
     scalars = {"pad": x.zero, **clamp(y, op.low, op.high), "zero": own.zero}
-    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, _constants(op, program, spec, own), scalars, distance)
+    constants = _constants(op, program, spec, own, shift)
+    return Step(op, spec, {"x": op.inputs[0], "y": op.output}, constants, scalars, distance)
 
 
 def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
