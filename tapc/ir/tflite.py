@@ -19,7 +19,7 @@ from tapc.ir.program import Op, Program, Tensor
 
 _RELUS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
 """Activations that an operator of the file may have, and their bounds."""
-_MOVES = ("CONCATENATION", "PAD", "PADV2", "RESHAPE", "TRANSPOSE")
+_MOVES = ("CONCATENATION", "GATHER", "PAD", "PADV2", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "STRIDED_SLICE", "TRANSPOSE")
 _SAME, _VALID = 0, 1
 Four = tuple[int, int, int, int]
 
@@ -75,7 +75,7 @@ class TfliteFile:
             self._indices[name] = self.between(own.shape, Point(own.scale, own.zero), name)
         return self._indices[name]
 
-    def between(self, shape: tuple[int, int, int], point: Point, name: str = "") -> int:
+    def between(self, shape: tuple[int, ...], point: Point, name: str = "") -> int:
         """Add an activation that no tensor of the program is."""
         return self._add((1, *shape), "INT8", name, point=point)
 
@@ -153,7 +153,7 @@ class TfliteFile:
         self.node("QUANTIZE", [self.tensor(name)], result, "QuantizeOptions", 2)
         return result
 
-    def reshaped(self, source: int, result: int, shape: tuple[int, int, int]) -> None:
+    def reshaped(self, source: int, result: int, shape: tuple[int, ...]) -> None:
         """Add a change of shape."""
         whole = np.array([1, *shape], np.int32)
         self.node("RESHAPE", [source, self.constant(whole)], result, "ReshapeOptions", newShape=whole)

@@ -19,6 +19,7 @@ from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.resize import FRACTION, ResizeSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import LARGEST, check_ratios, clamp, factors, keep_alike, monotone, quick
@@ -134,6 +135,18 @@ class Resize(Op):
             scalars |= {"offset": 0, "zero": 0}
         spec = ResizeSpec(x.plane, y.plane, program.mode, quick(program, ratio, LARGEST << 2 * FRACTION))
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars)]
+
+
+@write.register
+def _write(op: Resize, file: TfliteFile) -> None:
+    y = file.program.tensors[op.output]
+    modes = {"half_pixel": {"halfPixelCenters": True}, "align_corners": {"alignCorners": True}, "asymmetric": {}}
+    if not op._averages(file.program.tensors, file.program.mode) or op.mode not in modes:
+        raise UnsupportedError(f"operator {op.name!r}: TFLite interpolates at one scale, between its own places")
+    size = file.constant(np.array(y.shape[:2], np.int32))
+    options = modes[op.mode]
+    file.node("RESIZE_BILINEAR", [file.tensor(op.inputs[0]), size], file.tensor(op.output), "ResizeBilinearOptions", 3,
+              **options)  # fmt: skip
 
 
 def _mode(value: Any) -> str:

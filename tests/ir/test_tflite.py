@@ -16,10 +16,10 @@ from tapc.npu.micro import outputs
 
 NUMBERS = range(6)
 WITHOUT = {
-    "ArgMax", "Ceil", "Celu", "Cos", "DepthToSpace", "Erf", "Exp", "Floor", "Gather", "GatherND", "Gelu", "HardSigmoid",
+    "ArgMax", "Ceil", "Celu", "Cos", "Erf", "Exp", "Floor", "GatherND", "Gelu", "HardSigmoid",
     "LayerNormalization", "Log", "LogSoftmax", "LpNormalization", "MatMul", "Mish", "Neg", "PRelu", "Pow",
-    "RMSNormalization", "Reciprocal", "Reshape", "Resize", "Round", "Selu", "Sign", "Sin", "Slice", "Softplus",
-    "Softsign", "Sqrt", "ThresholdedRelu", "Transpose",
+    "RMSNormalization", "Reciprocal", "Round", "Selu", "Sign", "Sin", "Softplus",
+    "Softsign", "Sqrt", "ThresholdedRelu",
 }  # fmt: skip
 """Operators of which no instance has a form in TFLite of the same integers, or none that is written."""
 
