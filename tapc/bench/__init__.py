@@ -130,12 +130,12 @@ def _program(target: Target, layer: Layer, w_bits: tuple[int, ...], a_bits: int,
         y = tensor(f"y{bits}", "y", layer.outputs, 8)
         tensors[y.name] = y
         half = 1 << (bits - 1)
-        shape = (layer.outputs, layer.kernel, layer.kernel, layer.inputs // layer.groups)
+        shape = (layer.outputs, layer.rows, layer.kernel, layer.inputs // layer.groups)
         # Each width has a generator: a figure must not depend on which others are measured.
         # No layer that is quantized here has -128.
         weights = np.random.default_rng((seed, bits)).integers(max(-half, -127), half, shape).astype(np.int8)
         bias, ratios = np.zeros(layer.outputs, np.int32), np.full(layer.outputs, 1e-3, np.float32)
-        pads = (layer.kernel // 2,) * 4
+        pads = (layer.rows // 2, layer.kernel // 2) * 2
         op = Conv(f"w{bits}", ("x",), y.name, weights, bits, bias, ratios, (1, 1), pads, layer.groups, -128, 127)
         if layer.pool > 1:
             window, sides = (layer.pool, layer.pool), (layer.height // layer.pool, layer.width // layer.pool)

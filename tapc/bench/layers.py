@@ -28,6 +28,7 @@ class Layer:
     height, width, inputs, outputs : int
         Of the input image, and channels. Padding keeps the image's size.
     kernel : int
+        Its side, or its taps where the image is one line.
     groups : int
     kind : {"conv", "add"}
     pool : int
@@ -58,8 +59,13 @@ class Layer:
         """Multiply-accumulates, or elements of an addition."""
         if self.kind == "add":
             return self.height * self.width * self.outputs
-        taps = self.kernel * self.kernel * self.inputs // self.groups
+        taps = self.rows * self.kernel * self.inputs // self.groups
         return self.height * self.width * self.outputs * taps
+
+    @property
+    def rows(self) -> int:
+        """Height of the kernel."""
+        return self.kernel if self.height > 1 else 1
 
 
 SOURCE = (
@@ -80,6 +86,9 @@ LAYERS = (
           {8: (_CMIX, 1.77), 4: (_CMIX, 2.15), 2: (_CMIX, 2.20)}),
     Layer("conv 3x3, 64->64, 8x8", 8, 8, 64, 64, 3, 1, "conv",
           {8: (_CMIX, 1.66), 4: (_CMIX, 2.04), 2: (_CMIX, 2.09)}),
+    Layer("conv 1x3, 64->64, 1x128", 1, 128, 64, 64, 3, 1, "conv", {}),
+    Layer("conv 1x3, 16->32, 1x128", 1, 128, 16, 32, 3, 1, "conv", {}),
+    Layer("conv 1x5, 32->32, 1x128", 1, 128, 32, 32, 5, 1, "conv", {}),
     Layer("conv 1x1, 64->64, 25x5", 25, 5, 64, 64, 1, 1, "conv",
           {8: (_CMIX, 1.91), 4: (_CMIX, 2.32), 2: (_CMIX, 2.40)}),
     Layer("conv 1x1, 128->128, 6x6", 6, 6, 128, 128, 1, 1, "conv", {8: (_CMSIS, 1.80)}),

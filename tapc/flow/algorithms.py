@@ -18,6 +18,7 @@ from tapc.kernels.schedule import SPELLED, Schedule, transformed
 from tapc.kernels.spec import KernelSpec
 from tapc.kernels.winograd import TRANSFORMS
 from tapc.lower import Lowered, scheduled
+from tapc.lower.fast import fast_region
 from tapc.lower.place import constant_bytes, fetched_bytes
 
 BALANCED = 1.25
@@ -218,6 +219,7 @@ def by_layer(steps: Sequence[Step]) -> list[list[Step]]:
 
 def _ways(steps: list[Step], lowered: Lowered, board: Board, target: Target, forms: Forms, own: Meter) -> list[Way]:
     bandwidth, found, step = board.flash.bandwidth.at(board.clocks.cpu_hz), [], steps[0]
+    fast = fast_region(board, "weights", board.flash)
     beside = [_beside(band, lowered) for band in steps]
     for schedule in forms.others(step):
         known: dict[KernelSpec, Step] = {}  # equal bands are equal by any algorithm
@@ -228,7 +230,15 @@ def _ways(steps: list[Step], lowered: Lowered, board: Board, target: Target, for
             others.append(known[band.spec])
         if not all(getattr(other.spec, "tuned", None) == schedule for other in others):
             continue
-        again = [sum(fetched_bytes(s, target.dcache) - constant_bytes(s) for s in every) for every in (steps, others)]
+        again = [
+            # What start-up may copy to a fast memory waits for no flash.
+            sum(
+                fetched_bytes(s, target.dcache) - constant_bytes(s)
+                for s in every
+                if fast is None or constant_bytes(s) > fast.size
+            )
+            for every in (steps, others)
+        ]
         saved = round(sum(map(own.cycles, steps)) - sum(map(own.cycles, others)) + (again[0] - again[1]) / bandwidth)
         flash = own.cost.constant_bytes(others[0]) - own.cost.constant_bytes(step)
         flash += sum(own.cost.code_bytes(other.spec) - own.cost.code_bytes(spec) for spec, other in known.items())

@@ -43,14 +43,19 @@ class Made:
         return -(-self.pairs // self.per_word)
 
     @property
+    def taps(self) -> int:
+        """Of a kernel."""
+        return self.transform.taps if self.transform.flat else self.transform.taps**2
+
+    @property
     def words(self) -> int:
         """Words of all."""
-        return self.rows * self.groups * 9
+        return self.rows * self.groups * self.taps
 
     def pack(self, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
-        """Lay weights (rows, pairs, 2, 3, 3) out: a word has one tap of some pairs, each code without its sign."""
+        """Lay weights (rows, pairs, 2, height, width) out: a word has a tap of some pairs, codes without signs."""
         codes = np.pad(weights.astype(np.int64), ((0, 0), (0, -self.pairs % self.per_word), *((0, 0),) * 3))
-        codes = (codes + (1 << (self.bits - 1))).reshape(self.rows, self.groups, self.per_word, 2, 9)
+        codes = (codes + (1 << (self.bits - 1))).reshape(self.rows, self.groups, self.per_word, 2, self.taps)
         fields = np.arange(self.per_word)[:, None, None] * self.bits + np.array([0, 16])[:, None]
         words: NDArray[np.uint32] = (codes << fields).sum(axis=(2, 3)).astype(np.uint32).ravel()
         return words
@@ -67,23 +72,31 @@ class Made:
         place : callable
             Of a row and a pair: where the first of its frequencies goes.
         """
-        n, order = self.transform.frequencies, self.transform.order.index
+        n, order, flat = self.transform.frequencies, self.transform.order.index, self.transform.flat
         fields, half = ((1 << self.bits) - 1) * 0x10001, (1 << (self.bits - 1)) * 0x10001
 
+        def load(row: Any, group: Any, field: Any, tap: Any) -> Any:
+            word = b["w"][(row * self.groups + group) * self.taps + tap]
+            return b.bind(b.T.bitwise_and(word >> (field * self.bits), fields) - half)
+
+        def store(row: Any, pair: Any, line: Any, taps: list[Any]) -> None:
+            target = b.bind(b.address(b["col"], first + place(row, pair) + line * (n * pitch)))
+            for k, value in enumerate(self._frequencies(b, taps)):
+                both = b.bind(value)
+                # Where the lower half is negative it has taken one from the upper half.
+                b.do("t_storew", target, order(k) * pitch, both + b.T.bitwise_and(both, 0x8000) * 2)
+
         def pair_of(row: Any, group: Any, field: Any, pair: Any) -> None:
+            if flat:
+                store(row, pair, 0, [load(row, group, field, tap) for tap in range(self.taps)])
+                return
             columns = b.array("columns", 3 * n)
             with b.loop(3) as column:
-                words = [b["w"][(row * self.groups + group) * 9 + 3 * tap + column] for tap in range(3)]
-                taps = [b.bind(b.T.bitwise_and(word >> (field * self.bits), fields) - half) for word in words]
+                taps = [load(row, group, field, 3 * tap + column) for tap in range(3)]
                 for k, value in enumerate(self._frequencies(b, taps)):
                     b.store(columns, column * n + order(k), value)
             with b.loop(n) as i:
-                taps = [b.bind(columns[tap * n + i]) for tap in range(3)]
-                target = b.bind(b.address(b["col"], first + place(row, pair) + i * (n * pitch)))
-                for k, value in enumerate(self._frequencies(b, taps)):
-                    both = b.bind(value)
-                    # Where the lower half is negative it has taken one from the upper half.
-                    b.do("t_storew", target, order(k) * pitch, both + b.T.bitwise_and(both, 0x8000) * 2)
+                store(row, pair, i, [b.bind(columns[tap * n + i]) for tap in range(3)])
 
         with b.loop(self.rows) as row, b.loop(self.groups) as group, b.loop(self.per_word) as field:
             pair = b.bind(group * self.per_word + field)
@@ -94,7 +107,11 @@ class Made:
                 body()
 
     def _frequencies(self, b: Body, g: list[Any]) -> tuple[Any, ...]:
-        """Return the frequencies of three weights: their products with `Transform.rows`."""
+        """Return the frequencies of some weights: their products with `Transform.rows`."""
+        if len(g) == 5:
+            total, odd = b.bind(g[0] + g[2] + g[4]), b.bind(g[1] + g[3])
+            even, twice = b.bind(g[0] + g[2] * 4 + g[4] * 16), b.bind(g[1] * 2 + g[3] * 8)
+            return g[0] * 6, (total + odd) * -4, (total - odd) * -4, even + twice, even - twice, g[4] * 12
         total = b.bind(g[0] + g[2])
         if self.transform.size == 2:
             return g[0] * 2, total + g[1], total - g[1], g[2] * -2

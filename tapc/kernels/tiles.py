@@ -13,7 +13,7 @@ from tapc.kernels.layout import requantize_each
 from tapc.kernels.made import Made
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import Features
-from tapc.kernels.winograd import TRANSFORMS, Transform
+from tapc.kernels.winograd import Transform, transform_of
 
 TILES = 2
 """Side by side."""
@@ -73,7 +73,9 @@ class Tiles(Whole):
     @property
     def transform(self) -> Transform:
         """The transform."""
-        return TRANSFORMS[self.schedule.algorithm]
+        found = transform_of(self.schedule.algorithm, self.spec.window.height, self.spec.window.width)
+        assert found is not None
+        return found
 
     @property
     def shift(self) -> int:
@@ -82,14 +84,16 @@ class Tiles(Whole):
 
     @property
     def together(self) -> int:
-        """Output pixels before whose first the input of all is copied: a row of tiles."""
+        """Output pixels before whose first the input of all is copied: a row of tiles, a pair of them in a line."""
+        if self.transform.flat:
+            return min(TILES * self.parts[1], self.spec.stored.pixels)
         return min(self.parts[0] * self.spec.stored.width, self.spec.stored.pixels)
 
     @property
     def parts(self) -> tuple[int, int]:
         """Results of a tile that are stored, along each side."""
         down, across = self.spec.pool
-        return self.transform.size // down, self.transform.size // across
+        return self.transform.height // down, self.transform.size // across
 
     @property
     def passes(self) -> int:
@@ -123,8 +127,9 @@ class Tiles(Whole):
 
     @property
     def columns(self) -> int:
-        """Columns of a copied line."""
-        return TILES * self.transform.size * self.across + 2
+        """Columns of a copied line, of which a transform along it takes those of a pair of tiles."""
+        pairs = 1 if self.transform.flat else self.across
+        return TILES * self.transform.size * pairs + self.transform.taps - 1
 
     @property
     def line(self) -> int:
@@ -134,7 +139,7 @@ class Tiles(Whole):
     @property
     def inputs(self) -> int:
         """Words of the scratch memory before the transformed inputs."""
-        return self.transform.frequencies * self.line // 4
+        return self.transform.lines * self.line // 4
 
     @property
     def ragged(self) -> bool:
@@ -144,7 +149,7 @@ class Tiles(Whole):
 
     def shared_features(self, inputs: float) -> Features:
         """Count what is done for each tile, with so many transforms of inputs of each pair of them, and the lines."""
-        key, tiles = f"f{self.transform.size}", self.down * self.across
+        key, tiles = self.transform.key, self.down * self.across
         return {
             f"{key}_in": tiles * inputs,
             f"{key}_block": tiles * self.blocks,
@@ -160,7 +165,7 @@ class Tiles(Whole):
 
     def shared_code(self, steps: int) -> Features:
         """Return parts of the machine code: products spelled out, and what is done at the output's ends."""
-        key = f"code_f{self.transform.size}"
+        key = f"code_{self.transform.key}"
         return {
             f"{key}_step": steps,
             f"{key}_ragged": 1 if self.ragged else 0,
@@ -172,6 +177,13 @@ class Tiles(Whole):
     def _copy_features(self) -> Features:
         x, n, size = self.spec.x, self.transform.frequencies, self.transform.size
         top, plain = self.spec.window.top, x.channels % 4 == 0
+        if self.transform.flat:
+            pixels = self.across * self.columns
+            return {
+                "line_word": pixels * self.depth / 4 if plain else 0,
+                "line_byte": 0 if plain else pixels * x.channels,
+                "line_pixel": 0 if plain else pixels,
+            }
         inside = sum(0 <= size * row - top + line < x.height for row in range(self.down) for line in range(n))
         return {
             "line_word": inside * x.width * self.depth / 4 if plain else 0,
@@ -184,7 +196,7 @@ class Tiles(Whole):
     @property
     def results(self) -> int:
         """Results that are requantized, those outside the image with them."""
-        return self.down * self.across * TILES * math.prod(self.parts) * self.blocks * 2
+        return int(self.down * self.across * TILES * math.prod(self.parts) * self.blocks * 2)
 
 
 class Lines:
@@ -197,6 +209,39 @@ class Lines:
     def _at(self, line: Any, column: int, offset: Any = 0) -> Any:
         place = line * self.form.line + column * self.form.depth + offset
         return self.b.call("t_to", self.b.address(self.b["col"], 0), place, dtype="handle")
+
+    def strip(self, pair: Any) -> None:
+        """Copy what a pair of tiles in a line reads; what lies outside the image is the zero point."""
+        form, b, x = self.form, self.b, self.form.spec.x
+        first = b.bind(pair * (TILES * form.transform.size) - form.spec.window.left)
+
+        def whole() -> None:
+            to = functools.partial(self._at, 0, 0)
+            copy_run(b, 0, first * x.channels, form.columns * x.channels, words=True, place=to)
+
+        def each() -> None:
+            with b.loop(form.columns) as column:
+                source, at = b.bind(first + column), b.bind(column * form.depth)
+
+                def inside() -> None:
+                    if x.channels % 4 == 0:
+                        to = functools.partial(self._at, 0, 0)
+                        copy_run(b, 0, source * x.channels, x.channels, words=True, place=lambda i: to(at + i))
+                        return
+                    with b.loop(x.channels) as channel:
+                        code = b.T.Cast("int32", b["x"][source * x.channels + channel])
+                        b.do("t_store8", self._at(0, 0), at + channel, code)
+
+                def outside() -> None:
+                    with b.loop(form.depth // 4) as i:
+                        b.do("t_setw4", self._at(0, 0, at + i * 4), self.word)
+
+                b.when(b.T.And(source >= 0, source < x.width), inside, outside)
+
+        if x.channels % 4 == 0 and x.width >= form.columns:
+            b.when(b.T.And(first >= 0, first + form.columns <= x.width), whole, each)
+        else:
+            each()
 
     def _fill(self, line: Any, first: int, columns: int) -> None:
         """Let columns of a line hold the zero point."""
@@ -318,6 +363,17 @@ def two_outputs(b: Body, at: list[Any], out: Callable[[int, Any], None]) -> None
     first, second = b.bind(at[0]), b.bind(at[1])
     out(0, b.call("t_wadd", b.call("t_wadd", first, second), at[2]))
     out(1, b.call("t_wadd", b.call("t_wsub", first, second), at[3]))
+
+
+def line_outputs(b: Body, size: int, at: list[Any], out: Callable[[int, Any], None]) -> None:
+    """Transform six frequencies, in order, to the outputs of F(4, 3) or F(2, 5)."""
+    if size == 4:
+        four_outputs(b, at, out, doubled=False)
+        return
+    at = [b.bind(value) for value in at]
+    out(0, functools.reduce(lambda a, c: b.call("t_wadd", a, c), at[:5]))
+    k, d = b.bind(b.call("t_wsub", at[0], at[1])), b.bind(b.call("t_wsub", at[2], at[3]))
+    out(1, b.call("t_wadd", b.call("t_waddl", k, d, 1), at[5]))
 
 
 def four_outputs(b: Body, at: list[Any], out: Callable[[int, Any], None], *, doubled: bool) -> None:

@@ -35,7 +35,7 @@ def rows(*arguments: object) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("board", ["stm32h7", "nucleo-l4r5zi", "pico"])
 def test_one_layer_at_all_widths(board: str) -> None:
-    found = rows("--board", board, "--layer", "16->32")
+    found = rows("--board", board, "--layer", "1x1, 16->32")
     assert [(row["layer"], row["w_bits"], row["a_bits"]) for row in found] == [(SMALL, bits, 8) for bits in (8, 4, 2)]
     for row in found:
         assert row["operations"] == MACS
@@ -50,7 +50,7 @@ def test_one_layer_at_all_widths(board: str) -> None:
 
 def test_cycles_hold_instructions_and_reading_the_weights() -> None:
     """On `pico` a byte of flash takes 125e6 / 1.95e6 cycles; weights alone are 512 bytes."""
-    (row,) = rows("--board", "pico", "--layer", "16->32", "--weights", "8")
+    (row,) = rows("--board", "pico", "--layer", "1x1, 16->32", "--weights", "8")
     flash = 16 * 32 * 125 / 1.95
     assert row["instructions"] + flash < row["cycles"] < 2 * row["instructions"] + 3 * flash
     assert row["cycles_estimated_per_operation"] == row["cycles"] / MACS
@@ -58,7 +58,7 @@ def test_cycles_hold_instructions_and_reading_the_weights() -> None:
 
 def test_a_figure_does_not_depend_on_the_other_widths() -> None:
     """But for the instructions that load a call's arguments."""
-    arguments = ("--board", "nucleo-l4r5zi", "--layer", "16->32", "--weights")
+    arguments = ("--board", "nucleo-l4r5zi", "--layer", "1x1, 16->32", "--weights")
     (alone,), (same,) = rows(*arguments, "4"), rows(*arguments, "4")
     (together,) = (row for row in rows(*arguments, "4,8") if row["w_bits"] == 4)
     assert alone == same
@@ -82,7 +82,7 @@ def test_algorithms() -> None:
 
 
 def test_narrow_activations_have_no_peer() -> None:
-    (row,) = rows("--board", "stm32h7", "--layer", "16->32", "--weights", "8", "--activations", "4")
+    (row,) = rows("--board", "stm32h7", "--layer", "1x1, 16->32", "--weights", "8", "--activations", "4")
     assert row["a_bits"] == 4
     assert row["peer"] is None
 
@@ -110,7 +110,7 @@ def test_wrong_arguments_leave_with_2(arguments: tuple[str, ...], message: str) 
 
 
 def test_plot_into_no_folder_leaves_with_8_before_any_work(tmp_path: Path) -> None:
-    result = bench("--board", "stm32h7", "--layer", "16->32", "--plot", tmp_path / "none" / "p.svg")
+    result = bench("--board", "stm32h7", "--layer", "1x1, 16->32", "--plot", tmp_path / "none" / "p.svg")
     assert result.exit_code == 8
     assert "make it first" in " ".join(result.output.split())
     assert "measure kernels" not in result.output

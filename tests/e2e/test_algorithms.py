@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tapc
@@ -88,6 +89,28 @@ def test_frequencies_that_each_call_makes(board: str, tmp_path: Path) -> None:
     assert fast.predicted_instructions == pytest.approx(fast.instructions, rel=0.1)
     ways = {way.algorithm: way for way in fast.layers[0].alternatives}
     assert ways["f4r"].constant_bytes <= 1.02 * ways["direct"].constant_bytes < ways["f4"].constant_bytes / 4
+
+
+@pytest.mark.parametrize("board", ["nrf52840dk", "pico"])
+def test_along_a_line(board: str, tmp_path: Path) -> None:
+    b = Builder((1, 16, 1, 160))
+    y = "x"
+    for name, taps, inputs, outputs in (("c1", 3, 16, 16), ("c2", 5, 16, 16)):
+        weights = b.rng.normal(0, (2 / (taps * inputs)) ** 0.5, (outputs, inputs, 1, taps)).astype(np.float32)
+        w, bias = b.constant(f"{name}.weight", weights), b.constant(f"{name}.bias", np.zeros(outputs, np.float32))
+        pads = [0, taps // 2] * 2
+        y = b.node("Conv", [y, w, bias], name, kernel_shape=[1, taps], strides=[1, 1], pads=pads, group=1)
+        y = b.node("MaxPool", [b.node("Relu", [y], f"{name}.relu")], f"{name}.p", kernel_shape=[1, 2], strides=[1, 2])
+    y = b.node("Flatten", [b.node("GlobalAveragePool", [y], "pool")], "flatten", axis=1)
+    model = b.build(b.gemm(y, "fc", 16, 5)).onnx
+    usual, fast = (compiled(tmp_path, board, name, model, optimize=name) for name in ("size", "speed"))
+    assert fast.exact
+    ops = {layer.name: layer.op.rstrip("r") for layer in fast.layers}
+    assert (ops["c1"], ops["c2"]) == ("conv-f4", "conv-f2")
+    assert fast.instructions is not None
+    assert usual.instructions is not None
+    assert fast.instructions < 0.85 * usual.instructions
+    assert fast.predicted_instructions == pytest.approx(fast.instructions, rel=0.15)
 
 
 def test_balanced(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tapc.kernels import winograd
 from tapc.kernels.conv import ConvSpec
 from tapc.kernels.packing import unpack_activations
 from tapc.kernels.schedule import Algorithm, Schedule
-from tapc.kernels.winograd import TRANSFORMS
+from tapc.kernels.winograd import LINES, TRANSFORMS
 from tapc.lower.fuse import fuse
 from tapc.lower.reference import execute
 from tapc.operators.add import Add
@@ -40,16 +40,20 @@ SLOW = settings(max_examples=4, phases=PHASES, deadline=None, suppress_health_ch
 def layers(draw: st.DrawFn) -> tuple[Program, Schedule]:
     """Draw a convolution that transforms can compute, of random weights or of the largest."""
     rng = default_rng(draw(st.integers(0, 2**32 - 1)))
-    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
-    shape = [draw(st.integers(max(1, 3 - pads[i] - pads[i + 2]), 11)) for i in range(2)]
+    algorithm = draw(st.sampled_from(ALGORITHMS))
+    kernel = draw(st.sampled_from([(3, 3), *((1, taps) for own, taps in LINES if own == algorithm)]))
+    pads = tuple(draw(st.integers(0, size - 1)) for size in kernel * 2)
+    shape = [draw(st.integers(max(1, n - pads[i] - pads[i + 2]), 11)) for i, n in enumerate(kernel)]
+    if kernel[0] == 1:
+        shape = [1, shape[1] + draw(st.sampled_from([0, 0, 20]))]
     x = tensor("x", (shape[0], shape[1], draw(st.sampled_from([1, 2, 3, 4, 6, 8, 12, 36, 40]))), 8, rng)
     x = replace(x, zero=draw(st.sampled_from([x.zero, -128, 127])))
-    size = (shape[0] + pads[0] + pads[2] - 2, shape[1] + pads[1] + pads[3] - 2)
+    size = [n + pads[i] + pads[i + 2] - kernel[i] + 1 for i, n in enumerate(shape)]
     y = tensor("y", (*size, draw(st.sampled_from([1, 2, 3, 5, 8]))), draw(st.sampled_from([4, 8])), rng)
-    op = conv_op(rng, x, y, (3, 3), (1, 1), pads, 1, draw(st.sampled_from([2, 4, 8])))  # type: ignore[arg-type]
+    op = conv_op(rng, x, y, kernel, (1, 1), pads, 1, draw(st.sampled_from([2, 4, 8])))  # type: ignore[arg-type]
     if draw(st.booleans()):
         op = replace(op, weights=np.where(op.weights < 0, -128, 127).astype(np.int8), w_bits=8)
-    schedule = Schedule(2, 2, 1, draw(st.sampled_from(ALGORITHMS)), draw(st.booleans()))
+    schedule = Schedule(2, 2, 1, algorithm, draw(st.booleans()))
     mode, isa = draw(st.sampled_from([("float", "dsp"), ("fixed", "dsp"), ("fixed", "scalar")]))
     return program([op], [x, y], mode, isa), schedule
 
@@ -57,7 +61,7 @@ def layers(draw: st.DrawFn) -> tuple[Program, Schedule]:
 @st.composite
 def pooled_layers(draw: st.DrawFn) -> tuple[Program, Schedule]:
     """Draw such a convolution with a max-pooling behind it whose windows share no line."""
-    p, schedule = draw(layers().filter(lambda case: min(case[0].tensors["y"].shape[:2]) > 1))
+    p, schedule = draw(layers().filter(lambda case: case[0].tensors["y"].shape[1] > 1))
     middle = p.tensors["y"]
     in_tiles = draw(st.booleans())
     sizes, gaps = ((1, 2, 2, 4), (0,)) if in_tiles else ((1, 2, 3, 4), (0, 1))
@@ -148,6 +152,14 @@ def test_residuals(algorithm: Algorithm, swapped: bool, isa: str, tmp_path_facto
     np.testing.assert_array_equal(found, execute(p, codes))
 
 
+def _along_a_line(x_channels: int, taps: int, seed: int, core: str = "cortex-m7") -> tuple[Program, Tensor]:
+    target = load_target(core)
+    rng = default_rng(seed)
+    x, y = tensor("x", (1, 29, x_channels), 8, rng), tensor("y", (1, 29, 6), 8, rng)
+    op = conv_op(rng, x, y, (1, taps), (1, 1), (0, taps // 2) * 2, 1, 8)  # type: ignore[arg-type]
+    return program([op], [x, y], target.requantize, target.isa), x
+
+
 def _with_pool(p: Program, kernel: tuple[int, int], stride: tuple[int, int] | None = None) -> Program:
     """Return a layer with a max-pooling behind it, in one operator."""
     (op,), middle, stride = p.ops, p.tensors["y"], stride or kernel
@@ -168,6 +180,11 @@ def test_on_cores(board_name: str) -> None:
                 p, _ = _many(depth, len(programs), load_board(board_name).core)
                 programs.append(p)
                 schedules.append(Schedule(2, 2, 1, algorithm, single))
+    for algorithm, taps in LINES:
+        for depth, single in ((4, False), (5, True), (40, True)):
+            p, _ = _along_a_line(depth, taps, len(programs), load_board(board_name).core)
+            programs.append(p)
+            schedules.append(Schedule(2, 2, 1, algorithm, single))
     plain = len(programs)
     # Windows that fill tiles, and others.
     for kernel in ((2, 2), (1, 2), (3, 3)):
@@ -199,6 +216,23 @@ def test_outputs_over_their_inputs(algorithm: Algorithm, tmp_path: Path) -> None
     op = replace(op, low=-128, high=127, bias=np.zeros(4, np.int32), ratios=np.full(4, 5e-4, np.float32))
     p = program([op], [x, y])
     (step,) = op.steps(p, {"conv": Schedule(2, 2, 1, algorithm)})
+    host, codes = Host([(p, step)], tmp_path), random_codes(x, 2, rng)[1:]
+    expected = oracle.conv(p, op, codes)
+    for distance in allowed(step, x, y, rng):
+        np.testing.assert_array_equal(host.run(0, {"x": codes[0]}, "x", distance), expected[0], f"{distance}")
+    too_close = step.distance["x"].least - 1
+    assert not np.array_equal(host.run(0, {"x": codes[0]}, "x", too_close), expected[0])
+
+
+@pytest.mark.parametrize(("algorithm", "taps"), list(LINES))
+def test_outputs_over_their_inputs_along_a_line(algorithm: Algorithm, taps: int, tmp_path: Path) -> None:
+    rng = default_rng(2)
+    x, y = tensor("x", (1, 45, 4), 8, rng), tensor("y", (1, 45, 7), 8, rng)
+    op = conv_op(rng, x, y, (1, taps), (1, 1), (0, taps // 2) * 2, 1, 8)  # type: ignore[arg-type]
+    op = replace(op, low=-128, high=127, bias=np.zeros(7, np.int32), ratios=np.full(7, 5e-4, np.float32))
+    p = program([op], [x, y])
+    (step,) = op.steps(p, {"conv": Schedule(2, 2, 1, algorithm)})
+    assert step.spec.transformed
     host, codes = Host([(p, step)], tmp_path), random_codes(x, 2, rng)[1:]
     expected = oracle.conv(p, op, codes)
     for distance in allowed(step, x, y, rng):

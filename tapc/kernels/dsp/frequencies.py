@@ -26,7 +26,7 @@ def input_transform(b: Body, transform: Transform, depth: int, line: int, inputs
     pair : expression
         Which pair of tiles.
     """
-    make = _of_two if transform.size == 2 else _of_four
+    make = _of_line if transform.flat else _of_two if transform.size == 2 else _of_four
     with b.loop(depth // 4) as quad:
         start = pair * (TILES * transform.size * depth) + quad * 4
         source = b.bind(b.call("t_at", b.address(b["col"], 0), start, dtype="handle"))
@@ -82,6 +82,17 @@ def _of_four(b: Body, transform: Transform, depth: int, load: Callable[[int, Any
             target = b.bind(b.address(b["col"], first + row * (6 * depth) + tile))
             put = functools.partial(_store, b, target, lambda k: at(k) * depth)
             _six(b, e, put, doubled=True)
+
+
+def _of_line(b: Body, transform: Transform, depth: int, load: Callable[[int, Any], Any], first: Any) -> None:
+    """Transform one pair of channels for F(4, 3) or F(2, 5)."""
+    at, d = transform.order.index, b.array("d", transform.size + 6)
+    for column in range(transform.size + 6):
+        b.store(d, column, load(0, column))
+    for tile in range(TILES):
+        e = [d[tile * transform.size + k] for k in range(6)]
+        target = b.bind(b.address(b["col"], first + tile))
+        _six(b, e, functools.partial(_store, b, target, lambda k: at(k) * depth), doubled=True)
 
 
 def _store(b: Body, target: Any, place: Callable[[int], int], k: int, value: Any) -> None:
@@ -150,10 +161,11 @@ class Products:
     def emit(self, block: Any, inputs: int) -> Any:
         """Return the sums, of which the columns are transformed back: [row][column's output][channel][tile]."""
         b, n, size = self.b, self.transform.frequencies, self.transform.size
-        sums = b.array("rows", n * 4 * size)
-        with b.loop(n) as i:
+        sums = b.array("rows", self.transform.lines * 4 * size)
+        with b.loop(self.transform.lines) as i:
             self._words = b.array("words", 6)
-            self._start = (block * n + i) * (n * self.depth), inputs + i * (n * self.depth)
+            row = n * self.depth
+            self._start = (block * self.transform.lines + i) * row, inputs + i * row
             self._turn = False
             if self.single or self.unrolled == self.depth // 2:
                 self._point(0)
@@ -169,7 +181,7 @@ class Products:
             self._frequency(m, 0, fresh=True)
             self._frequency(q, 1, fresh=True)
             self._cross(m, q)
-            if size == 2:
+            if n == 4:
                 self._frequency(m, 2, fresh=False)
                 keep(m, 0)
                 self._frequency(q, 3, fresh=False)
@@ -182,18 +194,20 @@ class Products:
                 self._frequency(m, 2, fresh=True)
                 self._frequency(q, 3, fresh=True)
                 self._cross(m, q)
-                second, third = b.array("second", 4), b.array("third", 4)
+                second, third = (b.array(name, 4) if size == 4 else None for name in ("second", "third"))
                 for k in range(4):
-                    b.store(second, k, b.call("t_waddl", odd[k], q[k], 1))
-                    b.store(third, k, b.call("t_waddl", even[k], m[k], 2))
+                    if size == 4:
+                        b.store(second, k, b.call("t_waddl", odd[k], q[k], 1))
+                        b.store(third, k, b.call("t_waddl", even[k], m[k], 2))
                     b.store(m, k, b.call("t_wadd", even[k], m[k]))
-                    b.store(q, k, b.call("t_waddl", odd[k], q[k], 3))
-                keep(second, 1)
-                keep(third, 2)
+                    b.store(q, k, b.call("t_waddl", odd[k], q[k], size - 1))
+                if size == 4:
+                    keep(second, 1)
+                    keep(third, 2)
                 self._frequency(m, 4, fresh=False)
                 keep(m, 0)
                 self._frequency(q, 5, fresh=False)
-                keep(q, 3)
+                keep(q, size - 1)
         return sums
 
     def _cross(self, m: Any, q: Any) -> None:

@@ -47,12 +47,12 @@ class DspWinograd(Tiles):
     @property
     def input_words(self) -> int:
         """Words of the lines and of the transformed inputs of a pair of tiles."""
-        return self.inputs + self.transform.frequencies**2 * self.depth + self.ahead
+        return self.inputs + self.transform.count * self.depth + self.ahead
 
     @property
     def frequency_words(self) -> int:
         """Words of the transformed weights."""
-        return self.blocks * self.transform.frequencies**2 * self.depth + self.ahead
+        return self.blocks * self.transform.count * self.depth + self.ahead
 
     @property
     def made(self) -> Made | None:
@@ -66,23 +66,24 @@ class DspWinograd(Tiles):
         outputs, _, _, inputs = weights.shape
         wide = np.pad(weights, ((0, outputs % 2), (0, 0), (0, 0), (0, self.depth - inputs)))
         if self.made is not None:
-            fours = wide.reshape(-1, 3, 3, self.depth // 4, 2, 2)  # the last two: half of a pair, pair
-            return self.made.pack(fours.transpose(0, 3, 5, 4, 1, 2).reshape(len(wide), -1, 2, 3, 3))
+            sides = wide.shape[1:3]
+            fours = wide.reshape(-1, *sides, self.depth // 4, 2, 2)  # the last two: half of a pair, pair
+            return self.made.pack(fours.transpose(0, 3, 5, 4, 1, 2).reshape(len(wide), -1, 2, *sides))
         u = self.transform.weights(wide).astype(np.int16)
-        n = self.transform.frequencies
-        u = u.reshape(n, n, self.blocks, 2, self.depth // 4, 2, 2)  # the last two: half-word, word
+        lines, n = self.transform.lines, self.transform.frequencies
+        u = u.reshape(lines, n, self.blocks, 2, self.depth // 4, 2, 2)  # the last two: half-word, word
         words = np.ascontiguousarray(u.transpose(2, 0, 1, 4, 6, 3, 5)).view(np.uint32).ravel()
         return np.pad(words, (0, self.ahead))
 
     def instruction_features(self) -> Features:
         """Count copies, transforms, products and results."""
-        size, n = self.transform.size, self.transform.frequencies
+        key, count = self.transform.key, self.transform.count
         blocks, pairs = self.down * self.across * self.blocks, self.depth // 2
-        key, loops = f"f{size}", pairs // self.unrolled
+        loops = pairs // self.unrolled
         return {
-            f"{key}_step{'s' if self.schedule.single else ''}": blocks * n * n * pairs,
-            f"{key}_row": blocks * n,
-            f"{key}_loop": blocks * n * n * loops if loops > 1 else 0,
+            f"{key}_step{'s' if self.schedule.single else ''}": blocks * count * pairs,
+            f"{key}_row": blocks * self.transform.lines if not self.transform.flat else 0,
+            f"{key}_loop": blocks * count * loops if loops > 1 else 0,
             **self.shared_features(self.depth / 4),
         }
 
@@ -90,7 +91,7 @@ class DspWinograd(Tiles):
         """Return the parts of the machine code."""
         size = self.transform.size
         return {
-            f"code_f{size}{'s' if self.schedule.single else ''}": 1,
+            f"code_{self.transform.key}{'s' if self.schedule.single else ''}": 1,
             **self.shared_code(self.unrolled),
             **self.spec.result_code(self.parts[0] * (self.parts[1] * TILES // 2 if size == 2 else 1)),
         }
@@ -98,12 +99,19 @@ class DspWinograd(Tiles):
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
         lines = Lines(self, b)
-        lines.border()
         single, weights = self.schedule.single, functools.partial(self.frequencies, b)
         products = Products(b, self.transform, self.depth, self.unrolled, weights, single=single)
         if self.made is not None:
-            words = self.transform.frequencies**2 * self.depth
+            words = self.transform.count * self.depth
             self.made.emit(b, self.input_words, self.depth, lambda row, pair: row // 2 * words + pair * 2 + row % 2)
+        if self.transform.flat:
+            with b.loop(self.across) as pair:
+                lines.strip(pair)
+                input_transform(b, self.transform, self.depth, self.line, self.inputs, 0)
+                with b.loop(self.blocks) as block:
+                    _line(Results(self, b, 0, pair, block), products.emit(block, self.inputs))
+            return
+        lines.border()
         with b.loop(self.down) as row:
             lines.copy(row)
             with b.loop(self.across) as pair:
@@ -165,5 +173,23 @@ def _four(results: Results, sums: Any) -> None:
                     greatest(b, found, i, before + [ys[down * i + dy] for dy in range(down)])
             column = results.pair * (TILES * wide) + tile * wide + ox
             results.store(found, [(oy, 0) for oy in range(high)], channel, results.row * high, column)
+
+    each_channel(results, body)
+
+
+def _line(results: Results, sums: Any) -> None:
+    """Store the outputs of F(4, 3) or F(2, 5), which are transformed already."""
+    b, transform, (_, wide) = results.b, results.form.transform, results.form.parts
+    across = results.form.spec.pool[1]
+
+    def body(r: Any, channel: Any) -> None:
+        with b.loop(TILES) as tile:
+            ys, found = b.array("sums", transform.size), b.array("greatest", wide)
+            for i in range(transform.size):
+                b.store(ys, i, b.call("t_mac", b["bias"][channel], sums[4 * i + 2 * r + tile], transform.inverse))
+            for i in range(wide):
+                greatest(b, found, i, [ys[across * i + dx] for dx in range(across)])
+            column = results.pair * (TILES * wide) + tile * wide
+            results.store(found, [(0, right) for right in range(wide)], channel, 0, column)
 
     each_channel(results, body)

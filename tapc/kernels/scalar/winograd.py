@@ -4,6 +4,7 @@ As with the DSP extension, but for one input channel at a time: a word of weight
 channels, each of which meets that of two tiles. All is in loops: such cores have little flash, and no cache.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,17 @@ from tapc.kernels.builder import Body
 from tapc.kernels.forms import register
 from tapc.kernels.made import Made
 from tapc.kernels.spec import Features
-from tapc.kernels.tiles import TILES, Lines, Results, Tiles, each_channel, four_outputs, greatest, two_outputs
+from tapc.kernels.tiles import (
+    TILES,
+    Lines,
+    Results,
+    Tiles,
+    each_channel,
+    four_outputs,
+    greatest,
+    line_outputs,
+    two_outputs,
+)
 
 
 @register("winograd", "scalar")
@@ -31,12 +42,12 @@ class ScalarWinograd(Tiles):
     @property
     def input_words(self) -> int:
         """Words of the lines and of the transformed inputs of a pair of tiles."""
-        return self.inputs + self.transform.frequencies**2 * self.channels * TILES
+        return self.inputs + self.transform.count * self.channels * TILES
 
     @property
     def frequency_words(self) -> int:
         """Words of the transformed weights."""
-        return self.blocks * self.transform.frequencies**2 * self.channels
+        return self.blocks * self.transform.count * self.channels
 
     @property
     def made(self) -> Made | None:
@@ -47,36 +58,44 @@ class ScalarWinograd(Tiles):
         """Transform weights and lay them out in reading order: a word of two output channels for each input."""
         even = np.pad(weights, ((0, len(weights) % 2), (0, 0), (0, 0), (0, 0)))
         if self.made is not None:
-            return self.made.pack(even.reshape(self.blocks, 2, 3, 3, self.channels).transpose(0, 4, 1, 2, 3))
+            return self.made.pack(
+                even.reshape(self.blocks, 2, *even.shape[1:3], self.channels).transpose(0, 4, 1, 2, 3)
+            )
         u = self.transform.weights(even).astype(np.int16)
-        n = self.transform.frequencies
-        words = u.reshape(n, n, self.blocks, 2, self.channels).transpose(2, 0, 1, 4, 3)
+        lines, n = self.transform.lines, self.transform.frequencies
+        words = u.reshape(lines, n, self.blocks, 2, self.channels).transpose(2, 0, 1, 4, 3)
         return np.ascontiguousarray(words).view(np.uint32).ravel()
 
     def instruction_features(self) -> Features:
         """Count copies, transforms, products and results."""
-        size, n = self.transform.size, self.transform.frequencies
-        blocks = self.down * self.across * self.blocks
-        key, four, rest = f"f{size}", self.channels // 4, self.channels % 4
+        blocks, count = self.down * self.across * self.blocks, self.transform.count
+        key, four, rest = self.transform.key, self.channels // 4, self.channels % 4
         return {
-            f"{key}_step": blocks * n * n * self.channels,
-            f"{key}_frequency": blocks * n * n,
-            f"{key}_loop": blocks * n * n * (four + rest),
+            f"{key}_step": blocks * count * self.channels,
+            f"{key}_frequency": blocks * count,
+            f"{key}_loop": blocks * count * (four + rest),
             **self.shared_features(self.channels),
         }
 
     def code_features(self) -> Features:
         """Return the parts of the machine code."""
         steps = 4 * (self.channels > 3) + (self.channels % 4 > 0)
-        return {f"code_f{self.transform.size}": 1, **self.shared_code(steps), **self.spec.result_code(1)}
+        return {f"code_{self.transform.key}": 1, **self.shared_code(steps), **self.spec.result_code(1)}
 
     def emit(self, b: Body) -> None:
         """Write the kernel's statements."""
         lines = Lines(self, b)
-        lines.border()
         if self.made is not None:
-            words = self.transform.frequencies**2 * self.channels
+            words = self.transform.count * self.channels
             self.made.emit(b, self.input_words, self.channels, lambda row, pair: row * words + pair)
+        if self.transform.flat:
+            with b.loop(self.across) as pair:
+                lines.strip(pair)
+                self._inputs(b, 0)
+                with b.loop(self.blocks) as block:
+                    self._line(Results(self, b, 0, pair, block, looped=True), self._products(b, block))
+            return
+        lines.border()
         with b.loop(self.down) as row:
             lines.copy(row)
             with b.loop(self.across) as pair:
@@ -89,8 +108,11 @@ class ScalarWinograd(Tiles):
         """Transform the inputs of a pair of tiles: [row's frequency][column's][channel][tile], columns first."""
         n, size = self.transform.frequencies, self.transform.size
         order = self.transform.order.index
-        transform = _two_inputs if size == 2 else _four_inputs
-        wide = TILES * size + 2
+        transform = _two_inputs if n == 4 else _four_inputs
+        wide = self.transform.taps - 1 + TILES * size
+        if self.transform.flat:
+            self._line_inputs(b)
+            return
         with b.loop(self.channels) as channel:
             columns = b.array("columns", wide * n)
             start = pair * (TILES * size * self.depth) + channel
@@ -110,15 +132,44 @@ class ScalarWinograd(Tiles):
                 pitch = self.channels * TILES
                 transform(b, d, lambda k, value: b.do("t_storew", target, order(k) * pitch, value), doubled=True)
 
+    def _line_inputs(self, b: Body) -> None:
+        """Transform the inputs of a pair of tiles in a line."""
+        size, order, pitch = self.transform.size, self.transform.order.index, self.channels * TILES
+        with b.loop(self.channels) as channel, b.loop(TILES) as tile:
+            d, first = b.array("d", 6), b.bind(tile * (size * self.depth) + channel)
+            source = b.bind(b.call("t_at", b.address(b["col"], 0), first, dtype="handle"))
+            for k in range(6):
+                b.store(d, k, b.call("t_load8", b.call("t_at", source, k * self.depth, dtype="handle")))
+            target = b.bind(b.address(b["col"], self.inputs + channel * TILES + tile))
+            put = functools.partial(_store, b, target, lambda k: order(k) * pitch)
+            _four_inputs(b, d, put, doubled=True)
+
     def _products(self, b: Body, block: Any) -> Any:
         """Return the sums over all input channels: [frequency][channel][tile]."""
-        count = self.transform.frequencies**2
+        count = self.transform.count
         sums = b.array("sums", count * 4)
         with b.loop(count) as i:
             weights = self.frequencies(b, (block * count + i) * self.channels)
             inputs = b.address(b["col"], self.inputs + i * self.channels * TILES)
             b.do("t_products", weights, inputs, self.channels, b.address(sums, i * 4))
         return sums
+
+    def _line(self, results: Results, sums: Any) -> None:
+        """Transform the outputs in a line and store them, or the greatest of each window."""
+        b, size, across, (_, wide) = results.b, self.transform.size, self.spec.pool[1], self.parts
+
+        def body(r: Any, channel: Any) -> None:
+            with b.loop(TILES) as tile:
+                ys, one = b.array("ys", size), b.array("one", 1)
+                at = [sums[k * 4 + 2 * r + tile] for k in range(6)]
+                line_outputs(b, size, at, lambda k, value: b.store(ys, k, value))
+                with b.loop(wide) as ox:
+                    bias, inverse = b["bias"][channel], self.transform.inverse
+                    own = [b.call("t_mac", bias, ys[ox * across + dx], inverse) for dx in range(across)]
+                    greatest(b, one, 0, own)
+                    results.store(one, [(0, 0)], channel, 0, results.pair * (TILES * wide) + tile * wide + ox)
+
+        each_channel(results, body)
 
     def _outputs(self, results: Results, sums: Any) -> None:
         """Transform the outputs, rows first, and store them, or the greatest of each window."""
@@ -150,6 +201,10 @@ class ScalarWinograd(Tiles):
                         results.store(one, [(0, 0)], channel, results.row * high + oy, column)
 
         each_channel(results, body)
+
+
+def _store(b: Body, target: Any, place: Callable[[int], int], k: int, value: Any) -> None:
+    b.do("t_storew", target, place(k), value)
 
 
 def _two_inputs(b: Body, d: Any, put: Callable[[int, Any], None], *, doubled: bool) -> None:

@@ -144,21 +144,23 @@ def nested_weights(s: Sampler) -> None:
 @samples("winograd", 1.0)
 def transformed(s: Sampler) -> None:
     """Add a convolution that is computed by a transform; most need little work beside their products."""
-    height, width = s.pick(2, 4, 5, 8, 12, 16), s.pick(2, 4, 5, 7, 8, 12, 16)
+    height, width, kernel = s.pick(2, 4, 5, 8, 12, 16), s.pick(2, 4, 5, 7, 8, 12, 16), (3, 3)
     depth, outputs = s.pick(3, 4, 8, 16, 20, 32, 40, 64), s.pick(1, 2, 3, 8, 16, 32)
     algorithm: Algorithm = "f4" if s.pick(0, 1) else "f2"
     if s.rng.random() < 0.2:
         algorithm = "f4r" if algorithm == "f4" else "f2r"
+    if s.rng.random() < 0.3:  # along a line
+        height, width, kernel = 1, width * s.pick(1, 4, 8), (1, 3 if algorithm in ("f4", "f4r") else 5)
     x = s.tensor((height, width, depth), 8)
     ties = s.round()
     y = s.tensor((height, width, outputs), 8, **ties)
     if outputs * depth * 9 > s.largest:
         return
-    weights = s.rng.integers(-127, 128, (outputs, 3, 3, depth)).astype(np.int8)
+    weights = s.rng.integers(-127, 128, (outputs, *kernel, depth)).astype(np.int8)
     ratios = s.rng.uniform(2e-4, 2e-3, outputs).astype(np.float32)
     op = Conv(
         s.name, (x.name,), y.name, weights, 8, np.zeros(outputs, np.int32),
-        ratios, (1, 1), (1,) * 4, 1, s.low(y), y.high,
+        ratios, (1, 1), (kernel[0] // 2, kernel[1] // 2) * 2, 1, s.low(y), y.high,
     )  # fmt: skip
     if s.rng.random() < 0.3:
         other = s.tensor(y.shape, 8, **ties)
@@ -166,13 +168,14 @@ def transformed(s: Sampler) -> None:
         op = replace(op, inputs=(x.name, other.name), residual=residual)
     op = _eased(op, x, y) if s.rng.random() < 0.7 else op
     if op.residual is None and s.rng.random() < 0.4:
-        op = _pooled(s, op, y, in_tiles=algorithm.endswith("r") or s.rng.random() < 0.8)
+        op = _pooled(s, op, y, in_tiles=height == 1 or algorithm.endswith("r") or s.rng.random() < 0.8)
     s.add(op, Schedule(2, 2, 1, algorithm, bool(s.pick(0, 1))))
 
 
 def _pooled(s: Sampler, op: Conv, middle: Tensor, *, in_tiles: bool) -> Conv:
     """Return a convolution with a max-pooling behind it whose windows fill the tiles of transforms, or do not."""
     kernel = (s.pick(2, 2, 2, 1), s.pick(2, 2, 2, 1)) if in_tiles else (3, 3)
+    kernel = kernel if middle.shape[0] > 1 else (1, 2)
     sides = [size // n for size, n in zip(middle.shape, kernel, strict=False)]
     if kernel == (1, 1) or min(sides) < 1:
         return op

@@ -16,7 +16,7 @@ from tapc.kernels.packing import weights_per_word
 from tapc.kernels.pooled import PooledSpec
 from tapc.kernels.schedule import SPELLED, Schedule, transformed
 from tapc.kernels.window import Window
-from tapc.kernels.winograd import TRANSFORMS
+from tapc.kernels.winograd import transform_of
 from tapc.operators.common import Requantization, clamp, requantization, sums
 from tapc.operators.weighted.layer import MaxPool, Weighted
 from tapc.operators.weighted.widths import fits_shifted, possible, proved_run, proved_taps
@@ -181,8 +181,11 @@ def _tiled(op: Weighted, spec: ConvSpec) -> ConvSpec:
     """
     if op.pool is None or spec.tuned is None or not spec.transformed:
         return spec
-    (down, across), size = op.pool.kernel, TRANSFORMS[spec.tuned.algorithm].size
-    if op.pool.kernel == op.pool.stride and size % down == size % across == 0:
+    transform = transform_of(spec.tuned.algorithm, spec.window.height, spec.window.width)
+    if transform is None:
+        return spec
+    (down, across), size = op.pool.kernel, transform.size
+    if op.pool.kernel == op.pool.stride and transform.height % down == size % across == 0:
         y = replace(spec.y, height=spec.y.height // down * down, width=spec.y.width // across * across)
         return replace(spec, y=y, lines=0, pool=op.pool.kernel)
     stride = op.pool.stride[0]

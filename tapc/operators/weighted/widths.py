@@ -8,7 +8,7 @@ from tapc.ir.program import Tensor
 from tapc.kernels import nested
 from tapc.kernels.conv import ConvSpec, Runs
 from tapc.kernels.schedule import Schedule
-from tapc.kernels.winograd import TRANSFORMS
+from tapc.kernels.winograd import transform_of
 from tapc.operators.weighted.layer import Weighted
 
 
@@ -30,12 +30,15 @@ def possible(op: Weighted, x: Tensor, spec: ConvSpec, schedule: Schedule) -> boo
             return spec.isa == "dsp" and x.bits == 8 and fits and (schedule.rows, schedule.pixels) in nested.TILES
         return not schedule.single or spec.isa == "dsp"
     w = spec.window
-    plain = (w.height, w.width, w.stride_y, w.stride_x, w.dilation_y, w.dilation_x) == (3, 3, 1, 1, 1, 1)
-    if not plain or spec.groups > 1 or x.bits != 8 or spec.isa == "mve":
+    transform = transform_of(schedule.algorithm, w.height, w.width)
+    plain = (w.stride_y, w.stride_x, w.dilation_y, w.dilation_x) == (1, 1, 1, 1)
+    if transform is None or not plain or spec.groups > 1 or x.bits != 8 or spec.isa == "mve":
         return False
-    if schedule.made and spec.lines:  # each call of some lines would make them again
+    if spec.lines and (schedule.made or transform.flat):  # each call of some lines would make frequencies again
         return False
-    return arithmetic_of(spec.mode).homogeneous and fits_shifted(op, x, TRANSFORMS[schedule.algorithm].shift)
+    if transform.flat and (spec.x.height, spec.y.height) != (1, 1):
+        return False
+    return arithmetic_of(spec.mode).homogeneous and fits_shifted(op, x, transform.shift)
 
 
 def proved_run(op: Weighted, x: Tensor, per_word: int, runs: Runs | None) -> int:
