@@ -172,7 +172,7 @@ def test_more_flash_bandwidth_means_fewer_cycles() -> None:
 
 def test_the_default_is_what_builds_have() -> None:
     """Two weights of 8 bits share a half-word on the Cortex-M7, words of narrow ones are loaded one by one."""
-    given = ("--board", "stm32h7", "--layer", "16->32", "--weights", "8")
+    given = ("--board", "stm32h7", "--layer", "1x1, 16->32", "--weights", "8")
     (built,), (direct,) = rows(*given), rows(*given, "--algorithm", "direct")
     assert built["schedule"] == "nested"
     assert direct["schedule"].startswith("2x2x")
