@@ -60,7 +60,7 @@ def npu_command(
     from tapc.hardware.board import load_board
 
     silicon = load_board(board)
-    if (Path(network) / MARKER).is_file():
+    if _is_build(network):
         from tapc.flow.npu import compile_for_npu
 
         result = compile_for_npu(Path(network), silicon, data, samples, seed, out, progress())
@@ -80,6 +80,13 @@ def npu_command(
         print_json(figures(result))
     else:
         _show(result)
+
+
+def _is_build(name: str) -> bool:
+    try:
+        return (Path(name) / MARKER).is_file()
+    except (OSError, ValueError):  # no path that the system takes
+        return False
 
 
 def _show(result: "OnNpu") -> None:

@@ -16,6 +16,8 @@ from tapc.npu.optimized import Optimized
 from tapc.npu.vela import Compiled
 
 Ints = NDArray[np.int64]
+_MOST = 1 << 29
+"""Bytes of windows at a time: samples that need more are run in turn."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,37 @@ def prove(
     samples : ndarray of int, shape (N, H, W, C)
         Codes of the input; rows (N, values) of several.
     """
+    size = max(1, min(len(samples), _MOST // max(1, _columns(program))))
+    parts = [samples[first : first + size] for first in range(0, len(samples), size)]
+    proofs = [_proved(program, network, compiled, optimized, outputs_at_once, part) for part in parts]
+    layers = tuple(
+        LayerProof(same[0].name, sum(layer.elements for layer in same), sum(layer.different for layer in same))
+        for same in zip(*(proof.layers for proof in proofs), strict=True)
+    )
+    outputs, different = (sum(getattr(proof, name) for proof in proofs) for name in ("outputs", "different"))
+    codes = np.concatenate([proof.codes for proof in proofs])
+    return NpuProof(len(samples), outputs, different, layers, codes)
+
+
+def _columns(program: Program) -> int:
+    """Return the most bytes that the windows of one sample take as float64."""
+    most = 0
+    for op in program.ops:
+        height, width, channels = program.tensors[op.output].shape
+        weights = getattr(op, "weights", None)
+        taps = int(np.prod(weights.shape[1:])) if weights is not None else 9 * channels
+        most = max(most, 8 * height * width * taps)
+    return most
+
+
+def _proved(
+    program: Program,
+    network: TfliteNetwork,
+    compiled: Compiled,
+    optimized: Optimized,
+    outputs_at_once: int,
+    samples: Ints,
+) -> NpuProof:
     expected: dict[str, Ints] = {}
     reference = execute(program, samples, observe=lambda op, codes: expected.update({op.output: codes}))
     parts: dict[int, list[Ints]] = {}
