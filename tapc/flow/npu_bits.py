@@ -1,6 +1,6 @@
 """Which widths for an NPU: 2 to 8 bits, as its weight coder makes each of them fewer bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tapc.allocate import (
     Allocation,
@@ -11,7 +11,7 @@ from tapc.allocate import (
     LayerChoices,
     solve,
 )
-from tapc.base.errors import UsageError
+from tapc.base.errors import BudgetError, UsageError
 from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.flow.balancing import suited
@@ -21,10 +21,13 @@ from tapc.frontend import FloatModel
 from tapc.graph.analysis import analyse
 from tapc.graph.network import Network
 from tapc.hardware.npu import Npu
-from tapc.npu.tables import Tables, tables_of
+from tapc.npu.tables import Tables, network_of, tables_of
+from tapc.npu.vela import compile_file
 from tapc.quantize import Calibration, QuantizedModel, quantize, uniform_bits
 from tapc.quantize.alone import Losses, measured_losses
 from tapc.quantize.runtime import Float
+
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,8 @@ def decide_for_npu(
     ------
     AllocationError
         No widths fit.
+    BudgetError
+        They fit by prediction, and not as coded.
     """
     if options.proxy != MEASURED or options.allocator != "ilp":
         raise UsageError("widths for an NPU are chosen by measured losses: leave out --proxy and --allocator")
@@ -139,16 +144,32 @@ def decide_for_npu(
         else:
             losses = measured_losses(model, network, x, widths, options.rounding)
         problem = problem_of(network, tables, losses, npu, options, cycles)
-        allocation = solve(problem)
-        widest = all(allocation.bits.weights[name] == max(widths) for name in names)
-        if len(widths) > 1 and not widest:
-            allocation = best_together(problem, allocation, evidence.together)
-    bits = allocation.bits
-    with stages.stage("quantize") as advance:
-        suitable, own = suited(model, calibration, x, bits, options.seed)
-        quantized = quantize(suitable, network, bits, own, x=x, rounding=options.rounding, seed=options.seed,
-                             advance=advance)  # fmt: skip
-    return suitable, NpuDecision(allocation, quantized, tables)
+    budget, flash, over = options.flash, options.flash, 0
+    for _ in range(_ATTEMPTS):
+        with stages.stage("allocate"):
+            bounded = replace(problem, budgets=replace(problem.budgets, flash=flash))
+            allocation = solve(bounded)
+            widest = all(allocation.bits.weights[name] == max(widths) for name in names)
+            if len(widths) > 1 and not widest:
+                allocation = best_together(bounded, allocation, evidence.together)
+        bits = allocation.bits
+        with stages.stage("quantize") as advance:
+            suitable, own = suited(model, calibration, x, bits, options.seed)
+            quantized = quantize(suitable, network, bits, own, x=x, rounding=options.rounding, seed=options.seed,
+                                 advance=advance)  # fmt: skip
+        decision = NpuDecision(allocation, quantized, tables)
+        if budget is None:
+            return suitable, decision
+        with stages.stage("vela"):
+            over = len(compile_file(network_of(quantized.onnx, model.name)[1].blob, npu).blob) - budget
+        if over <= 0:
+            return suitable, decision
+        # Rounded otherwise than for the tables, weights may take a few more bytes: the next choice must be smaller.
+        flash = decision.flash - over
+    raise BudgetError(
+        f"{_ATTEMPTS} choices of widths fit by prediction, none as coded: {over:,} bytes too many in the last; raise "
+        "--flash by as much"
+    )
 
 
 def npu_cycles(options: Options, npu: Npu) -> float:

@@ -153,6 +153,24 @@ def test_each_layer_gets_two_to_eight_bits(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} >= {"model.onnx", "float.onnx", "model.tflite", "npu.json"}
 
 
+def test_a_budget_of_bytes_holds_for_the_file(tmp_path: Path) -> None:
+    budget = (
+        "--flash",
+        "48176",
+        "--calibration",
+        "64",
+        "--samples",
+        "2",
+        "--wbits",
+        "3,4,5",
+        "-o",
+        str(tmp_path / "out"),
+    )
+    done = npu("resnet8", "--board", "mps3-an547", *budget, "--json", "-q")
+    assert done.exit_code == 0, done.output
+    assert 47_000 < json.loads(done.stdout)["file_bytes"] <= 48_176
+
+
 def test_a_budget_that_nothing_meets_is_told(tmp_path: Path) -> None:
     budget = ("--flash", "9K", "--rounding", "nearest", "--calibration", "16", "--samples", "2", "--wbits", "2,8")
     done = npu("resnet8", "--board", "mps3-an547", *budget, "-o", str(tmp_path / "out"), "-q")
