@@ -40,7 +40,8 @@ def register(main: click.Group) -> None:
     @click.option("--algorithm", type=click.Choice(["built", "direct", "nested", "f2", "f4", "f2r", "f4r"]),
                   default="built", show_default=True,
                   help="Of convolutions: as a build has them without transforms, by the kernel's own schedule, with "
-                  "two weights in a half-word, or those of 3x3 by Winograd's F(2x2, 3x3) or F(4x4, 3x3).")  # fmt: skip
+                  "two weights in a half-word, or those of 3x3 by Winograd's F(2x2, 3x3) or F(4x4, 3x3); f2r and f4r: "
+                  "with their weights' transform made at run time.")  # fmt: skip
     @click.option("--layer", default=None, help="Only layers whose name contains this.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
     @PLOT
