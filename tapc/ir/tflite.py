@@ -54,14 +54,14 @@ class TfliteFile:
         self._model.subgraphs = [self._graph]
         self._graph.tensors, self._graph.operators, self._graph.name = [], [], program.name
         self._codes: dict[str, int] = {}
-        self._kind = ""
+        self._computes = False
         self._indices: dict[str, int] = {}
         self._nodes = {node.name: node for node in weights.nodes}
 
     @property
     def computes(self) -> bool:
         """Whether the last operator makes values that were none before."""
-        return self._kind not in _MOVES
+        return self._computes
 
     @property
     def count(self) -> int:
@@ -78,6 +78,15 @@ class TfliteFile:
     def between(self, shape: tuple[int, ...], point: Point, name: str = "") -> int:
         """Add an activation that no tensor of the program is."""
         return self._add((1, *shape), "INT8", name, point=point)
+
+    @property
+    def int32(self) -> int:
+        """The schema's number of int32."""
+        return int(self._schema.TensorType.INT32)
+
+    def whole(self, shape: tuple[int, ...]) -> int:
+        """Add numbers of int32 in between."""
+        return self._add((1, *shape), "INT32")
 
     def constant(self, values: NDArray[Any], scales: Any = None, axis: int = 0, zero: int = 0) -> int:
         """Add a constant of int8 or int32, with the scales of its channels along an axis."""
@@ -97,7 +106,7 @@ class TfliteFile:
         self, kind: str, inputs: Sequence[int], output: int, table: str = "", version: int = 1, **options: Any
     ) -> None:
         """Add an operator; `table` names its options in the schema."""
-        schema, self._kind = self._schema, kind
+        schema, self._computes = self._schema, kind not in _MOVES
         if kind not in self._codes:
             code = schema.OperatorCodeT()
             code.builtinCode = getattr(schema.BuiltinOperator, kind)
@@ -152,6 +161,32 @@ class TfliteFile:
         result = self.between(own.shape, Point(y.scale, y.zero))
         self.node("QUANTIZE", [self.tensor(name)], result, "QuantizeOptions", 2)
         return result
+
+    def cast(self, source: int, result: int, before: str, after: str) -> None:
+        """Add a change of type, of codes as they are."""
+        kinds = self._schema.TensorType
+        self.node("CAST", [source], result, "CastOptions", inDataType=getattr(kinds, before),
+                  outDataType=getattr(kinds, after))  # fmt: skip
+
+    def plus(self, source: int, number: int, result: int, *, above: bool = False) -> None:
+        """Add an addition of a number to numbers of int32; `above` where all sums are above zero.
+
+        These have an activation, which changes none: vela takes no addition of int32 with one, so that it lies beside
+        the other operators that are left to the CPU.
+        """
+        kinds = self._schema.ActivationFunctionType
+        self.node("ADD", [source, self.constant(np.array([number], np.int32))], result, "AddOptions",
+                  fusedActivationFunction=kinds.RELU if above else kinds.NONE)  # fmt: skip
+
+    def looked_up(self, source: str, output: str, table: NDArray[np.int8]) -> None:
+        """Add a table of all codes: codes become places in it."""
+        own, y = self.program.tensors[source], self.program.tensors[output]
+        codes, places = self.whole(own.shape), self.whole(own.shape)
+        self.cast(self.tensor(source), codes, "INT8", "INT32")
+        self.plus(codes, 128, places, above=True)
+        entries = self.constant(table, y.scale, zero=y.zero)
+        self.node("GATHER", [entries, places], self.tensor(output), "GatherOptions", 2, axis=0)
+        self._computes = True
 
     def reshaped(self, source: int, result: int, shape: tuple[int, ...]) -> None:
         """Add a change of shape."""

@@ -16,6 +16,7 @@ from tapc.graph.rules import Rule, TorchStep, Within, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.argmax import ArgMaxSpec
 from tapc.kernels.schedule import Schedule
 
@@ -35,6 +36,18 @@ class ArgMax(Op):
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         return [Step(self, ArgMaxSpec(x.plane, y.plane), {"x": self.inputs[0], "y": self.output}, {}, {"zero": y.zero})]
+
+
+@write.register
+def _write(op: ArgMax, file: TfliteFile) -> None:
+    """Write the place as int32, less what codes begin with, and then as a code."""
+    x, y = file.program.tensors[op.inputs[0]], file.program.tensors[op.output]
+    places, wide, codes = file.whole(x.shape[:2]), file.whole(y.shape), file.whole(y.shape)
+    axis = file.constant(np.array([3], np.int32))
+    file.node("ARG_MAX", [file.tensor(op.inputs[0]), axis], places, "ArgMaxOptions", 2, outputType=file.int32)
+    file.reshaped(places, wide, y.shape)
+    file.plus(wide, y.zero, codes)
+    file.cast(codes, file.tensor(op.output), "INT32", "INT8")
 
 
 def _argmax(lowering: Lowering, node: onnx.NodeProto) -> None:

@@ -17,6 +17,7 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import Point, TfliteFile, write
 from tapc.kernels.attention import AttentionSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import LARGEST, Scalars, check_ratios, clamp, factors, quick
@@ -100,6 +101,46 @@ class Attention(Op):
         # between them; keys and values are needed to the end.
         distance = {self.inputs[0]: Overlap(0, spec.x.row)} if self.inputs[0] not in self.inputs[1:] else {}
         return [Step(self, spec, tensors, constants, scalars, distance)]
+
+
+@write.register
+def _write(op: Attention, file: TfliteFile) -> None:
+    """Write the two products, with the softmax between them, head by head."""
+    scores, tensors = op.scores, file.program.tensors
+    if (scores.levels, scores.weight.zero) != (256, -128):
+        raise UnsupportedError(f"operator {op.name!r}: TFLite's softmax has codes of 1/256 from -128 on")
+    (height, width, channels), heads = tensors[op.output].shape, op.heads
+    tokens, order = height * width, file.constant(np.array([0, 2, 1, 3], np.int32))
+
+    def point(own: Tensor) -> Point:
+        return Point(own.scale, own.zero)
+
+    def turn(source: int, result: int) -> None:
+        file.node("TRANSPOSE", [source, order], result, "TransposeOptions", 2)
+
+    def by_head(name: str) -> int:
+        own = point(tensors[name])
+        wide, turned = (file.between(shape, own) for shape in _heads(heads, tokens, channels))
+        file.reshaped(file.tensor(name), wide, (tokens, heads, channels // heads))
+        turn(wide, turned)
+        return turned
+
+    def product(sides: list[int], result: int, *, across: bool) -> None:
+        file.node("BATCH_MATMUL", sides, result, "BatchMatMulOptions", 2, adjX=False, adjY=across)
+
+    square = (heads, tokens, tokens)
+    found, weights = file.between(square, point(scores.score)), file.between(square, point(scores.weight))
+    product([by_head(name) for name in op.inputs[:2]], found, across=True)
+    file.node("SOFTMAX", [found], weights, "SoftmaxOptions", 2, beta=1.0)
+    joined, made = (file.between(shape, point(tensors[op.output])) for shape in _heads(heads, tokens, channels))
+    product([weights, by_head(op.inputs[2])], made, across=False)
+    turn(made, joined)
+    file.reshaped(joined, file.tensor(op.output), (height, width, channels))
+
+
+def _heads(heads: int, tokens: int, channels: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return the extents of tokens that are split into heads, and of heads that hold their tokens."""
+    return (tokens, heads, channels // heads), (heads, tokens, channels // heads)
 
 
 def lower_attention(lowering: Lowering, node: onnx.NodeProto) -> None:

@@ -21,6 +21,7 @@ from tapc.ir.lowering import Lowering, attributes
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.log_softmax import LogSoftmaxSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, clamp, factors
@@ -93,6 +94,13 @@ class LogSoftmax(Op):
         return [Step(self, spec, tensors, constants, {**self._scalars(x), **ends}, distance)]
 
 
+@write.register
+def _write(op: LogSoftmax, file: TfliteFile) -> None:
+    if not _of_its_own(file.program.mode, file.program.tensors[op.output]):
+        raise UnsupportedError(f"operator {op.name!r}: TFLite's logarithm of a softmax has codes of 1/16 up to 127")
+    file.node("LOG_SOFTMAX", [file.tensor(op.inputs[0])], file.tensor(op.output), "LogSoftmaxOptions", 2)
+
+
 def _of_its_own(mode: Mode, y: Tensor) -> bool:
     """Whether an arithmetic has integers of its own for this result."""
     levels = arithmetic_of(mode).log_softmax_levels
@@ -138,4 +146,7 @@ def _example(e: Example, op: str) -> str:
     return e.node(op, e.map(*e.shape()), axis=e.pick(1, -3))
 
 
-register(Rule(_log_softmax, _torch, _reach, only_8_bits=True, example=_example), "LogSoftmax")
+# Codes of 1/16 up to 127 for zero: those of which TFLite has integers, down to a ten-millionth.
+register(
+    Rule(_log_softmax, _torch, _reach, only_8_bits=True, output=(-255 / 16, 1 / 16), example=_example), "LogSoftmax"
+)

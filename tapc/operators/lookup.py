@@ -9,7 +9,6 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Values, arithmetic_of
-from tapc.base.errors import UnsupportedError
 from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
@@ -58,7 +57,8 @@ _OPTIONS = {"ABS": "AbsOptions", "HARD_SWISH": "HardSwishOptions", "LEAKY_RELU":
 @write.register
 def _write(op: Lookup, file: TfliteFile) -> None:
     if op.function not in _WRITTEN:
-        raise UnsupportedError(f"operator {op.name!r}: a table of its own, which no operator of TFLite is")
+        file.looked_up(op.inputs[0], op.output, op.table)
+        return
     kind = _WRITTEN[op.function]
     options = {"alpha": op.given["alpha"]} if op.function == "leaky relu" else {}
     file.node(kind, [file.tensor(op.inputs[0])], file.tensor(op.output), _OPTIONS.get(kind, ""), 1, **options)

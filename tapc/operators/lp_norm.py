@@ -18,6 +18,7 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
 from tapc.kernels.unit import UnitSpec
@@ -45,6 +46,11 @@ class Unit(Op):
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         spec, scalars = UnitSpec(x.plane, y.plane, program.mode), {"pad": x.zero, **clamp(y, y.low, y.high)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, {}, scalars, {self.inputs[0]: Overlap(0)})]
+
+
+@write.register
+def _write(op: Unit, file: TfliteFile) -> None:
+    file.node("L2_NORMALIZATION", [file.tensor(op.inputs[0])], file.tensor(op.output), "L2NormOptions", 2)
 
 
 @samples("normalization", 0.5)

@@ -20,6 +20,7 @@ from tapc.graph.rules import Rule, TorchStep, Within, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.matmul import MatMulSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.attention import attention_example, attention_within, lower_attention
@@ -59,6 +60,12 @@ class MatMul(Op):
         tensors = {"x": self.inputs[0], "r": self.inputs[1], "y": self.output}
         constants = {"s": factors(ratio, program.mode)}
         return [Step(self, spec, tensors, constants, scalars)]
+
+
+@write.register
+def _write(op: MatMul, file: TfliteFile) -> None:
+    sides = [file.tensor(name) for name in op.inputs]
+    file.node("BATCH_MATMUL", sides, file.tensor(op.output), "BatchMatMulOptions", 2, adjX=False, adjY=True)
 
 
 def _turns(node: onnx.NodeProto | None) -> bool:

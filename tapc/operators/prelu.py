@@ -21,6 +21,7 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap, elementwise_distance
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
+from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.prelu import PreluSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.binary import constant_codes
@@ -94,6 +95,14 @@ class PRelu(Op):
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, scalars, overlap)]
 
 
+@write.register
+def _write(op: PRelu, file: TfliteFile) -> None:
+    clamp = file.clamped(op.output, op.low, op.high, fused=False)
+    slopes = file.constant(op.slopes[None, None], op.scale, zero=op.zero)
+    file.node("PRELU", [file.tensor(op.inputs[0]), slopes], clamp.output)
+    file.finish(clamp)
+
+
 def _values(x: Any, slope: Any) -> Any:
     return np.where(x > 0, x, slope * x)
 
@@ -102,7 +111,7 @@ def _prelu(lowering: Lowering, node: onnx.NodeProto) -> None:
     graph, x = lowering.graph, lowering.source(node)
     if node.input[1] in graph.constants:
         slope = float(graph.constant(node.input[1]).item())
-        lower_function(lowering, node, lambda x: np.asarray(_values(x, slope)))
+        lower_function(lowering, node, lambda x: np.asarray(_values(x, slope)), "leaky relu", alpha=slope)
         return
     codes, scale, zero = constant_codes(lowering, node.input[1])
     slopes = np.broadcast_to(codes.reshape(-1), x.shape[2]).astype(np.int8)

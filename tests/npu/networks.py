@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from operators.examples import Case, Instance, case
@@ -19,7 +20,7 @@ from tapc.npu.vela import Compiled, compile_file
 
 OPERATORS = (
     "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "HardSwish", "LeakyRelu",
-    "Max", "MaxPool", "Min", "Mul", "Pad", "ReduceMean", "Relu", "Sigmoid", "Softmax", "Sub", "Tanh",
+    "MatMul", "Max", "MaxPool", "Min", "Mul", "PRelu", "Pad", "ReduceMean", "Relu", "Sigmoid", "Softmax", "Sub", "Tanh",
 )  # fmt: skip
 """Operators whose instances vela leaves to the NPU."""
 
@@ -51,7 +52,7 @@ class OnNpu:
 
 def on_npu(instances: list[Instance], target: Npu) -> OnNpu:
     """Build those of the instances that TFLite has, each with 8-bit activations and weights of 2, 4 or 8 bits."""
-    kept = [instance for instance in instances if _is_written(instance)]
+    kept = [instance for instance in instances if _is_taken(instance)]
     given = case(kept, abits=(8,))
     program, network = _written(given)
     compiled = compile_file(network.blob, target)
@@ -63,9 +64,12 @@ def _written(given: Case) -> tuple[Program, TfliteNetwork]:
     return program, tflite_of(program, QdqGraph(given.quantized.onnx), "a test")
 
 
-def _is_written(instance: Instance) -> bool:
+def _is_taken(instance: Instance) -> bool:
+    """Whether TFLite has it, and not as a table, which vela leaves to the CPU."""
     try:
-        _written(case([instance], abits=(8,)))
+        _, network = _written(case([instance], abits=(8,)))
     except UnsupportedError:
         return False
-    return True
+    model = schema.Model.GetRootAs(network.blob, 0)
+    kinds = {model.OperatorCodes(i).BuiltinCode() for i in range(model.OperatorCodesLength())}
+    return schema.BuiltinOperator.CAST not in kinds
