@@ -3,7 +3,8 @@
     python tools/npu_table.py ../shared/data
 
 FOLDER has mlperf-tiny/*.tflite, float ones and given int8 ones, and samples where a network's accuracy is to be
-measured. What is in the build folder already is not compiled again.
+measured; others are calibrated on 32 and run on 100 random ones. Widths are chosen for the first board, the second one
+takes the same network (its `model.onnx`). What is in the build folder already is not compiled again.
 """
 
 import argparse
@@ -26,22 +27,18 @@ BITS = {
 }
 GIVEN = {"ResNet-8": "pretrainedResnet_quant", "DS-CNN": "kws_ref_model", "VWW": "vww_96_int8",
          "autoencoder": "ad01_int8"}  # fmt: skip
-SAMPLES = "200"
+REAL, RANDOM = ("--samples", "200"), ("--samples", "100", "--calibration", "32")
 COLUMNS = ("network", "weight bits", "coded weights, B", "file, B", "SRAM, B", "accuracy (float), %", "cycles, U55-128",
            "cycles, U55-64", "exact")  # fmt: skip
 
 
-def compiled(
-    folder: Path, file: str, data: str | None, board: str, options: tuple[str, ...], build: Path
-) -> dict[str, Any]:
+def compiled(source: Path, name: str, data: Path | None, options: tuple[str, ...], build: Path) -> dict[str, Any]:
     """Compile one, or read what it became."""
-    name = "_".join([file, board, *options]).replace("--", "")
     note = build / f"{name}.json"
     if not note.is_file():
-        source = "random" if data is None else str(folder / data)
-        path = folder / "mlperf-tiny" / f"{file}.tflite"
-        command = [sys.executable, "-P", "-m", "tapc", "npu", str(path), "--board", board, "--data", source,
-                   "--samples", SAMPLES, "--json", "-q", "-o", str(build / name), *options]  # fmt: skip
+        samples = ("--data", "random", *RANDOM) if data is None else ("--data", str(data), *REAL)
+        command = [sys.executable, "-P", "-m", "tapc", "npu", str(source), *samples, "--json", "-q", "-o",
+                   str(build / name), *options]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
@@ -49,6 +46,16 @@ def compiled(
         note.write_text(done.stdout, encoding="utf-8")
     found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
     return found
+
+
+def on_boards(
+    source: Path, data: Path | None, units: tuple[str, ...], chosen: tuple[str, ...], build: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compile a network for the first board, and what it became for the second."""
+    first, second = ("_".join([source.stem, board, *units, *chosen]).replace("--", "") for board in BOARDS)
+    own = compiled(source, first, data, (*units, *chosen, "--board", BOARDS[0]), build)
+    network = build / first / "model.onnx" if chosen else source  # a given one is kept as it is
+    return own, compiled(network, second, data, (*units, "--board", BOARDS[1]), build)
 
 
 def main() -> None:
@@ -59,10 +66,12 @@ def main() -> None:
     given = parser.parse_args()
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for name, (file, data, options) in NETWORKS.items():
-        rows = [(bits, file, (*options, *chosen)) for bits, chosen in BITS.items()]
-        rows.append(("given int8", GIVEN[name], options if name == "ResNet-8" else ()))
-        for bits, source, wanted in rows:
-            first, second = (compiled(given.folder, source, data, board, wanted, given.build) for board in BOARDS)
+        rows = [(bits, file, chosen) for bits, chosen in BITS.items()]
+        rows.append(("given int8", GIVEN[name], ()))
+        samples = None if data is None else given.folder / data
+        for bits, stem, chosen in rows:
+            source = given.folder / "mlperf-tiny" / f"{stem}.tflite"
+            first, second = on_boards(source, samples, options, chosen, given.build)
             scores = first["scores"] if data is not None else {}
             metric = next(iter(scores.get("npu", {})), "")
             accuracy = f"{scores['npu'][metric]:.1f} ({scores['float'][metric]:.1f})" if metric else "-"

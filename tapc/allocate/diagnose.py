@@ -101,7 +101,7 @@ def _number(value: float) -> str:
 
 def _sentence(problem: AllocationProblem, violation: Violation) -> str:
     name, unit = violation.constraint, _unit(problem, violation.constraint)
-    region = f" (region {problem.regions[name]})" if name in problem.regions else ""
+    region = f" ({problem.regions[name]})" if name in problem.regions else ""
     what = "average weight bits" if name == "target_bits" else name
     text = (
         f"{what}{region}: the budget is {_number(violation.limit)} {unit}, "

@@ -141,7 +141,7 @@ class AllocationProblem:
     latency_unit : str
         Unit of latencies in messages.
     regions : mapping of str to str
-        Constraint -> memory region that it stands for, named in messages.
+        Constraint -> what it stands for, "region flash", named in messages.
     kernels : mapping of str to int
         Kernel -> bytes of code, in flash once however many of the chosen pairs name it.
 

@@ -233,7 +233,7 @@ def _compile(
         from tapc.base.options import Options
         from tapc.hardware.board import load_board
 
-        load_board(board)
+        silicon = load_board(board)
         check_rounding_name(rest["rounding"])
         check_source(model, zoo.names())
         check_files(data=data, test_data=test_data, overrides=rest["overrides"])
@@ -273,6 +273,10 @@ def _compile(
     print_report(result.report)
     for place in (result.output, *(package.folder for package in written)):
         say(f"written to {place}")
+    if silicon.npu is not None:
+        command = shlex.join(["tapc", "npu", str(result.output), "--board", board])
+        lacking = result.report.without_tflite
+        say(f"not for the board's NPU: {lacking}" if lacking else f"put it on the board's NPU: {command}")
 
 
 def _narrow(options: "Options") -> bool:

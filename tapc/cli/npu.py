@@ -1,10 +1,12 @@
 """tapc npu."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tapc.base.errors import UsageError
 from tapc.base.options import Source
 from tapc.base.output import MARKER
 from tapc.base.precheck import check_files, check_rounding_name, check_source
@@ -14,6 +16,10 @@ from tapc.cli.types import BitList, Bytes, LatencyType, metric_option
 
 if TYPE_CHECKING:
     from tapc.flow.npu import OnNpu
+
+
+_OF_BUILDS = ("network", "board", "data", "samples", "out", "seed", "as_json", "quiet", "help")
+"""Parameters that builds take, too."""
 
 
 @click.command(name="npu", cls=Command)
@@ -57,15 +63,19 @@ def npu_command(
       tapc npu kws.tflite --board mps3-an547 --flash 20K --data kws01.npz
       tapc npu build/resnet8-stm32h7 --board grove-vision-ai-v2
     """
+    from tapc import zoo
     from tapc.hardware.board import load_board
+    from tapc.npu.vela import check_installed
 
     silicon = load_board(board)
-    if _is_build(network):
+    if silicon.npu is not None:
+        check_installed()
+    if _is_build(network, zoo.names()):
         from tapc.flow.npu import compile_for_npu
 
+        _check_unused(click.get_current_context())
         result = compile_for_npu(Path(network), silicon, data, samples, seed, out, progress())
     else:
-        from tapc import zoo
         from tapc.base.options import Options
         from tapc.flow.npu import compile_network_for_npu
 
@@ -82,11 +92,23 @@ def npu_command(
         _show(result)
 
 
-def _is_build(name: str) -> bool:
+def _is_build(name: str, known: Collection[str]) -> bool:
+    """Whether it is a build, or a folder that is none and no network either, which is told then."""
     try:
-        return (Path(name) / MARKER).is_file()
+        return (Path(name) / MARKER).is_file() or (name not in known and Path(name).is_dir())
     except (OSError, ValueError):  # no path that the system takes
         return False
+
+
+def _check_unused(context: click.Context) -> None:
+    """Refuse options that a build has no use for: its network is what it is."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+        if given and parameter.name not in _OF_BUILDS:
+            raise UsageError(
+                f"{parameter.opts[-1]} is for networks, {context.params['network']} is a build: its bits and the units "
+                "of samples are chosen; give the network that it was made of"
+            )
 
 
 def _show(result: "OnNpu") -> None:

@@ -271,7 +271,7 @@ def bit_problem(
         fixed_flash=fixed_flash,
         fixed_latency=fixed_latency,
         latency_unit=options.latency_unit,
-        regions={"flash": flash_regions(board, options), "ram": board.arena_region.name},
+        regions={"flash": flash_regions(board, options), "ram": f"region {board.arena_region.name}"},
     )
 
 
@@ -279,10 +279,9 @@ def flash_regions(board: Board, options: Options) -> str:
     """Say in which regions flash is counted."""
     outside = board.external_flash
     if outside is None:
-        return board.flash.name
-    return (
-        f"{board.flash.name} without {outside.name}" if options.no_external else f"{board.flash.name}, {outside.name}"
-    )
+        return f"region {board.flash.name}"
+    how = f"without {outside.name}" if options.no_external else f"and region {outside.name}"
+    return f"region {board.flash.name} {how}"
 
 
 def relative_distortion(distortion: Distortion, low_bits: int) -> dict[str, dict[tuple[int, int], float]]:

@@ -25,7 +25,7 @@ from tapc.flow.tflite import FILE
 from tapc.frontend import load
 from tapc.graph.analysis import analyse
 from tapc.graph.network import CODED_BITS
-from tapc.hardware.board import Board
+from tapc.hardware.board import Board, boards_with_npu
 from tapc.hardware.npu import Npu
 from tapc.ir.program import Program
 from tapc.ir.tflite import TfliteNetwork
@@ -147,7 +147,8 @@ class OnNpu:
 def npu_of(board: Board) -> Npu:
     """Return a board's NPU; UsageError where it has none."""
     if board.npu is None:
-        raise UsageError(f"board {board.name} has no NPU: its file has no [npu]")
+        others = ", ".join(boards_with_npu())
+        raise UsageError(f"board {board.name} has no NPU: its file has no [npu]; boards with one: {others}")
     return board.npu
 
 

@@ -148,7 +148,12 @@ def decide_for_npu(
     for _ in range(_ATTEMPTS):
         with stages.stage("allocate"):
             bounded = replace(problem, budgets=replace(problem.budgets, flash=flash))
-            allocation = solve(bounded)
+            try:
+                allocation = solve(bounded)
+            except BudgetError:
+                if over <= 0:
+                    raise
+                break  # by prediction, no widths are left that take as little
             widest = all(allocation.bits.weights[name] == max(widths) for name in names)
             if len(widths) > 1 and not widest:
                 allocation = best_together(bounded, allocation, evidence.together)
@@ -167,8 +172,8 @@ def decide_for_npu(
         # Rounded otherwise than for the tables, weights may take a few more bytes: the next choice must be smaller.
         flash = decision.flash - over
     raise BudgetError(
-        f"{_ATTEMPTS} choices of widths fit by prediction, none as coded: {over:,} bytes too many in the last; raise "
-        "--flash by as much"
+        f"widths fit --flash by prediction, and not as coded: {options.flash:,} bytes are {over:,} too few; the "
+        f"smallest budget that works is {(options.flash or 0) + over:,} bytes (--flash)"
     )
 
 

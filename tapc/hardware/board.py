@@ -1,5 +1,6 @@
 """Boards: what the silicon offers. One TOML file per board, checked against a versioned schema."""
 
+import contextlib
 import os
 import re
 import tomllib
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from tapc.base.errors import DataError, UsageError
+from tapc.base.errors import DataError, TapcError, UsageError
 from tapc.base.files import read_regular, reading
 from tapc.hardware.npu import Npu
 from tapc.hardware.probe import Probe, Renode, Support
@@ -332,6 +333,16 @@ def board_names() -> list[str]:
     """Return the names that `load_board` finds: those in TAPC_PATH, then the shipped ones, each sorted."""
     names = [path.stem for folder in _board_folders() for path in sorted(folder.glob("*.toml"))]
     return list(dict.fromkeys(names))
+
+
+def boards_with_npu() -> list[str]:
+    """Return the names of boards with an NPU; files that cannot be read are left out."""
+    found = []
+    for name in board_names():
+        with contextlib.suppress(TapcError):
+            if load_board(name).npu is not None:
+                found.append(name)
+    return found
 
 
 def _read(path: Path) -> Board:

@@ -5,6 +5,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 _Kind = Literal["Sram", "Dram", "OnChipFlash", "OffChipFlash"]
+_Accelerator = Literal[
+    "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512",
+    "ethos-u85-128", "ethos-u85-256", "ethos-u85-512", "ethos-u85-1024", "ethos-u85-2048",
+]  # fmt: skip
 _Cycles = Annotated[int, Field(ge=0, le=1 << 16, strict=True)]
 
 
@@ -54,7 +58,7 @@ class Npu(_Schema):
         Command that sends FILE, an optimized TFLite file, to a board that runs such files; empty where there is none.
     """
 
-    accelerator: str = Field(pattern=r"^ethos-u(55-(32|64|128|256)|65-(256|512)|85-(128|256|512|1024|2048))$")
+    accelerator: _Accelerator
     clock_hz: int = Field(gt=0, le=10**12, strict=True)
     arena_bytes: int = Field(gt=0, le=1 << 32, strict=True)
     sram: NpuPort

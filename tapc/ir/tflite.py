@@ -322,7 +322,10 @@ def tflite_of(program: Program, weights: QdqGraph, description: str) -> TfliteNe
     """
     for tensor in program.tensors.values():
         if tensor.bits != 8:
-            raise UnsupportedError(f"tensor {tensor.name!r} has {tensor.bits} bits: a TFLite file takes 8 (--abits 8)")
+            raise UnsupportedError(
+                f"tensor {tensor.name!r} has {tensor.bits} bits, a TFLite file takes 8: compile the network with "
+                "--abits 8"
+            )
     file, makers = TfliteFile(program, weights, description), dict[int, str]()
     owners: list[str] = []
     for op in program.ops:

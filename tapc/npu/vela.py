@@ -70,6 +70,12 @@ def installed() -> bool:
     return importlib.util.find_spec("ethosu") is not None
 
 
+def check_installed() -> None:
+    """Raise ToolError where it cannot."""
+    if not installed():
+        raise ToolError(f"vela is not installed: pip install 'tapc[npu]' (ethos-u-vela {VERSION})")
+
+
 def compile_file(blob: bytes, npu: Npu) -> Compiled:
     """Compile a TFLite file.
 
@@ -80,8 +86,7 @@ def compile_file(blob: bytes, npu: Npu) -> Compiled:
     UnsupportedError
         For an accelerator that vela does not know.
     """
-    if not installed():
-        raise ToolError(f"vela is not installed: pip install 'tapc[npu]' (ethos-u-vela {VERSION})")
+    check_installed()
     with scratch_folder() as folder:
         network, config = folder / f"{_STEM}.tflite", folder / "tapc.ini"
         network.write_bytes(blob)

@@ -202,7 +202,7 @@ def test_message_names_region_layers_and_pins():
     layers = (layer("stem", 0, 80, (1, 1, 1)), layer("head", 0, 160, (3, 2, 1)))
     pinned = replace(layers[1], choices=layers[1].choices[2:], fixed_by="pinned")
     problem = AllocationProblem(
-        (layers[0], pinned), (GroupChoices(True, (8,)),), Budgets(flash=100), regions={"flash": "FLASH"}
+        (layers[0], pinned), (GroupChoices(True, (8,)),), Budgets(flash=100), regions={"flash": "region FLASH"}
     )
     with pytest.raises(AllocationError) as caught:
         solve(problem)

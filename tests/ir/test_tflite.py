@@ -100,7 +100,7 @@ def test_others_are_told(operator: str) -> None:
 
 def test_narrow_activations_are_refused() -> None:
     made = case([Instance("MaxPool", n) for n in range(6)], abits=(4,))
-    with pytest.raises(UnsupportedError, match="has 4 bits: a TFLite file takes 8"):
+    with pytest.raises(UnsupportedError, match="has 4 bits, a TFLite file takes 8: compile the network with --abits 8"):
         written(made)
 
 

@@ -1,6 +1,8 @@
 """`tapc npu`: a finished build on an NPU."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +16,8 @@ import tapc
 from tapc.base.errors import MismatchError
 from tapc.cli import main
 from tapc.flow.npu_image import missing, run_whole
-from tapc.hardware.board import load_board
+from tapc.hardware.board import load_board, shipped
+from tapc.npu import vela
 from tapc.npu.optimized import read
 
 pytest.importorskip("ethosu", reason="needs ethos-u-vela")
@@ -31,6 +34,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def npu(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["npu", *arguments])
+
+
+def _board(folder: Path, before: str, after: str) -> Path:
+    """Write a board's file with something else in it."""
+    text = (shipped("boards") / "mps3-an547.toml").read_text()
+    assert before in text
+    board = folder / "mps3-an547.toml"
+    board.write_text(text.replace(before, after))
+    return board
 
 
 def test_a_build_is_proved_and_delivered(build: Path, tmp_path: Path) -> None:
@@ -108,26 +120,78 @@ def test_the_library_builds_for_a_cortex_m55_with_caches(build: Path, tmp_path: 
 def test_boards_without_an_npu_are_told(build: Path) -> None:
     done = npu(str(build), "--board", "pico", "-q")
     assert done.exit_code == 2
-    assert "board pico has no NPU: its file has no [npu]" in " ".join(done.output.split())
+    text = " ".join(done.output.split())
+    assert "board pico has no NPU: its file has no [npu]" in text
+    assert "boards with one: grove-vision-ai-v2, mps3-an547" in text
+    done = npu(str(build), "--board", "pigo", "-q")
+    assert done.exit_code == 2
+    assert "unknown board 'pigo'; known:" in " ".join(done.output.split())
+
+
+def test_without_vela_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vela.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tapc.frontend, "load", lambda *args, **rest: pytest.fail("the network was read"))
+    done = npu("resnet8", "--board", "mps3-an547", "-q")
+    assert done.exit_code == 6
+    assert "vela is not installed: pip install 'tapc[npu]'" in " ".join(done.output.split())
+
+
+def test_a_board_file_with_an_unknown_accelerator_is_told(build: Path, tmp_path: Path) -> None:
+    done = npu(str(build), "--board", str(_board(tmp_path, "ethos-u55-128", "ethos-u55-100")), "-q")
+    assert done.exit_code == 4
+    text = " ".join(done.output.split())
+    assert "npu.accelerator: Input should be 'ethos-u55-32', 'ethos-u55-64', 'ethos-u55-128'" in text
+
+
+def test_folders_without_a_build_are_told(build: Path, tmp_path: Path) -> None:
+    done = npu(str(tmp_path), "--board", "mps3-an547", "-q")
+    assert done.exit_code == 4
+    assert "holds no tapc build (no report.json)" in " ".join(done.output.split())
+    broken = tmp_path / "broken"
+    shutil.copytree(build, broken)
+    (broken / "model.onnx").write_bytes((build / "model.onnx").read_bytes()[:1000])
+    done = npu(str(broken), "--board", "mps3-an547", "-q")
+    assert done.exit_code == 4
+    assert "model.onnx is damaged" in " ".join(done.output.split())
+
+
+def test_activations_of_4_bits_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "narrow"
+    tapc.compile("resnet8", board="grove-vision-ai-v2", output=folder, wbits=(4,), abits=(4,), rounding="nearest",
+                 calibration=16, eval=4, simulate=False)  # fmt: skip
+    done = npu(str(folder), "--board", "mps3-an547", "-q")
+    assert done.exit_code == 3
+    assert "has 4 bits, a TFLite file takes 8: compile the network with --abits 8" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("bits", ["9", "1,2", "x"])
+def test_weight_bits_that_there_are_none_of_are_told(bits: str) -> None:
+    done = npu("resnet8", "--board", "mps3-an547", "--wbits", bits, "-q")
+    assert done.exit_code == 2
+    assert "give some of 2, 3, 4, 5, 6, 7, 8" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("given", [("--wbits", "4"), ("--flash", "40K"), ("--weights", "x"), ("--requantize",)])
+def test_a_build_takes_no_options_of_networks(build: Path, given: tuple[str, ...]) -> None:
+    done = npu(str(build), "--board", "mps3-an547", *given, "-q")
+    assert done.exit_code == 2
+    assert "for networks" in " ".join(done.output.split())
 
 
 def test_too_little_sram_is_told(build: Path, tmp_path: Path) -> None:
-    from tapc.hardware.board import shipped
-
-    text = (shipped("boards") / "mps3-an547.toml").read_text().replace("arena_bytes = 0x200000", "arena_bytes = 10_000")
-    board = tmp_path / "mps3-an547.toml"
-    board.write_text(text)
+    board = _board(tmp_path, "arena_bytes = 0x200000", "arena_bytes = 10_000")
     done = npu(str(build), "--board", str(board), "-q")
     assert done.exit_code == 5
-    assert "bytes of SRAM on mps3-an547" in " ".join(done.output.split())
+    text = " ".join(done.output.split())
+    assert "bytes of SRAM on mps3-an547" in text
+    least = re.search(r"([\d,]+) is the least that vela", text)
+    assert least is not None
+    works = _board(tmp_path, "arena_bytes = 0x200000", f"arena_bytes = {least[1].replace(',', '_')}")
+    assert npu(str(build), "--board", str(works), "--samples", "2", "-q").exit_code == 0
 
 
 def test_what_the_executor_does_not_know_is_compiled_alone(build: Path, tmp_path: Path) -> None:
-    from tapc.hardware.board import shipped
-
-    text = (shipped("boards") / "mps3-an547.toml").read_text().replace("ethos-u55-128", "ethos-u65-256")
-    board = tmp_path / "mps3-an547.toml"
-    board.write_text(text)
+    board = _board(tmp_path, "ethos-u55-128", "ethos-u65-256")
     done = npu(str(build), "--board", str(board), "--json", "-q")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -175,8 +239,18 @@ def test_a_budget_that_nothing_meets_is_told(tmp_path: Path) -> None:
     budget = ("--flash", "9K", "--rounding", "nearest", "--calibration", "16", "--samples", "2", "--wbits", "2,8")
     done = npu("resnet8", "--board", "mps3-an547", *budget, "-o", str(tmp_path / "out"), "-q")
     assert done.exit_code == 5
-    assert "the file for ethos-u55-128" in " ".join(done.output.split())
+    text = " ".join(done.output.split())
+    assert "flash (the file for ethos-u55-128): the budget is 9216 bytes" in text
     assert not (tmp_path / "out").exists()
+    for _ in range(2):  # what works by prediction, and what works as coded
+        least = re.search(r"smallest budget that works is ([\d,]+) bytes \(--flash\)", text)
+        assert least is not None
+        budget = ("--flash", least[1].replace(",", ""), *budget[2:])
+        done = npu("resnet8", "--board", "mps3-an547", *budget, "-o", str(tmp_path / "out"), "-q")
+        text = " ".join(done.output.split())
+        if done.exit_code == 0:
+            break
+    assert done.exit_code == 0, text
     done = npu("resnet8", "--board", "mps3-an547", "--latency", "9M", "--calibration", "16", "--samples", "2", "-q")
     assert done.exit_code == 2
     assert "an NPU runs no instructions" in " ".join(done.output.split())
@@ -196,3 +270,20 @@ def test_the_commands_are_shown(build: Path, tmp_path: Path) -> None:
     missing = CliRunner().invoke(main, ["show", str(tmp_path), "--stage", "npu"])
     assert missing.exit_code == 4
     assert "holds nothing for an NPU" in " ".join(missing.output.split())
+
+
+def test_a_compilation_for_a_board_with_an_npu_names_the_command(tmp_path: Path) -> None:
+    folder = tmp_path / "a build"
+    quick = ("--wbits", "8", "--rounding", "nearest", "--calibration", "16", "--eval", "1", "--no-simulate", "-q")
+    compiled = ("compile", "resnet8", "--board", "grove-vision-ai-v2", "-o", str(folder), *quick)
+    done = CliRunner().invoke(main, compiled)
+    assert done.exit_code == 0, done.output
+    said, command = done.stdout.splitlines()[-1].split(": ", 1)
+    assert said == "put it on the board's NPU"
+    program, *words = shlex.split(command)
+    assert program == "tapc"
+    assert CliRunner().invoke(main, [*words, "--samples", "1", "-q"]).exit_code == 0
+    done = CliRunner().invoke(main, [*compiled, "--abits", "4"])
+    assert done.stdout.splitlines()[-1].startswith("not for the board's NPU: tensor")
+    done = CliRunner().invoke(main, ["compile", "resnet8", "--board", "stm32h7", "-o", str(folder), *quick])
+    assert "NPU" not in done.stdout
