@@ -163,7 +163,10 @@ def run(
 @main.command()
 @click.argument("build", type=click.Path(path_type=Path))
 @click.option(
-    "--stage", type=click.Choice(["integer", "plan", "steps", "c", "npu"]), default="integer", show_default=True
+    "--stage",
+    type=click.Choice(["integer", "plan", "steps", "c", "npu", "tflite"]),
+    default="integer",
+    show_default=True,
 )
 def show(build: Path, stage: str) -> None:
     """Print what a compilation made at a stage.

@@ -7,6 +7,7 @@ from tapc.base.errors import DataError
 from tapc.base.files import read_regular, reading
 from tapc.base.picture import check_picture
 from tapc.flow.rerun import open_build, part
+from tapc.flow.tflite import operators_of
 from tapc.lower.names import names_in
 from tapc.lower.patches import summaries
 
@@ -14,9 +15,9 @@ _MOST_FILE = 64 << 20
 
 
 def describe(folder: Path, stage: str) -> str:
-    """Return a stage of a build as text: integer program, arena plan, kernel steps, generated C, or NPU commands."""
-    if stage == "npu":
-        return _commands(folder)
+    """Return a stage of a build as text: integer program, arena plan, kernel steps, C, NPU commands, or operators."""
+    if (own := _OF_FILES.get(stage)) is not None:
+        return own(folder)
     build = open_build(folder)
     if stage == "c":
         kernels = names_in(folder / "lib").file("kernels.c")
@@ -57,6 +58,10 @@ def _commands(folder: Path) -> str:
         ends = [f"{kind} {own.name}: byte {own.offset} of the arena, {own.bytes} bytes" for kind, own in places]
         found += [str(path), *ends, *lines(optimized.words.tolist()), ""]
     return "\n".join(found[:-1])
+
+
+_OF_FILES = {"npu": _commands, "tflite": operators_of}
+"""Stages that lie in a folder as files."""
 
 
 def _algorithms(report: dict[str, Any]) -> list[str]:
