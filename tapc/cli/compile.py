@@ -276,7 +276,8 @@ def _compile(
     if silicon.npu is not None:
         command = shlex.join(["tapc", "npu", str(result.output), "--board", board])
         lacking = result.report.without_tflite
-        say(f"not for the board's NPU: {lacking}" if lacking else f"put it on the board's NPU: {command}")
+        but = f", but for what that does not take ({lacking})" if lacking else ""
+        say(f"put it on the board's NPU{but}: {command}")
 
 
 def _narrow(options: "Options") -> bool:

@@ -15,7 +15,9 @@ from tapc.cli.options import JSON, SEED, Board, Command, data_option, source_opt
 from tapc.cli.types import BitList, Bytes, LatencyType, metric_option
 
 if TYPE_CHECKING:
-    from tapc.flow.npu import OnNpu
+    from tapc.flow.npu_result import OnNpu
+
+_REASONS = 3
 
 
 _OF_BUILDS = ("network", "board", "data", "samples", "out", "seed", "as_json", "quiet", "help")
@@ -55,7 +57,7 @@ def npu_command(
     weights take and lose. BUILD is a finished build for any board, with 8-bit activations and the bits that it has.
     Arm's compiler vela (`pip install 'tapc[npu]'`) compiles the int8 file; what the NPU would run is executed and
     compared, layer by layer, with the reference executor, and with TFLite-Micro where that is installed. Cycles are
-    vela's estimate.
+    vela's estimate. Operators that the NPU does not take run on the CPU's kernels in between.
 
     \b
     Examples:
@@ -85,7 +87,7 @@ def npu_command(
         options = Options(eval=samples, seed=seed, **rest)
         result = compile_network_for_npu(network, silicon, data, source, options, wbits, out, progress())
     if as_json:
-        from tapc.flow.npu import figures
+        from tapc.flow.npu_result import figures
 
         print_json(figures(result))
     else:
@@ -115,17 +117,38 @@ def _show(result: "OnNpu") -> None:
     numbers = ("w", "weights B", "cycles", "compared")
     table = Table(
         f"{result.model} on {result.board} ({result.accelerator})",
-        [*columns("layer", "op"), *(Column(name, right=True) for name in numbers)],
+        [*columns("layer", "op", "on"), *(Column(name, right=True) for name in numbers)],
     )
     for layer in result.layers:
         figures_of = (layer.weight_bytes, layer.cycles, layer.compared)
-        table.add(layer.name, layer.op, layer.w_bits, *(f"{figure:,}" if figure else "-" for figure in figures_of))
+        table.add(
+            layer.name,
+            layer.op,
+            layer.where,
+            layer.w_bits,
+            *(f"{figure:,}" if figure else "-" for figure in figures_of),
+        )
     print_table(table)
+    divided = bool(result.cpu_cycles)
     if result.average_bits is not None:
+        said = " of the NPU, with those of the CPU at its clock" if divided else ""
         say(f"weight bits: {result.average_bits:.2f} on average; predicted: {result.predicted_bytes:,} B, "
-            f"{result.predicted_cycles:,} cycles")  # fmt: skip
-    say(f"cycles, estimated by vela: {result.cycles:,}, {result.milliseconds:.3g} ms")
-    say(f"file {result.file_bytes:,} B, of these coded weights {result.weight_bytes:,} B; SRAM {result.sram:,} B")
+            f"{result.predicted_cycles:,} cycles{said}")  # fmt: skip
+    if divided:
+        on_npu = result.milliseconds - result.cpu_milliseconds
+        say(f"cycles of the NPU in {result.parts} part{'s' if result.parts > 1 else ''}, estimated by vela: "
+            f"{result.cycles:,}, {on_npu:.3g} ms")  # fmt: skip
+        say(f"cycles of the CPU, estimated by the cost model of its core: {result.cpu_cycles:,}, "
+            f"{result.cpu_milliseconds:.3g} ms")  # fmt: skip
+        say(f"both: {result.milliseconds:.3g} ms")
+        say(f"constants and commands {result.flash:,} B, of these coded weights of the NPU {result.weight_bytes:,} B; "
+            f"SRAM {result.sram:,} B")  # fmt: skip
+        reasons = [f"{layer.name}: {layer.reason}" for layer in result.layers if layer.reason]
+        more = f"; and {len(reasons) - _REASONS} more, see npu.json" if len(reasons) > _REASONS else ""
+        say(f"on the CPU: {'; '.join(reasons[:_REASONS])}{more}")
+    else:
+        say(f"cycles, estimated by vela: {result.cycles:,}, {result.milliseconds:.3g} ms")
+        say(f"file {result.file_bytes:,} B, of these coded weights {result.weight_bytes:,} B; SRAM {result.sram:,} B")
     for name, value in result.scores.get("npu", {}).items():
         say(f"{name} over {result.samples} samples: float {result.scores['float'][name]:.4g}, NPU {value:.4g}")
     say(f"proof: {result.proof}")

@@ -16,13 +16,16 @@ from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.flow.balancing import suited
 from tapc.flow.decide import MEASURED, Evidence
+from tapc.flow.npu_divided import layer_costs
+from tapc.flow.npu_whole import npu_of
 from tapc.flow.rivals import best_together
 from tapc.frontend import FloatModel
 from tapc.graph.analysis import analyse
 from tapc.graph.network import Network
+from tapc.hardware.board import Board
 from tapc.hardware.npu import Npu
-from tapc.npu.tables import Tables, network_of, tables_of
-from tapc.npu.vela import compile_file
+from tapc.npu.parts import kernel_bits
+from tapc.npu.tables import Costs, Tables, tables_of
 from tapc.quantize import Calibration, QuantizedModel, quantize, uniform_bits
 from tapc.quantize.alone import Losses, measured_losses
 from tapc.quantize.runtime import Float
@@ -82,7 +85,7 @@ def problem_of(
             tuple(
                 Choice(width, 8, losses[layer.name][width], tables.flash[layer.name][width],
                        tables.cycles[layer.name][width], layer.macs * width * 8)
-                for width in sorted(losses[layer.name])
+                for width in sorted(tables.flash[layer.name])
             ),
         )
         for layer in network.layers
@@ -90,12 +93,12 @@ def problem_of(
     budgets = Budgets(flash=options.flash, latency=cycles, target_bits=options.target_bits)
     return AllocationProblem(
         layers, groups, budgets, tables.fixed_flash, tables.fixed_cycles, None, "cycles",
-        {"flash": f"the file for {npu.accelerator}"},
+        {"flash": f"the {'constants and commands' if tables.cpu else 'file'} for {npu.accelerator}"},
     )  # fmt: skip
 
 
 def decide_for_npu(
-    model: FloatModel, calibration: Calibration, x: Float, npu: Npu, widths: tuple[int, ...], options: Options,
+    model: FloatModel, calibration: Calibration, x: Float, board: Board, widths: tuple[int, ...], options: Options,
     stages: Stages,
 ) -> tuple[FloatModel, NpuDecision]:  # fmt: skip
     """Choose widths and quantize.
@@ -106,7 +109,8 @@ def decide_for_npu(
     calibration : Calibration
     x : float32 (N, *input_shape[1:])
         Calibration samples.
-    npu : Npu
+    board : Board
+        One with an NPU.
     widths : tuple of int
         On offer, of 2 to 8 bits.
     options : Options
@@ -128,21 +132,26 @@ def decide_for_npu(
     """
     if options.proxy != MEASURED or options.allocator != "ilp":
         raise UsageError("widths for an NPU are chosen by measured losses: leave out --proxy and --allocator")
+    npu = npu_of(board)
     cycles = None if options.latency is None else npu_cycles(options, npu)
     network = analyse(model.onnx, model.name)
     names = [layer.name for layer in network.layers]
 
-    def at(width: int) -> QuantizedModel:
-        return quantize(model, network, uniform_bits(network, width, 8), calibration, x=x[:1], bias_correction=False)
+    def at(width: int, cpu: frozenset[str]) -> Costs:
+        bits = uniform_bits(network, width, 8)
+        bits = replace(bits, weights={**bits.weights, **dict.fromkeys(cpu, kernel_bits(width))})
+        made = quantize(model, network, bits, calibration, x=x[:1], bias_correction=False)
+        return layer_costs(made.onnx, model.name, board)
 
     with stages.stage("vela, each width") as advance:
-        tables = tables_of(model.name, names, widths, lambda width: at(width).onnx, npu, advance)
+        tables = tables_of(names, widths, at, advance)
     evidence = Evidence(model, network, calibration, x, options)
     with stages.stage("allocate"):
         if len(widths) == 1:
-            losses: Losses = {name: {widths[0]: 0.0} for name in names}
+            losses: Losses = {name: dict.fromkeys(tables.flash[name], 0.0) for name in names}
         else:
-            losses = measured_losses(model, network, x, widths, options.rounding)
+            asked = tuple(sorted(set(widths).union(*(tables.flash[name] for name in names))))
+            losses = measured_losses(model, network, x, asked, options.rounding)
         problem = problem_of(network, tables, losses, npu, options, cycles)
     budget, flash, over = options.flash, options.flash, 0
     for _ in range(_ATTEMPTS):
@@ -154,7 +163,7 @@ def decide_for_npu(
                 if over <= 0:
                     raise
                 break  # by prediction, no widths are left that take as little
-            widest = all(allocation.bits.weights[name] == max(widths) for name in names)
+            widest = all(allocation.bits.weights[name] == max(tables.flash[name]) for name in names)
             if len(widths) > 1 and not widest:
                 allocation = best_together(bounded, allocation, evidence.together)
         bits = allocation.bits
@@ -166,7 +175,7 @@ def decide_for_npu(
         if budget is None:
             return suitable, decision
         with stages.stage("vela"):
-            over = len(compile_file(network_of(quantized.onnx, model.name)[1].blob, npu).blob) - budget
+            over = layer_costs(quantized.onnx, model.name, board).total_flash - budget
         if over <= 0:
             return suitable, decision
         # Rounded otherwise than for the tables, weights may take a few more bytes: the next choice must be smaller.

@@ -9,7 +9,7 @@ which include the same bits for all layers where those fill the budget.
 from collections.abc import Callable
 from dataclasses import replace
 
-from tapc.allocate import Allocation, AllocationProblem, Choice, solved
+from tapc.allocate import Allocation, AllocationProblem, Choice, LayerChoices, solved
 from tapc.allocate.engine import TimeLimitError
 from tapc.graph.network import Bits
 
@@ -74,11 +74,13 @@ def _doubting(problem: AllocationProblem, width: int, factor: float) -> Allocati
 
 
 def _without(problem: AllocationProblem, width: int) -> AllocationProblem:
-    """Return the problem without fewer weight bits than these, where the allocator decides."""
-    layers = tuple(
-        layer if layer.fixed_by else replace(layer, choices=tuple(c for c in layer.choices if c.w_bits >= width))
-        for layer in problem.layers
-    )
+    """Return the problem without fewer weight bits than these, where the allocator decides and there are more."""
+
+    def kept(layer: LayerChoices) -> LayerChoices:
+        least = min(width, max(choice.w_bits for choice in layer.choices))
+        return replace(layer, choices=tuple(choice for choice in layer.choices if choice.w_bits >= least))
+
+    layers = tuple(layer if layer.fixed_by else kept(layer) for layer in problem.layers)
     return replace(problem, layers=layers)
 
 

@@ -41,10 +41,14 @@ def describe(folder: Path, stage: str) -> str:
 def _commands(folder: Path) -> str:
     """Return the commands of the NPUs that a build, or a folder of `tapc npu`, is for."""
     from tapc.flow.npu import FOLDER
+    from tapc.flow.npu_divided import PARTS
     from tapc.npu.listing import lines
     from tapc.npu.optimized import read
 
-    files = sorted([*folder.glob("*_vela.tflite"), *folder.glob(f"{FOLDER}/*/*_vela.tflite")])
+    homes = [folder, *folder.glob(f"{FOLDER}/*")]
+    # Where parts of the network are on the NPU, the file of the whole network is vela's, with other parts.
+    own = [sorted(home.glob(f"{PARTS}/*_vela.tflite")) or sorted(home.glob("*_vela.tflite")) for home in homes]
+    files = sorted(path for paths in own for path in paths)
     if not files:
         raise DataError(f"{folder} holds nothing for an NPU; make it with `tapc npu {folder} --board BOARD`")
     found = []

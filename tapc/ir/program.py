@@ -96,17 +96,20 @@ class Constant:
 
     Attributes
     ----------
-    role : {"w", "b", "s", "t", "l", "m"}
-        Packed weights, bias, requantization factors, table, a second table, operand; each once in a step.
+    role : {"w", "b", "s", "t", "l", "m", "c"}
+        Packed weights, bias, requantization factors, table, a second table, operand, commands; each once in a step.
     words : int
         32-bit words.
     make : callable
         Returns the array of uint32, int32 or float32.
+    alignment : int
+        Bytes that its address is a multiple of.
     """
 
     role: str
     words: int
     make: Callable[[], NDArray[Any]]
+    alignment: int = 4
 
     @cached_property
     def data(self) -> NDArray[Any]:
@@ -186,8 +189,13 @@ class Op:
 
     @property
     def in_place(self) -> bool:
-        """Whether its output is its input under another shape: no kernel runs."""
+        """Whether its output is its input under another shape, or a part of it: no kernel runs."""
         return False
+
+    @property
+    def begin(self) -> int:
+        """Where in its input's memory its output begins, in bytes, where it is `in_place`."""
+        return 0
 
     def __str__(self) -> str:
         def show(value: Any) -> str:

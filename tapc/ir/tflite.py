@@ -5,7 +5,7 @@ register what they become (`write`).
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -320,12 +320,7 @@ def tflite_of(program: Program, weights: QdqGraph, description: str) -> TfliteNe
     UnsupportedError
         Where an operator has no form in TFLite of the same integers, or a tensor does not have 8 bits.
     """
-    for tensor in program.tensors.values():
-        if tensor.bits != 8:
-            raise UnsupportedError(
-                f"tensor {tensor.name!r} has {tensor.bits} bits, a TFLite file takes 8: compile the network with "
-                "--abits 8"
-            )
+    _check_bits(program, program.tensors)
     file, makers = TfliteFile(program, weights, description), dict[int, str]()
     owners: list[str] = []
     for op in program.ops:
@@ -334,3 +329,30 @@ def tflite_of(program: Program, weights: QdqGraph, description: str) -> TfliteNe
         if file.computes:
             makers[file.count - 1] = op.output
     return TfliteNetwork(file.pack(), makers, tuple(owners))
+
+
+def without_form(program: Program, weights: QdqGraph) -> dict[str, str]:
+    """Return the operators that have no form in TFLite of the same integers, and why.
+
+    Parameters
+    ----------
+    program, weights
+        See `tflite_of`.
+    """
+    file, found = TfliteFile(program, weights, ""), dict[str, str]()
+    for op in program.ops:
+        try:
+            _check_bits(program, (*op.inputs, op.output))
+            write(op, file)
+        except UnsupportedError as error:
+            found[op.name] = str(error)
+    return found
+
+
+def _check_bits(program: Program, names: Iterable[str]) -> None:
+    for tensor in (program.tensors[name] for name in names):
+        if tensor.bits != 8:
+            raise UnsupportedError(
+                f"tensor {tensor.name!r} has {tensor.bits} bits, a TFLite file takes 8: compile the network with "
+                "--abits 8"
+            )

@@ -68,9 +68,9 @@ class Lowered:
         convolutions = {name: spec for name, spec in specs.items() if isinstance(spec, ConvSpec | PooledSpec)}
         return {name: spec.tuned for name, spec in convolutions.items() if spec.tuned is not None}
 
-    def library(self) -> Library:
+    def library(self, facts: Facts | None = None) -> Library:
         """Generate the C sources (this is where TVM runs)."""
-        return generate(self.program, self.steps, self.plan, self.regions)
+        return generate(self.program, self.steps, self.plan, self.regions, facts)
 
     def shown_files(self, facts: Facts) -> dict[str, str]:
         """Return the library's files that tell `facts`; none of them is code of the network."""

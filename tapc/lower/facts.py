@@ -33,6 +33,10 @@ class Facts:
         How integers round.
     command, sha256 : str
         What made the library: the command, and the digest of model.onnx.
+    sources : tuple of str
+        C files that the library needs beside those of every library.
+    remarks : tuple of str
+        What its README tells besides.
     """
 
     core: str = ""
@@ -48,3 +52,5 @@ class Facts:
     arithmetic: str = ""
     command: str = ""
     sha256: str = ""
+    sources: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()

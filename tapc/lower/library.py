@@ -65,7 +65,13 @@ def constant_symbols(steps: Sequence[Step], names: Names) -> list[dict[str, str]
     return [{key: known[constant] for key, constant in step.constants.items()} for step in steps]
 
 
-def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mapping[int, str] | None = None) -> Library:
+def generate(
+    program: Program,
+    steps: Sequence[Step],
+    plan: Plan,
+    regions: Mapping[int, str] | None = None,
+    facts: Facts | None = None,
+) -> Library:
     """Generate the library.
 
     Parameters
@@ -75,6 +81,8 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
     plan : Plan
     regions : mapping of int to str, optional
         Step -> region of its constants; they go to section `.tapc_REGION`, those of other steps where constants go.
+    facts : Facts, optional
+        What the files tell besides.
     """
     regions, names = regions or {}, names_of(program)
     kernels = {spec: kernel(spec, name) for spec, name in function_names(steps, names).items()}
@@ -98,7 +106,7 @@ def generate(program: Program, steps: Sequence[Step], plan: Plan, regions: Mappi
     source, stepwise = (environment().get_template(f"{name}.c.j2") for name in ("network", "stepwise"))
     inputs, outputs = sides(program, names, ())
     files = {
-        **shown_files(program, steps, plan, regions),
+        **shown_files(program, steps, plan, regions, facts),
         names.file(".c"): source.render(
             version=version("tapc"),
             name=program.name,

@@ -63,14 +63,14 @@ Places = dict[str, tuple[str, int]]
 
 
 def places_of(program: Program) -> Places:
-    """Return where tensors lie that are others under another shape, or rows of others."""
-    same = {op.output: op.inputs[0] for op in program.ops if op.in_place}
+    """Return where tensors lie that are others under another shape, or parts of others."""
+    same = {op.output: (op.inputs[0], op.begin) for op in program.ops if op.in_place}
     places = {}
     for tensor in (*same, *program.views):
         name, first = tensor, 0
         while name in same or name in program.views:
             if name in same:
-                name = same[name]
+                name, first = same[name][0], first + same[name][1]
             else:
                 name, first = program.views[name].of, first + program.tensors[name].row * program.views[name].first
         places[tensor] = name, first

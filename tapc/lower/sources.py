@@ -13,6 +13,7 @@ from tapc.lower.names import Names
 from tapc.lower.plan import Plan
 from tapc.lower.sides import sides
 
+_WORD = 4
 _CONST = "|".join(entry.name for entry in INTRINSICS if entry.result == "const void *")
 
 
@@ -85,6 +86,8 @@ def weights_source(constants: Mapping[str, Constant], places: Mapping[str, str],
             values = ["INT32_MIN" if v == -(2**31) else str(v) for v in constant.data.view(np.int32).tolist()]
         rows = [", ".join(values[i : i + 8]) for i in range(0, len(values), 8)]
         place = f"{names.section_macro(places[symbol])} " if symbol in places else ""
+        if constant.alignment > _WORD:
+            place += f"__attribute__((aligned({constant.alignment}))) "
         lines += [
             f"{place}const {_c_type(constant)} {symbol}[{len(values)}] = {{",
             *(f"  {row}," for row in rows),

@@ -3,7 +3,7 @@
 Unicorn has no Cortex-M55; the driver needs nothing that an M33 lacks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ from tapc.npu.executor import Executor
 
 _STATUS, _CMD, _QBASE, _QSIZE, _CONFIG, _BASEP = 0x04, 0x08, 0x10, 0x20, 0x28, 0x80
 _RUN, _SEEN, _DONE = 1, 2, 0x22
-_REGISTERS, _MEMORY = 0x1000, 64 << 20
+_REGISTERS, _RAM, _MEMORY = 0x1000, 0x20000000, 64 << 20
 _SECONDS = 120
+Read = Callable[[int, int], bytes]
+"""Address, bytes -> what is there."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Image:
 
 
 def run_image(
-    image: Image, npu: Npu, base: int, arena: int, inputs: Mapping[int, bytes], outputs: Mapping[int, int]
-) -> tuple[list[bytes], int]:
+    image: Image, npu: Npu, base: int, arena: int, inputs: Mapping[int, bytes], outputs: Sequence[tuple[int, int]],
+    mark: Callable[[Read], None] | None = None,
+) -> tuple[list[bytes], int]:  # fmt: skip
     """Run an image once.
 
     Parameters
@@ -52,8 +55,10 @@ def run_image(
         Address.
     inputs : mapping of int to bytes
         Offset in the arena -> what a program would write there.
-    outputs : mapping of int to int
-        Offset -> bytes that are read back.
+    outputs : sequence of (int, int)
+        Offsets, and bytes that are read back.
+    mark : callable, optional
+        Called where the image calls `tapc_mark`, with what reads memory.
 
     Returns
     -------
@@ -72,12 +77,19 @@ def run_image(
 
     machine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
     machine.ctl_set_cpu_model(arm_const.UC_CPU_ARM_CORTEX_M33)
-    for origin in (0, 0x20000000):
+    for origin in (0, _RAM):
         machine.mem_map(origin, _MEMORY)
     for address, content in image.segments.items():
         machine.mem_write(address, content)
     for offset, content in inputs.items():
         machine.mem_write(arena + offset, content)
+
+    def reading(address: int, size: int) -> bytes:
+        return bytes(machine.mem_read(address, size))
+
+    # What the image has of flash and RAM: the NPU must not reach further.
+    flash = [first + len(content) for first, content in image.segments.items() if first < _RAM]
+    ends = max(flash), image.symbols["tapc_stack_top"]
     registers: dict[int, int] = {_CONFIG: int(npu.accelerator.rpartition("-")[2]).bit_length() - 1}
     writes = 0
 
@@ -89,13 +101,16 @@ def run_image(
         writes += 1
         registers[offset] = value
         if offset == _CMD and value & _RUN:
-            _execute(machine, registers, npu)
+            _execute(machine, registers, npu, ends)
             registers[_STATUS] = _DONE
         elif offset == _CMD and value & _SEEN:
             registers[_STATUS] = 0
 
     machine.mmio_map(base & -_REGISTERS, _REGISTERS, read, None, write, None)
     result = image.symbols["tapc_result"]
+    if mark is not None:
+        place = image.symbols["tapc_mark"] & ~1
+        machine.hook_add(unicorn.UC_HOOK_CODE, lambda *_: mark(reading), begin=place, end=place)
     machine.hook_add(unicorn.UC_HOOK_INTR, lambda *_: machine.emu_stop())
     stack, start = np.frombuffer(bytes(machine.mem_read(0, 8)), "<u4").tolist()
     machine.reg_write(arm_const.UC_ARM_REG_SP, stack)
@@ -103,17 +118,16 @@ def run_image(
     code = int(np.frombuffer(bytes(machine.mem_read(result, 4)), "<i4")[0])
     if code != 0:
         raise MismatchError(f"the image's driver returned {code}, not 0")
-    return [bytes(machine.mem_read(arena + offset, size)) for offset, size in outputs.items()], writes
+    return [bytes(machine.mem_read(arena + offset, size)) for offset, size in outputs], writes
 
 
-def _execute(machine: Any, registers: Mapping[int, int], npu: Npu) -> None:
+def _execute(machine: Any, registers: Mapping[int, int], npu: Npu, ends: tuple[int, int]) -> None:
     """Run the stream that the registers name on the machine's memory."""
     first, size = registers[_QBASE], registers[_QSIZE]
     words = np.frombuffer(bytes(machine.mem_read(first, size)), "<u4").tolist()
     bases = {region: registers[_BASEP + 8 * region] for region in range(2)}
     memory: dict[int, NDArray[np.uint8]] = {}
-    for region, start in bases.items():
-        end = (start // _MEMORY + 1) * _MEMORY
+    for (region, start), end in zip(bases.items(), ends, strict=True):
         memory[region] = np.frombuffer(bytes(machine.mem_read(start, end - start)), np.uint8)[None].copy()
     memory[2] = memory[1]
     Executor(npu.outputs_at_once).run(words, memory)

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.errors import UnsupportedError
+from tapc.ir.tflite import TfliteNetwork
 from tapc.npu.commands import Step, stream_of
 from tapc.npu.executor import Executor
+from tapc.npu.vela import Compiled
 
 _CUSTOM = b"ethos-u"
 _WEIGHTS, _ARENA, _CACHE = 0, 1, 2
@@ -133,3 +135,29 @@ def read(blob: bytes) -> Optimized:
         stream_of(payload), payload, data(constants), int(np.prod(arena.shape)),
         tuple(place(i) for i in graph.inputs), tuple(place(i) for i in graph.outputs),
     )  # fmt: skip
+
+
+def left_by_vela(network: TfliteNetwork, compiled: Compiled) -> set[str]:
+    """Return the program's operators of which vela leaves some to the CPU.
+
+    Raises
+    ------
+    UnsupportedError
+        It leaves something that the file does not have.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    def results(blob: bytes) -> list[tuple[bytes | None, list[bytes]]]:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))
+        graph = model.subgraphs[0]
+        return [
+            (model.operatorCodes[own.opcodeIndex].customCode, [graph.tensors[i].name for i in own.outputs])
+            for own in graph.operators
+        ]
+
+    owners = {name: owner for (_, (name,)), owner in zip(results(network.blob), network.owners, strict=True)}
+    left = [name for code, names in results(compiled.blob) if code != _CUSTOM for name in names]
+    for name in left:
+        if name not in owners:
+            raise UnsupportedError(f"vela leaves an operator to the CPU that the network does not have: {name!r}")
+    return {owners[name] for name in left}

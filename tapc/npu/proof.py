@@ -84,7 +84,7 @@ def prove(
     samples : ndarray of int, shape (N, H, W, C)
         Codes of the input; rows (N, values) of several.
     """
-    size = max(1, min(len(samples), _MOST // max(1, _columns(program))))
+    size = at_a_time(program, len(samples))
     parts = [samples[first : first + size] for first in range(0, len(samples), size)]
     proofs = [_proved(program, network, compiled, optimized, outputs_at_once, part) for part in parts]
     layers = tuple(
@@ -94,6 +94,11 @@ def prove(
     outputs, different = (sum(getattr(proof, name) for proof in proofs) for name in ("outputs", "different"))
     codes = np.concatenate([proof.codes for proof in proofs])
     return NpuProof(len(samples), outputs, different, layers, codes)
+
+
+def at_a_time(program: Program, samples: int) -> int:
+    """Return how many samples are run at once."""
+    return max(1, min(samples, _MOST // max(1, _columns(program))))
 
 
 def _columns(program: Program) -> int:

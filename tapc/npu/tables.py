@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import onnx
 
-from tapc.hardware.npu import Npu
 from tapc.ir.lowering import QdqGraph
 from tapc.ir.program import Program
 from tapc.ir.tflite import TfliteNetwork, tflite_of
 from tapc.lower.from_onnx import program_from_onnx
-from tapc.npu.vela import Compiled, compile_file
+from tapc.npu.parts import kernel_bits
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class Tables:
         What does not depend on the widths: the rest of the file, and operators without weights.
     sram : int
         Bytes that activations take.
+    cpu : frozenset of str
+        Layers that the NPU does not compute.
     """
 
     flash: dict[str, dict[int, int]]
@@ -32,6 +33,7 @@ class Tables:
     fixed_flash: int
     fixed_cycles: int
     sram: int
+    cpu: frozenset[str] = frozenset()
 
 
 def network_of(model: onnx.ModelProto, name: str) -> tuple[Program, TfliteNetwork]:
@@ -55,41 +57,62 @@ def by_owner(network: TfliteNetwork, figures: Mapping[int, int]) -> dict[str, in
     return found
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What a network takes with certain widths.
+
+    Attributes
+    ----------
+    flash, cycles : dict of str to int
+        Operator -> bytes of its weights; cycles.
+    total_flash, total_cycles : int
+    sram : int
+    cpu : frozenset of str
+        Operators that the NPU does not compute.
+    """
+
+    flash: Mapping[str, int]
+    cycles: Mapping[str, int]
+    total_flash: int
+    total_cycles: int
+    sram: int
+    cpu: frozenset[str] = frozenset()
+
+
 def tables_of(
-    name: str,
     layers: Sequence[str],
     widths: Sequence[int],
-    quantized: Callable[[int], onnx.ModelProto],
-    npu: Npu,
+    costs: Callable[[int, frozenset[str]], Costs],
     advance: Callable[[int, int], None] | None = None,
 ) -> Tables:
-    """Ask vela.
+    """Ask vela, and for layers of the CPU its cost model.
 
     Parameters
     ----------
-    name : str
-        The network's.
     layers : sequence of str
         Those with weights.
     widths : sequence of int
-    quantized : callable
-        Width -> the network with all weights at it.
-    npu : Npu
+    costs : callable
+        Width, layers of the CPU -> what the network takes with all weights at the width, but those of the CPU at the
+        next one that its kernels read.
     advance : callable, optional
         Told (done, total).
     """
     flash: dict[str, dict[int, int]] = {layer: {} for layer in layers}
     cycles: dict[str, dict[int, int]] = {layer: {} for layer in layers}
-    rest, others, sram = [], [], 0
+    rest, others, sram, cpu = [], [], 0, frozenset[str]()
     for done, width in enumerate(sorted(widths), 1):
-        _, network = network_of(quantized(width), name)
-        made: Compiled = compile_file(network.blob, npu)
-        weights, taken = by_owner(network, made.weights_of), by_owner(network, made.cycles_of)
+        made = costs(width, cpu)
+        if fresh := (made.cpu & set(layers)) - cpu:
+            cpu |= fresh
+            if kernel_bits(width) != width:
+                made = costs(width, cpu)
         for layer in layers:
-            flash[layer][width], cycles[layer][width] = weights[layer], taken[layer]
-        rest.append(len(made.blob) - sum(weights[layer] for layer in layers))
-        others.append(made.cycles - sum(taken[layer] for layer in layers))
+            own = kernel_bits(width) if layer in cpu else width
+            flash[layer][own], cycles[layer][own] = made.flash[layer], made.cycles[layer]
+        rest.append(made.total_flash - sum(made.flash[layer] for layer in layers))
+        others.append(made.total_cycles - sum(made.cycles[layer] for layer in layers))
         sram = max(sram, made.sram)
         if advance is not None:
             advance(done, len(widths))
-    return Tables(flash, cycles, max(rest), max(others), sram)
+    return Tables(flash, cycles, max(rest), max(others), sram, cpu)

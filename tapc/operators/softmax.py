@@ -48,9 +48,11 @@ class Softmax(Op):
 
 @write.register
 def _write(op: Softmax, file: TfliteFile) -> None:
-    y = file.program.tensors[op.output]
+    x, y = (file.program.tensors[name] for name in (op.inputs[0], op.output))
     if (op.levels, y.zero) != (256, -128):
         raise UnsupportedError(f"operator {op.name!r}: TFLite's softmax has codes of 1/256 from -128 on")
+    if x.scale * (1 << 26) <= 1:  # its factor would be no more than one, which TFLite does not take
+        raise UnsupportedError(f"operator {op.name!r}: TFLite's softmax takes no scale as small as {x.scale:.3g}")
     file.node("SOFTMAX", [file.tensor(op.inputs[0])], file.tensor(op.output), "SoftmaxOptions", 2, beta=1.0)
 
 

@@ -1,22 +1,30 @@
 """Random networks that the NPU takes, and what is compared of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from graph_builder import Model
 from operators.examples import Case, Instance, case
 from tapc.base.errors import UnsupportedError
+from tapc.base.isa import Isa
+from tapc.graph.analysis import analyse
+from tapc.graph.interface import input_ports
 from tapc.hardware.board import load_board
 from tapc.hardware.npu import Npu
 from tapc.ir.lowering import QdqGraph
 from tapc.ir.program import Program
-from tapc.ir.tflite import TfliteNetwork, tflite_of
+from tapc.ir.tflite import TfliteNetwork, tflite_of, without_form
 from tapc.lower.codes import input_codes, random_codes
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.npu.optimized import Optimized, read
+from tapc.npu.parts import Divided, divide
 from tapc.npu.vela import Compiled, compile_file
+from tapc.quantize import calibrate, quantize, uniform_bits
 
 OPERATORS = (
     "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "HardSwish", "LeakyRelu",
@@ -73,3 +81,34 @@ def _is_taken(instance: Instance) -> bool:
     model = schema.Model.GetRootAs(network.blob, 0)
     kinds = {model.OperatorCodes(i).BuiltinCode() for i in range(model.OperatorCodesLength())}
     return schema.BuiltinOperator.CAST not in kinds
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A float network in integers, and samples of its inputs."""
+
+    model: onnx.ModelProto
+    x: NDArray[np.float32]
+
+
+def quantized(network: Model, bits: int = 8, samples: int = 16) -> Quantized:
+    """Quantize a network of `graph_builder`, with samples that are distributed normally."""
+    size = sum(port.size for port in input_ports(network.onnx))
+    shape = network.onnx.graph.input[0].type.tensor_type.shape.dim
+    x = np.random.default_rng(0).normal(0, 1, (samples, size)).astype(np.float32)
+    if len(network.onnx.graph.input) == 1:
+        x = x.reshape(samples, *(d.dim_value for d in shape[1:]))
+    analysed = analyse(network.onnx, "example")
+    calibration = calibrate(network, x, seed=0)
+    made = quantize(network, analysed, uniform_bits(analysed, bits, 8), calibration, x=x, rounding="nearest")
+    return Quantized(made.onnx, x)
+
+
+def divided(given: Quantized | Case, cpu: Iterable[str] = (), board: str = "mps3-an547", isa: Isa = "mve") -> Divided:
+    """Divide a network between a board's NPU and its CPU; `cpu` are operators that stay, beside those that must."""
+    model = given.model if isinstance(given, Quantized) else given.quantized.onnx
+    program, weights = program_from_onnx(model, "example", "tflite", isa), QdqGraph(model)
+    npu = load_board(board).npu
+    assert npu is not None
+    reasons = without_form(program, weights) | dict.fromkeys(cpu, "a test keeps it")
+    return divide(program, weights, npu, reasons)

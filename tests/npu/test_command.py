@@ -284,6 +284,6 @@ def test_a_compilation_for_a_board_with_an_npu_names_the_command(tmp_path: Path)
     assert program == "tapc"
     assert CliRunner().invoke(main, [*words, "--samples", "1", "-q"]).exit_code == 0
     done = CliRunner().invoke(main, [*compiled, "--abits", "4"])
-    assert done.stdout.splitlines()[-1].startswith("not for the board's NPU: tensor")
+    assert done.stdout.splitlines()[-1].startswith("put it on the board's NPU, but for what that does not take (tensor")
     done = CliRunner().invoke(main, ["compile", "resnet8", "--board", "stm32h7", "-o", str(folder), *quick])
     assert "NPU" not in done.stdout
