@@ -20,7 +20,7 @@ from tapc.ir.program import Op, Program, Tensor
 _RELUS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
 """Activations that an operator of the file may have, and their bounds."""
 _MOVES = ("CONCATENATION", "GATHER", "PAD", "PADV2", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "STRIDED_SLICE", "TRANSPOSE")
-_SAME, _VALID = 0, 1
+_SAME, VALID = 0, 1
 Four = tuple[int, int, int, int]
 
 
@@ -206,10 +206,10 @@ class TfliteFile:
         """
         own = self.program.tensors[source]
         if not any(pads):
-            return self.tensor(source), _VALID
+            return self.tensor(source), VALID
         if pads == same_pads(own.shape[:2], kernel, stride, dilation):
             return self.tensor(source), _SAME
-        return None if pad is None else (self._padded(source, pads, pad), _VALID)
+        return None if pad is None else (self._padded(source, pads, pad), VALID)
 
     def pack(self) -> bytes:
         """Return the file."""

@@ -95,6 +95,7 @@ FUNCTIONS: dict[str, Function] = {
     "HardSigmoid": Function(
         lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
         lambda t, x, alpha, beta: (alpha * x + beta).clamp(0, 1), {"alpha": 0.2, "beta": 0.5}, output=(0.0, 1.0),
+        name="hard sigmoid",
     ),
     "HardSwish": Function(
         lambda x: x * np.clip(x / 6 + 0.5, 0, 1), lambda t, x: t.nn.functional.hardswish(x), {},
@@ -102,7 +103,7 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "Log": Function(np.log, lambda t, x: x.log(), {}, rises=True, inner="Sigmoid", tflite=_form("LOG", "Log")),
     "Mish": Function(lambda x: x * np.tanh(_softplus(x)), lambda t, x: t.nn.functional.mish(x), {}),
-    "Neg": Function(np.negative, lambda t, x: -x, {}, tflite=_form("NEG", "Neg")),
+    "Neg": Function(np.negative, lambda t, x: -x, {}, tflite=_form("NEG", "Neg"), name="neg"),
     "Reciprocal": Function(np.reciprocal, lambda t, x: x.reciprocal(), {}, inner="Exp"),
     "Round": Function(np.rint, lambda t, x: x.round(), {}, rises=True, tflite=_form("ROUND", "Round")),
     "Selu": Function(

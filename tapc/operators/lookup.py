@@ -9,12 +9,13 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Values, arithmetic_of
+from tapc.base.arithmetic.tflite_functions import UNBOUNDED, UNIT, affine
 from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
-from tapc.ir.tflite import TfliteFile, write
+from tapc.ir.tflite import VALID, TfliteFile, write
 from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import as_words
@@ -56,12 +57,32 @@ _OPTIONS = {"ABS": "AbsOptions", "HARD_SWISH": "HardSwishOptions", "LEAKY_RELU":
 
 @write.register
 def _write(op: Lookup, file: TfliteFile) -> None:
+    if op.function in ("hard sigmoid", "neg"):
+        _line(op, file)
+        return
     if op.function not in _WRITTEN:
         file.looked_up(op.inputs[0], op.output, op.table)
         return
     kind = _WRITTEN[op.function]
     options = {"alpha": op.given["alpha"]} if op.function == "leaky relu" else {}
     file.node(kind, [file.tensor(op.inputs[0])], file.tensor(op.output), _OPTIONS.get(kind, ""), 1, **options)
+
+
+def _line(op: Lookup, file: TfliteFile) -> None:
+    """Write a depthwise convolution of one place, which NPUs take, too."""
+    x, y = file.program.tensors[op.inputs[0]], file.program.tensors[op.output]
+    hard = op.function == "hard sigmoid"
+    own = affine(x.quantization, y.quantization, op.given.get("alpha", -1.0), op.given.get("beta", 0.0),
+                 UNIT if hard else UNBOUNDED)  # fmt: skip
+    assert own is not None
+    scales, clamp = np.full(x.shape[2], own.scale, np.float32), file.clamped(op.output, *own.ends)
+    weights = file.constant(np.full((1, 1, 1, x.shape[2]), own.weight, np.int8), scales, 3)
+    bias = file.constant(np.full(x.shape[2], own.bias, np.int32), np.float32(x.scale) * scales)
+    window = {"padding": VALID, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1,
+              "depthMultiplier": 1, "fusedActivationFunction": clamp.activation}  # fmt: skip
+    sides = [file.tensor(op.inputs[0]), weights, bias]
+    file.node("DEPTHWISE_CONV_2D", sides, clamp.output, "DepthwiseConv2DOptions", 3, **window)
+    file.finish(clamp)
 
 
 def lower_function(

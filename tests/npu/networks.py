@@ -27,8 +27,9 @@ from tapc.npu.vela import Compiled, compile_file
 from tapc.quantize import calibrate, quantize, uniform_bits
 
 OPERATORS = (
-    "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "HardSwish", "LeakyRelu",
-    "MatMul", "Max", "MaxPool", "Min", "Mul", "PRelu", "Pad", "ReduceMean", "Relu", "Sigmoid", "Softmax", "Sub", "Tanh",
+    "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "HardSigmoid",
+    "HardSwish", "LeakyRelu", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Pad", "ReduceMean", "Relu",
+    "Sigmoid", "Softmax", "Sub", "Tanh",
 )  # fmt: skip
 """Operators whose instances vela leaves to the NPU."""
 

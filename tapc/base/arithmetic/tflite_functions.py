@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from tapc.base.arithmetic.gemmlowp import divide, logistic, multiply, tanh
 from tapc.base.arithmetic.interface import Doubles, Ints, Quantization, TableFunction
 
 _INTEGER_BITS = 4
+_LARGEST = 127
 
 
 def half_away(value: Any) -> Doubles:
@@ -95,6 +97,62 @@ def _elu(given: Ints, x: Quantization, y: Quantization, alpha: float) -> Ints | 
     return whole
 
 
+@dataclass(frozen=True)
+class Affine:
+    """A line as a depthwise convolution of one place computes it.
+
+    Attributes
+    ----------
+    weight : int
+    scale : float
+        Of the weight.
+    bias : int
+    ends : (int, int)
+        Codes that results are clamped to.
+    """
+
+    weight: int
+    scale: float
+    bias: int
+    ends: tuple[int, int]
+
+
+def affine(
+    x: Quantization, y: Quantization, alpha: float, beta: float, bounds: tuple[float, float]
+) -> Affine | None:  # fmt: skip
+    """Return alpha x + beta within bounds; None where it has no integers."""
+    scale = np.float32(abs(alpha) / _LARGEST)
+    if not scale > 0:
+        return None
+    bias = half_away(beta / (float(np.float32(x[0])) * float(scale)))
+    if abs(bias) >= 2**30:
+        return None
+    first, last = (int(np.clip(half_away(np.float32(bound) / np.float32(y[0])) + y[1], -128, 127)) for bound in bounds)
+    return Affine(_LARGEST if alpha > 0 else -_LARGEST, float(scale), int(bias), (first, last))
+
+
+def _line(
+    codes: Ints, x: Quantization, y: Quantization, alpha: float, beta: float, bounds: tuple[float, float]
+) -> Ints | None:  # fmt: skip
+    own = affine(x, y, alpha, beta, bounds)
+    if own is None:
+        return None
+    (scale, over), acc = _exact(x[0], y[0]), own.weight * (codes - x[1]) + own.bias
+    return np.clip(scaled(acc, scale * own.scale / over) + y[1], *own.ends)
+
+
+UNBOUNDED = (-math.inf, math.inf)
+UNIT = (0.0, 1.0)
+
+
+def _hard_sigmoid(codes: Ints, x: Quantization, y: Quantization, alpha: float, beta: float) -> Ints | None:
+    return _line(codes, x, y, alpha, beta, UNIT)
+
+
+def _neg(codes: Ints, x: Quantization, y: Quantization) -> Ints | None:
+    return _line(codes, x, y, -1.0, 0.0, UNBOUNDED)
+
+
 def _product16(a: Ints, b: int) -> Ints:
     product: Ints = (a * b + (1 << 14)) >> 15
     return np.minimum(product, 2**15 - 1)
@@ -127,8 +185,10 @@ def _hard_swish(codes: Ints, x: Quantization, y: Quantization) -> Ints | None:
 FUNCTIONS: Mapping[str, TableFunction] = {
     "abs": _abs,
     "elu": _elu,
+    "hard sigmoid": _hard_sigmoid,
     "hard swish": _hard_swish,
     "leaky relu": _leaky_relu,
+    "neg": _neg,
     "relu": _relu,
     "sigmoid": _sigmoid,
     "tanh": _tanh,
