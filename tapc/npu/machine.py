@@ -17,6 +17,7 @@ from tapc.npu.executor import Executor
 _STATUS, _CMD, _QBASE, _QSIZE, _CONFIG, _BASEP = 0x04, 0x08, 0x10, 0x20, 0x28, 0x80
 _RUN, _SEEN, _DONE = 1, 2, 0x22
 _REGISTERS, _RAM, _MEMORY = 0x1000, 0x20000000, 64 << 20
+_ALIGNMENT = 16
 _SECONDS = 120
 Read = Callable[[int, int], bytes]
 """Address, bytes -> what is there."""
@@ -124,6 +125,9 @@ def run_image(
 def _execute(machine: Any, registers: Mapping[int, int], npu: Npu, ends: tuple[int, int]) -> None:
     """Run the stream that the registers name on the machine's memory."""
     first, size = registers[_QBASE], registers[_QSIZE]
+    for name, at in (("stream", first), ("constants", registers[_BASEP]), ("arena", registers[_BASEP + 8])):
+        if at % _ALIGNMENT:
+            raise MismatchError(f"the image gives the NPU a {name} at 0x{at:08x}, which is no multiple of {_ALIGNMENT}")
     words = np.frombuffer(bytes(machine.mem_read(first, size)), "<u4").tolist()
     bases = {region: registers[_BASEP + 8 * region] for region in range(2)}
     memory: dict[int, NDArray[np.uint8]] = {}

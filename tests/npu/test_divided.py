@@ -14,10 +14,13 @@ import tapc
 from graph_builder import Builder, residual
 from tapc.cli import main
 from tapc.flow import npu_divided
-from tapc.flow.npu_divided import layer_costs
+from tapc.flow.npu_divided import costs_of, layer_costs, lowered_of
 from tapc.flow.npu_image import missing
+from tapc.graph.analysis import analyse
 from tapc.hardware.board import load_board, shipped
+from tapc.hardware.target import load_target
 from tapc.npu import parts
+from tapc.quantize import calibrate, quantize, uniform_bits
 
 pytest.importorskip("ethosu", reason="needs ethos-u-vela")
 Keep = Callable[..., None]
@@ -224,19 +227,27 @@ def test_a_wrong_kernel_of_the_cpu_is_seen(
     assert not (tmp_path / "out").exists()
 
 
-def test_costs_tell_what_the_cpu_computes(keep: Keep) -> None:
-    from tapc.graph.analysis import analyse
-    from tapc.quantize import calibrate, quantize, uniform_bits
-
-    keep("b1")
+def blocks_of(bits: int) -> onnx.ModelProto:
+    """Return two residual blocks in integers."""
     network, x = residual(), np.random.default_rng(0).normal(0, 1, (8, 3, 12, 12)).astype(np.float32)
     analysed, calibration = analyse(network.onnx, "blocks"), calibrate(network, x, seed=0)
-    costs = [
-        layer_costs(quantize(network, analysed, uniform_bits(analysed, bits, 8), calibration, x=x).onnx, "blocks",
-                    load_board("mps3-an547"))
-        for bits in (8, 4)
-    ]  # fmt: skip
+    return quantize(network, analysed, uniform_bits(analysed, bits, 8), calibration, x=x).onnx
+
+
+def test_costs_tell_what_the_cpu_computes(keep: Keep) -> None:
+    keep("b1")
+    board = load_board("mps3-an547")
+    costs = [layer_costs(blocks_of(bits), "blocks", board) for bits in (8, 4)]
     assert costs[0].cpu == costs[1].cpu == {"b1"}
     saved = costs[0].flash["b1"] - costs[1].flash["b1"]
     assert saved == pytest.approx(8 * 9 * 16 / 2, rel=0.15)  # half a byte for each weight
     assert costs[0].total_flash > sum(costs[0].flash.values())
+    # Cycles of the CPU, at 32 MHz, are counted as those of the NPU at 500 MHz.
+    assert board.npu is not None
+    made = parts.placed(blocks_of(8), "blocks", board.npu, "mve")
+    assert isinstance(made, parts.Divided)
+    own = costs_of(made, lowered_of(made), board, load_target(board.core))
+    assert costs[0].cycles["b1"] == round(own.cpu["b1"] * 500 / 32)
+    assert costs[0].cycles["a1"] == own.npu["a1"]
+    assert costs[0].total_cycles == own.total_npu + round(own.total_cpu * 500 / 32)
+    assert own.cpu["b1"] < own.total_cpu

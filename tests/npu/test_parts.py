@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graph_builder import Builder, Model, residual
 from npu.networks import Quantized, divided, quantized
 from operators.examples import OPERATORS, Case, Instance, case
-from tapc.base.errors import UnsupportedError
+from tapc.base.errors import MismatchError, UnsupportedError
 from tapc.flow.npu_divided import lowered_of
 from tapc.flow.npu_image import missing, run_divided
 from tapc.hardware.board import load_board
@@ -24,7 +24,7 @@ from tapc.npu.divided_proof import prove_divided
 from tapc.npu.library import divided_files
 from tapc.npu.parts import Divided, grouped, kernel_bits
 from tapc.npu.proof import NpuProof
-from tapc.npu.segment import Part, Segment
+from tapc.npu.segment import Part, Segment, begins
 
 pytest.importorskip("ethosu", reason="needs ethos-u-vela")
 needs_image = pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
@@ -105,6 +105,22 @@ def test_the_whole_image_gives_every_step(kind: str, tmp_path: Path) -> None:
     given, cpu = kept(kind)
     made = divided(given, cpu)
     assert image(made, input_codes(made.source, given.x)[:2], tmp_path) == 14 * len(made.parts)
+
+
+@needs_image
+def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
+    """The image's NPU is another one than the library is for: nothing runs, and the driver says so."""
+    assert NPU is not None
+    made = divided(*kept("apart"))
+    codes = input_codes(made.source, kept("apart")[0].x)[:1]
+    image(made, codes, tmp_path)
+    other = NPU.model_copy(update={"accelerator": "ethos-u55-64"})
+    with pytest.raises(MismatchError, match="driver returned 2"):
+        run_divided(tmp_path, lowered_of(made), other, codes)
+
+
+def test_outputs_lie_at_whole_words() -> None:
+    assert begins([3, 5, 4, 1]) == ((0, 4, 12, 16), 17)
 
 
 def image(made: Divided, codes: NDArray[np.int64], folder: Path) -> int:
