@@ -139,6 +139,9 @@ class Step:
     scalars : dict of str to int or float
     distance : dict of str to Overlap
         Input tensor that dies here -> where the output may overlap it; inputs that are missing must not overlap.
+    staged : tuple of str
+        Tensors that its scratch memory may lie over: an input that is read whole before anything is written, where it
+        dies here; an output that is written when the scratch memory has been read.
     """
 
     op: "Op"
@@ -147,6 +150,7 @@ class Step:
     constants: dict[str, Constant] = field(default_factory=dict)
     scalars: dict[str, int | float] = field(default_factory=dict)
     distance: dict[str, Overlap] = field(default_factory=dict)
+    staged: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> int:

@@ -106,6 +106,11 @@ def lifetimes(program: Program, steps: Sequence[Step]) -> tuple[list[Buffer], Di
                 own = d.shifted(begins[1] - begins[0])
                 if own is not None and alone:
                     distances[root(step.output), root(name)] = own
+        for name in map(root, step.staged):
+            users = [root(other) for other in (*step.inputs, step.output)]
+            free = first[name] == i if name == users[-1] else last[name] == i and name not in kept
+            if free and users.count(name) == 1:
+                distances[f"scratch {i}", name] = Overlap(-(step.spec.scratch_bytes + program.tensors[name].bytes))
     distances |= _advancing(program, steps, places, {b.name: b for b in buffers}, kept)
     return buffers, distances, places
 

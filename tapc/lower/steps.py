@@ -58,7 +58,8 @@ def _renamed(step: Step, op: Op) -> Step:
     """Return an operator's step, given that of an equal one."""
     names = dict(zip((*step.op.inputs, step.op.output), (*op.inputs, op.output), strict=True))
     tensors = {key: names[name] for key, name in step.tensors.items()}
-    return replace(step, op=op, tensors=tensors, distance={names[name]: d for name, d in step.distance.items()})
+    distance = {names[name]: d for name, d in step.distance.items()}
+    return replace(step, op=op, tensors=tensors, distance=distance, staged=tuple(names[name] for name in step.staged))
 
 
 def unified(program: Program, steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -48,7 +48,7 @@ def divided_files(lowered: Lowered, npu: Npu, facts: Facts) -> dict[str, str]:
     names, parts = lowered.names, []
     for spec, function in lowered.functions.items():
         if isinstance(spec, SegmentSpec):
-            inputs = [(f"x{i}", *place) for i, place in enumerate(spec.inputs) if place[0] >= 0]
+            inputs = [(f"x{i}", *spec.inputs[i]) for i in copied_in(spec)]
             outputs = [(begin, *place) for begin, place in zip(spec.begins, spec.outputs, strict=True)]
             gaps = [at for (first, _, size), end in zip(outputs, spec.begins[1:], strict=False)
                     for at in range(first + size, end)]  # fmt: skip
@@ -59,10 +59,17 @@ def divided_files(lowered: Lowered, npu: Npu, facts: Facts) -> dict[str, str]:
         f"**NPU.** Run the network with `{names.symbol('npu_run')}()` of `{names.file('npu.h')}`, which returns 0 or "
         f"what went wrong: {npu.accelerator} computes the steps `npu`. It works in the arena, and reads constants of "
         f"`{names.file('weights.c')}`: give both memories that it reaches, and compile with "
-        f"`-D{names.macro('NPU_DCACHE')}=1` where the CPU caches the arena. One inference at a time."
+        f"`-D{names.macro('NPU_DCACHE')}=1` where the CPU caches the arena. One inference at a time. It asks for "
+        "`memmove`, too."
     )
     more = replace(facts, sources=(names.file("npu.c"),), remarks=(remark,))
     return {**lowered.library(more).files, **driver}
+
+
+def copied_in(spec: SegmentSpec) -> list[int]:
+    """Return the inputs that a part's function copies, in order: what may lie in the scratch memory comes first."""
+    order = sorted(range(len(spec.inputs)), key=lambda i: i != spec.first)
+    return [i for i in order if spec.inputs[i][0] >= 0]
 
 
 def _rendered(template: str, npu: Npu, name: str, prefix: str, facts: dict[str, object]) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """Part of a network on an NPU, as one operator of the program beside those of the CPU."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
+from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.kernels.builder import Kernel, Parameter
 from tapc.kernels.copies import run_features
@@ -40,6 +41,8 @@ class SegmentSpec(KernelSpec):
         Bytes for the NPU's activations.
     commands : int
         Words.
+    first : int
+        Input that is copied before the others: it may lie in the scratch memory; -1 where there is none.
     """
 
     number: int
@@ -48,6 +51,7 @@ class SegmentSpec(KernelSpec):
     begins: tuple[int, ...]
     arena: int
     commands: int
+    first: int = -1
 
     @property
     def kind(self) -> str:
@@ -133,12 +137,20 @@ class Segment(Op):
         """Return the call of its function."""
         spec, own = self.spec, self.optimized
         names = [place.name for place in own.inputs]
+        # All inputs are copied before the output is written, and the scratch memory is read before.
+        y, staged = program.tensors[self.output], [self.output] if len(self.outputs) == 1 else []
+        distance = {name: Overlap(-(program.tensors[name].bytes + y.bytes)) for name in names}
+        later = {name for op in program.ops[program.ops.index(self) + 1 :] for name in op.inputs}
+        dying = [i for i, name in enumerate(names) if name not in later and name not in program.outputs]
+        if dying:
+            spec = replace(spec, first=max(dying, key=lambda i: own.inputs[i].bytes))
+            staged.append(names[spec.first])
         tensors = {f"x{i}": name for i, name in enumerate(names)} | {"y": self.output}
         constants = {
             "commands": Constant("c", len(own.words), lambda: own.words.astype(np.uint32), ALIGNMENT),
             "constants": Constant("w", max(1, -(-own.constants.size // _WORD)), lambda: _words(own), ALIGNMENT),
         }
-        return [Step(self, spec, tensors, constants)]
+        return [Step(self, spec, tensors, constants, distance=distance, staged=tuple(staged))]
 
 
 @dataclass(frozen=True, eq=False)
