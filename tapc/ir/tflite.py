@@ -68,6 +68,10 @@ class TfliteFile:
         """Operators so far."""
         return len(self._graph.operators)
 
+    def computed(self) -> None:
+        """Tell that the last operator makes values, though its kind only moves them."""
+        self._computes = True
+
     def tensor(self, name: str) -> int:
         """Return the index of a tensor of the program."""
         if name not in self._indices:
@@ -186,7 +190,7 @@ class TfliteFile:
         self.plus(codes, 128, places, above=True)
         entries = self.constant(table, y.scale, zero=y.zero)
         self.node("GATHER", [entries, places], self.tensor(output), "GatherOptions", 2, axis=0)
-        self._computes = True
+        self.computed()
 
     def reshaped(self, source: int, result: int, shape: tuple[int, ...]) -> None:
         """Add a change of shape."""

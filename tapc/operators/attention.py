@@ -18,6 +18,7 @@ from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.ir.tflite import Point, TfliteFile, write
+from tapc.ir.tflite_product import exact_scales, product, relabelled, turned
 from tapc.kernels.attention import AttentionSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import LARGEST, Scalars, check_ratios, clamp, factors, quick
@@ -110,37 +111,25 @@ def _write(op: Attention, file: TfliteFile) -> None:
     if (scores.levels, scores.weight.zero) != (256, -128):
         raise UnsupportedError(f"operator {op.name!r}: TFLite's softmax has codes of 1/256 from -128 on")
     (height, width, channels), heads = tensors[op.output].shape, op.heads
-    tokens, order = height * width, file.constant(np.array([0, 2, 1, 3], np.int32))
-
-    def point(own: Tensor) -> Point:
-        return Point(own.scale, own.zero)
-
-    def turn(source: int, result: int) -> None:
-        file.node("TRANSPOSE", [source, order], result, "TransposeOptions", 2)
-
-    def by_head(name: str) -> int:
-        own = point(tensors[name])
-        wide, turned = (file.between(shape, own) for shape in _heads(heads, tokens, channels))
-        file.reshaped(file.tensor(name), wide, (tokens, heads, channels // heads))
-        turn(wide, turned)
-        return turned
-
-    def product(sides: list[int], result: int, *, across: bool) -> None:
-        file.node("BATCH_MATMUL", sides, result, "BatchMatMulOptions", 2, adjX=False, adjY=across)
-
-    square = (heads, tokens, tokens)
-    found, weights = file.between(square, point(scores.score)), file.between(square, point(scores.weight))
-    product([by_head(name) for name in op.inputs[:2]], found, across=True)
+    tokens, own = height * width, [tensors[name] for name in (*op.inputs, op.output)]
+    first = exact_scales(own[0].scale, own[1].scale, scores.score.scale)
+    second = exact_scales(scores.weight.scale, own[2].scale, own[3].scale)
+    split, square = (tokens, heads, channels // heads), (heads, tokens, tokens)
+    sides = []
+    for name, tensor, scale in zip(op.inputs, own, (*first[:2], second[1]), strict=False):
+        wide = file.between(split, Point(tensor.scale, tensor.zero))
+        file.reshaped(file.tensor(name), wide, split)
+        sides.append(turned(file, wide, split, (1, 0, 2), Point(scale, tensor.zero)))
+    q, k, v = sides
+    found = product(file, (q, k), square, Point(first[2], scores.score.zero), across=True)
+    found = relabelled(file, found, square, Point(scores.score.scale, scores.score.zero))
+    weights = file.between(square, Point(scores.weight.scale, scores.weight.zero))
     file.node("SOFTMAX", [found], weights, "SoftmaxOptions", 2, beta=1.0)
-    joined, made = (file.between(shape, point(tensors[op.output])) for shape in _heads(heads, tokens, channels))
-    product([weights, by_head(op.inputs[2])], made, across=False)
-    turn(made, joined)
+    weights = relabelled(file, weights, square, Point(second[0], scores.weight.zero))
+    by_head, y = (heads, tokens, channels // heads), own[3]
+    made = product(file, (weights, v), by_head, Point(second[2], y.zero), across=False)
+    joined = turned(file, made, by_head, (1, 0, 2), Point(y.scale, y.zero))
     file.reshaped(joined, file.tensor(op.output), (height, width, channels))
-
-
-def _heads(heads: int, tokens: int, channels: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Return the extents of tokens that are split into heads, and of heads that hold their tokens."""
-    return (tokens, heads, channels // heads), (heads, tokens, channels // heads)
 
 
 def lower_attention(lowering: Lowering, node: onnx.NodeProto) -> None:

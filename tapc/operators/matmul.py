@@ -20,7 +20,8 @@ from tapc.graph.rules import Rule, TorchStep, Within, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
-from tapc.ir.tflite import TfliteFile, write
+from tapc.ir.tflite import Point, TfliteFile, write
+from tapc.ir.tflite_product import exact_scales, product, relabelled
 from tapc.kernels.matmul import MatMulSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.attention import attention_example, attention_within, lower_attention
@@ -64,8 +65,14 @@ class MatMul(Op):
 
 @write.register
 def _write(op: MatMul, file: TfliteFile) -> None:
-    sides = [file.tensor(name) for name in op.inputs]
-    file.node("BATCH_MATMUL", sides, file.tensor(op.output), "BatchMatMulOptions", 2, adjX=False, adjY=True)
+    a, b, y = (file.program.tensors[name] for name in (*op.inputs, op.output))
+    *scales, over = exact_scales(a.scale, b.scale, y.scale)
+    left, right = (
+        relabelled(file, file.tensor(name), own.shape, Point(scale, own.zero))
+        for name, own, scale in zip(op.inputs, (a, b), scales, strict=True)
+    )
+    made = product(file, (left, right), y.shape, Point(over, y.zero), across=True)
+    relabelled(file, made, y.shape, Point(y.scale, y.zero), file.tensor(op.output))
 
 
 def _turns(node: onnx.NodeProto | None) -> bool:
