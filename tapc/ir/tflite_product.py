@@ -15,8 +15,8 @@ from tapc.base.arithmetic.tflite_functions import encoded
 from tapc.base.errors import UnsupportedError
 from tapc.ir.tflite import Point, TfliteFile
 
-_BITS, _NEIGHBOURS = 12, 40
-"""Two numbers of so many bits have a product of a float's; how far from a tensor's own they may be."""
+_BITS, _NEIGHBOURS = 12, (40, 160)
+"""Bits of two numbers whose product is a float; how many steps from the own ones they may be, first and else."""
 Shape = tuple[int, int, int]
 _SAME = (0, 1, 2)
 
@@ -25,11 +25,12 @@ def exact_scales(a: float, b: float, y: float) -> tuple[float, float, float]:
     """Return scales near those of two operands and their product: a product of few bits, and the same factor."""
     ratio = float(np.float64(np.float32(a)) * np.float64(np.float32(b)) / np.float64(np.float32(y)))
     wanted = encoded(ratio)
-    pairs = sorted(itertools.product(_near(a), _near(b)), key=lambda pair: abs(math.log(pair[0] / a * pair[1] / b)))
-    for left, right in pairs:
-        over = float(np.float32(left * right / ratio))
-        if encoded(left * right / over) == wanted:
-            return left, right, over
+    for most in _NEIGHBOURS:
+        pairs = itertools.product(_near(a, most), _near(b, most))
+        for left, right in sorted(pairs, key=lambda pair: abs(math.log(pair[0] / a * pair[1] / b))):
+            over = float(np.float32(left * right / ratio))
+            if encoded(left * right / over) == wanted:
+                return left, right, over
     raise UnsupportedError(f"scales {a:.3g}, {b:.3g} and {y:.3g} of a product have no form in TFLite")
 
 
@@ -56,9 +57,9 @@ def relabelled(file: TfliteFile, source: int, shape: Shape, point: Point, result
     return found
 
 
-def _near(scale: float) -> Iterator[float]:
+def _near(scale: float, most: int) -> Iterator[float]:
     mantissa, exponent = math.frexp(scale)
     own = round(mantissa * 2**_BITS)
-    for step in range(-_NEIGHBOURS, _NEIGHBOURS + 1):
+    for step in range(-most, most + 1):
         if 2 ** (_BITS - 1) <= own + step <= 2**_BITS:
             yield math.ldexp(own + step, exponent - _BITS)

@@ -62,3 +62,9 @@ def test_scales_stay_near() -> None:
         found = exact_scales(*given)
         assert found == pytest.approx(given, rel=0.02)
         assert float(np.float32(found[0]) * np.float32(found[1])) == found[0] * found[1]
+
+
+def test_scales_are_sought_further_away() -> None:
+    # Of no neighbours within 40 steps is the factor the same.
+    given = (2.2155065536499023, 0.05082282796502113, 0.08683428913354874)
+    assert exact_scales(*given) == pytest.approx(given, rel=0.08)
