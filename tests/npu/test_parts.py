@@ -142,16 +142,15 @@ def image(made: Divided, codes: NDArray[np.int64], folder: Path) -> int:
 
 
 @needs_image
-@pytest.mark.parametrize("number", [0])
-def test_every_operator_where_it_can_be(number: int, tmp_path: Path) -> None:
-    """All of them side by side, with activations of 4 bits, too, and tokens: those without a form are the CPU's."""
-    given = case([Instance(name, number) for name in OPERATORS])
+def test_every_operator_where_it_can_be(tmp_path: Path) -> None:
+    """Half of them side by side, with activations of 4 bits, too, and tokens: those without a form are the CPU's."""
+    given = case([Instance(name, 0) for name in OPERATORS[::2]])
     made = divided(given)
     assert len(made.parts) >= 2
     assert 10 < len(made.reasons) < len(made.source.ops) - 10
     codes = samples(made, given)
     proof = proved(made, codes)
-    assert sum(layer.elements > 0 for layer in proof.layers) > 20
+    assert sum(layer.elements > 0 for layer in proof.layers) > 10
     assert image(made, codes[:2], tmp_path) == 14 * len(made.parts)
 
 
