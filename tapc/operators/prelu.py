@@ -28,6 +28,9 @@ from tapc.operators.binary import constant_codes
 from tapc.operators.common import LARGEST, as_words, check_ratios, clamp, factors, keep_alike, quick
 from tapc.operators.lookup import lower_function
 
+_FLOAT32 = 2.0**-22
+"""What a product and a quotient of float32 may be beside, doubled."""
+
 
 @dataclass(frozen=True, eq=False)
 class PRelu(Op):
@@ -98,9 +101,24 @@ class PRelu(Op):
 @write.register
 def _write(op: PRelu, file: TfliteFile) -> None:
     clamp = file.clamped(op.output, op.low, op.high, fused=False)
-    slopes = file.constant(op.slopes[None, None], op.scale, zero=op.zero)
+    # vela multiplies scales in float32: what that may change is left to the CPU, by scales for each channel.
+    scale = op.scale if _is_steady(op, file.program) else np.full(op.slopes.size, op.scale)
+    slopes = file.constant(op.slopes[None, None], scale, 2, zero=op.zero)
     file.node("PRELU", [file.tensor(op.inputs[0]), slopes], clamp.output)
     file.finish(clamp)
+
+
+def _is_steady(op: PRelu, program: Program) -> bool:
+    """Whether no code depends on the last bits of the factors."""
+    x, y, ratios = program.tensors[op.inputs[0]], program.tensors[op.output], op._ratios(program.tensors, program.mode)
+    value = np.arange(x.low, x.high + 1)[:, None] - x.zero
+    negative = np.broadcast_to((value < 0).astype(np.int64), (len(value), op.slopes.size))
+    acc = np.where(negative, value * (op.slopes.astype(np.int64) - op.zero), value)
+    found = []
+    for ratio in (ratios * (1 - _FLOAT32), ratios * (1 + _FLOAT32)):
+        m = arithmetic.multipliers(ratio, program.mode)
+        found.append(arithmetic.requantize(acc, m[negative], y.zero, op.low, op.high))
+    return np.array_equal(found[0], found[1])
 
 
 def _values(x: Any, slope: Any) -> Any:

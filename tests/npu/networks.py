@@ -74,13 +74,15 @@ def _written(given: Case) -> tuple[Program, TfliteNetwork]:
 
 
 def _is_taken(instance: Instance) -> bool:
-    """Whether TFLite has it, and not as a table, which vela leaves to the CPU."""
+    """Whether TFLite has it, and not as what vela leaves to the CPU."""
     try:
         _, network = _written(case([instance], abits=(8,)))
     except UnsupportedError:
         return False
     model = schema.Model.GetRootAs(network.blob, 0)
     kinds = {model.OperatorCodes(i).BuiltinCode() for i in range(model.OperatorCodesLength())}
+    if schema.BuiltinOperator.PRELU in kinds:
+        return not compile_file(network.blob, accelerator()).on_cpu
     return schema.BuiltinOperator.CAST not in kinds
 
 

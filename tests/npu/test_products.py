@@ -15,6 +15,7 @@ from tapc.npu import micro
 from tapc.npu.optimized import read
 from tapc.npu.vela import compile_file
 from tapc.operators.matmul import MatMul
+from tapc.operators.prelu import PRelu
 
 CODES = np.arange(-128, 128)
 
@@ -68,3 +69,17 @@ def test_scales_are_sought_further_away() -> None:
     # Of no neighbours within 40 steps is the factor the same.
     given = (2.2155065536499023, 0.05082282796502113, 0.08683428913354874)
     assert exact_scales(*given) == pytest.approx(given, rel=0.08)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_slopes_that_float32_would_change_are_left_to_the_cpu(seed: int) -> None:
+    pytest.importorskip("ethosu", reason="needs ethos-u-vela")
+    x, slope, y = delicate(seed)
+    tensors = {key: Tensor(key, (1, 256, 256), 8, scale, 127 * (key == "x")) for key, scale in (("x", x), ("y", y))}
+    op = PRelu("p", ("x",), "y", CODES.astype(np.int8), slope, 0, -128, 127)
+    program = Program("slopes", "tflite", tensors, (op,), ("x",), ("y",), "dsp")
+    weights = QdqGraph(case([Instance("Exp", 0)], abits=(8,)).quantized.onnx)
+    blob, codes = tflite_of(program, weights, "a test").blob, np.repeat(CODES, 256).reshape(1, 1, 256, 256)
+    if micro.installed():
+        np.testing.assert_array_equal(micro.outputs(blob, [codes], 1)[0], execute(program, codes).ravel())
+    assert compile_file(blob, accelerator()).on_cpu == ("Prelu",)
