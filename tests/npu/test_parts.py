@@ -117,6 +117,10 @@ def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
     other = NPU.model_copy(update={"accelerator": "ethos-u55-64"})
     with pytest.raises(MismatchError, match="driver returned 2"):
         run_divided(tmp_path, lowered_of(made), other, codes)
+    # Each inference begins anew: only the first part forgets what went wrong before.
+    driver = (tmp_path / "example_npu.c").read_text()
+    assert driver.count("/* an inference begins */") == 1
+    assert driver.count("if (state != EXAMPLE_NPU_OK)") == len(made.parts) - 1
 
 
 def test_inputs_and_outputs_lie_in_the_npus_memory_where_they_can() -> None:
