@@ -10,7 +10,7 @@ CALLABLE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
 NETWORKS = (".onnx", ".tflite")
 LEARNED = ("adaround", "block", "network")
 """Rounding methods that learn, and so load torch into the process that compiles."""
-ROUNDINGS = ("nearest", "mse", "gptq", *LEARNED)
+ROUNDINGS = ("nearest", "mse", "gptq", "rate", *LEARNED)
 """The names that the command line knows; a program may register more."""
 
 

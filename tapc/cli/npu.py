@@ -41,7 +41,12 @@ _OF_BUILDS = ("network", "board", "data", "samples", "out", "seed", "as_json", "
 @click.option(
     "--latency", type=LatencyType(), default=None, help="Budget in ms (0.5ms) or cycles (180kcycles), by vela."
 )
-@click.option("--rounding", default="gptq", show_default=True, help="How weights are rounded; see `tapc compile`.")
+@click.option(
+    "--rounding",
+    default="rate",
+    show_default=True,
+    help="How weights are rounded: `rate` counts coded bytes; others as for `tapc compile`.",
+)
 @click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Calibration samples.")
 @click.option("--keep/--requantize", default=None, help="Of a quantized network: its integers, or quantize it anew.")
 @metric_option

@@ -129,7 +129,8 @@ def compile_network_for_npu(
     TapcError
         As `compile_for_npu`, and as a compilation.
     """
-    npu, stages, options, source = npu_of(board), stages or Stages(), options or Options(), source or Source()
+    npu, stages, source = npu_of(board), stages or Stages(), source or Source()
+    options = options or Options(rounding="rate")
     check_rounding(options.rounding)
     if out is not None:
         check_replaceable(out.absolute())

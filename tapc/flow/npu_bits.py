@@ -1,6 +1,9 @@
 """Which widths for an NPU: 2 to 8 bits, as its weight coder makes each of them fewer bytes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from tapc.allocate import (
     Allocation,
@@ -28,9 +31,19 @@ from tapc.npu.parts import kernel_bits
 from tapc.npu.tables import Costs, Tables, tables_of
 from tapc.quantize import Calibration, QuantizedModel, quantize, uniform_bits
 from tapc.quantize.alone import Losses, measured_losses
+from tapc.quantize.rate import entropy
+from tapc.quantize.rounding import Given
 from tapc.quantize.runtime import Float
+from tapc.quantize.together import rounded_quickly
+from tapc.quantize.weights import QuantizedWeights
 
 _ATTEMPTS = 4
+_CORRECTIONS = 2
+"""How often weights are rounded again where the file is not as long as predicted."""
+_NEAR = 0.003
+"""Of the predicted bytes, within which a file is as long."""
+_MOST = 1.1
+"""By which a layer's rate may change at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,25 +147,27 @@ def decide_for_npu(
         raise UsageError("widths for an NPU are chosen by measured losses: leave out --proxy and --allocator")
     npu = npu_of(board)
     cycles = None if options.latency is None else npu_cycles(options, npu)
+    if cycles is None and options.flash is None and options.target_bits is None:
+        widths = (max(widths),)  # nothing asks for fewer
     network = analyse(model.onnx, model.name)
     names = [layer.name for layer in network.layers]
+
+    asked = tuple(sorted({*widths, *(kernel_bits(width) for width in widths)}))  # the latter for layers of the CPU
+    rounded: dict[str, dict[int, QuantizedWeights]] = {name: {} for name in names}
+    with stages.stage("losses"):
+        losses = measured_losses(
+            model, network, x, asked, options.rounding, lambda name, found: rounded[name].update({found.bits: found})
+        )
 
     def at(width: int, cpu: frozenset[str]) -> Costs:
         bits = uniform_bits(network, width, 8)
         bits = replace(bits, weights={**bits.weights, **dict.fromkeys(cpu, kernel_bits(width))})
-        made = quantize(model, network, bits, calibration, x=x[:1], bias_correction=False)
-        return layer_costs(made.onnx, model.name, board)
+        return layer_costs(rounded_quickly(model, network, bits, calibration, x[:1], Given(rounded)), model.name, board)
 
     with stages.stage("vela, each width") as advance:
         tables = tables_of(names, widths, at, advance)
     evidence = Evidence(model, network, calibration, x, options)
-    with stages.stage("allocate"):
-        if len(widths) == 1:
-            losses: Losses = {name: dict.fromkeys(tables.flash[name], 0.0) for name in names}
-        else:
-            asked = tuple(sorted(set(widths).union(*(tables.flash[name] for name in names))))
-            losses = measured_losses(model, network, x, asked, options.rounding)
-        problem = problem_of(network, tables, losses, npu, options, cycles)
+    problem = problem_of(network, tables, losses, npu, options, cycles)
     budget, flash, over = options.flash, options.flash, 0
     for _ in range(_ATTEMPTS):
         with stages.stage("allocate"):
@@ -166,16 +181,8 @@ def decide_for_npu(
             widest = all(allocation.bits.weights[name] == max(tables.flash[name]) for name in names)
             if len(widths) > 1 and not widest:
                 allocation = best_together(bounded, allocation, evidence.together)
-        bits = allocation.bits
-        with stages.stage("quantize") as advance:
-            suitable, own = suited(model, calibration, x, bits, options.seed)
-            quantized = quantize(suitable, network, bits, own, x=x, rounding=options.rounding, seed=options.seed,
-                                 advance=advance)  # fmt: skip
-        decision = NpuDecision(allocation, quantized, tables)
-        if budget is None:
-            return suitable, decision
-        with stages.stage("vela"):
-            over = layer_costs(quantized.onnx, model.name, board).total_flash - budget
+        decision, suitable, file = _coded(evidence, allocation, tables, rounded, board, budget, stages)
+        over = 0 if budget is None else file - budget
         if over <= 0:
             return suitable, decision
         # Rounded otherwise than for the tables, weights may take a few more bytes: the next choice must be smaller.
@@ -184,6 +191,34 @@ def decide_for_npu(
         f"widths fit --flash by prediction, and not as coded: {options.flash:,} bytes are {over:,} too few; the "
         f"smallest budget that works is {(options.flash or 0) + over:,} bytes (--flash)"
     )
+
+
+def _coded(
+    evidence: Evidence, allocation: Allocation, tables: Tables, rounded: Mapping[str, Mapping[int, QuantizedWeights]],
+    board: Board, budget: int | None, stages: Stages,
+) -> tuple[NpuDecision, FloatModel, int]:  # fmt: skip
+    """Quantize at the rates of the tables until the file is as long as predicted; return its bytes, too."""
+    bits, options, x = allocation.bits, evidence.options, evidence.x
+    with stages.stage("quantize"):
+        model, calibration = suited(evidence.model, evidence.calibration, x, bits, options.seed)
+    rates = {name: entropy(rounded[name][width].values, width) for name, width in bits.weights.items()}
+    for correction in range(_CORRECTIONS + 1):
+        with stages.stage("quantize") as advance:
+            quantized = quantize(model, evidence.network, bits, calibration, x=x, rounding=options.rounding,
+                                 rates=rates, seed=options.seed, advance=advance)  # fmt: skip
+        decision = NpuDecision(allocation, quantized, tables)
+        with stages.stage("vela"):
+            costs = layer_costs(quantized.onnx, model.name, board)
+        file = costs.total_flash
+        near = abs(file - decision.flash) <= _NEAR * decision.flash and (budget is None or file <= budget)
+        if near or options.rounding != "rate" or correction == _CORRECTIONS:
+            break
+        # The coder is near the entropy, and not at it.
+        coded = sum(costs.flash[name] for name in rates)
+        wanted = coded + decision.flash - file
+        for name in rates:
+            rates[name] *= float(np.clip(wanted / max(1, coded), 1 / _MOST, _MOST))
+    return decision, model, file
 
 
 def npu_cycles(options: Options, npu: Npu) -> float:

@@ -19,7 +19,8 @@ class Tables:
     Attributes
     ----------
     flash, cycles : dict of str to dict of int to int
-        Layer -> weight bits -> bytes of coded weights; cycles by vela's performance model.
+        Layer -> weight bits -> bytes of coded weights, and of the commands that these take; cycles by vela's
+        performance model.
     fixed_flash, fixed_cycles : int
         What does not depend on the widths: the rest of the file, and operators without weights.
     sram : int
@@ -100,7 +101,8 @@ def tables_of(
     """
     flash: dict[str, dict[int, int]] = {layer: {} for layer in layers}
     cycles: dict[str, dict[int, int]] = {layer: {} for layer in layers}
-    rest, others, sram, cpu = [], [], 0, frozenset[str]()
+    rest: dict[int, int] = {}
+    others, sram, cpu = [], 0, frozenset[str]()
     for done, width in enumerate(sorted(widths), 1):
         made = costs(width, cpu)
         if fresh := (made.cpu & set(layers)) - cpu:
@@ -110,9 +112,15 @@ def tables_of(
         for layer in layers:
             own = kernel_bits(width) if layer in cpu else width
             flash[layer][own], cycles[layer][own] = made.flash[layer], made.cycles[layer]
-        rest.append(made.total_flash - sum(made.flash[layer] for layer in layers))
+        rest[width] = made.total_flash - sum(made.flash[layer] for layer in layers)
         others.append(made.total_cycles - sum(made.cycles[layer] for layer in layers))
         sram = max(sram, made.sram)
         if advance is not None:
             advance(done, len(widths))
-    return Tables(flash, cycles, max(rest), max(others), sram, cpu)
+    # More bytes of weights take more commands, those of the largest layers.
+    fixed, npu = min(rest.values()), [layer for layer in layers if layer not in cpu]
+    for width, whole in rest.items():
+        coded = max(1, sum(flash[layer][width] for layer in npu))
+        for layer in npu:
+            flash[layer][width] += round((whole - fixed) * flash[layer][width] / coded)
+    return Tables(flash, cycles, fixed, max(others), sram, cpu)

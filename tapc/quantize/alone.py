@@ -1,6 +1,6 @@
 """What the network loses when one layer alone is rounded, measured with the rounding method that will be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -15,13 +15,17 @@ from tapc.quantize.calibration import HasGraph
 from tapc.quantize.gptq import Gptq
 from tapc.quantize.losses import OutputLoss
 from tapc.quantize.problem import LayerProblem
+from tapc.quantize.rate import Rated
 from tapc.quantize.rounding import LEARNED_FROM, Rounding, rounding_method
 from tapc.quantize.runtime import Float, NodeRunner, evaluate
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.walk import float_bias, float_walk, geometry
-from tapc.quantize.weights import quantize_weights
+from tapc.quantize.weights import QuantizedWeights, quantize_weights
 
-_QUICK = Gptq(ratios=(1.0,), refinements=1, sweeps=2, loadings=())
+_QUICK: dict[str, Rounding] = {
+    "gptq": Gptq(ratios=(1.0,), refinements=1, sweeps=2, loadings=()),
+    "rate": Rated(ratios=(1.0,), refinements=1, sweeps=2, loadings=(), floors=(0.7, 1.0, 1.4)),
+}
 _PROBE_MACS = 10**10
 _PROBE = (16, 128)
 _FIT = 256
@@ -30,7 +34,14 @@ _FIT_BYTES = 256 << 20
 Losses = dict[str, dict[int, float]]
 
 
-def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence[int], rounding: str) -> Losses:
+def measured_losses(
+    model: HasGraph,
+    network: Network,
+    x: Float,
+    wbits: Sequence[int],
+    rounding: str,
+    seen: Callable[[str, QuantizedWeights], None] | None = None,
+) -> Losses:
     """Measure the squared error of the outputs, each over its variance, for each layer and weight width alone.
 
     More bits are never worse: where a measurement says otherwise, the width takes the loss of the next wider one.
@@ -44,7 +55,9 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
     wbits : sequence of int
         Weight widths on offer.
     rounding : str
-        A rounding method; gptq is taken with fewer refinements, and in place of the learned ones.
+        A rounding method; gptq is taken with fewer refinements, and in place of the learned ones; rate, too.
+    seen : callable, optional
+        Told each layer's name and what its weights were rounded to.
 
     Returns
     -------
@@ -62,7 +75,7 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
     result: Losses = {}
     for node, inputs, output in float_walk(graph, fit, run):
         if rule(node).table:
-            result[node.name] = _table_losses(graph, logits, node, probe, wbits, error)
+            result[node.name] = _table_losses(graph, logits, node, probe, wbits, error, seen)
         if not rule(node).weighted:
             continue
         weights = graph.constants[node.input[1]].astype(np.float32)
@@ -83,7 +96,10 @@ def measured_losses(model: HasGraph, network: Network, x: Float, wbits: Sequence
         )
         for bits in sorted(wbits, reverse=True):
             problem = problem.at(bits)
-            rounded = method.round(problem).dequantized()
+            integers = method.round(problem)
+            if seen is not None:
+                seen(node.name, integers)
+            rounded = integers.dequantized()
             operands = [inputs[0], rounded, *([bias] if len(node.input) > 2 and node.input[2] else [])]
             axes = tuple(axis for axis in range(output.ndim) if axis != 1)
             shift = (output - run(node, operands)).mean(axis=axes, dtype=np.float64).astype(np.float32)
@@ -107,15 +123,24 @@ def kept_back(graph: Graph, network: Network, x: Float) -> tuple[Float, Float]:
 def quick_method(rounding: str) -> Rounding:
     """Return what stands for a rounding method where many networks are compared."""
     base = LEARNED_FROM if rounding in LEARNED else rounding
-    return _QUICK if base == "gptq" else rounding_method(base)
+    return _QUICK.get(base) or rounding_method(base)
 
 
 def _table_losses(
-    graph: Graph, logits: onnx.ModelProto, node: onnx.NodeProto, probe: Float, wbits: Sequence[int], error: OutputLoss
+    graph: Graph,
+    logits: onnx.ModelProto,
+    node: onnx.NodeProto,
+    probe: Float,
+    wbits: Sequence[int],
+    error: OutputLoss,
+    seen: Callable[[str, QuantizedWeights], None] | None,
 ) -> dict[int, float]:
     losses: dict[int, float] = {}
     for bits in sorted(wbits, reverse=True):
-        rounded = quantize_weights(layer_weights(graph, node), bits).dequantized()
+        integers = quantize_weights(layer_weights(graph, node), bits)
+        if seen is not None:
+            seen(node.name, integers)
+        rounded = integers.dequantized()
         loss = error(evaluate(with_weights(logits, node, rounded), probe, optimized=True))
         losses[bits] = max(loss, *losses.values()) if losses else loss
     return losses

@@ -3,6 +3,7 @@
 All functions take the groups of a layer at once; those of a depthwise one are many and small.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from tapc.quantize.problem import Doubles
 from tapc.quantize.weights import Float, code_range
 
 DAMPING = 0.01
+Choose = Callable[[Doubles, int], Doubles]
+"""The best codes (groups, outputs) of a column in the range, if they could be any numbers, and the column -> codes."""
 _BLOCK = 32
 _TRIES = 8
 _LEAST = float(np.finfo(np.float64).tiny) * 1e30
@@ -98,7 +101,15 @@ def gptq(weights: Doubles, scales: Float, bits: int, order: Order) -> Doubles:
     return result
 
 
-def descend(codes: Doubles, weights: Doubles, scales: Float, bits: int, hessians: Doubles, sweeps: int) -> Doubles:
+def descend(
+    codes: Doubles,
+    weights: Doubles,
+    scales: Float,
+    bits: int,
+    hessians: Doubles,
+    sweeps: int,
+    choose: Choose | None = None,
+) -> Doubles:
     """Return codes that no change of a single one improves, or what `sweeps` passes lead to.
 
     Coordinate descent on (W - Q) H (W - Q)^T: each column in turn takes its best whole numbers given all others.
@@ -111,6 +122,8 @@ def descend(codes: Doubles, weights: Doubles, scales: Float, bits: int, hessians
     hessians : float64 (groups, length, length)
         Second moments of the inputs.
     sweeps : int
+    choose : callable, optional
+        Gives a column its codes.
     """
     result = codes.copy()
     power = np.diagonal(hessians, axis1=1, axis2=2)
@@ -123,12 +136,12 @@ def descend(codes: Doubles, weights: Doubles, scales: Float, bits: int, hessians
     now = np.ascontiguousarray(codes.transpose(0, 2, 1))
     live = np.arange(codes.shape[1])
     for _ in range(sweeps):
-        moved = _sweep(now, gradient, steps, divisors, hessians, columns, code_range(bits))
+        moved = _sweep(now, gradient, steps, divisors, hessians, columns, code_range(bits), choose)
         result[:, live] = now.transpose(0, 2, 1)
         # Outputs know nothing of each other: one that did not move never will.
         if not moved.any():
             break
-        if not moved.all():
+        if not moved.all() and choose is None:  # a choice speaks of all outputs
             live, now, gradient, steps = live[moved], now[:, :, moved], gradient[:, :, moved], steps[:, moved]
     return result
 
@@ -141,6 +154,7 @@ def _sweep(
     hessians: Doubles,
     columns: NDArray[np.int64],
     limits: tuple[int, int],
+    choose: Choose | None,
 ) -> NDArray[np.bool_]:
     """Let every column take its best codes once, in place; return which outputs (outputs,) moved in any group.
 
@@ -156,6 +170,8 @@ def _sweep(
         Those that have power.
     limits : (int, int)
         Least and largest code.
+    choose : callable or None
+        Gives a column its codes; the nearest where None.
     """
     groups, length, outputs = codes.shape
     moved = np.zeros(outputs, np.bool_)
@@ -166,8 +182,12 @@ def _sweep(
         local = gradient[:, start:stop].copy()
         for column in own.tolist():
             at, old = column - start, codes[:, column]
-            new = np.rint(old + local[:, at] / (divisors[:, column, None] * steps))
-            np.minimum(np.maximum(new, limits[0], out=new), limits[1], out=new)
+            new = old + local[:, at] / (divisors[:, column, None] * steps)
+            if choose is not None:
+                new = choose(new, column)
+            else:
+                np.rint(new, out=new)
+                np.minimum(np.maximum(new, limits[0], out=new), limits[1], out=new)
             change = new - old
             which = change.any(axis=0)
             if which.any():

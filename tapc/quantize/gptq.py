@@ -7,6 +7,7 @@ last the outputs of a layer, each rounded by itself so far, are changed together
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
@@ -15,7 +16,7 @@ from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
 from tapc.quantize.coupled import coupled
 from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, output_errors
 from tapc.quantize.threads import threads_for
-from tapc.quantize.weights import Float, QuantizedWeights, round_weights
+from tapc.quantize.weights import Float, QuantizedWeights, code_range, round_weights
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _LONG = 1024
@@ -68,6 +69,24 @@ def _ridge(weights: Doubles, moment: Moments, ridges: Sequence[float]) -> Iterat
         yield weights + linalg.cho_solve(factor, rest, check_finite=False).T
 
 
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A layer once it is fitted to what it reads.
+
+    Attributes
+    ----------
+    weights : float64 (groups, outputs, length)
+    scales : float32 (groups, outputs)
+        Of least error of the weights.
+    inputs : float64 (groups, length, length)
+        Second moments of the inputs, loaded.
+    """
+
+    weights: Doubles
+    scales: Float
+    inputs: Doubles
+
+
 class Gptq:
     """Ridge regression, then GPTQ, coordinate descent and least-squares scales in turn, per group.
 
@@ -105,24 +124,28 @@ class Gptq:
 
     def _rounded(self, problem: LayerProblem) -> QuantizedWeights:
         groups, shape = problem.groups, problem.weights.shape
-        found = problem.moments
         flat = problem.weights.reshape(groups, shape[0] // groups, -1).astype(np.float64)
-        fitted = np.stack([compensated(w, m) for w, m in zip(flat, found, strict=True)])
+        fitted = np.stack([compensated(w, m) for w, m in zip(flat, problem.moments, strict=True)])
         scales = problem.scales(fitted.reshape(shape).astype(np.float32)).reshape(groups, -1)
+        loading = 0.0 if problem.bits == 8 else self._loading(problem.moments, fitted, scales, problem.bits)
+        inputs = loaded(np.stack([item.whole.inputs for item in problem.moments]), loading)
+        codes, best_of = self._finished(problem, Solved(fitted, scales, inputs))
+        values = codes.reshape(shape).astype(np.int8)
+        return problem.quantized(values, problem.usable(best_of.reshape(-1), values.astype(np.float32)))
+
+    def _finished(self, problem: LayerProblem, solved: Solved) -> tuple[Doubles, Float]:
+        """Return codes (groups, outputs, length) and scales (groups, outputs)."""
+        fitted, scales, inputs = solved.weights, solved.scales, solved.inputs
         if problem.bits == 8:
-            fit = fitted.reshape(shape).astype(np.float32)
-            usable = problem.usable(scales.reshape(-1), fit)
-            return problem.quantized(round_weights(fit, usable, problem.bits), usable)
-        loading = self._loading(found, fitted, scales, problem.bits)
-        inputs = loaded(np.stack([item.whole.inputs for item in found]), loading)
-        least = problem.least_scales.reshape(groups, -1)
+            low, high = code_range(8)
+            return np.clip(np.rint(fitted / scales[:, :, None].astype(np.float64)), low, high), scales
+        least = problem.least_scales.reshape(len(fitted), -1)
         codes, best_of = self._refined(fitted, scales, least, inputs, problem.bits)
-        if problem.coupling is not None and groups == 1:  # groups read different inputs
+        if problem.coupling is not None and len(fitted) == 1:  # groups read different inputs
             codes[0], best_of[0] = coupled(
                 codes[0], fitted[0], best_of[0], problem.bits, inputs[0], problem.coupling, problem.least_scales
             )
-        values = codes.reshape(shape).astype(np.int8)
-        return problem.quantized(values, problem.usable(best_of.reshape(-1), values.astype(np.float32)))
+        return codes, best_of
 
     def _refined(
         self, fitted: Doubles, scales: Float, least: Doubles, inputs: Doubles, bits: int

@@ -1,5 +1,6 @@
 """Post-training quantization of a float network to a mixed-precision QDQ ONNX."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,7 @@ def quantize(
     x: Float,
     rounding: str = "nearest",
     bias_correction: bool = True,
+    rates: Mapping[str, float] | None = None,
     seed: int = 0,
     advance: Advance | None = None,
 ) -> QuantizedModel:
@@ -122,6 +124,8 @@ def quantize(
         all layers together, from gptq.
     bias_correction : bool
         Correct the mean shift of every layer's output in its bias.
+    rates : mapping of str to float, optional
+        Bits that a lossless coder is to need for a code of a layer; rounding "rate" follows them.
     seed : int
         Of what is learned.
     advance : callable, optional
@@ -165,6 +169,7 @@ def quantize(
         rounding=method,
         bias_correction=bias_correction,
         couplings=couplings,
+        rates=rates,
         refiner=refiner,
         advance=walking,
     )

@@ -45,6 +45,8 @@ class LayerProblem:
         How errors of the outputs meet at the network's output; see `tapc.quantize.coupling`.
     target : float32 (N, outputs, ...) or None
         What the layer gives in the float network, but for constants per output; computed from `exact` where None.
+    rate : float or None
+        Bits that a lossless coder is to need for a code, where the method follows that.
     """
 
     layer: Layer
@@ -61,6 +63,7 @@ class LayerProblem:
     dilation: tuple[int, int] = (1, 1)
     coupling: Doubles | None = None
     target: Float | None = None
+    rate: float | None = None
 
     @cached_property
     def moments(self) -> "list[GroupMoments]":

@@ -1,11 +1,13 @@
 """How a layer's weights become integers: named methods that see one layer at a time."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from tapc.base.errors import UsageError
 from tapc.base.precheck import LEARNED
 from tapc.quantize.gptq import Gptq, Mse
 from tapc.quantize.problem import LayerProblem
+from tapc.quantize.rate import Rated
 from tapc.quantize.weights import QuantizedWeights, round_weights
 
 
@@ -45,7 +47,28 @@ class Nearest:
         return problem.quantized(round_weights(problem.weights, scales, problem.bits), scales)
 
 
-_METHODS: dict[str, Rounding] = {"nearest": Nearest(), "mse": Mse(), "gptq": Gptq()}
+class Given:
+    """Weights that are integers already.
+
+    Parameters
+    ----------
+    weights : mapping of str to mapping of int to QuantizedWeights
+        Layer -> weight bits -> integers.
+    """
+
+    samples = 1
+    compensates = False
+
+    def __init__(self, weights: Mapping[str, Mapping[int, QuantizedWeights]]) -> None:
+        self.weights = weights
+
+    def round(self, problem: LayerProblem) -> QuantizedWeights:
+        """Return the layer's integers of the wanted width."""
+        found = self.weights[problem.layer.name][problem.bits]
+        return problem.quantized(found.values, problem.usable(found.scales, found.dequantized()))
+
+
+_METHODS: dict[str, Rounding] = {"nearest": Nearest(), "mse": Mse(), "gptq": Gptq(), "rate": Rated()}
 
 
 LEARNED_FROM = "gptq"

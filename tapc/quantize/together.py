@@ -9,6 +9,7 @@ from tapc.quantize.alone import kept_back, quick_method
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq
 from tapc.quantize.losses import OutputLoss
+from tapc.quantize.rounding import Rounding
 from tapc.quantize.runtime import Float, evaluate
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.walk import quantize_layers
@@ -31,18 +32,35 @@ def joint_loss(
         A rounding method, for which the same stand as there.
     """
     graph = Graph(model.onnx)
-    width = {tensor: bits.activations[i] for i, group in enumerate(network.groups) for tensor in group.tensors}
-    parameters = activation_parameters(calibration, width)
-    owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
     fit, probe = kept_back(graph, network, x)
-    layers = {layer.name: layer for layer in network.layers}
-    walked = quantize_layers(
-        graph, layers, bits, parameters, fit, rounding=quick_method(rounding), bias_correction=True
-    )
-    quantized = export_qdq(graph, walked.layers, walked.parameters, owners)
+    quantized = rounded_quickly(model, network, bits, calibration, fit, quick_method(rounding))
     logits = without_softmax(model.onnx)
     error = OutputLoss(Graph(logits).output_ports, evaluate(logits, probe, optimized=True))
     return error(evaluate(_up_to(quantized, logits), probe, optimized=False))
+
+
+def rounded_quickly(
+    model: HasGraph, network: Network, bits: Bits, calibration: Calibration, x: Float, rounding: Rounding
+) -> onnx.ModelProto:
+    """Return the quantized network (QDQ), by a method that sees one layer at a time.
+
+    Parameters
+    ----------
+    model : FloatModel
+    network : Network
+    bits : Bits
+    calibration : Calibration
+    x : float32 (N, *input_shape[1:])
+        Samples that the rounding sees.
+    rounding : Rounding
+    """
+    graph = Graph(model.onnx)
+    width = {tensor: bits.activations[i] for i, group in enumerate(network.groups) for tensor in group.tensors}
+    parameters = activation_parameters(calibration, width)
+    owners = {name: statistics.point.like or name for name, statistics in calibration.tensors.items()}
+    layers = {layer.name: layer for layer in network.layers}
+    walked = quantize_layers(graph, layers, bits, parameters, x, rounding=rounding, bias_correction=True)
+    return export_qdq(graph, walked.layers, walked.parameters, owners)
 
 
 def _up_to(quantized: onnx.ModelProto, logits: onnx.ModelProto) -> onnx.ModelProto:

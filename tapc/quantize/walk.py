@@ -122,6 +122,7 @@ def quantize_layers(
     rounding: Rounding,
     bias_correction: bool,
     couplings: Mapping[str, NDArray[np.float64]] | None = None,
+    rates: Mapping[str, float] | None = None,
     refiner: Refiner | None = None,
     advance: Advance | None = None,
 ) -> Walked:
@@ -145,12 +146,14 @@ def quantize_layers(
     bias_correction : bool
     couplings : mapping of str to float64 (outputs, outputs), optional
         How errors of a layer's outputs meet at the network's output, by their tensor.
+    rates : mapping of str to float, optional
+        Bits that a lossless coder is to need for a code of a layer, where the method follows that.
     refiner : Refiner, optional
         Learns each unit before the walk goes on.
     advance : callable, optional
         Told (layers done, layers).
     """
-    walk = _Walk(graph, layers, bits, parameters, rounding, bias_correction, couplings or {}, advance)
+    walk = _Walk(graph, layers, bits, parameters, rounding, bias_correction, couplings or {}, rates or {}, advance)
     walk.start(x)
     if refiner is None:
         for node in graph.nodes:
@@ -189,10 +192,12 @@ class _Walk:
         rounding: Rounding,
         bias_correction: bool,
         couplings: Mapping[str, NDArray[np.float64]],
+        rates: Mapping[str, float],
         advance: Advance | None,
     ) -> None:
         self.graph, self.layers, self.bits, self.parameters = graph, layers, bits, dict(parameters)
         self.rounding, self.bias_correction, self.couplings = rounding, bias_correction, couplings
+        self.rates = rates
         self.advance = advance or (lambda done, total: None)
         self.free = batch_reshape(graph)
         opset = next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx"))
@@ -253,6 +258,7 @@ class _Walk:
             LayerProblem(
                 layer, self.bits.weights[layer.name], weights, room / _BIAS_LIMIT, room / _DEAD_BIAS, inputs, reference,
                 self.excess, *geometry(node), self.couplings.get(str(node.output[0])), target,
+                self.rates.get(layer.name),
             )
         )  # fmt: skip
         bias_scales = np.float32(scale) * integers.scales

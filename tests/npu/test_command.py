@@ -202,7 +202,7 @@ def test_what_the_executor_does_not_know_is_compiled_alone(build: Path, tmp_path
 
 def test_each_layer_gets_two_to_eight_bits(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    budget = ("--target-bits", "3", "--rounding", "nearest", "--calibration", "64", "--samples", "4", "-o", str(out))
+    budget = ("--target-bits", "3", "--calibration", "64", "--samples", "4", "-o", str(out))
     done = npu("resnet8", "--board", "grove-vision-ai-v2", *budget, "--json", "-q")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

@@ -1,0 +1,204 @@
+"""Rounding that also counts the bits that a lossless coder takes: least D + lambda R over codes and scales.
+
+Entropy-constrained scalar quantization (Chou, Lookabaugh and Gray, IEEE Trans. ASSP 37(1), 1989) on the error of a
+layer's outputs, for targets that store weights coded near their entropy, as the Ethos-U does. There the best steps of
+a layer are nearly equal over its outputs, and a rare code must be worth its length. Lambda is the slope of the
+rate-distortion function at the error of GPTQ, 2 ln 2 D per weight, so that about the same error takes fewer bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapc.quantize.codes import Choose, Order, descend, gptq, order_of, refitted_scales
+from tapc.quantize.gptq import LOADINGS, RATIOS, Gptq, Solved
+from tapc.quantize.problem import Doubles, LayerProblem, output_errors
+from tapc.quantize.weights import Float, code_range
+
+Codes = NDArray[np.int8] | Doubles
+FLOORS = (0.5, 0.7, 1.0, 1.4, 2.0)
+"""Least steps that are tried, over that of a uniform quantizer whose slope is lambda."""
+_ROUNDS, _SWEEPS = 3, 4
+_CORRECTIONS = 6
+_NEAR = 0.002
+"""Of a wanted rate, within which codes have it."""
+_FARTHEST = 1.0
+"""Bits by which one correction may change a rate."""
+_LEAST_WEIGHT = 1e-3
+"""Of an output, over the mean."""
+_UNSEEN = 0.5
+"""How often a code counts as used that is not."""
+
+
+def entropy(codes: Codes, bits: int) -> float:
+    """Return the bits that a coder needs for each of a layer's codes."""
+    return float(_lengths(codes, bits)[codes.astype(np.int64) - code_range(bits)[0]].mean())
+
+
+def _lengths(codes: Codes, bits: int) -> Doubles:
+    """Return the length in bits of every code in the range of a width, from how often each is used."""
+    low, high = code_range(bits)
+    counts = np.bincount(codes.reshape(-1).astype(np.int64) - low, minlength=high - low + 1) + _UNSEEN
+    return np.asarray(-np.log2(counts / counts.sum()), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What is rounded.
+
+    Attributes
+    ----------
+    weights : float64 (groups, outputs, length)
+    inputs, goal : float64 (groups, length, length), (groups, length, outputs)
+        Second moments of the inputs, and those of them with the wanted outputs.
+    order : Order
+    importance : float64 (groups, outputs)
+        What an output's error counts for.
+    least : float64 (groups, outputs)
+        Smallest scales.
+    bits : int
+    """
+
+    weights: Doubles
+    inputs: Doubles
+    goal: Doubles
+    order: Order
+    importance: Doubles
+    least: Doubles
+    bits: int
+
+    @property
+    def power(self) -> Doubles:
+        """Second moment of every input, float64 (groups, length)."""
+        result: Doubles = np.diagonal(self.inputs, axis1=1, axis2=2)
+        return result
+
+    def error(self, codes: Doubles, scales: Float) -> float:
+        """Return the error of all outputs, each by its importance."""
+        own = output_errors(codes * scales.astype(np.float64)[:, :, None], self.inputs, self.goal)
+        exact = np.einsum("gol,glo->go", self.weights, self.goal)
+        return float((self.importance * np.maximum(own + exact, 0)).sum())
+
+    def steps(self, price: float) -> Doubles:
+        """Return the steps (groups, outputs) at which a uniform quantizer's error grows by `price` for a bit less."""
+        seen = self.power > 0
+        logs = np.where(seen, np.log(np.where(seen, self.power, 1)), 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+        # What later weights make up for leaves the geometric mean of the powers at most.
+        typical = np.where(seen.any(axis=1), np.exp(logs), np.inf)
+        return np.asarray(np.sqrt(6 * price / np.log(2) / (typical[:, None] * self.importance)), np.float64)
+
+    def rounded(self, codes: Doubles, scales: Float, price: float) -> tuple[Doubles, Float]:
+        """Let codes, their lengths and scales follow one another."""
+        for _ in range(_ROUNDS):
+            choose = _chooser(self, scales, price * _lengths(codes, self.bits))
+            codes = descend(codes, self.weights, scales, self.bits, self.inputs, _SWEEPS, choose)
+            fitted = refitted_scales(codes, scales, self.inputs, self.goal)
+            scales = np.maximum(fitted, self.least).astype(np.float32)
+        return codes, scales
+
+
+def _chooser(layer: _Layer, scales: Float, prices: Doubles) -> Choose:
+    """Return what gives a column its codes: the nearest, or one nearer to 0 where that is worth more."""
+    low, high = code_range(layer.bits)
+    squares, power = layer.importance * np.square(scales.astype(np.float64)), layer.power
+
+    def choose(wanted: Doubles, column: int) -> Doubles:
+        factor = squares * power[:, column, None]
+        near = np.minimum(np.maximum(np.rint(wanted), low), high)
+        sign = np.sign(near)
+        best, least = near, np.full(near.shape, np.inf)
+        for code in (near, near - sign, np.where(np.abs(near) > 1, near - 2 * sign, 0), np.zeros_like(near)):
+            cost = factor * np.square(code - wanted) + prices[(code - low).astype(np.int64)]
+            best, least = np.where(cost < least, code, best), np.minimum(cost, least)
+        return np.asarray(best, np.float64)
+
+    return choose
+
+
+class Rated(Gptq):
+    """GPTQ, then codes and scales of the least error plus lambda times the length of the codes.
+
+    Where a problem says which rate it is to have, lambda follows that.
+
+    Parameters
+    ----------
+    ratios, refinements, sweeps, loadings
+        As of `Gptq`.
+    floors : sequence of float
+        See `FLOORS`.
+    """
+
+    def __init__(
+        self,
+        ratios: tuple[float, ...] = RATIOS,
+        refinements: int = 4,
+        sweeps: int = 8,
+        loadings: tuple[float, ...] = LOADINGS,
+        floors: Sequence[float] = FLOORS,
+    ) -> None:
+        super().__init__(ratios, refinements, sweeps, loadings)
+        self.floors = floors
+
+    def _finished(self, problem: LayerProblem, solved: Solved) -> tuple[Doubles, Float]:
+        codes, scales = super()._finished(problem, solved)
+        layer = _layer(problem, solved)
+        used = int(np.count_nonzero(layer.power > 0)) * codes.shape[1]
+        price = 2 * np.log(2) * layer.error(codes, scales) / max(1, used)
+        if price <= 0:
+            return codes, scales
+
+        def at(floor: float, price: float) -> tuple[Doubles, Float]:
+            trial = np.maximum(scales, np.maximum(floor * layer.steps(price), layer.least)).astype(np.float32)
+            return layer.rounded(gptq(layer.weights, trial, layer.bits, layer.order), trial, price)
+
+        def total(found: tuple[Doubles, Float]) -> float:
+            return float(layer.error(*found) + price * entropy(found[0], layer.bits) * codes.size)
+
+        tried = {floor: at(floor, price) for floor in self.floors}
+        floor = min(tried, key=lambda floor: total(tried[floor]))
+        best = tried[floor]
+        if problem.rate is not None:
+            return _at_rate(best, problem.rate, layer.bits, price, lambda price: at(floor, price))
+        return min(best, layer.rounded(codes, scales, price), key=total)
+
+
+def _layer(problem: LayerProblem, solved: Solved) -> _Layer:
+    groups, outputs, _ = solved.weights.shape
+    importance = np.ones((groups, outputs))
+    if problem.coupling is not None and groups == 1:
+        own = np.diagonal(problem.coupling)
+        if own.mean() > 0:
+            importance = np.maximum(own / own.mean(), _LEAST_WEIGHT)[None]
+    goal = solved.inputs @ solved.weights.transpose(0, 2, 1)
+    return _Layer(
+        solved.weights, solved.inputs, goal, order_of(solved.inputs), importance,
+        problem.least_scales.reshape(groups, -1), problem.bits,
+    )  # fmt: skip
+
+
+def _at_rate(
+    codes: tuple[Doubles, Float],
+    rate: float,
+    bits: int,
+    price: float,
+    at: Callable[[float], tuple[Doubles, Float]],
+) -> tuple[Doubles, Float]:
+    """Return codes and scales whose rate is nearest to a wanted one, of those that some prices lead to."""
+    best, gap = codes, np.inf
+    low, high = -np.inf, np.inf  # logarithms of prices that are known to be too low and too high
+    found, at_price = codes, np.log(price)
+    for _ in range(_CORRECTIONS):
+        now = entropy(found[0], bits)
+        if abs(now - rate) < gap:
+            best, gap = found, abs(now - rate)
+        if gap <= _NEAR * rate:
+            break
+        low, high = (at_price, high) if now > rate else (low, at_price)
+        # A bit less is four times the error, which is what lambda is proportional to.
+        at_price += np.log(4) * float(np.clip(now - rate, -_FARTHEST, _FARTHEST))
+        if not low < at_price < high:
+            at_price = (low + high) / 2
+        found = at(float(np.exp(at_price)))
+    return best
