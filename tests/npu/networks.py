@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from graph_builder import Model
 from operators.examples import Case, Instance, case
 from tapc.base.errors import UnsupportedError
-from tapc.base.isa import Isa
+from tapc.device.verify import Verification
+from tapc.flow.npu_divided import lowered_of
+from tapc.flow.npu_image import run_divided
 from tapc.graph.analysis import analyse
 from tapc.graph.interface import input_ports
 from tapc.hardware.board import load_board
@@ -20,7 +23,9 @@ from tapc.ir.lowering import QdqGraph
 from tapc.ir.program import Program
 from tapc.ir.tflite import TfliteNetwork, tflite_of, without_form
 from tapc.lower.codes import input_codes, random_codes
+from tapc.lower.facts import Facts
 from tapc.lower.from_onnx import program_from_onnx
+from tapc.npu.library import divided_files
 from tapc.npu.optimized import Optimized, read
 from tapc.npu.parts import Divided, divide
 from tapc.npu.vela import Compiled, compile_file
@@ -107,11 +112,17 @@ def quantized(network: Model, bits: int = 8, samples: int = 16) -> Quantized:
     return Quantized(made.onnx, x)
 
 
-def divided(given: Quantized | Case, cpu: Iterable[str] = (), board: str = "mps3-an547", isa: Isa = "mve") -> Divided:
-    """Divide a network between a board's NPU and its CPU; `cpu` are operators that stay, beside those that must."""
+def divided(given: Quantized | Case, cpu: Iterable[str] = (), npu: Npu | None = None) -> Divided:
+    """Divide a network between an NPU and a Cortex-M55; `cpu` are operators that stay, beside those that must."""
     model = given.model if isinstance(given, Quantized) else given.quantized.onnx
-    program, weights = program_from_onnx(model, "example", "tflite", isa), QdqGraph(model)
-    npu = load_board(board).npu
-    assert npu is not None
+    program, weights = program_from_onnx(model, "example", "tflite", "mve"), QdqGraph(model)
     reasons = without_form(program, weights) | dict.fromkeys(cpu, "a test keeps it")
-    return divide(program, weights, npu, reasons)
+    return divide(program, weights, npu or accelerator(), reasons)
+
+
+def in_image(made: Divided, codes: NDArray[np.int64], folder: Path, npu: Npu | None = None) -> tuple[Verification, int]:
+    """Run samples in an image; returns what was compared, and how many registers were written."""
+    lowered = lowered_of(made)
+    for name, text in divided_files(lowered, npu or accelerator(), Facts()).items():
+        (folder / name).write_text(text)
+    return run_divided(folder, lowered, npu or accelerator(), codes)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from graph_builder import Builder, Model, residual
-from npu.networks import Quantized, divided, quantized
+from npu.networks import Quantized, divided, in_image, quantized
 from operators.examples import OPERATORS, Case, Instance, case
 from tapc.base.errors import MismatchError, UnsupportedError
 from tapc.flow.npu_divided import lowered_of
@@ -135,10 +135,8 @@ def test_inputs_and_outputs_lie_in_the_npus_memory_where_they_can() -> None:
 def image(made: Divided, codes: NDArray[np.int64], folder: Path) -> int:
     """Run samples in an image and return how many registers were written."""
     assert NPU is not None
+    found, writes = in_image(made, codes, folder)
     lowered = lowered_of(made)
-    for name, text in divided_files(lowered, NPU, Facts()).items():
-        (folder / name).write_text(text)
-    found, writes = run_divided(folder, lowered, NPU, codes)
     assert found.exact, str(found.mismatch)
     assert set(found.layers) == {step.op.name for step in lowered.steps}
     assert np.array_equal(found.codes, execute(made.source, codes))
