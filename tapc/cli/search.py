@@ -56,7 +56,13 @@ def register(main: click.Group) -> None:
         show_default=True,
         help="What beta weighs, relative to its budget or to the most bits on offer.",
     )
-    @click.option("--controller", type=click.Choice(["tap", "dpo", "ucb", "uniform"]), default="tap", show_default=True)
+    @click.option(
+        "--controller",
+        type=click.Choice(["tap", "eq7", "dpo", "ucb", "uniform"]),
+        default="tap",
+        show_default=True,
+        help="Who draws the operators; tap by ranks in the population, eq7 by fitness as the paper prints.",
+    )
     @click.option("--allocator", type=click.Choice(["ilp", "proxy"]), default="ilp", show_default=True)
     @click.option(
         "--inputs",

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from tapc.base.errors import UsageError
 
@@ -29,8 +29,8 @@ class Controller(Protocol):
     def probabilities(self) -> dict[Operator, float]:
         """Return each operator's probability; they add up to 1."""
 
-    def update(self, results: Results) -> "Controller":
-        """Return the controller after a generation with these results."""
+    def update(self, results: Results, population: Sequence[float | None] = ()) -> "Controller":
+        """Return the controller after a generation with these results; the population is what it came from."""
 
     def state(self) -> dict[str, Any]:
         """Return what `update` changes as JSON values; `controller` takes them back."""
@@ -63,8 +63,8 @@ def floored(shares: Sequence[float], floor: float = FLOOR) -> dict[Operator, flo
 
 
 @dataclass(frozen=True)
-class Tap:
-    """Eq. 7-8: w <- w * (F / mu)^eta, p = w / sum of w, and the floor.
+class Eq7:
+    """Eq. 7-8 as printed: w <- w * (F / mu)^eta, p = w / sum of w, and the floor.
 
     F is the mean fitness of an operator's candidates of the generation, an invalid one counted 0 (a negative F counts
     as 0 too); mu is the mean of F over the operators that were drawn. An operator that was not drawn keeps its weight.
@@ -93,9 +93,13 @@ class Tap:
         """Return Eq. 8, with the floor."""
         return dict(zip(OPERATORS, self.weights, strict=True))
 
-    def update(self, results: Results) -> "Tap":
+    def merits(self, results: Results, population: Sequence[float | None]) -> dict[Operator, float]:
+        """Return F of every operator that was drawn."""
+        return {o: _mean(results[o]) for o in OPERATORS if results.get(o)}
+
+    def update(self, results: Results, population: Sequence[float | None] = ()) -> Self:
         """Return the controller after Eq. 7."""
-        means = {o: _mean(results[o]) for o in OPERATORS if results.get(o)}
+        means = self.merits(results, population)
         mu = math.fsum(means.values()) / len(means) if means else 0.0
         if mu <= 0:
             return self
@@ -109,6 +113,29 @@ class Tap:
     def state(self) -> dict[str, Any]:
         """Return the weights."""
         return {"weights": list(self.weights)}
+
+
+@dataclass(frozen=True)
+class Tap(Eq7):
+    """Eq. 7-8 with F relative to the population, so that what all fitnesses have in common does not hide differences.
+
+    A candidate counts the share of its rivals that it beats, a tie half: the other candidates of its generation and
+    the population before it. An invalid one counts 0. So F depends on the order of the fitnesses alone, and nothing
+    changes where the same is added to all of them.
+
+    F is the mean over an operator's candidates and one more that is as good as the average of the generation: a
+    single bad draw says little of an operator.
+    """
+
+    def merits(self, results: Results, population: Sequence[float | None]) -> dict[Operator, float]:
+        """Return F of every operator that was drawn."""
+        drawn = {o: [_valid(f) for f in results[o]] for o in OPERATORS if results.get(o)}
+        before = [f for f in map(_valid, population) if f is not None]
+        rivals = [f for values in drawn.values() for f in values] + before
+        shares = {o: [_share(f, rivals) for f in values] for o, values in drawn.items()}
+        everyone = [share for values in shares.values() for share in values]
+        average = math.fsum(everyone) / max(1, len(everyone))
+        return {o: (math.fsum(values) + average) / (len(values) + 1) for o, values in shares.items()}
 
 
 @dataclass(frozen=True)
@@ -161,7 +188,7 @@ class Dpo:
         margins = [self.beta * (self.theta[w] - self.theta[x]) for w, x in pairs]
         return math.fsum(math.log1p(math.exp(-abs(m))) + max(0.0, -m) for m in margins) / max(1, len(margins))
 
-    def update(self, results: Results) -> "Dpo":
+    def update(self, results: Results, population: Sequence[float | None] = ()) -> "Dpo":
         """Return the controller after gradient descent on the generation's pairs."""
         pairs = self.pairs(results)
         step = self.rate * 2 / self.beta**2
@@ -216,7 +243,7 @@ class Ucb:
         best = set(untried) or {values.index(max(values))}
         return floored([1.0 if i in best else 0.0 for i in range(len(values))], self.floor)
 
-    def update(self, results: Results) -> "Ucb":
+    def update(self, results: Results, population: Sequence[float | None] = ()) -> "Ucb":
         """Return the controller with a generation's results counted."""
         fresh = [[max(0.0, _valid(f) or 0.0) for f in results.get(o, ())] for o in OPERATORS]
         sums = tuple(s + math.fsum(f) for s, f in zip(self.sums, fresh, strict=True))
@@ -235,7 +262,7 @@ class Uniform:
         """Return a third each."""
         return {o: 1.0 / len(OPERATORS) for o in OPERATORS}
 
-    def update(self, results: Results) -> "Uniform":
+    def update(self, results: Results, population: Sequence[float | None] = ()) -> "Uniform":
         """Return itself."""
         return self
 
@@ -248,12 +275,21 @@ def _valid(fitness: float | None) -> float | None:
     return fitness if fitness is not None and math.isfinite(fitness) else None
 
 
+def _share(fitness: float | None, rivals: Sequence[float | None]) -> float:
+    """Return the share of rivals, of which a candidate is one itself, that it beats; ties count half."""
+    if fitness is None:
+        return 0.0
+    worse = sum(rival is None or rival < fitness for rival in rivals)
+    ties = sum(rival == fitness for rival in rivals) - 1  # without itself
+    return (worse + ties / 2) / (len(rivals) - 1) if len(rivals) > 1 else 1.0
+
+
 def _mean(fitness: Sequence[float | None]) -> float:
     """Return the mean, at least 0; an invalid candidate counts 0."""
     return max(0.0, math.fsum(_valid(f) or 0.0 for f in fitness) / len(fitness))
 
 
-_KINDS: dict[str, Any] = {"tap": Tap, "dpo": Dpo, "ucb": Ucb, "uniform": Uniform}
+_KINDS: dict[str, Any] = {"tap": Tap, "eq7": Eq7, "dpo": Dpo, "ucb": Ucb, "uniform": Uniform}
 CONTROLLERS: tuple[str, ...] = tuple(_KINDS)
 
 

@@ -87,7 +87,8 @@ class Evolver:
             self._log.record("generation", f"g{t}", partial(dict, probabilities=dict(probabilities)))
             fresh = self._generation(t, probabilities, population, known)
             if t > 0:  # the initial generation has no choice of operators to learn from
-                controller = controller.update(_results(fresh, self._candidates))
+                results = _results(fresh, self._candidates)
+                controller = controller.update(results, [member.fitness for member in population])
             valid = [c for c in fresh if c.status == "ok" and c.judged is not None]
             known = tuple(library(known, population, valid, self._options.population))
             population = tuple(survivors(population, valid, self._options.population))

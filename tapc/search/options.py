@@ -23,7 +23,7 @@ class SearchOptions(BaseModel):
         Weight of the measured cost in the fitness; 0 is Eq. 6 as printed.
     cost : str
         Which measurement beta weighs.
-    controller : {"tap", "dpo", "ucb", "uniform"}
+    controller : {"tap", "eq7", "dpo", "ucb", "uniform"}
         Who chooses the operators.
     allocator : {"ilp", "proxy"}
         Who turns scores into bits.
@@ -52,7 +52,7 @@ class SearchOptions(BaseModel):
     alpha: float = Field(default=0.1, ge=0, le=1)
     beta: float = Field(default=0.05, ge=0)
     cost: Cost = "instructions"
-    controller: Literal["tap", "dpo", "ucb", "uniform"] = "tap"
+    controller: Literal["tap", "eq7", "dpo", "ucb", "uniform"] = "tap"
     allocator: Literal["ilp", "proxy"] = "ilp"
     inputs: Literal["statistics", "metadata"] = "statistics"
     wbits: tuple[int, ...] = (2, 4, 8)

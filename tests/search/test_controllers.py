@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapc.base.errors import UsageError
-from tapc.search.controllers import CONTROLLERS, FLOOR, OPERATORS, Controller, Dpo, Tap, Ucb, controller, floored
+from tapc.search.controllers import (
+    CONTROLLERS,
+    FLOOR,
+    OPERATORS,
+    Controller,
+    Dpo,
+    Eq7,
+    Operator,
+    Results,
+    Tap,
+    Ucb,
+    controller,
+    floored,
+)
 
 INIT, MUT, CROSS = OPERATORS
 FITNESS = st.one_of(st.none(), st.floats(-1, 1), st.just(-math.inf), st.just(math.nan))
@@ -42,7 +55,7 @@ def test_generation_by_generation_equals_the_paper() -> None:
         {CROSS: [0.2, 0.9]},
         {INIT: [0.7], MUT: [None, 0.9], CROSS: [0.5]},
     ]
-    tap, weights = Tap(), [Q(1, 3)] * 3
+    tap, weights = Eq7(), [Q(1, 3)] * 3
     close(tap, weights)
     for results in generations:
         tap, weights = tap.update(results), exact_update(weights, results)
@@ -52,14 +65,14 @@ def test_generation_by_generation_equals_the_paper() -> None:
 
 def test_first_update_by_hand() -> None:
     # F = 0.6, 0.3, 0.9; mu = 0.6; w = 1/3 * (1, 1/2, 3/2)
-    close(Tap().update({INIT: [0.6], MUT: [0.6, None], CROSS: [0.9]}), [Q(1, 3), Q(1, 6), Q(1, 2)])
+    close(Eq7().update({INIT: [0.6], MUT: [0.6, None], CROSS: [0.9]}), [Q(1, 3), Q(1, 6), Q(1, 2)])
     # initialization keeps its weight 1/3; F = 0.3, 0.9; mu = 0.6; w = 1/3, 1/6, 1/2
-    close(Tap().update({MUT: [0.3], CROSS: [0.9]}), [Q(1, 3), Q(1, 6), Q(1, 2)])
+    close(Eq7().update({MUT: [0.3], CROSS: [0.9]}), [Q(1, 3), Q(1, 6), Q(1, 2)])
 
 
 @given(st.lists(st.fixed_dictionaries({o: st.lists(st.floats(0.4, 0.9), min_size=1) for o in OPERATORS}), max_size=2))
 def test_the_paper_s_alpha_cancels(generations: list[dict[str, list[float]]]) -> None:
-    tap, weights = Tap(), [Q(1)] * 3
+    tap, weights = Eq7(), [Q(1)] * 3
     for results in generations:
         tap = tap.update(results)
         means = [sum(map(Q, results[o])) / len(results[o]) for o in OPERATORS]
@@ -69,9 +82,9 @@ def test_the_paper_s_alpha_cancels(generations: list[dict[str, list[float]]]) ->
 
 def test_floor_in_exact_arithmetic() -> None:
     # one operator fails: 0 -> 1/20, the others share 19/20 as 2 : 1
-    close(Tap().update({INIT: [None], MUT: [0.8], CROSS: [0.4]}), [P_MIN, Q(19, 30), Q(19, 60)])
+    close(Eq7().update({INIT: [None], MUT: [0.8], CROSS: [0.4]}), [P_MIN, Q(19, 30), Q(19, 60)])
     # two fail
-    tap = Tap().update({INIT: [None], MUT: [0.8], CROSS: [None, None]})
+    tap = Eq7().update({INIT: [None], MUT: [0.8], CROSS: [None, None]})
     close(tap, [P_MIN, Q(9, 10), P_MIN])
     # and recover: 1/20 * (0.9 / 0.6), 9/10 * (0.3 / 0.6), 1/20
     new = [Q(3, 40), Q(9, 20), Q(1, 20)]
@@ -88,19 +101,68 @@ def test_a_share_that_the_first_clamp_pushes_below_the_floor() -> None:
 def test_eta() -> None:
     # (F / mu)^(1/2) with F / mu = 0.5 and 1.5
     expected = np.array([1.0, math.sqrt(0.5), math.sqrt(1.5)])
-    p = Tap(eta=0.5).update({MUT: [0.3], CROSS: [0.9]}).probabilities()
+    p = Eq7(eta=0.5).update({MUT: [0.3], CROSS: [0.9]}).probabilities()
     assert list(p.values()) == pytest.approx(list(expected / expected.sum()), abs=1e-12)
 
 
 @pytest.mark.parametrize("results", [{}, {INIT: []}, {INIT: [None]}, {MUT: [-0.5, None], CROSS: [0.0]}])
 def test_nothing_known_changes_nothing(results: dict[str, list[float | None]]) -> None:
-    tap = Tap(weights=(0.2, 0.3, 0.5))
+    tap = Eq7(weights=(0.2, 0.3, 0.5))
     assert tap.update(results) == tap
 
 
 def test_negative_fitness_is_clipped_after_the_mean() -> None:
     # means 0.2 and -0.1 -> 0: mu = 0.1
-    close(Tap().update({INIT: [-0.4, 0.8], MUT: [-0.1]}), [Q(19, 30), P_MIN, Q(19, 60)])
+    close(Eq7().update({INIT: [-0.4, 0.8], MUT: [-0.1]}), [Q(19, 30), P_MIN, Q(19, 60)])
+
+
+def test_ranks_by_hand() -> None:
+    # Seven rivals each: 0.9 beats all; 0.5 beats 3 and the invalid one and ties with one, (4 + 1/2) / 7; 0.2 beats one.
+    results: Results = {INIT: [0.5, None], MUT: [0.9], CROSS: [0.2]}
+    # In ranks 9/14, 0, 1, 1/7; their average 25/56; F = (9/14 + 25/56) / 3, (1 + 25/56) / 2, (1/7 + 25/56) / 2
+    fs = [(Q(9, 14) + Q(25, 56)) / 3, (1 + Q(25, 56)) / 2, (Q(1, 7) + Q(25, 56)) / 2]
+    close(Tap().update(results, [0.3, 0.5, 0.6, 0.25]), [f / sum(fs) for f in fs])
+    # without a population: 2/3, 0, 1, 1/3, whose average is 1/2
+    fs = [(Q(2, 3) + Q(1, 2)) / 3, Q(3, 4), (Q(1, 3) + Q(1, 2)) / 2]
+    close(Tap().update(results), [f / sum(fs) for f in fs])
+
+
+GRID = st.one_of(st.none(), st.integers(0, 64).map(lambda n: n / 64))  # sums with the offsets below are exact
+ON_GRID = st.dictionaries(st.sampled_from(OPERATORS), st.lists(GRID, max_size=6))
+WEIGHTS = st.tuples(*[st.floats(0.01, 1)] * 3).map(lambda w: tuple(floored(w).values()))
+
+
+@given(WEIGHTS, ON_GRID, st.lists(GRID, max_size=8), st.integers(-4, 1000))
+def test_an_offset_to_all_fitnesses_changes_nothing(
+    weights: tuple[float, ...], results: Results, population: list[float | None], offset: int
+) -> None:
+    def moved(fitness: Sequence[float | None]) -> list[float | None]:
+        return [None if f is None else f + offset for f in fitness]
+
+    tap = Tap(weights=weights)
+    assert tap.update({o: moved(fs) for o, fs in results.items()}, moved(population)) == tap.update(results, population)
+
+
+@given(WEIGHTS, ON_GRID, st.lists(GRID, max_size=8), st.sampled_from(OPERATORS), st.lists(st.floats(2, 3), min_size=1))
+def test_the_better_operator_gains(
+    weights: tuple[float, ...], results: Results, population: list[float | None], best: Operator, fitness: list[float]
+) -> None:
+    others = {o: fs for o, fs in results.items() if o != best and fs}
+    before = Tap(weights=weights)
+    after = before.update({**others, best: fitness}, population).probabilities()
+    assert after[best] >= before.probabilities()[best] - 1e-12
+    if others and before.probabilities()[best] < 0.9 - 1e-9:
+        assert after[best] > before.probabilities()[best]
+
+
+def test_an_offset_hides_differences_from_the_literal_equation_alone() -> None:
+    generation: Results = {INIT: [0.78, 0.77], MUT: [0.80, 0.81, 0.79], CROSS: [0.82, 0.83, 0.815]}
+    literal, relative = Eq7(), Tap()
+    for _ in range(5):
+        literal, relative = literal.update(generation), relative.update(generation)
+    assert max(abs(p - 1 / 3) for p in literal.probabilities().values()) < 0.06
+    p = relative.probabilities()
+    assert p[CROSS] > 0.6 > p[MUT] > p[INIT] == FLOOR
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
@@ -109,7 +171,7 @@ def test_probabilities_and_round_trip(name: str, generations: list[dict[str, lis
     current = controller(name)
     for results in generations:
         before = current.state()
-        following = current.update(results)
+        following = current.update(results, [0.1, 0.5, None])
         assert current.state() == before
         current = following
         p = current.probabilities()
@@ -120,7 +182,7 @@ def test_probabilities_and_round_trip(name: str, generations: list[dict[str, lis
 
 
 def test_names_and_states_are_checked() -> None:
-    with pytest.raises(UsageError, match="'greedy'; choose one of tap, dpo, ucb, uniform"):
+    with pytest.raises(UsageError, match="'greedy'; choose one of tap, eq7, dpo, ucb, uniform"):
         controller("greedy")
     for state in ({"theta": [0, 0, 0]}, {"weights": [1.0]}, {}):
         with pytest.raises(UsageError, match="no state of the controller 'tap'"):

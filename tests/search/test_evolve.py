@@ -128,7 +128,7 @@ def test_among_equals_the_newest_wins(network, store, tmp_path):
 
 
 def test_probabilities_follow_equations_7_and_8(network, store, tmp_path):
-    options = SearchOptions(beta=0, generations=6, population=6, seed=3)
+    options = SearchOptions(beta=0, generations=6, population=6, seed=3, controller="eq7")
     _, events = evolve(network, store, tmp_path, Offline(options), **options.model_dump())
     fitness, operator, twin = {}, {}, {}
     for e in events:
