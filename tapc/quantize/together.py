@@ -36,7 +36,7 @@ def joint_loss(
     quantized = rounded_quickly(model, network, bits, calibration, fit, quick_method(rounding))
     logits = without_softmax(model.onnx)
     error = OutputLoss(Graph(logits).output_ports, evaluate(logits, probe, optimized=True))
-    return error(evaluate(_up_to(quantized, logits), probe, optimized=False))
+    return error(evaluate(up_to(quantized, logits), probe, optimized=False))
 
 
 def rounded_quickly(
@@ -63,8 +63,8 @@ def rounded_quickly(
     return export_qdq(graph, walked.layers, walked.parameters, owners)
 
 
-def _up_to(quantized: onnx.ModelProto, logits: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the quantized network with the outputs of another, whose tensors it has by the same names."""
+def up_to(quantized: onnx.ModelProto, logits: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a quantized network with the outputs of another, whose tensors it has by the same names."""
     copy = onnx.ModelProto()
     copy.CopyFrom(quantized)
     del copy.graph.output[:]

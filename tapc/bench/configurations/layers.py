@@ -1,15 +1,30 @@
 """What a table holds about a network's layers, so that proxies can be scored without the network."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tapc.bench.configurations.measure import Setup
-from tapc.bench.configurations.table import BenchTable, LayerFacts
-from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS
+from tapc.bench.configurations.table import BenchTable, LayerFacts, StatisticsRow
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.proxy import get_proxy, proxy_names
-from tapc.quantize import layer_distortion
+from tapc.quantize import Calibration, HasGraph, layer_distortion
+from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
 
+Distortion = Mapping[str, Mapping[tuple[int, int], float]]
+
 _DIGITS = 9  # significant ones
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What a table holds besides its configurations; see `BenchTable`."""
+
+    layers: tuple[LayerFacts, ...]
+    interface: tuple[int, ...]
+    statistics: tuple[StatisticsRow, ...]
+    scores: dict[str, tuple[float, ...]]
 
 
 def layer_facts(setup: Setup, table: BenchTable) -> BenchTable:
@@ -23,8 +38,28 @@ def layer_facts(setup: Setup, table: BenchTable) -> BenchTable:
     """
     network, x = setup.network, setup.calibration_x
     distortion = layer_distortion(setup.model, network, setup.calibration, x)
-    low = min(WEIGHT_BITS)
-    context = proxy_context(setup.model, network, setup.calibration, x, distortion, low)
+    facts = network_facts(setup.model, network, setup.calibration, x, distortion)
+    return table.model_copy(update={
+        "layers": facts.layers, "interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores,
+    })  # fmt: skip
+
+
+def network_facts(
+    model: HasGraph, network: Network, calibration: Calibration, x: Float, distortion: Distortion
+) -> NetworkFacts:
+    """Return what is needed to score a network's layers without the network.
+
+    Parameters
+    ----------
+    model : FloatModel
+    network : Network
+    calibration : Calibration
+    x : float32 (N, *input_shape[1:])
+        Calibration samples.
+    distortion : mapping
+        From `layer_distortion`.
+    """
+    context = proxy_context(model, network, calibration, x, distortion, min(WEIGHT_BITS))
     assert context.output_error is not None
     layers = tuple(
         LayerFacts(
@@ -43,12 +78,12 @@ def layer_facts(setup: Setup, table: BenchTable) -> BenchTable:
     names = [layer.name for layer in network.layers]
     scored = {name: get_proxy(name).score(context) for name in proxy_names()}
     assert context.statistics is not None
-    return table.model_copy(update={
-        "layers": layers,
-        "interface": tuple(i for i, group in enumerate(network.groups) if group.interface),
-        "statistics": tuple(_row(row) for row in context.statistics()),
-        "scores": {name: tuple(_rounded(s[layer]) for layer in names) for name, s in scored.items()},
-    })  # fmt: skip
+    return NetworkFacts(
+        layers,
+        tuple(i for i, group in enumerate(network.groups) if group.interface),
+        tuple(_row(row) for row in context.statistics()),
+        {name: tuple(_rounded(s[layer]) for layer in names) for name, s in scored.items()},
+    )
 
 
 def _rounded(value: float) -> float:

@@ -1,0 +1,100 @@
+"""Measure the loss tables of tapc-bench 2; goes on where it was killed.
+
+    python examples/make_tapc_bench2.py --data DIR --jobs 2
+    python examples/make_tapc_bench2.py resnet8 dscnn --data DIR
+
+DIR holds cifar10-original-subset.npz, kws01-mfcc-dev.npz, imagenet-1k-sample-dev.zip, MLPerf Tiny's mlperf-tiny/*.tflite and, for MobileNetV2,
+mobilenet_v2-b0353104.pth (or --weights). Tables go to tapc/bench/data/losses/NAME.json.gz, each when it is
+complete, and partial results to build/tapc-bench2/NAME.jsonl.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapc.base.errors import TapcError
+from tapc.bench.losses import save_losses
+from tapc.bench.losses.generate import generate
+from tapc.bench.losses.measure import Source
+from tapc.bench.losses.table import FOLDER, SUFFIX
+
+CIFAR = "cifar10-original-subset.npz"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the benchmark.
+
+    Attributes
+    ----------
+    model : str
+        Zoo name or file in DIR.
+    data : str
+        File in DIR; empty where samples are synthesized.
+    calibration, rounding, test : int
+        See `Source`.
+    weights : str
+        File in DIR.
+    """
+
+    model: str
+    data: str
+    calibration: int = 256
+    rounding: int = 128
+    test: int = 508
+    weights: str = ""
+
+
+NETWORKS = {
+    "resnet8": Network("resnet8", CIFAR),
+    "dscnn": Network("mlperf-tiny/kws_ref_model_float32.tflite", "kws01-mfcc-dev.npz", 100, 100, 400),
+    "mobilenetv1-0.25": Network("mobilenetv1-0.25", CIFAR),
+    "autoencoder": Network("mlperf-tiny/ad01_fp32.tflite", ""),
+    "vit-micro": Network("vit-micro", CIFAR),
+    "resnet18": Network("resnet18", CIFAR, rounding=64, test=254),
+    "mobilenetv2": Network("mobilenetv2", "imagenet-1k-sample-dev.zip", 64, 32, 128, "mobilenet_v2-b0353104.pth"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(NETWORKS)}; all by default")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of official weights, DIR by default")
+    parser.add_argument("--count", type=int, default=260, help="drawn configurations; default %(default)s")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--partial", type=Path, default=Path("build/tapc-bench2"), metavar="DIR")
+    parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR")
+    options = parser.parse_args()
+    names = options.networks or list(NETWORKS)
+    if unknown := [name for name in names if name not in NETWORKS]:
+        parser.error(f"no network {unknown[0]!r}; there are: {', '.join(NETWORKS)}")
+    try:
+        for name in names:
+            network = NETWORKS[name]
+            weights = (options.weights or options.data) / network.weights if network.weights else None
+            model = str(options.data / network.model) if "/" in network.model else network.model
+            data = options.data / network.data if network.data else None
+            source = Source(
+                name, model, data, network.calibration, network.rounding, network.test, weights, options.seed
+            )
+            command = (
+                f"python examples/make_tapc_bench2.py {name} --data DIR --count {options.count} --seed {options.seed}"
+            )
+            table = generate(
+                source,
+                count=options.count,
+                folder=options.partial,
+                command=command,
+                jobs=options.jobs,
+                advance=lambda done, total, name=name: print(f"{name}: {done} of {total}", file=sys.stderr, flush=True),
+            )
+            save_losses(table, options.output / f"{name}{SUFFIX}")
+    except TapcError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""tapc-bench 2: measured losses of bit configurations of several networks, with both ways to round, as tables."""
+
+from tapc.bench.losses.table import (
+    LossProvenance,
+    LossRow,
+    LossTable,
+    Measured,
+    load_losses,
+    loss_names,
+    save_losses,
+)
+
+__all__ = ["LossProvenance", "LossRow", "LossTable", "Measured", "load_losses", "loss_names", "save_losses"]

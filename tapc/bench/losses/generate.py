@@ -1,0 +1,270 @@
+"""Measures a loss table in parallel processes; whatever kills it, it goes on where it was."""
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tapc
+from tapc.base.cache import digest, tree_digest
+from tapc.base.errors import OutputError, UsageError
+from tapc.base.files import write_whole
+from tapc.base.progress import Advance
+from tapc.bench.configurations.layers import NetworkFacts, network_facts
+from tapc.bench.configurations.table import LayerFacts
+from tapc.bench.losses.draw import Drawn, choose, draw
+from tapc.bench.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
+from tapc.bench.losses.table import LossProvenance, LossTable, flat, row_of
+from tapc.quantize import layer_distortion
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ROUND = 1  # raised when rows measure something else
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes
+    ----------
+    setup : Setup
+    facts : NetworkFacts
+    choices : dict of str to str
+        ``proxy@budget`` -> key.
+    wanted : dict of str to Drawn
+        By content: network, samples, code and bits.
+    """
+
+    setup: Setup
+    facts: NetworkFacts
+    choices: dict[str, str]
+    wanted: dict[str, Drawn]
+
+
+def generate(
+    source: Source,
+    *,
+    count: int,
+    folder: Path,
+    command: str,
+    jobs: int = 1,
+    advance: Advance = lambda done, total: None,
+) -> LossTable:
+    """Measure a network's configurations.
+
+    Parameters
+    ----------
+    source : Source
+    count : int
+        Configurations that are drawn; those that allocators choose come besides.
+    folder : Path
+        Of partial results: a line per configuration in NAME.jsonl, only ever appended, and what is known of the layers.
+        Results of another network, of other samples or code may lie there, too; they are left alone.
+    command : str
+        For the provenance.
+    jobs : int
+        Processes.
+    advance : callable
+        Told (done, total) configurations.
+
+    Raises
+    ------
+    UsageError
+        The partial file holds something else.
+    OutputError
+        It cannot be written.
+    """
+    plan = planned(source, count, folder)
+    partial = folder / f"{source.name}.jsonl"
+    known = opened(partial)
+    missing = {key: drawn for key, drawn in plan.wanted.items() if key not in known}
+    advance(len(plan.wanted) - len(missing), len(plan.wanted))
+    for line in _measured(plan.setup, missing, jobs):
+        _append(partial, line)
+        known[line["key"]] = line["row"]
+        advance(sum(key in known for key in plan.wanted), len(plan.wanted))
+    rows = tuple(
+        replace(row_of(dict(known[key])), kind=drawn.kind, size=drawn.size) for key, drawn in plan.wanted.items()
+    )
+    facts = plan.facts
+    return LossTable(
+        source.name, provenance(plan.setup, command), facts.layers, facts.interface, facts.statistics, facts.scores,
+        plan.choices, rows,
+    )  # fmt: skip
+
+
+def planned(source: Source, count: int, folder: Path) -> Plan:
+    """Prepare a network, score its layers and list the configurations; the scores are kept in the folder."""
+    setup = prepare(source)
+    identity = digest(
+        "losses",
+        _ROUND,
+        setup.model_sha256,
+        setup.data_sha256,
+        source.calibration,
+        source.rounding,
+        source.seed,
+        _code(),
+    )
+    facts = _facts(setup, folder / f"{source.name}.facts.json", identity)
+    distortion = {
+        layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in (2, 4, 8) for a in (4, 8)} for layer in facts.layers
+    }
+    chosen = choose(setup.network, facts.scores, distortion)
+    drawn = {item.key: item for item in draw(setup.network, count, source.seed)}
+    for item in chosen.values():
+        drawn.setdefault(item.key, item)
+    wanted = {digest(identity, key): item for key, item in drawn.items()}
+    return Plan(setup, facts, {name: item.key for name, item in chosen.items()}, wanted)
+
+
+def provenance(setup: Setup, command: str) -> LossProvenance:
+    """Say where the figures of a setup come from."""
+    source = setup.source
+    return LossProvenance(
+        description=(
+            "Bit configurations, measured by onnxruntime on the exported QDQ network with all layers and activations "
+            "quantized; equalized for the bits, bias correction. nearest: to the nearest; gptq: one first scale, one "
+            "refinement, two sweeps, no loading, which tapc compile compares candidates with, not the full search "
+            "that it rounds the chosen bits with."
+        ),
+        command=command,
+        model=Path(source.model).name,
+        model_sha256=setup.model_sha256,
+        data=SOUNDS if source.data is None else source.data.name,
+        data_sha256=setup.data_sha256,
+        calibration_samples=len(setup.samples.x),
+        rounding_samples=min(source.rounding, len(setup.samples.x)),
+        test_samples=len(setup.test.x),
+        seed=source.seed,
+        metric=setup.metric,
+        float_metric=float_metric(setup),
+        tapc=version("tapc"),
+        code_sha256=_code(),
+    )
+
+
+def _code() -> str:
+    root = Path(tapc.__file__).parent
+    return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph")])
+
+
+def _facts(setup: Setup, path: Path, identity: str) -> NetworkFacts:
+    """Return what scoring needs, from an earlier run where it was of the same identity: derivatives take minutes."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["identity"] == identity:
+            return NetworkFacts(
+                tuple(LayerFacts.model_validate(layer) for layer in values["layers"]),
+                tuple(values["interface"]),
+                tuple(values["statistics"]),
+                {proxy: tuple(own) for proxy, own in values["scores"].items()},
+            )
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # made anew
+    x = setup.samples.x
+    distortion = layer_distortion(setup.model, setup.network, setup.calibration, x)
+    facts = network_facts(setup.model, setup.network, setup.calibration, x, distortion)
+    values = {"identity": identity, "layers": [layer.model_dump(mode="json") for layer in facts.layers]}
+    values |= {"interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_whole(path, json.dumps(values))
+    return facts
+
+
+_setup: Setup | None = None
+
+
+def _start(source: Source, parent: int) -> None:
+    global _setup
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _setup = prepare(source)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent was killed, which nothing else would tell it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _measure(key: str, drawn: Drawn) -> dict[str, Any]:
+    assert _setup is not None
+    return _line(_setup, key, drawn)
+
+
+def _line(setup: Setup, key: str, drawn: Drawn) -> dict[str, Any]:
+    begun = time.monotonic()
+    row = flat(measure(setup, drawn))
+    return {"key": key, "row": row, "seconds": round(time.monotonic() - begun, 2)}
+
+
+def _measured(setup: Setup, missing: dict[str, Drawn], jobs: int) -> Iterator[dict[str, Any]]:
+    """Yield the lines of configurations, each as soon as it is known."""
+    if jobs == 1 or len(missing) < 2:
+        for key, drawn in missing.items():
+            yield _line(setup, key, drawn)
+        return
+    # Each process measures with one thread; they only read this when they start.
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        start = (setup.source, os.getpid())
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, start) as pool:
+            futures = [pool.submit(_measure, key, drawn) for key, drawn in missing.items()]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def opened(partial: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a partial file by key, and make it ready to be appended to: a line cut short is dropped.
+
+    Raises
+    ------
+    UsageError
+        It holds something else.
+    OutputError
+        It cannot be read or written.
+    """
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        text = partial.read_text(encoding="utf-8") if partial.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        known = {line["key"]: line["row"] for line in map(json.loads, whole.splitlines())}
+        if whole != text:
+            write_whole(partial, whole)
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{partial} holds no partial results; delete it or name another folder") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {partial}: {error.strerror or error}") from error
+    return known
+
+
+def _append(partial: Path, line: dict[str, Any]) -> None:
+    try:
+        with partial.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write {partial}: {error.strerror or error}") from error
