@@ -3,9 +3,9 @@
     python examples/make_tapc_bench2.py --data DIR --jobs 2
     python examples/make_tapc_bench2.py resnet8 dscnn --data DIR
 
-DIR holds cifar10-original-subset.npz, kws01-mfcc-dev.npz, imagenet-1k-sample-dev.zip, MLPerf Tiny's mlperf-tiny/*.tflite and, for MobileNetV2,
-mobilenet_v2-b0353104.pth (or --weights). Tables go to tapc/bench/data/losses/NAME.json.gz, each when it is
-complete, and partial results to build/tapc-bench2/NAME.jsonl.
+DIR holds cifar10-original-subset.npz, kws01-mfcc-dev.npz, imagenet-1k-sample-dev.zip, MLPerf Tiny's
+mlperf-tiny/*.tflite and, unless --weights says where else, mobilenet_v2-b0353104.pth. Tables go to
+tapc/bench/data/losses/NAME.json.gz, each when it is complete, and partial results to build/tapc-bench2/NAME.jsonl.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Which configurations the loss tables hold: extremal ones, random ones of equal size, and those that allocators choose."""
+"""Which configurations the loss tables hold: extremal, random ones of equal size, and those that allocators choose."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
