@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 
@@ -100,6 +100,8 @@ class Rule:
         It takes maps of any height and width.
     global_pool : bool
         Its output has one pixel, whatever the size of its input.
+    pools : {"average", "max", ""}
+        What it takes of each window of a map.
     example : callable or None
         (Example, ONNX operator) -> tensor: a random instance of it in a small network; None where it occurs in the
         example of another.
@@ -139,6 +141,7 @@ class Rule:
     elementwise: bool = False
     any_size: bool = False
     global_pool: bool = False
+    pools: Literal["average", "max", ""] = ""
     example: Callable[[Example, str], str] | None = None
     variant: "Callable[[Any, onnx.NodeProto], Rule] | None" = None
     unoptimized: bool = False

@@ -292,8 +292,16 @@ def _example(e: Example, op: str) -> str:
 
 
 _AVERAGE = Rule(
-    _pool, _torch_average, _reach, scales=True, keeps_sign=True, any_size=True, check=_check, example=_example
+    _pool,
+    _torch_average,
+    _reach,
+    scales=True,
+    keeps_sign=True,
+    any_size=True,
+    pools="average",
+    check=_check,
+    example=_example,
 )
-register(replace(_AVERAGE, torch=_torch_max, repeats=True), "MaxPool")
+register(replace(_AVERAGE, torch=_torch_max, repeats=True, pools="max"), "MaxPool")
 register(_AVERAGE, "AveragePool")
 register(replace(_AVERAGE, torch=_torch_global, global_pool=True), "GlobalAveragePool")

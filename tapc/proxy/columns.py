@@ -1,6 +1,6 @@
 """The statistics table: what a proxy program sees of a network. Numbers, never tensors, gradients or Hessians.
 
-Version 1. A table is a list with one row per layer with weights, in execution order; a row maps column names to a
+Version 2. A table is a list with one row per layer with weights, in execution order; a row maps column names to a
 number, a text or, for channel columns, a list with one number per output channel. Channel columns are only handed over
 to programs whose code has "channel_" in it.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-VERSION = 1
+VERSION = 2
 
 Mode = Literal["statistics", "metadata"]
 Cell = str | float | list[float]
@@ -108,6 +108,21 @@ COLUMNS: tuple[Column, ...] = (
     Column("output_error_2", "", "squared error of the layer's own output at 2-bit weights over its squared norm"),
     Column("output_error_4", "", "the same at 4-bit weights"),
     Column("output_error_8", "", "the same at 8-bit weights"),
+    _meta("readers", "", "operators that read the output, after its activation function; 0 for the network's output"),
+    _meta("activation", "", 'the activation function right behind: "none", "relu", "clip", "sigmoid", ...', text=True),
+    _meta("next_op", "", 'op of the first layer with weights that reads the output, or "none"', text=True),
+    _meta("average_pooled", "elements", "how many values the pooling right behind averages; 1 where there is none", 1),
+    _meta("max_pooled", "elements", "of how many values the pooling right behind takes the largest; 1 for none", 1),
+    _meta("output_pixels", "elements", "places of the output: height x width, or tokens; 1 for features", 1),
+    _meta("layers_behind", "", "layers with weights on the shortest way from here to an output of the network"),
+    _meta("width_before", "", "most output channels of the layers that this one reads; 0 for the network's input"),
+    _meta("width_behind", "", "most output channels of the layers that read the output; 0 where there are none"),
+    Column("addition_share", "", "where the output enters an addition: its sum of squares over that of all operands; "
+           "otherwise 1", 0, 1),
+    Column("activation_slope", "", "mean squared slope of the activation function: of a Relu or Clip the share of "
+           "values that it passes; 1 where there is none"),
+    Column("downstream_gain", "", "relative squared error of the logits over that of the layer's own output, predicted "
+           "from norms and Relus for errors that are independent between channels and alike over a pooling"),
     _channel("channel_weight_l2", "", "norm of each output channel's weights"),
     _channel("channel_weight_max", "", "largest absolute weight of each output channel"),
     _channel("channel_weight_error_2", "", "relative squared error of each output channel's weights at 2 bits"),

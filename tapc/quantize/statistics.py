@@ -15,6 +15,7 @@ from tapc.proxy.columns import SAMPLES, Cell, Row, Table
 from tapc.quantize.activations import activation_parameters, fake_quantize
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.runtime import Float, NodeRunner
+from tapc.quantize.surroundings import Powers, surroundings
 from tapc.quantize.walk import float_walk
 from tapc.quantize.weights import quantize_weights
 
@@ -51,8 +52,10 @@ def statistics(
     layers = {layer.name: layer for layer in network.layers}
     run = NodeRunner(next(item.version for item in model.onnx.opset_import if item.domain in ("", "ai.onnx")))
     parameters = {bits: activation_parameters(calibration, bits) for bits in (4, 8)}
-    rows: Table = []
+    rows: dict[str, tuple[Row, dict[str, Cell]]] = {}
+    powers = Powers()
     for node, inputs, output in float_walk(graph, np.ascontiguousarray(x[:SAMPLES], np.float32), run):
+        powers.see(graph, node, inputs, output, run)
         if node.name not in layers:
             continue
         layer, weights = layers[node.name], layer_weights(graph, node)
@@ -68,8 +71,9 @@ def statistics(
         }
         row |= _output(output)
         row |= {f"output_error_{bits}": float(distortion[layer.name][bits, 8]) for bits in (2, 4, 8)}
-        rows.append(row | _channels(weights, output))
-    return rows
+        rows[node.name] = row, _channels(weights, output)
+    around = surroundings(graph, network.layers, powers)
+    return [row | around[name] | channels for name, (row, channels) in rows.items()]
 
 
 def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Network) -> Row:

@@ -77,7 +77,12 @@ FAMILIES: dict[str, Family] = {
     "shape of a distribution": _family(0.5, "weight_kurtosis input_kurtosis weight_range_ratio"),
     "share of zeros": _family(0.5, "input_sparsity"),
     "position": _family(1.0, "depth"),
-    "channels": _family(0.5, "in_channels out_channels groups"),
+    "gain": _family(2.0, "downstream_gain"),
+    "share of the signal": _family(1.0, "addition_share activation_slope"),
+    "pooling": _family(0.5, "average_pooled max_pooled"),
+    "places": _family(0.5, "output_pixels"),
+    "uses": _family(0.5, "readers layers_behind"),
+    "channels": _family(0.5, "in_channels out_channels groups width_before width_behind"),
     "pixels": _family(0.25, "kernel_h kernel_w stride output_height output_width"),
     "flag": _family(0.25, "first last residual relu"),
 }
