@@ -44,6 +44,7 @@ def test_values_are_brought_to_one_form() -> None:
     options = Options(wbits=[8, 4], abits=8, flash=np.int64(65536), target_bits=3, overrides="bits.toml")  # type: ignore[arg-type]
     assert options == Options(wbits=(4, 8), abits=(8,), flash=65536, target_bits=3.0, overrides=Path("bits.toml"))
     assert type(options.flash) is int
+    assert Options(arithmetic="auto") == Options()
 
 
 def test_options_are_keyword_arguments() -> None:

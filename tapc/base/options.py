@@ -100,7 +100,8 @@ class Options:
         Of a network that is quantized already, keep scales and integers; else it is quantized anew. None keeps what is
         quantized; True refuses what is not.
     arithmetic : {"float", "fixed", "tflite"} or None
-        How integers round; by default as the source's own runtime where it is kept, else as the core.
+        How integers round; None, for which "auto" may be given: as the source's own runtime where it is kept, else as
+        the core.
     device : str or None
         What runs the firmware, see `tapc.device.choose.MODULES`; by default the first simulator that can.
     toolchain : {"gcc", "zig"}
@@ -250,6 +251,9 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "device": (_maybe(_text), "a device's name, or None"),
     "toolchain": (_one_of("gcc", "zig"), "'gcc' or 'zig'"),
     "optimize": (_one_of("size", "balanced", "speed", "ram"), "'size', 'balanced', 'speed' or 'ram'"),
-    "arithmetic": (_maybe(_one_of(*ARITHMETICS)), f"one of {', '.join(ARITHMETICS)}, or None"),
+    "arithmetic": (
+        lambda value: None if value == "auto" else _maybe(_one_of(*ARITHMETICS))(value),
+        f"one of auto, {', '.join(ARITHMETICS)}, or None",
+    ),
 }
 """What converts and checks a field's value, and what it should have been."""

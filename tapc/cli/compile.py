@@ -115,9 +115,10 @@ _OPTIONS = (
     ),
     click.option(
         "--arithmetic",
-        type=click.Choice(["float", "fixed", "tflite"]),
-        default=None,
-        help="How integers round; default: as the source where it is kept, else the core's.",
+        type=click.Choice(["auto", "float", "fixed", "tflite"]),
+        default="auto",
+        show_default=True,
+        help="How integers round; auto: as the source where it is kept, else the core's.",
     ),
     SEED,
     click.option("--no-external", is_flag=True, help="Keep weights and activations in internal memory."),
