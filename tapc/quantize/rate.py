@@ -89,9 +89,9 @@ class _Layer:
         typical = np.where(seen.any(axis=1), np.exp(logs), np.inf)
         return np.asarray(np.sqrt(6 * price / np.log(2) / (typical[:, None] * self.importance)), np.float64)
 
-    def rounded(self, codes: Doubles, scales: Float, price: float) -> tuple[Doubles, Float]:
+    def rounded(self, codes: Doubles, scales: Float, price: float, rounds: int) -> tuple[Doubles, Float]:
         """Let codes, their lengths and scales follow one another."""
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             choose = _chooser(self, scales, price * _lengths(codes, self.bits))
             codes = descend(codes, self.weights, scales, self.bits, self.inputs, _SWEEPS, choose)
             fitted = refitted_scales(codes, scales, self.inputs, self.goal)
@@ -100,19 +100,21 @@ class _Layer:
 
 
 def _chooser(layer: _Layer, scales: Float, prices: Doubles) -> Choose:
-    """Return what gives a column its codes: the nearest, or one nearer to 0 where that is worth more."""
+    """Return what gives a column its codes: the nearest, the next towards 0, or 0, whichever costs least."""
     low, high = code_range(layer.bits)
     squares, power = layer.importance * np.square(scales.astype(np.float64)), layer.power
+    codes = np.arange(low, high + 1)
+    one = prices - prices[codes - np.sign(codes) - low]
+    all_ = prices - prices[-low]
 
     def choose(wanted: Doubles, column: int) -> Doubles:
-        factor = squares * power[:, column, None]
         near = np.minimum(np.maximum(np.rint(wanted), low), high)
-        sign = np.sign(near)
-        best, least = near, np.full(near.shape, np.inf)
-        for code in (near, near - sign, np.where(np.abs(near) > 1, near - 2 * sign, 0), np.zeros_like(near)):
-            cost = factor * np.square(code - wanted) + prices[(code - low).astype(np.int64)]
-            best, least = np.where(cost < least, code, best), np.minimum(cost, least)
-        return np.asarray(best, np.float64)
+        index, sign, rest = near.astype(np.int64) - low, np.sign(near), near - wanted
+        factor = squares * power[:, column, None]
+        # What a step towards 0, and 0 itself, add to the cost: errors are squares of the distance.
+        step = factor * (1 - 2 * sign * rest) - one[index]
+        zero = factor * (wanted * wanted - rest * rest) - all_[index]
+        return np.asarray(np.where(zero < np.minimum(step, 0), 0, near - sign * (step < 0)), np.float64)
 
     return choose
 
@@ -128,6 +130,8 @@ class Rated(Gptq):
         As of `Gptq`.
     floors : sequence of float
         See `FLOORS`.
+    rounds : int
+        How often codes, their lengths and scales follow one another.
     """
 
     def __init__(
@@ -137,9 +141,10 @@ class Rated(Gptq):
         sweeps: int = 8,
         loadings: tuple[float, ...] = LOADINGS,
         floors: Sequence[float] = FLOORS,
+        rounds: int = _ROUNDS,
     ) -> None:
         super().__init__(ratios, refinements, sweeps, loadings)
-        self.floors = floors
+        self.floors, self.rounds = floors, rounds
 
     def _finished(self, problem: LayerProblem, solved: Solved) -> tuple[Doubles, Float]:
         codes, scales = super()._finished(problem, solved)
@@ -151,7 +156,7 @@ class Rated(Gptq):
 
         def at(floor: float, price: float) -> tuple[Doubles, Float]:
             trial = np.maximum(scales, np.maximum(floor * layer.steps(price), layer.least)).astype(np.float32)
-            return layer.rounded(gptq(layer.weights, trial, layer.bits, layer.order), trial, price)
+            return layer.rounded(gptq(layer.weights, trial, layer.bits, layer.order), trial, price, self.rounds)
 
         def total(found: tuple[Doubles, Float]) -> float:
             return float(layer.error(*found) + price * entropy(found[0], layer.bits) * codes.size)
@@ -161,7 +166,7 @@ class Rated(Gptq):
         best = tried[floor]
         if problem.rate is not None:
             return _at_rate(best, problem.rate, layer.bits, price, lambda price: at(floor, price))
-        return min(best, layer.rounded(codes, scales, price), key=total)
+        return min(best, layer.rounded(codes, scales, price, self.rounds), key=total)
 
 
 def _layer(problem: LayerProblem, solved: Solved) -> _Layer:
