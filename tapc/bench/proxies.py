@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 from tapc.base.errors import DataError, UsageError
 from tapc.base.progress import Advance
-from tapc.bench.configurations.table import BenchTable, LayerFacts, Row
+from tapc.bench.configurations.table import BenchTable, LayerFacts, Row, StatisticsRow
 from tapc.proxy import get_proxy
 
 Doubles = NDArray[np.float64]
@@ -23,6 +24,26 @@ RESAMPLES = 1000
 TOP = 0.1
 STRATA = 5
 _LEAST = 10  # configurations, below which ranks mean nothing
+
+
+class HasBits(Protocol):
+    """A configuration: a digit per layer, and one per activation group."""
+
+    @property
+    def weights(self) -> str: ...  # noqa: D102
+    @property
+    def activations(self) -> str: ...  # noqa: D102
+
+
+class HasScores(Protocol):
+    """A table, old or new, as far as proxies are concerned."""
+
+    @property
+    def network(self) -> str: ...  # noqa: D102
+    @property
+    def statistics(self) -> Sequence[StatisticsRow] | None: ...  # noqa: D102
+    @property
+    def scores(self) -> Mapping[str, Sequence[float]]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ class ProxyFigure:
     layers: float | None
 
 
-def predicted_loss(layers: Sequence[LayerFacts], scores: Sequence[float], rows: Sequence[Row]) -> Doubles:
+def predicted_loss(layers: Sequence[LayerFacts], scores: Sequence[float], rows: Sequence[HasBits]) -> Doubles:
     """Return Eq. 3 of arXiv 2512.07419: the sum over layers of score x distortion / distortion at 2 bits.
 
     Parameters
@@ -76,7 +97,7 @@ def predicted_loss(layers: Sequence[LayerFacts], scores: Sequence[float], rows: 
     layers : sequence of LayerFacts
     scores : sequence of float
         One per layer.
-    rows : sequence of Row
+    rows : sequence of HasBits
 
     Returns
     -------
@@ -161,13 +182,13 @@ def evaluate_proxies(
     return figures
 
 
-def builtin_scores(tables: Sequence[BenchTable]) -> dict[str, dict[str, Sequence[float]]]:
+def builtin_scores(tables: Sequence[HasScores]) -> dict[str, dict[str, Sequence[float]]]:
     """Return the shipped scores, proxy -> network -> per layer, of the proxies that all tables have."""
     shared = set.intersection(*(set(table.scores) for table in tables)) if tables else set()
     return {name: {table.network: table.scores[name] for table in tables} for name in sorted(shared)}
 
 
-def program_scores(path: Path, tables: Sequence[BenchTable]) -> dict[str, Sequence[float]]:
+def program_scores(path: Path, tables: Sequence[HasScores]) -> dict[str, Sequence[float]]:
     """Score the tables' layers with a proxy program; returns network -> score per layer.
 
     Raises

@@ -16,6 +16,7 @@ from tapc.cli.types import BitList
 if TYPE_CHECKING:
     from tapc.bench import KernelFigure, Measured
     from tapc.bench.configurations import BenchTable
+    from tapc.bench.losses.table import RoundingName
     from tapc.bench.proxies import Interval, ProxyFigure
     from tapc.flow.profile import Profile
 
@@ -103,6 +104,12 @@ def register(main: click.Group) -> None:
     @click.option("--activations", is_flag=True, help="Also configurations with 4-bit activations.")
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
     @click.option("-o", "--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG, PNG or PDF to write.")
+    @click.option("--bench", "version", type=click.Choice(["1", "2"]), default="1", show_default=True,
+                  help="1: top-1 of integer arithmetic; 2: loss, within equal sizes.")  # fmt: skip
+    @click.option("--table", "tables", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+                  help="Loss table (.json.gz) in place of those that come with tapc; may be repeated.")  # fmt: skip
+    @click.option("--rounding", type=click.Choice(["gptq", "nearest"]), default="gptq", show_default=True,
+                  help="Whose losses of --bench 2.")  # fmt: skip
     @JSON
     def proxies(
         files: tuple[Path, ...],
@@ -110,6 +117,9 @@ def register(main: click.Group) -> None:
         activations: bool,
         seed: int,
         plot: Path | None,
+        version: str,
+        tables: tuple[Path, ...],
+        rounding: "RoundingName",
         as_json: bool,
     ) -> None:
         """How well proxies predict which configurations of tapc-bench are accurate.
@@ -118,19 +128,27 @@ def register(main: click.Group) -> None:
         Example:
           tapc bench proxies -o proxies.svg
           tapc bench proxies --proxy found.toml --network resnet8 --json
+          tapc bench proxies --bench 2 --table build/resnet8.json.gz
         """
+        if version == "2" or tables:
+            if activations or plot is not None:
+                raise UsageError("--activations and -o are for --bench 1: loss tables are compared in all, and printed")
+            from tapc.cli.losses import bench_losses
+
+            bench_losses(files, networks, tables, rounding, seed, as_json)
+            return
         if plot is not None:
             check_picture(plot)
         from tapc.bench.configurations import load_table, table_names
         from tapc.bench.proxies import builtin_scores, evaluate_proxies, program_scores
 
-        tables = [load_table(name) for name in dict.fromkeys(networks) or table_names()]
-        scores = builtin_scores(tables)
+        loaded = [load_table(name) for name in dict.fromkeys(networks) or table_names()]
+        scores = builtin_scores(loaded)
         for file in dict.fromkeys(files):
             name = file.stem if file.stem not in scores else str(file)
-            scores[name] = dict(program_scores(file, tables))
+            scores[name] = dict(program_scores(file, loaded))
         with progress().stage("compare proxies") as advance:
-            figures = evaluate_proxies(tables, scores, seed, activations=activations, advance=advance)
+            figures = evaluate_proxies(loaded, scores, seed, activations=activations, advance=advance)
         if plot is not None:
             from tapc.bench.plot_proxies import plot_proxies
 
@@ -138,7 +156,7 @@ def register(main: click.Group) -> None:
         if as_json:
             print_json({"seed": seed, "activations": activations, "proxies": [asdict(f) for f in figures]})
             return
-        print_proxies(figures, tables)
+        print_proxies(figures, loaded)
 
     @bench.command(name="search")
     @click.option(
