@@ -68,13 +68,22 @@ def test_chosen_are_the_best_under_the_budget_by_trying_all() -> None:
         for name in names
     }
     scores = {"p": rng.uniform(0.1, 3, len(names)).tolist()}
-    found = choose(small, scores, distortion)
-    assert set(found) == {f"p@{b:g}" for b in BUDGETS}
+    alone = [sorted(rng.uniform(0, 1, 3).tolist(), reverse=True) for _ in names]
+    found = choose(small, scores, distortion, alone)
+    assert set(found) == {f"{p}@{b:g}" for b in BUDGETS for p in ("p", "alone")}
 
     def loss(weights: tuple[int, ...]) -> float:
         return sum(
             s * distortion[n][w, 4] / distortion[n][2, 8] for s, n, w in zip(scores["p"], names, weights, strict=True)
         )
+
+    def measured(weights: tuple[int, ...]) -> float:
+        # 4-bit inputs of all layers but the first, which reads the network's input.
+        total = 0.0
+        for i, (name, w) in enumerate(zip(names, weights, strict=True)):
+            d = distortion[name]
+            total += alone[i][(2, 4, 8).index(w)] + (i > 0) * (d[w, 4] - d[w, 8]) / d[2, 8] * alone[i][0]
+        return total
 
     for budget in BUDGETS:
         drawn = found[f"p@{budget:g}"]
@@ -85,6 +94,8 @@ def test_chosen_are_the_best_under_the_budget_by_trying_all() -> None:
             if average(Drawn("chosen", budget, "".join(map(str, w)), ""), small) <= budget
         ]
         assert loss(tuple(map(int, drawn.weights))) == pytest.approx(min(map(loss, fitting)))
+        by_losses = tuple(map(int, found[f"alone@{budget:g}"].weights))
+        assert measured(by_losses) == pytest.approx(min(map(measured, fitting)))
 
 
 def test_divergence_and_agreement_by_hand() -> None:
@@ -113,9 +124,12 @@ def row(weights: str, loss: float) -> LossRow:
     return LossRow("size", 3.0, weights, "848", 3.0, 30.0, Measured(2 * loss, 0.5, None, None), own)
 
 
+ALONE = {"gptq": ((0.3, 0.1, 0.0), (0.2, 0.05, 0.0))}
+
+
 def table(rows: tuple[LossRow, ...]) -> LossTable:
     own = LossProvenance("by hand", "none", "m", "0" * 64, "d", "0" * 64, 1, 1, 1, 0, "top1", 1.0, "0", "0" * 64)
-    return LossTable("tiny", own, (), (0, 2), (), {"uniform": (1.0, 1.0)}, {"uniform@3": "24/848"}, rows)
+    return LossTable("tiny", own, (), (0, 2), (), {"uniform": (1.0, 1.0)}, ALONE, {"uniform@3": "24/848"}, rows)
 
 
 def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
@@ -142,7 +156,7 @@ def test_a_killed_run_measures_nothing_twice(tmp_path: Path, monkeypatch: pytest
     drawn = [Drawn("uniform", None, bits * 10, "8" * 9) for bits in "84"]
     drawn.append(Drawn("uniform", None, "2" * 10, "8" + "4" * 7 + "8"))
     monkeypatch.setattr(builder, "draw", lambda network, count, seed: drawn)
-    monkeypatch.setattr(builder, "choose", lambda network, scores, distortion: {"uniform@2": drawn[2]})
+    monkeypatch.setattr(builder, "choose", lambda network, scores, distortion, alone: {"uniform@2": drawn[2]})
     source = Source("resnet8", "resnet8", SAMPLE, 32, 16, 40)
     asked: list[str] = []
     measure = builder.measure
@@ -155,6 +169,9 @@ def test_a_killed_run_measures_nothing_twice(tmp_path: Path, monkeypatch: pytest
     assert two.gptq.loss < two.nearest.loss
     assert eight.average_bits == 8
     assert two.weight_bytes * 4 == eight.weight_bytes == sum(layer.parameters for layer in whole.layers)
+    # Of a layer alone, more bits are never worse; gptq's loss of all layers at 2 bits is below that of nearest.
+    assert all(two >= four >= eight >= 0 for own in whole.alone.values() for two, four, eight in own)
+    assert sum(own[0] for own in whole.alone["gptq"]) < sum(own[0] for own in whole.alone["nearest"])
     assert whole.choices == {"uniform@2": drawn[2].key}
     assert whole.provenance.test_samples == 40
     assert len(whole.statistics) == len(whole.layers) == 10

@@ -13,7 +13,7 @@ from scipy.stats import kendalltau, spearmanr
 from bench.tables import layer
 from tapc.base.errors import DataError
 from tapc.bench.losses import LossProvenance, LossRow, LossTable, Measured, save_losses
-from tapc.bench.losses.compare import compare, groups_of
+from tapc.bench.losses.compare import MEASURED, alone_loss, compare, groups_of
 from tapc.cli import main
 
 N = 6
@@ -47,7 +47,7 @@ def table(name: str = "tiny", shift: float = 0.0) -> LossTable:
             if sum(map(int, weights)) in (18, 24):
                 rows.append(row(weights, activations, round(loss(weights) + shift, 9)))
     rows.append(row("888888", NARROW, 0.0))
-    return LossTable(name, PROVENANCE, LAYERS, (0, N), ({"name": "l0"},), dict(SCORES), {}, tuple(rows))
+    return LossTable(name, PROVENANCE, LAYERS, (0, N), ({"name": "l0"},), dict(SCORES), {}, {}, tuple(rows))
 
 
 def test_groups_have_one_size_and_one_kind_of_activations() -> None:
@@ -118,6 +118,22 @@ def test_regret_by_hand() -> None:
     assert wrong.key == f"{picked}/{NARROW}"
     assert figures["wrong"].regret == pytest.approx(loss(picked) - min(map(loss, candidates)))
     assert figures["wrong"].regret > 1
+
+
+def test_losses_of_layers_alone_are_added() -> None:
+    alone = tuple((s, s / 16, 0.0) for s in TRUE)
+    whole = replace(table(), alone={"gptq": alone})
+    figures = {f.proxy: f for f in compare([whole], {"half": {"tiny": SCORES["half"]}}, 0, resamples=20)}
+    assert set(figures) == {"half", MEASURED}
+    assert figures[MEASURED].spearman.value == pytest.approx(1)
+    found = alone_loss(whole, "gptq")
+    for i in (0, len(whole.rows) - 2):
+        at = whole.rows[i]
+        # A 4-bit input adds 0.5 of 0.64 of the loss at 2 bits, to all layers but the first.
+        expected = loss(at.weights) + ("4" in at.activations) * sum(TRUE[1:]) * 0.5 / 0.64
+        assert found[i] == pytest.approx(expected)
+    (nearest,) = compare([whole], {"half": {"tiny": SCORES["half"]}}, 0, rounding="nearest", resamples=20)
+    assert nearest.proxy == "half"
 
 
 def test_what_cannot_be_compared() -> None:

@@ -12,11 +12,15 @@ from tapc.base.progress import Advance
 from tapc.bench.losses.draw import BUDGETS, SIZES, TOLERANCE
 from tapc.bench.losses.table import LossRow, LossTable, RoundingName
 from tapc.bench.proxies import RESAMPLES, Interval, kendall_rows, predicted_loss, spearman_rows
+from tapc.graph.network import WEIGHT_BITS
 
 Doubles = NDArray[np.float64]
 
 BASELINES = ("uniform", "sqnr", "hawq_v2")
 """Proxies that the others are compared with."""
+
+MEASURED = "(layers alone)"
+"""Reference that is no proxy: the measured losses of the layers, each alone, added."""
 
 _LEAST = 5  # configurations of a group, below which ranks mean nothing
 _SLACK = 1e-5  # averages are kept with six digits
@@ -138,13 +142,15 @@ def compare(
         drawn: dict[str, Doubles] = {}
         values: dict[str, float] = {}
         own: dict[str, LossFigure] = {}
+        predictions = {MEASURED: alone_loss(table, rounding)} if rounding in table.alone else {}
         for proxy, by_network in scores.items():
             if table.network not in by_network:
                 raise DataError(f"proxy {proxy!r} has no scores for {table.network!r}")
             try:
-                predicted = predicted_loss(table.layers, by_network[table.network], table.rows)
+                predictions[proxy] = predicted_loss(table.layers, by_network[table.network], table.rows)
             except DataError as error:
                 raise DataError(f"proxy {proxy!r} on {table.network}: {error}") from None
+        for proxy, predicted in predictions.items():
             # Sums of the same terms in another order differ in their last digits, which must not rank them.
             predicted = (predicted / (float(predicted.max()) or 1.0)).round(10)
             pairs = [(predicted[group], measured[group]) for group in groups]
@@ -158,13 +164,29 @@ def compare(
                 table.network, proxy, len(groups), sum(map(len, groups)), _interval(values[proxy], drawn[proxy]),
                 _interval(tau, taus), {}, regrets(table, predicted, measured),
             )  # fmt: skip
-            advance(done := done + 1, total)
+            done += proxy != MEASURED
+            advance(done, total)
         for proxy, figure in own.items():
             for base in BASELINES:
                 if base in own and base != proxy:
                     figure.over[base] = _interval(values[proxy] - values[base], drawn[proxy] - drawn[base])
         figures += sorted(own.values(), key=lambda figure: -figure.spearman.value)
     return figures
+
+
+def alone_loss(table: LossTable, rounding: RoundingName) -> Doubles:
+    """Return the sum of the layers' measured losses at each row's bits, as `tapc compile --proxy error` adds them.
+
+    What 4-bit activations add is known relative to the loss at the lowest weight bits.
+    """
+    total = np.zeros(len(table.rows))
+    for i, (layer, losses) in enumerate(zip(table.layers, table.alone[rounding], strict=True)):
+        own = dict(zip(map(str, WEIGHT_BITS), losses, strict=True))
+        d, lowest = layer.distortion, layer.distortion["w2a8"]
+        extra = {w: max(0.0, d[f"w{w}a4"] - d[f"w{w}a8"]) / lowest * losses[0] if lowest > 0 else 0.0 for w in own}
+        narrow = [row.activations[layer.input_group] == "4" for row in table.rows]
+        total += [own[row.weights[i]] + extra[row.weights[i]] * n for row, n in zip(table.rows, narrow, strict=True)]
+    return total
 
 
 def regrets(table: LossTable, predicted: Doubles, measured: Doubles) -> tuple[Regret, ...]:

@@ -1,13 +1,13 @@
 """Which configurations the loss tables hold: extremal, random ones of equal size, and those that allocators choose."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.allocate import AllocationOptions, build_problem, solve
+from tapc.allocate import AllocationOptions, LayerChoices, build_problem, solve
 from tapc.graph.network import WEIGHT_BITS, Layer, Network
 
 Kind = Literal["uniform", "one-low", "one-high", "size", "chosen"]
@@ -18,6 +18,9 @@ BUDGETS = (2.25, 2.5, 2.75, 3.0)
 """Average weight bits that allocators may use."""
 TOLERANCE = 0.02
 """Share of a size by which a configuration may be smaller, where no layers make it up exactly."""
+
+ALONE = "alone"
+"""In place of a proxy's name: the measured losses of the layers, each alone."""
 
 _ALONE = 12  # layers that are changed alone, at most
 _TRIES = 200
@@ -86,7 +89,10 @@ def draw(network: Network, count: int, seed: int) -> list[Drawn]:
 
 
 def choose(
-    network: Network, scores: Mapping[str, Sequence[float]], distortion: Mapping[str, Mapping[tuple[int, int], float]]
+    network: Network,
+    scores: Mapping[str, Sequence[float]],
+    distortion: Mapping[str, Mapping[tuple[int, int], float]],
+    alone: Sequence[Sequence[float]] = (),
 ) -> dict[str, Drawn]:
     """Return what the allocator chooses by each proxy's scores at each of `BUDGETS`, with 4-bit activations.
 
@@ -97,11 +103,13 @@ def choose(
         Proxy -> score per layer.
     distortion : mapping
         From `layer_distortion`.
+    alone : sequence of sequence of float
+        Per layer its measured loss at each of `WEIGHT_BITS`, if these are to choose, too.
 
     Returns
     -------
     dict of str to Drawn
-        By ``proxy@budget``.
+        By ``proxy@budget``; the measured losses' are ``alone@budget``.
     """
     lowest = {name: pairs[min(WEIGHT_BITS), 8] for name, pairs in distortion.items()}
     relative = {
@@ -110,15 +118,32 @@ def choose(
     }
     names = [layer.name for layer in network.layers]
     result: dict[str, Drawn] = {}
-    for proxy, own in scores.items():
-        for budget in BUDGETS:
-            options = AllocationOptions(abits=(4,), target_bits=budget)
-            problem = build_problem(network, dict(zip(names, own, strict=True)), relative, _Free(), options)
-            bits = solve(problem).bits
-            weights = "".join(str(bits.weights[name]) for name in names)
-            activations = "".join(str(bits.activations[i]) for i in range(len(network.groups)))
-            result[f"{proxy}@{budget:g}"] = Drawn("chosen", budget, weights, activations)
+
+    def bits(own: Sequence[float], budget: float, losses: Sequence[Sequence[float]] = ()) -> Drawn:
+        options = AllocationOptions(abits=(4,), target_bits=budget)
+        problem = build_problem(network, dict(zip(names, own, strict=True)), relative, _Free(), options)
+        if losses:
+            measured = map(_measured, problem.layers, losses, map(relative.__getitem__, names))
+            problem = replace(problem, layers=tuple(measured))
+        found = solve(problem).bits
+        weights = "".join(str(found.weights[name]) for name in names)
+        return Drawn("chosen", budget, weights, "".join(str(found.activations[i]) for i in range(len(network.groups))))
+
+    for budget in BUDGETS:
+        for proxy, own in scores.items():
+            result[f"{proxy}@{budget:g}"] = bits(own, budget)
+        if alone:
+            result[f"{ALONE}@{budget:g}"] = bits([1.0] * len(names), budget, alone)
     return result
+
+
+def _measured(layer: LayerChoices, own: Sequence[float], relative: Mapping[tuple[int, int], float]) -> LayerChoices:
+    """Return a layer's choices with measured losses; what 4-bit inputs add is known relative to that at 2 bits."""
+
+    def loss(w: int, a: int) -> float:
+        return own[WEIGHT_BITS.index(w)] + max(0.0, relative[w, a] - relative[w, 8]) * own[0]
+
+    return replace(layer, choices=tuple(replace(c, loss=loss(c.w_bits, c.a_bits)) for c in layer.choices))
 
 
 class _Free:

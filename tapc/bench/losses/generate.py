@@ -21,8 +21,12 @@ from tapc.bench.configurations.layers import NetworkFacts, network_facts
 from tapc.bench.configurations.table import LayerFacts
 from tapc.bench.losses.draw import Drawn, choose, draw
 from tapc.bench.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
-from tapc.bench.losses.table import LossProvenance, LossTable, flat, row_of
+from tapc.bench.losses.table import ROUNDINGS, LossProvenance, LossTable, flat, row_of
+from tapc.graph.network import WEIGHT_BITS
 from tapc.quantize import layer_distortion
+from tapc.quantize.alone import measured_losses
+
+Alone = dict[str, tuple[tuple[float, ...], ...]]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ROUND = 1  # raised when rows measure something else
@@ -36,6 +40,8 @@ class Plan:
     ----------
     setup : Setup
     facts : NetworkFacts
+    alone : dict of str to tuple of tuple of float
+        As in `LossTable`.
     choices : dict of str to str
         ``proxy@budget`` -> key.
     wanted : dict of str to Drawn
@@ -44,6 +50,7 @@ class Plan:
 
     setup: Setup
     facts: NetworkFacts
+    alone: Alone
     choices: dict[str, str]
     wanted: dict[str, Drawn]
 
@@ -96,7 +103,7 @@ def generate(
     facts = plan.facts
     return LossTable(
         source.name, provenance(plan.setup, command), facts.layers, facts.interface, facts.statistics, facts.scores,
-        plan.choices, rows,
+        plan.alone, plan.choices, rows,
     )  # fmt: skip
 
 
@@ -113,16 +120,16 @@ def planned(source: Source, count: int, folder: Path) -> Plan:
         source.seed,
         _code(),
     )
-    facts = _facts(setup, folder / f"{source.name}.facts.json", identity)
+    facts, alone = _facts(setup, folder / f"{source.name}.facts.json", identity)
     distortion = {
         layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in (2, 4, 8) for a in (4, 8)} for layer in facts.layers
     }
-    chosen = choose(setup.network, facts.scores, distortion)
+    chosen = choose(setup.network, facts.scores, distortion, alone["gptq"])
     drawn = {item.key: item for item in draw(setup.network, count, source.seed)}
     for item in chosen.values():
         drawn.setdefault(item.key, item)
     wanted = {digest(identity, key): item for key, item in drawn.items()}
-    return Plan(setup, facts, {name: item.key for name, item in chosen.items()}, wanted)
+    return Plan(setup, facts, alone, {name: item.key for name, item in chosen.items()}, wanted)
 
 
 def provenance(setup: Setup, command: str) -> LossProvenance:
@@ -156,30 +163,37 @@ def _code() -> str:
     return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph")])
 
 
-def _facts(setup: Setup, path: Path, identity: str) -> NetworkFacts:
+def _facts(setup: Setup, path: Path, identity: str) -> tuple[NetworkFacts, Alone]:
     """Return what scoring needs, from an earlier run where it was of the same identity: derivatives take minutes."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["identity"] == identity:
-            return NetworkFacts(
+            facts = NetworkFacts(
                 tuple(LayerFacts.model_validate(layer) for layer in values["layers"]),
                 tuple(values["interface"]),
                 tuple(values["statistics"]),
                 {proxy: tuple(own) for proxy, own in values["scores"].items()},
             )
+            return facts, {rounding: tuple(map(tuple, own)) for rounding, own in values["alone"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         pass  # made anew
     x = setup.samples.x
     distortion = layer_distortion(setup.model, setup.network, setup.calibration, x)
     facts = network_facts(setup.model, setup.network, setup.calibration, x, distortion)
-    values = {"identity": identity, "layers": [layer.model_dump(mode="json") for layer in facts.layers]}
+    alone: Alone = {}
+    for rounding in ROUNDINGS:
+        losses = measured_losses(setup.model, setup.network, x, WEIGHT_BITS, rounding)
+        alone[rounding] = tuple(
+            tuple(float(f"{losses[layer.name][bits]:.6g}") for bits in WEIGHT_BITS) for layer in setup.network.layers
+        )
+    values = {"identity": identity, "alone": alone, "layers": [layer.model_dump(mode="json") for layer in facts.layers]}
     values |= {"interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     write_whole(path, json.dumps(values))
-    return facts
+    return facts, alone
 
 
 _setup: Setup | None = None

@@ -131,8 +131,11 @@ class LossTable:
         The statistics table that proxy programs score.
     scores : dict of str to tuple of float
         Built-in proxy -> score per layer, with a mean of 1.
+    alone : dict of str to tuple of (float, float, float)
+        Rounding method -> per layer the measured loss when it alone is rounded, to 2, 4 and 8 bits; on the last
+        calibration samples. By those of gptq `tapc compile --proxy error` chooses.
     choices : dict of str to str
-        ``proxy@budget`` -> key of the row that the allocator chooses by that proxy.
+        ``proxy@budget`` -> key of the row that the allocator chooses by that proxy; ``alone`` stands for those losses.
     rows : tuple of LossRow
     """
 
@@ -142,6 +145,7 @@ class LossTable:
     interface: tuple[int, ...]
     statistics: tuple[StatisticsRow, ...]
     scores: dict[str, tuple[float, ...]]
+    alone: dict[str, tuple[tuple[float, ...], ...]]
     choices: dict[str, str]
     rows: tuple[LossRow, ...]
 
@@ -188,6 +192,7 @@ def load_losses(name: str | Path) -> LossTable:
             interface=tuple(values["interface"]),
             statistics=tuple(values["statistics"]),
             scores={proxy: tuple(own) for proxy, own in values["scores"].items()},
+            alone={rounding: tuple(map(tuple, own)) for rounding, own in values["alone"].items()},
             choices=dict(values["choices"]),
             rows=tuple(row_of(dict(zip(columns, row, strict=True))) for row in rows),
         )
