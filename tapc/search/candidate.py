@@ -89,6 +89,28 @@ class Candidate:
         return hashlib.sha256(repr((ranks, bits)).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Background:
+    """What a generator may know beside the parents; the same for all candidates of a generation.
+
+    Attributes
+    ----------
+    library : tuple of Candidate
+        The context of mutation and crossover.
+    population : tuple of Candidate
+        Before the generation.
+    tried : tuple of (Candidate, float)
+        Children that are not better than their best parent, with its fitness, the newest last.
+    baselines : mapping of str to Fitness or None
+        Built-in proxies.
+    """
+
+    library: tuple[Candidate, ...] = ()
+    population: tuple[Candidate, ...] = ()
+    tried: tuple[tuple[Candidate, float], ...] = ()
+    baselines: Mapping[str, Fitness | None] = field(default_factory=dict)
+
+
 class Generator(Protocol):
     """Writes proxies."""
 
@@ -100,7 +122,7 @@ class Generator(Protocol):
     def prompts(self) -> Mapping[str, str]:
         """Prompt -> version and digest."""
 
-    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], library: Sequence[Candidate],
+    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], background: Background,
                  seed: Sequence[int]) -> Draft:  # fmt: skip
         """Write a proxy from its parents; `seed` makes random choices reproducible."""
 

@@ -12,7 +12,7 @@ from tapc.base.errors import BudgetError
 from tapc.proxy import Origin, Program
 from tapc.proxy.contract import ContractError, Target, allocated, scored
 from tapc.proxy.sandbox import Sandbox
-from tapc.search.candidate import Candidate, Draft, Generator, syntax_key
+from tapc.search.candidate import Background, Candidate, Draft, Generator, syntax_key
 from tapc.search.controllers import OPERATORS, Controller, Operator
 from tapc.search.fitness import Fitness, Judge
 from tapc.search.log import EventLog
@@ -21,6 +21,7 @@ from tapc.search.population import choose_parents, library, survivors
 
 PARENTS: Mapping[Operator, int] = {"initialization": 0, "mutation": 1, "crossover": 2}
 _SAME = 1e-9
+_TOLD = 6
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Evolver:
     log : EventLog
     provenance : Origin
         What every program of this search has in common.
+    baselines : mapping of str to Fitness or None, optional
+        Built-in proxies, which generators are told of.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Evolver:
         sandbox: Sandbox,
         log: EventLog,
         provenance: Origin,
+        baselines: Mapping[str, Fitness | None] | None = None,
     ) -> None:
         self._options = options
         self._generator = generator
@@ -75,6 +79,7 @@ class Evolver:
         self._sandbox = sandbox
         self._log = log
         self._provenance = provenance
+        self._baselines = dict(baselines or {})
         self._candidates: list[Candidate] = []
         self._syntax: dict[str, str] = {}
 
@@ -146,9 +151,11 @@ class Evolver:
             operator = "mutation" if population and operator == "crossover" else "initialization"
         parents = choose_parents(rng, population, PARENTS[operator]) if PARENTS[operator] else []
         context = list(known) if operator != "initialization" else []
+        tried = _tried([c for c in self._candidates if not c.key.startswith(f"g{t}s")], population)
 
         def make() -> dict[str, Any]:
-            draft = self._generator.generate(key, operator, parents, context, seed)
+            background = Background(tuple(context), tuple(population), tried, self._baselines)
+            draft = self._generator.generate(key, operator, parents, background, seed)
             about = {"operator": operator, "parents": [p.key for p in parents], "library": [c.key for c in context]}
             return about | vars(draft)
 
@@ -239,6 +246,18 @@ class Evolver:
                 twice=True,
             )  # fmt: skip
         return [dict(zip(n, b, strict=True)) for n, b in zip(names, bits, strict=True)]
+
+
+def _tried(candidates: Sequence[Candidate], population: Sequence[Candidate]) -> tuple[tuple[Candidate, float], ...]:
+    """Return the last children that did not survive and are not better than their best parent, with its fitness."""
+    fitness = {c.key: c.fitness for c in candidates}
+    alive = {c.key for c in population}
+    found = []
+    for child in candidates:
+        parents = [f for f in (fitness[key] for key in child.parents) if f is not None]
+        if parents and child.fitness is not None and child.key not in alive and child.fitness <= max(parents):
+            found.append((child, max(parents)))
+    return tuple(found[-_TOLD:])
 
 
 def _scaled(scores: Sequence[float]) -> list[float]:

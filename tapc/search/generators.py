@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -10,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from tapc.proxy.columns import columns
 from tapc.proxy.contract import ContractError, scored
 from tapc.proxy.sandbox import Sandbox
-from tapc.search.candidate import Candidate, Draft, Generator
+from tapc.search.candidate import Background, Candidate, Draft, Generator
 from tapc.search.controllers import Operator
+from tapc.search.feedback import describe, feedback, known, rivals, tried
 from tapc.search.llm import LanguageModel, LLMOptions, Prompts, Request, ask, language_model, total
 from tapc.search.log import Event
 from tapc.search.networks import SearchNetwork
@@ -71,7 +71,7 @@ class Offline:
     def __init__(self, options: SearchOptions) -> None:
         self._grammar = OfflineGenerator(columns(options.inputs))
 
-    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], library: Sequence[Candidate],
+    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], background: Background,
                  seed: Sequence[int]) -> Draft:  # fmt: skip
         """Grow, change or cross expression trees."""
         rng = np.random.default_rng([*seed, 1])
@@ -112,17 +112,22 @@ class Asked:
         """Prompt -> version and digest."""
         return self._prompts.provenance
 
-    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], library: Sequence[Candidate],
+    def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], background: Background,
                  seed: Sequence[int]) -> Draft:  # fmt: skip
         """Ask for a proxy; a contract that it breaks is quoted back once."""
+        library = [member for member in background.library if member not in parents]
         context = {
             "mode": self._options.inputs,
             "columns": columns(self._options.inputs),
-            "networks": [_describe(network) for network in self._networks],
+            "networks": [describe(network, self._options) for network in self._networks],
             "options": self._options,
             "allocates": self._options.allocator == "proxy",
-            "parents": [_feedback(parent) for parent in parents],
-            "library": [_feedback(member) for member in library if member not in parents],
+            "parents": [feedback(parent, self._networks) for parent in parents],
+            "library": [feedback(member, self._networks) for member in library],
+            "known": known(background),
+            "tried": tried(background),
+            "rivals": rivals(background.baselines, self._networks),
+            "theme": self._prompts.theme(seed),
         }
         asked = ask(self._model, Request(key, self._prompts.render(operator, context)), self._problem)
         usage = total(asked.replies)
@@ -139,32 +144,3 @@ class Asked:
             except ContractError as error:
                 return str(error)
         return ""
-
-
-def _describe(network: SearchNetwork) -> dict[str, Any]:
-    rows = network.table
-    return {
-        "name": network.name,
-        "layers": [
-            f"{row['name']}: {row['op']} {row['kernel_h']}x{row['kernel_w']}, {row['in_channels']} -> "
-            f"{row['out_channels']} channels, output {row['output_height']}x{row['output_width']}"
-            for row in rows
-        ],
-    }
-
-
-def _feedback(candidate: Candidate) -> dict[str, Any]:
-    """Return what a prompt tells of a proxy: its two parts, and how it did."""
-    assert candidate.program is not None
-    assert candidate.judged is not None
-    fitness = candidate.judged
-    return {
-        "name": candidate.program.name,
-        "reasoning": candidate.program.reasoning,
-        "code": candidate.program.code,
-        "fitness": fitness.phi,
-        "rho": fitness.rho,
-        "accuracy": fitness.accuracy,
-        "cost": fitness.cost,
-        "bits": {network.network: list(network.weights) for network in fitness.networks},
-    }

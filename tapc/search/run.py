@@ -221,7 +221,8 @@ def search(
             with stages.stage("built-in proxies") as advance:
                 baselines = _baselines(networks, judge, log, advance)
             with Sandbox() as sandbox:
-                evolver = Evolver(request.options, generator, judge, sandbox, log, _provenance(request, generator))
+                origin = _provenance(request, generator)
+                evolver = Evolver(request.options, generator, judge, sandbox, log, origin, baselines)
                 with stages.stage("evolution"):
                     evolution = evolver.run(controller(request.options.controller))
             best = evolution.best

@@ -39,9 +39,11 @@ class Scripted:
     def __init__(self, *codes):
         self.codes = iter(codes)
         self.asked = []
+        self.backgrounds = []
 
-    def generate(self, key, operator, parents, library, seed):
-        self.asked.append((key, operator, [p.key for p in parents], [c.key for c in library]))
+    def generate(self, key, operator, parents, background, seed):
+        self.asked.append((key, operator, [p.key for p in parents], [c.key for c in background.library]))
+        self.backgrounds.append((key, background))
         code = next(self.codes)
         return Draft(key, "why", code) if code else Draft(problem="no idea")
 

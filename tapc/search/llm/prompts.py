@@ -2,18 +2,19 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from tapc.base.errors import DataError
 from tapc.hardware.board import shipped
 from tapc.search.llm.types import Message
 
-NAMES = ("system", "initialization", "mutation", "crossover")
+NAMES = ("system", "initialization", "mutation", "crossover", "themes")
 _FRONT = re.compile(r"\A---\nversion: (\S+)\n---\n")
 
 
@@ -37,7 +38,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The four prompts of a search."""
+    """The prompts of a search, and the themes of initializations."""
 
     files: Mapping[str, Prompt]
 
@@ -75,6 +76,20 @@ class Prompts:
             Message("system", self._filled("system", context)),
             Message("user", self._filled(operator, context)),
         )
+
+    def theme(self, seed: Sequence[int]) -> str:
+        """Return the theme of a slot; `seed` is the search's, the generation and the slot. One generation repeats none.
+
+        Raises
+        ------
+        DataError
+            There are none.
+        """
+        *generation, slot = seed
+        themes = [line[2:].strip() for line in self.files["themes"].text.splitlines() if line.startswith("- ")]
+        if not themes:
+            raise DataError('prompt themes.md: holds no line that begins with "- "')
+        return themes[int(np.random.default_rng(generation).permutation(len(themes))[slot % len(themes)])]
 
     def _filled(self, name: str, context: Mapping[str, Any]) -> str:
         environment = jinja2.Environment(

@@ -90,10 +90,16 @@ def context(**changes):
 
     member = {"name": "p1", "reasoning": "because", "code": "def score(layers): ...", "fitness": 0.81, "rho": 0.5,
               "accuracy": 0.9, "cost": 0.97, "bits": {"net": [2, 4, 8]}}  # fmt: skip
-    networks = [{"name": "net", "layers": ["a: conv"]}]
+    shown = {"name": "net", "figures": {"rho": "0.500", "loss": "1.25"}, "bits": [2, 4, 8]}
+    member |= {"networks": [shown | {"misranked": ["a is scored too high: 1 of 3"]}]}
+    table = {"header": ["layer", "output_error_2"], "rows": [["a", "0.123"]], "left_out": 3}
+    networks = [{"name": "net", "layers": ["a: conv"], **table}]
+    more = {"theme": "bottlenecks", "known": [{"name": "k1", "fitness": 0.7, "reasoning": "is known"}],
+            "tried": [{"name": "t1", "loss": 0.0123, "reasoning": "was worse"}],
+            "rivals": [{"name": "error", "ceiling": True, "fitness": 0.9, "networks": [shown]}]}  # fmt: skip
     values = {"mode": "statistics", "columns": columns("statistics"), "networks": networks, "options": SearchOptions(),
               "allocates": False, "parents": [], "library": []}  # fmt: skip
-    return values | {k: [member] * v if k in ("parents", "library") else v for k, v in changes.items()}
+    return more | values | {k: [member] * v if k in ("parents", "library") else v for k, v in changes.items()}
 
 
 @pytest.mark.parametrize("library", [0, 2])
@@ -103,6 +109,15 @@ def test_every_prompt_can_be_filled_in(operator, parents, library):
     assert (system.role, user.role) == ("system", "user")
     assert "output_error_2" in system.content
     assert "allocate" not in system.content
+    assert "| a | 0.123 |" in system.content
+    assert "- error (the measurement itself: the ceiling), fitness 0.9000; net: rho 0.500, loss 1.25, bits 2 4 8\n" in (
+        system.content
+    )
+    assert "t1 (-0.0123): was worse" in user.content
+    assert ("bottlenecks" in user.content) == ("k1 (0.7000)" in user.content) == (operator == "initialization")
+    blocks = parents + (library if operator != "initialization" else 0)
+    assert user.content.count("on net: rho 0.500, loss 1.25; bits 2 4 8\n- a is scored too high: 1 of 3\n") == blocks
+    assert user.content.count("def score(layers): ...") == blocks  # crossover shows the library's code, too
     assert ("because" in user.content) == bool(parents or (library and operator != "initialization"))
     assert "{{" not in system.content + user.content
 
@@ -110,10 +125,25 @@ def test_every_prompt_can_be_filled_in(operator, parents, library):
 def test_prompts_follow_the_options():
     from tapc.proxy.columns import columns
 
-    values = context(columns=columns("metadata"), mode="metadata", allocates=True)
-    system, _ = Prompts.load().render("initialization", values)
-    assert "output_error_2" not in system.content
+    values = context(columns=columns("metadata"), mode="metadata", networks=[])
+    for allocates in (False, True):
+        system, _ = Prompts.load().render("initialization", values | {"allocates": allocates})
+        assert "output_error_2" not in system.content
     assert "def allocate" in system.content
+    assert "d(bits) / d(2)" not in system.content
+    assert "d(bits) / d(2)" in Prompts.load().render("initialization", context())[0].content
+
+
+def test_every_slot_of_a_generation_has_another_theme(tmp_path):
+    prompts = Prompts.load()
+    first = [prompts.theme((0, 0, slot)) for slot in range(8)]
+    assert len(set(first)) == 8
+    assert first == [prompts.theme((0, 0, slot)) for slot in range(8)]
+    assert first != [prompts.theme((0, 1, slot)) for slot in range(8)]
+    assert first != [prompts.theme((1, 0, slot)) for slot in range(8)]
+    (tmp_path / "themes.md").write_text("---\nversion: mine\n---\nNone.\n")
+    with pytest.raises(DataError, match=r"themes.md: holds no line"):
+        Prompts.load(tmp_path).theme((0, 0, 0))
 
 
 def test_prompts_of_your_own(tmp_path):
