@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,8 @@ def test_a_killed_run_measures_nothing_twice(tmp_path: Path, monkeypatch: pytest
     measure = builder.measure
     monkeypatch.setattr(builder, "measure", lambda setup, d: (asked.append(d.key), measure(setup, d))[1])
     whole = builder.generate(source, count=3, folder=tmp_path, command="c")
-    assert asked == [d.key for d in drawn]
+    canary = "2482482482/844444448"
+    assert asked == [canary, *(d.key for d in drawn)]
     eight, four, two = whole.rows
     for rounding in ("nearest", "gptq"):
         assert eight.by(rounding).loss < four.by(rounding).loss < two.by(rounding).loss
@@ -181,8 +183,14 @@ def test_a_killed_run_measures_nothing_twice(tmp_path: Path, monkeypatch: pytest
     partial.write_text("\n".join([json.dumps({"key": "other", "row": {}}), *lines[:2], lines[2][:50]]))
     asked.clear()
     assert builder.generate(source, count=3, folder=tmp_path, command="c") == whole
-    assert asked == [drawn[2].key]
+    assert asked == [canary, drawn[2].key]
     assert json.loads(partial.read_text().splitlines()[0])["key"] == "other"
+    # Code that measures otherwise begins anew, and loses nothing of what was there.
+    lines = partial.read_text().splitlines()
+    monkeypatch.setattr(builder, "measure", lambda setup, d: replace(whole.rows[0], weights=d.weights))
+    builder.generate(source, count=3, folder=tmp_path, command="c")
+    assert partial.read_text().splitlines()[: len(lines)] == lines
+    assert len(partial.read_text().splitlines()) == len(lines) + 3
     partial.write_text("[\n")
     with pytest.raises(UsageError, match="no partial results"):
         builder.opened(partial)

@@ -22,14 +22,13 @@ from tapc.bench.configurations.table import LayerFacts
 from tapc.bench.losses.draw import Drawn, choose, draw
 from tapc.bench.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
 from tapc.bench.losses.table import ROUNDINGS, LossProvenance, LossTable, flat, row_of
-from tapc.graph.network import WEIGHT_BITS
+from tapc.graph.network import WEIGHT_BITS, Network
 from tapc.quantize import layer_distortion
 from tapc.quantize.alone import measured_losses
 
 Alone = dict[str, tuple[tuple[float, ...], ...]]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_ROUND = 1  # raised when rows measure something else
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Plan:
     choices : dict of str to str
         ``proxy@budget`` -> key.
     wanted : dict of str to Drawn
-        By content: network, samples, code and bits.
+        By content: network, samples, bits, and what the code measures of one configuration.
     """
 
     setup: Setup
@@ -73,7 +72,7 @@ def generate(
         Configurations that are drawn; those that allocators choose come besides.
     folder : Path
         Of partial results: a line per configuration in NAME.jsonl, only ever appended, and what is known of the layers.
-        Results of another network, of other samples or code may lie there, too; they are left alone.
+        Results of another network, of other samples or of code that measures otherwise may lie there, too.
     command : str
         For the provenance.
     jobs : int
@@ -110,17 +109,10 @@ def generate(
 def planned(source: Source, count: int, folder: Path) -> Plan:
     """Prepare a network, score its layers and list the configurations; the scores are kept in the folder."""
     setup = prepare(source)
-    identity = digest(
-        "losses",
-        _ROUND,
-        setup.model_sha256,
-        setup.data_sha256,
-        source.calibration,
-        source.rounding,
-        source.seed,
-        _code(),
-    )
-    facts, alone = _facts(setup, folder / f"{source.name}.facts.json", identity)
+    content = [setup.model_sha256, setup.data_sha256, source.calibration, source.rounding, source.seed]
+    facts, alone = _facts(setup, folder / f"{source.name}.facts.json", digest("facts", content, _code()))
+    # Code that gives the same figures for one configuration of all widths is taken to measure the same.
+    identity = digest("losses", content, flat(measure(setup, _canary(setup.network))))
     distortion = {
         layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in (2, 4, 8) for a in (4, 8)} for layer in facts.layers
     }
@@ -160,7 +152,12 @@ def provenance(setup: Setup, command: str) -> LossProvenance:
 
 def _code() -> str:
     root = Path(tapc.__file__).parent
-    return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph")])
+    return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph", "proxy")])
+
+
+def _canary(network: Network) -> Drawn:
+    weights = "".join(str(WEIGHT_BITS[i % len(WEIGHT_BITS)]) for i in range(len(network.layers)))
+    return Drawn("uniform", None, weights, "".join("8" if group.interface else "4" for group in network.groups))
 
 
 def _facts(setup: Setup, path: Path, identity: str) -> tuple[NetworkFacts, Alone]:

@@ -96,7 +96,7 @@ class LossProvenance:
     float_metric : float
         Of the float network.
     tapc, code_sha256 : str
-        Version; digest of the code that rounds.
+        Version; digest of the code that rounds and scores.
     """
 
     description: str
