@@ -96,6 +96,9 @@ def register(main: click.Group) -> None:
     @click.option(
         "--timeout", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True, help="Seconds."
     )
+    @click.option(
+        "--parallel", type=click.IntRange(min=1), default=4, show_default=True, help="Questions that are asked at once."
+    )
     @click.option("--retries", type=click.IntRange(min=0), default=4, show_default=True)
     @click.option("--fallback", multiple=True, help="Model that is asked where the one before does not answer.")
     @click.option(

@@ -122,6 +122,10 @@ class Generator(Protocol):
     def prompts(self) -> Mapping[str, str]:
         """Prompt -> version and digest."""
 
+    @property
+    def parallel(self) -> int:
+        """How many drafts it may be asked for at once, by as many threads."""
+
     def generate(self, key: str, operator: Operator, parents: Sequence[Candidate], background: Background,
                  seed: Sequence[int]) -> Draft:  # fmt: skip
         """Write a proxy from its parents; `seed` makes random choices reproducible."""

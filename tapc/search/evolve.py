@@ -1,6 +1,6 @@
 """Algorithm 1 of TAP (arXiv 2512.07419): drafts from a generator, fitness with the device, learned operators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,8 +10,9 @@ import numpy as np
 
 from tapc.base.errors import BudgetError
 from tapc.proxy import Origin, Program
-from tapc.proxy.contract import ContractError, Target, allocated, scored
+from tapc.proxy.contract import ContractError, allocated, scored
 from tapc.proxy.sandbox import Sandbox
+from tapc.search.ahead import Ahead
 from tapc.search.candidate import Background, Candidate, Draft, Generator, syntax_key
 from tapc.search.controllers import OPERATORS, Controller, Operator
 from tapc.search.fitness import Fitness, Judge
@@ -45,6 +46,16 @@ class Evolution:
         """The fittest of all generations, the newest among equals; None where none was valid."""
         valid = [c for c in self.candidates if c.status == "ok" and c.judged is not None]
         return max(valid, key=lambda c: (c.fitness, c.born)) if valid else None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A candidate before it is drafted."""
+
+    key: str
+    operator: Operator
+    parents: tuple[str, ...]
+    make: Callable[[], dict[str, Any]]
 
 
 class Evolver:
@@ -112,14 +123,21 @@ class Evolver:
         population: Sequence[Candidate],
         known: Sequence[Candidate],
     ) -> list[Candidate]:
-        """Draft, score and judge one generation; measurements run while the next candidates are drafted."""
+        """Draft, score and judge one generation; measurements run while the next candidates are drafted.
+
+        No draft depends on another of its generation, so that several can be asked for at once; the log has them in
+        the order of the slots.
+        """
         fresh: list[Candidate] = []
         running: dict[str, Future[dict[str, Any]]] = {}
         size = self._options.population
-        with ThreadPoolExecutor(size) as pool:
+        tried = _tried(self._candidates, population)
+        plans = [self._plan(t, slot, probabilities, population, known, tried) for slot in range(size)]
+        unknown = {plan.key: plan.make for plan in plans if not self._log.knows("candidate", plan.key)}
+        with Ahead(unknown, self._generator.parallel) as drafts, ThreadPoolExecutor(size) as pool:
             try:
-                for slot in range(size):
-                    candidate = self._score(self._draft(t, slot, probabilities, population, known))
+                for plan in plans:
+                    candidate = self._score(self._draft(plan, partial(drafts.result, plan.key)))
                     self._candidates.append(candidate)
                     fresh.append(candidate)
                     if candidate.status == "ok" and not self._log.knows("judged", candidate.key):
@@ -134,14 +152,15 @@ class Evolver:
                 raise
         return fresh
 
-    def _draft(
+    def _plan(
         self,
         t: int,
         slot: int,
         probabilities: Mapping[Operator, float],
         population: Sequence[Candidate],
         known: Sequence[Candidate],
-    ) -> Candidate:
+        tried: tuple[tuple[Candidate, float], ...],
+    ) -> "_Plan":
         key, seed = f"g{t}s{slot}", (self._options.seed, t, slot)
         rng = np.random.default_rng(seed)
         operator: Operator = "initialization"
@@ -151,7 +170,6 @@ class Evolver:
             operator = "mutation" if population and operator == "crossover" else "initialization"
         parents = choose_parents(rng, population, PARENTS[operator]) if PARENTS[operator] else []
         context = list(known) if operator != "initialization" else []
-        tried = _tried([c for c in self._candidates if not c.key.startswith(f"g{t}s")], population)
 
         def make() -> dict[str, Any]:
             background = Background(tuple(context), tuple(population), tried, self._baselines)
@@ -159,9 +177,12 @@ class Evolver:
             about = {"operator": operator, "parents": [p.key for p in parents], "library": [c.key for c in context]}
             return about | vars(draft)
 
-        data = self._log.record("candidate", key, make)
+        return _Plan(key, operator, tuple(p.key for p in parents), make)
+
+    def _draft(self, plan: "_Plan", make: Callable[[], dict[str, Any]]) -> Candidate:
+        data = self._log.record("candidate", plan.key, make)
         draft = Draft(**{name: data[name] for name in Draft.__dataclass_fields__})
-        return self._candidate(key, operator, tuple(p.key for p in parents), draft)
+        return self._candidate(plan.key, plan.operator, plan.parents, draft)
 
     def _candidate(self, key: str, operator: Operator, parents: tuple[str, ...], draft: Draft) -> Candidate:
         born = len(self._candidates)
@@ -234,15 +255,15 @@ class Evolver:
             return {"fitness": None, "kind": "budget", "message": str(error)[:2000]}
 
     def _own_bits(self, candidate: Candidate, names: Sequence[Sequence[str]]) -> list[dict[str, int]]:
-        options = self._options
-        if options.target_bits is None:
+        target = self._options.target
+        if target is None:
             raise ContractError("bits", "allocator=proxy needs a target of average bits")
-        target = Target(options.target_bits, tuple(sorted(options.wbits)))
         tables = [network.table for network in self._judge.networks]
         assert candidate.program is not None
         with Sandbox() as sandbox:  # not the one of the main thread
             bits = allocated(
-                sandbox, candidate.program.code, candidate.scores, tables, [target] * len(tables), options.inputs,
+                sandbox, candidate.program.code, candidate.scores, tables, [target] * len(tables),
+                self._options.inputs,
                 twice=True,
             )  # fmt: skip
         return [dict(zip(n, b, strict=True)) for n, b in zip(names, bits, strict=True)]

@@ -1,13 +1,15 @@
 """Who writes the proxies: a language model, a person through files, or the offline grammar."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from tapc.proxy.columns import columns
-from tapc.proxy.contract import ContractError, scored
+from tapc.proxy.contract import ContractError, allocated, scored
 from tapc.proxy.sandbox import Sandbox
 from tapc.search.candidate import Background, Candidate, Draft, Generator
 from tapc.search.controllers import Operator
@@ -53,7 +55,12 @@ def make_generator(
     spent = sum(event.data["usage"].get("cost_usd") or 0.0 for event in events if event.kind == "candidate")
     prompts = Prompts.load(None if request.prompts is None else Path(request.prompts))
     return Asked(
-        language_model(request.llm, request.options, spent=spent, tell=tell), request.llm, prompts, options, networks
+        language_model(request.llm, request.options, spent=spent, tell=tell),
+        request.llm,
+        prompts,
+        options,
+        networks,
+        request.options.parallel,
     )
 
 
@@ -67,6 +74,7 @@ class Offline:
 
     label = LABEL
     prompts: Mapping[str, str] = {}
+    parallel = 1
 
     def __init__(self, options: SearchOptions) -> None:
         self._grammar = OfflineGenerator(columns(options.inputs))
@@ -91,6 +99,8 @@ class Asked:
     prompts : Prompts
     options : SearchOptions
     networks : sequence of SearchNetwork
+    parallel : int
+        Questions at once.
     """
 
     def __init__(
@@ -100,8 +110,10 @@ class Asked:
         prompts: Prompts,
         options: SearchOptions,
         networks: Sequence[SearchNetwork],
+        parallel: int = 1,
     ) -> None:
         self.label = label
+        self.parallel = parallel
         self._model = model
         self._prompts = prompts
         self._options = options
@@ -137,10 +149,20 @@ class Asked:
         return Draft(asked.draft.name, asked.draft.reasoning, asked.draft.code, asked.problem, generator, usage)
 
     def _problem(self, code: str) -> str:
-        tables = [network.table for network in self._networks]
+        tables, inputs = [network.table for network in self._networks], self._options.inputs
         with Sandbox() as sandbox:
             try:
-                scored(sandbox, code, tables, self._options.inputs, twice=True)
+                scores = scored(sandbox, code, tables, inputs, twice=True)
+                if self._options.allocator == "proxy" and (target := self._options.target) is not None:
+                    allocated(sandbox, code, scores, tables, [target] * len(tables), inputs, twice=True)
             except ContractError as error:
-                return str(error)
+                return str(error) + self._hint(str(error))
         return ""
+
+    def _hint(self, problem: str) -> str:
+        """Name the columns that a KeyError may have meant."""
+        if (key := re.search(r"KeyError: ['\"](\w+)", problem)) is None:
+            return ""
+        names = [column.name for column in columns(self._options.inputs)]
+        close = get_close_matches(key.group(1), names, 5, 0.4)
+        return f"; no column has that name; like it: {', '.join(close)}" if close else "; no column has that name"

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tapc.proxy.contract import Target
+
 Cost = Literal["instructions", "cycles", "flash", "ram", "bops"]
 COSTS: tuple[Cost, ...] = ("instructions", "cycles", "flash", "ram", "bops")
 
@@ -67,6 +69,11 @@ class SearchOptions(BaseModel):
     test: int = Field(default=500, ge=1)
     seed: int = Field(default=0, ge=0)
     device: str | None = None
+
+    @property
+    def target(self) -> Target | None:
+        """What a program's own allocate has to reach; None without an average."""
+        return None if self.target_bits is None else Target(self.target_bits, tuple(sorted(self.wbits)))
 
     @property
     def measures(self) -> bool:

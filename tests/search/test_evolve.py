@@ -35,6 +35,7 @@ class Scripted:
 
     label = "scripted"
     prompts: ClassVar[dict] = {}
+    parallel = 1
 
     def __init__(self, *codes):
         self.codes = iter(codes)

@@ -64,7 +64,9 @@ def no_waiting(monkeypatch):
 def request(files, generations=1, **llm):
     model, data = map(str, files)
     options = SearchOptions(beta=0, generations=generations, population=4, calibration=64, holdout=60, test=20)
-    chosen = LLMOptions(**{"allow_unknown_price": True, "timeout": 1.5, "cache": False, "retries": 1, **llm})
+    chosen = LLMOptions(
+        **{"allow_unknown_price": True, "timeout": 1.5, "cache": False, "retries": 1, "parallel": 1, **llm}
+    )
     generator = GeneratorOptions(llm="openai/local", options=chosen)
     return Request(models=(model,), board="stm32h7", data=(data,), generator=generator, options=options)
 
@@ -102,6 +104,46 @@ def test_a_mix_of_answers_and_its_replay(files, store, tmp_path):
     listed = CliRunner().invoke(main, command)
     assert listed.exit_code == 0, listed.output
     assert len(json.loads(listed.stdout)["layers"]) == 7
+
+
+def test_questions_at_once_change_nothing_but_the_time(files, store, tmp_path):
+    record = str(tmp_path / "record.jsonl")
+    with ChatServer(*(answer(column) for column in COLUMNS)) as server:
+        asked = request(files, api_base=server.url, record=record, parallel=4)
+        outcome = search(asked, tmp_path / "run", jobs=1, store=store)
+        assert len(server.requests) == 8
+    kinds = ("generation", "candidate", "scored", "judged", "selection", "test", "end")
+    for parallel in (1, 3):
+        folder = tmp_path / f"again{parallel}"
+        again = search(request(files, replay=record, parallel=parallel), folder, jobs=1, store=store)
+        assert (again.key, again.program) == (outcome.key, outcome.program)
+        assert events_of(folder, *kinds) == events_of(tmp_path / "run", *kinds)
+    keys = [key for _, key, _ in events_of(tmp_path / "run", "candidate")]
+    assert keys == [f"g{t}s{slot}" for t in range(2) for slot in range(4)]
+    shown = server.requests[-1]["messages"][0]["content"]
+    assert "- sqnr, fitness" in shown
+    assert "- error (the measurement itself: the ceiling), fitness" in shown
+
+
+def test_what_is_wrong_with_allocate_is_quoted_back(files, store, tmp_path):
+    code = json.loads(answer("macs"))["code"]
+    most = code + "\ndef allocate(scores, layers, target):\n    return [8 for layer in layers]\n"
+    least = most.replace("8 for", "2 for")
+    replies = [json.dumps({"reasoning": "x", "code": text}) for text in (code, most, least, least)]
+    replies[2] = json.dumps({"reasoning": "x", "code": least.replace("'macs'", "'mac'")})
+    with ChatServer(*replies) as server:
+        started = request(files, generations=0, api_base=server.url)
+        options = started.options.model_copy(update={"allocator": "proxy", "population": 2})
+        search(started.model_copy(update={"options": options}), tmp_path / "run", jobs=1, store=store)
+    said = [question["messages"][-1]["content"] for question in server.requests]
+    assert "allocate" in said[1]
+    assert "That answer cannot be used" in said[1]
+    assert "KeyError: 'mac'" in said[3]
+    assert "macs" in said[3]
+    judged = {key: data["kind"] for _, key, data in events_of(tmp_path / "run", "judged")}
+    assert judged == {"g0s0": "bits", "g0s1": ""}
+    problems = {key: data["problem"] for _, key, data in events_of(tmp_path / "run", "candidate")}
+    assert "allocate used 8.0000 bits" in problems["g0s0"]
 
 
 def test_a_provider_that_refuses_stops_the_search_and_it_goes_on_later(files, store, tmp_path):

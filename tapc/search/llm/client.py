@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -72,6 +73,8 @@ class Client:
         self._sleep = sleep
         self._tell = tell
         self._failures: list[str] = []
+        self._state = threading.Condition()  # questions are asked by several threads
+        self._asking, self._reserved = 0, 0.0
         self._random = random.Random(0)
         for name in self._models:
             if self._price(name, 1, 1) is None and not options.allow_unknown_price:
@@ -97,23 +100,26 @@ class Client:
         for name in self._models:
             reply = self._ask(name, request, reasons)
             if reply is not None:
-                self._failures = []
+                with self._state:
+                    self._failures = []
                 return reply
-        self._failures.append("; ".join(reasons))
-        message = f"no answer to {request.key}: {self._failures[-1]}"
-        if len(self._failures) >= self._options.max_failures:
+        last = "; ".join(reasons)
+        with self._state:
+            self._failures.append(last)
+            failures = len(self._failures)
+        message = f"no answer to {request.key}: {last}"
+        if failures >= self._options.max_failures:
             raise LLMError(
-                f"{len(self._failures)} questions in a row had no answer, so the search stops. The last: "
-                f"{self._failures[-1]}. When the provider works again: tapc search --resume RUN"
+                f"{failures} questions in a row had no answer, so the search stops. The last: "
+                f"{last}. When the provider works again: tapc search --resume RUN"
             )
         raise NoAnswerError(message)
 
     def _ask(self, name: str, request: Request, reasons: list[str]) -> Reply | None:
         """Ask one model until it answers, retries are used up, or it is clear that it never will."""
         for attempt in range(self._options.retries + 1):
-            self._check_budget(name, request)
             try:
-                return self._once(name, request)
+                return self._within_budget(name, request)
             except _FailedError as failure:
                 reasons.append(f"{name}: {failure}")
                 if failure.permanent or attempt == self._options.retries:
@@ -147,7 +153,8 @@ class Client:
         prompt = int(getattr(usage, "prompt_tokens", 0) or 0)
         completion = int(getattr(usage, "completion_tokens", 0) or 0)
         cost = self._price(name, prompt, completion)
-        self._spent += cost or 0.0
+        with self._state:
+            self._spent += cost or 0.0
         if not answer.choices:
             raise _FailedError("it answered without any choice")
         choice = answer.choices[0]
@@ -165,15 +172,34 @@ class Client:
             return None
         return float(sum(prices))
 
-    def _check_budget(self, name: str, request: Request) -> None:
-        """Refuse what could cost more than is left, judged by the longest possible answer."""
+    def _within_budget(self, name: str, request: Request) -> Reply:
+        """Ask once; refuse what could cost more than is left, judged by the longest possible answer.
+
+        Answers under way count as the longest possible, too; where they leave too little, they are awaited first.
+        """
         prompt = sum(len(m.content) for m in request.messages) // _CHARACTERS_PER_TOKEN + 100
         worst = self._price(name, prompt, self._options.max_tokens) or 0.0
-        if self._spent + worst > self._options.max_cost:
-            raise LLMError(
-                f"the search has spent ${self._spent:.4f}, and the next answer may cost ${worst:.4f}: that could pass "
-                f"--max-cost {self._options.max_cost:g}. Go on with a higher one: tapc search --resume RUN --max-cost N"
-            )
+
+        def fits() -> bool:
+            return self._spent + self._reserved + worst <= self._options.max_cost
+
+        with self._state:
+            self._state.wait_for(lambda: self._asking == 0 or fits())
+            if not fits():
+                raise LLMError(
+                    f"the search has spent ${self._spent:.4f}, and the next answer may cost ${worst:.4f}: that could "
+                    f"pass --max-cost {self._options.max_cost:g}. Go on with a higher one: "
+                    "tapc search --resume RUN --max-cost N"
+                )
+            self._asking += 1
+            self._reserved += worst
+        try:
+            return self._once(name, request)
+        finally:
+            with self._state:
+                self._asking -= 1
+                self._reserved = self._reserved - worst if self._asking else 0.0
+                self._state.notify_all()
 
 
 class NoAnswerError(Exception):

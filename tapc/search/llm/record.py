@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,6 +30,7 @@ class Recorder:
 
     def __init__(self, inner: LanguageModel, path: Path) -> None:
         self._inner = inner
+        self._writing = threading.Lock()
         self._path = path
         self._known, end = read_record(path) if path.exists() else ({}, 0)
         try:
@@ -45,10 +47,11 @@ class Recorder:
         reply = self._inner.complete(request)
         line = {"digest": request.digest, "key": request.key, "messages": [asdict(m) for m in request.messages],
                 "reply": reply.to_dict()}  # fmt: skip
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._known[request.digest] = reply
+        with self._writing:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._known[request.digest] = reply
         return reply
 
 

@@ -89,6 +89,8 @@ class LLMOptions(BaseModel):
         Of an answer.
     timeout : float
         Seconds for an answer.
+    parallel : int
+        Questions of one generation that are asked at once.
     retries : int
         After the first try, with exponential back-off.
     fallback : tuple of str
@@ -113,6 +115,7 @@ class LLMOptions(BaseModel):
     temperature: float = Field(default=0.8, ge=0, le=2)
     max_tokens: int = Field(default=4096, ge=1)
     timeout: float = Field(default=120.0, gt=0)
+    parallel: int = Field(default=4, ge=1)
     retries: int = Field(default=4, ge=0)
     fallback: tuple[str, ...] = ()
     max_failures: int = Field(default=3, ge=1)

@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from search.llm.server import ChatServer
@@ -102,6 +105,22 @@ def test_money_is_counted_and_capped():
     assert total(replies) == {
         "requests": 3, "prompt_tokens": 3000, "completion_tokens": 600, "cost_usd": pytest.approx(3 * each)
     }  # fmt: skip
+
+
+def test_questions_at_once_keep_the_cap_and_use_it_up():
+    worst = (len("be briefhello") // 2 + 100) * 0.15e-6 + 1000 * 0.6e-6
+    each = 1000 * 0.15e-6 + 200 * 0.6e-6
+
+    def late(body):
+        time.sleep(0.3)
+        return "hi"
+
+    with ChatServer(late) as server, ThreadPoolExecutor(4) as pool:
+        asked = client(server, PRICED, allow_unknown_price=False, max_tokens=1000, max_cost=worst + 2.5 * each)
+        failures = [f.exception() for f in [pool.submit(asked.complete, REQUEST) for _ in range(4)]]
+    assert [type(f) for f in failures if f is not None] == [LLMError]
+    assert len(server.requests) == 3
+    assert asked.spent == pytest.approx(3 * each)
 
 
 def test_what_was_spent_before_counts():
