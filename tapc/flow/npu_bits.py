@@ -201,7 +201,11 @@ def _coded(
     bits, options, x = allocation.bits, evidence.options, evidence.x
     with stages.stage("quantize"):
         model, calibration = suited(evidence.model, evidence.calibration, x, bits, options.seed)
-    rates = {name: entropy(rounded[name][width].values, width) for name, width in bits.weights.items()}
+    # Kernels of the CPU read packed weights, of which no code is shorter.
+    rates = {
+        name: float(width) if name in tables.cpu else entropy(rounded[name][width].values, width)
+        for name, width in bits.weights.items()
+    }
     for correction in range(_CORRECTIONS + 1):
         with stages.stage("quantize") as advance:
             quantized = quantize(model, evidence.network, bits, calibration, x=x, rounding=options.rounding,
@@ -214,9 +218,10 @@ def _coded(
         if near or options.rounding != "rate" or correction == _CORRECTIONS:
             break
         # The coder is near the entropy, and not at it.
-        coded = sum(costs.flash[name] for name in rates)
+        npu = [name for name in rates if name not in tables.cpu]
+        coded = sum(costs.flash[name] for name in npu)
         wanted = coded + decision.flash - file
-        for name in rates:
+        for name in npu:
             rates[name] *= float(np.clip(wanted / max(1, coded), 1 / _MOST, _MOST))
     return decision, model, file
 

@@ -122,7 +122,8 @@ def _chooser(layer: _Layer, scales: Float, prices: Doubles) -> Choose:
 class Rated(Gptq):
     """GPTQ, then codes and scales of the least error plus lambda times the length of the codes.
 
-    Where a problem says which rate it is to have, lambda follows that.
+    Where a problem says which rate it is to have, lambda follows that; where that is all of its bits, GPTQ is left as
+    it is.
 
     Parameters
     ----------
@@ -148,6 +149,8 @@ class Rated(Gptq):
 
     def _finished(self, problem: LayerProblem, solved: Solved) -> tuple[Doubles, Float]:
         codes, scales = super()._finished(problem, solved)
+        if problem.rate is not None and problem.rate >= problem.bits:
+            return codes, scales
         layer = _layer(problem, solved)
         used = int(np.count_nonzero(layer.power > 0)) * codes.shape[1]
         price = 2 * np.log(2) * layer.error(codes, scales) / max(1, used)

@@ -78,6 +78,13 @@ def test_a_wanted_rate_is_met(seed: int, bits: int, share: float) -> None:
     assert found == pytest.approx(wanted, rel=0.05)
 
 
+def test_a_layer_that_nothing_codes_keeps_the_codes_of_gptq() -> None:
+    task = problem(6, 4)
+    found, plain = Rated().round(replace(task, rate=4.0)), Gptq().round(task)
+    assert np.array_equal(found.values, plain.values)
+    assert np.array_equal(found.scales, plain.scales)
+
+
 def test_a_lower_rate_costs_error() -> None:
     task = problem(5, 4)
     plain = Rated().round(task)
