@@ -15,10 +15,11 @@ from tapc.ir.tflite import TfliteNetwork, tflite_of, without_form
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.npu.optimized import Optimized, left_by_vela, read
 from tapc.npu.segment import operators
-from tapc.npu.vela import Compiled, compile_file
+from tapc.npu.vela import Compiled, VelaError, compile_file
 
 _ONLY_MOVES = "stands among moves alone, for which the NPU is not worth a start"
 _LEFT = "vela leaves it to the CPU"
+_FAILS = "vela fails at it"
 _NAMED = 3
 
 
@@ -96,10 +97,15 @@ def placed(model: onnx.ModelProto, name: str, npu: Npu, isa: Isa) -> NpuPart | D
     reasons, file, compiled = without_form(program, weights), None, None
     if not reasons:
         file = tflite_of(program, weights, f"tapc, {name}")
-        compiled = compile_file(file.blob, npu)
-        reasons = dict.fromkeys(left_by_vela(file, compiled), _LEFT)
-        if not reasons:
-            return NpuPart(program, file, compiled, read(compiled.blob))
+        try:
+            compiled = compile_file(file.blob, npu)
+        except VelaError:
+            if len(program.ops) == 1 or not npu.executed:
+                raise
+        else:
+            reasons = dict.fromkeys(left_by_vela(file, compiled), _LEFT)
+            if not reasons:
+                return NpuPart(program, file, compiled, read(compiled.blob))
     if not npu.executed:
         raise UnsupportedError(
             f"{npu.accelerator} does not take all of {name}, and tapc starts parts on a U55 alone: {_told(reasons)}"
@@ -197,10 +203,27 @@ def _compiled(program: Program, weights: QdqGraph, npu: Npu) -> NpuPart | dict[s
     network = tflite_of(program, weights, f"tapc, {program.name}")
     if not network.makers:
         return dict.fromkeys((op.name for op in program.ops), _ONLY_MOVES)
-    compiled = compile_file(network.blob, npu)
+    try:
+        compiled = compile_file(network.blob, npu)
+    except VelaError:
+        return _failing(program, weights, npu)
     if left := left_by_vela(network, compiled):
         return dict.fromkeys(left, _LEFT)
     return NpuPart(program, network, compiled, read(compiled.blob))
+
+
+def _failing(program: Program, weights: QdqGraph, npu: Npu) -> dict[str, str]:
+    """Return the operators that vela gives up on, each asked about alone; VelaError where it takes each of them."""
+    if len(program.ops) == 1:
+        return {program.ops[0].name: _FAILS}
+    found: dict[str, str] = {}
+    for op in program.ops:
+        own = _compiled(_alone(program, (op,)), weights, npu)
+        if isinstance(own, dict) and _ONLY_MOVES not in own.values():
+            found |= own
+    if not found:
+        raise VelaError(f"vela fails at {program.name}, and at none of its operators alone")
+    return found
 
 
 def _joined(program: Program, groups: Sequence[Group], parts: Sequence[NpuPart], outputs_at_once: int) -> Program:

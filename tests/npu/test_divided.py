@@ -251,3 +251,32 @@ def test_costs_tell_what_the_cpu_computes(keep: Keep) -> None:
     assert costs[0].cycles["a1"] == own.npu["a1"]
     assert costs[0].total_cycles == own.total_npu + round(own.total_cpu * 500 / 32)
     assert own.cpu["b1"] < own.total_cpu
+
+
+def strided(padded: bool) -> onnx.ModelProto:
+    """A layer with strides of 4, of which the NPU knows up to 3, and one that reads it."""
+    b = Builder((1, 3, 24, 24))
+    w = b.constant("w", b.rng.normal(0, 0.2, (16, 3, 4, 4)).astype(np.float32))
+    pads = [1, 1, 2, 2] if padded else [0] * 4
+    patches = b.node("Conv", ["x", w], "patches", kernel_shape=[4, 4], strides=[4, 4], pads=pads)
+    return b.build(b.conv(patches, "last", 16, 8)).onnx
+
+
+def test_weights_that_are_read_for_every_place_count_once(tmp_path: Path) -> None:
+    # Vela computes the first layer place by place.
+    onnx.save(strided(padded=False), tmp_path / "patches.onnx")
+    code, text, said = npu(tmp_path / "patches.onnx", "--wbits", "8", "-o", str(tmp_path / "out"), "--json")
+    assert code == 0, said
+    found = json.loads(text)
+    (own,) = (layer["weight_bytes"] for layer in found["layers"] if layer["name"] == "patches")
+    assert 3 * 16 * 16 <= own < 2 * 3 * 16 * 16
+    assert sum(layer["weight_bytes"] for layer in found["layers"]) < 1.2 * found["weight_bytes"]
+
+
+def test_an_operator_that_vela_fails_at_stays_on_the_cpu(tmp_path: Path) -> None:
+    onnx.save(strided(padded=True), tmp_path / "patches.onnx")
+    code, text, said = npu(tmp_path / "patches.onnx", "--wbits", "8", "-o", str(tmp_path / "out"), "--json")
+    assert code == 0, said
+    where = {layer["name"]: (layer["where"], layer["reason"]) for layer in json.loads(text)["layers"]}
+    assert where["patches"] == ("cpu", "vela fails at it")
+    assert where["last"][0] == "npu"
