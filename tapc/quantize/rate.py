@@ -83,10 +83,8 @@ class _Layer:
 
     def steps(self, price: float) -> Doubles:
         """Return the steps (groups, outputs) at which a uniform quantizer's error grows by `price` for a bit less."""
-        seen = self.power > 0
-        logs = np.where(seen, np.log(np.where(seen, self.power, 1)), 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
         # What later weights make up for leaves the geometric mean of the powers at most.
-        typical = np.where(seen.any(axis=1), np.exp(logs), np.inf)
+        typical = np.exp(np.log(self.power).mean(axis=1))
         return np.asarray(np.sqrt(6 * price / np.log(2) / (typical[:, None] * self.importance)), np.float64)
 
     def rounded(self, codes: Doubles, scales: Float, price: float, rounds: int) -> tuple[Doubles, Float]:
@@ -152,8 +150,7 @@ class Rated(Gptq):
         if problem.rate is not None and problem.rate >= problem.bits:
             return codes, scales
         layer = _layer(problem, solved)
-        used = int(np.count_nonzero(layer.power > 0)) * codes.shape[1]
-        price = 2 * np.log(2) * layer.error(codes, scales) / max(1, used)
+        price = 2 * np.log(2) * layer.error(codes, scales) / codes.size
         if price <= 0:
             return codes, scales
 
@@ -179,11 +176,24 @@ def _layer(problem: LayerProblem, solved: Solved) -> _Layer:
         own = np.diagonal(problem.coupling)
         if own.mean() > 0:
             importance = np.maximum(own / own.mean(), _LEAST_WEIGHT)[None]
-    goal = solved.inputs @ solved.weights.transpose(0, 2, 1)
+    inputs = _filled(solved.inputs)
+    goal = inputs @ solved.weights.transpose(0, 2, 1)
     return _Layer(
-        solved.weights, solved.inputs, goal, order_of(solved.inputs), importance,
+        solved.weights, inputs, goal, order_of(inputs), importance,
         problem.least_scales.reshape(groups, -1), problem.bits,
     )  # fmt: skip
+
+
+def _filled(inputs: Doubles) -> Doubles:
+    """Return second moments in which inputs that no sample moves count as much as the others do on average."""
+    power = np.diagonal(inputs, axis1=1, axis2=2)
+    live = power > 0
+    average = power.sum(axis=1) / np.maximum(live.sum(axis=1), 1)
+    average = np.where(average > 0, average, average.mean() if average.any() else 1.0)
+    result = inputs.copy()
+    index = np.arange(power.shape[1])
+    result[:, index, index] = np.where(live, power, average[:, None])
+    return result
 
 
 def _at_rate(

@@ -78,6 +78,15 @@ def test_a_wanted_rate_is_met(seed: int, bits: int, share: float) -> None:
     assert found == pytest.approx(wanted, rel=0.05)
 
 
+@pytest.mark.parametrize("still", [slice(0, 20), slice(None)])
+def test_inputs_that_never_move_are_rounded_at_the_rate_too(still: slice) -> None:
+    task = problem(7, 8)
+    inputs = task.inputs.copy()
+    inputs[:, still] = 3
+    task = replace(task, inputs=inputs, exact=inputs)
+    assert entropy(Rated().round(replace(task, rate=4.0)).values, 8) == pytest.approx(4.0, rel=0.05)
+
+
 def test_a_layer_that_nothing_codes_keeps_the_codes_of_gptq() -> None:
     task = problem(6, 4)
     found, plain = Rated().round(replace(task, rate=4.0)), Gptq().round(task)
