@@ -83,7 +83,7 @@ test-tools:
 
 # Hostile inputs of every kind: ten minutes of processor time, or the share of them that continuous integration runs.
 fuzz fuzz-share: setup test-tools
-	OMP_NUM_THREADS=1 $(BIN)/python tools/run_fuzz.py $(if $(filter fuzz,$@),--count 1500,--count 42 --seed 1)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/run_fuzz.py $(if $(filter fuzz,$@),--count 1500,--count 28 --seed 1)
 
 # 2,000 random instances of every operator, in the largest networks too: half a day. Or continuous integration's share.
 soak: setup test-tools
@@ -91,7 +91,7 @@ soak: setup test-tools
 	$(BIN)/python tools/run_properties.py --count 2000 --jobs $(JOBS)
 
 soak-share: setup test-tools
-	$(BIN)/python tools/run_properties.py --count 100 --share --jobs $(JOBS)
+	$(BIN)/python tools/run_properties.py --count 60 --share --jobs $(JOBS)
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
