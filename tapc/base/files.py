@@ -51,8 +51,8 @@ def read_regular(path: Path, most: int, what: str) -> bytes:
         raise DataError(f"{what} {path} cannot be read: {reason or error}") from error
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Write a file in place of an earlier one, which stays where writing fails, and return its path.
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file of text or bytes in place of an earlier one, which stays where writing fails, and return its path.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def write_whole(path: Path, text: str) -> Path:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

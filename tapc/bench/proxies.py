@@ -174,7 +174,7 @@ def evaluate_proxies(
                 loss = predicted_loss(table.layers, own, rows)
             except DataError as error:
                 raise DataError(f"proxy {proxy!r} on {table.network}: {error}") from None
-            found.append(sample.figure(table.network, proxy, loss, _spearman(np.array(own), np.array(errors))))
+            found.append(sample.figure(table.network, proxy, loss, spearman(np.array(own), np.array(errors))))
             advance(done := done + 1, total)
         found.append(sample.figure(table.network, SIZE, -sample.size, None))
         advance(done := done + 1, total)
@@ -238,16 +238,16 @@ class _Sample:
             network,
             proxy,
             len(loss),
-            self._interval(_spearman(loss, self.error), lambda p: spearman_rows(loss[p], self.error[p])),
+            self._interval(spearman(loss, self.error), lambda p: spearman_rows(loss[p], self.error[p])),
             self._interval(float(kendalltau(loss, self.error).statistic), lambda p: kendall_rows(loss, self.error, p)),
             self._top(loss),
             self._within(loss),
-            self._interval(_spearman(loss, self.entropy), lambda p: spearman_rows(loss[p], self.entropy[p])),
+            self._interval(spearman(loss, self.entropy), lambda p: spearman_rows(loss[p], self.entropy[p])),
             layers,
         )
 
     def _interval(self, value: float, of: Callable[[NDArray[np.intp]], Doubles]) -> Interval:
-        return _interval(value, of(self.picks))
+        return interval(value, of(self.picks))
 
     def _top(self, loss: Doubles) -> Interval:
         # Top-1 over some hundred samples has ties; the cross-entropy of the same outputs breaks them.
@@ -255,20 +255,21 @@ class _Sample:
         measured[np.lexsort((self.entropy, self.error))] = np.arange(len(loss))
         shuffled_loss, shuffled = loss[self.order], measured[self.order]
         value = top_rows(shuffled_loss[None], shuffled[None])[0]
-        return _interval(float(value), top_rows(shuffled_loss[self.picks], shuffled[self.picks]))
+        return interval(float(value), top_rows(shuffled_loss[self.picks], shuffled[self.picks]))
 
     def _within(self, loss: Doubles) -> Interval:
-        value = float(np.mean([_spearman(loss[s], self.error[s]) for s in self.strata]))
+        value = float(np.mean([spearman(loss[s], self.error[s]) for s in self.strata]))
         drawn = np.mean([spearman_rows(loss[p], self.error[p]) for p in self.strata_picks], axis=0)
-        return _interval(value, drawn)
+        return interval(value, drawn)
 
 
-def _interval(value: float, drawn: Doubles) -> Interval:
+def interval(value: float, drawn: Doubles) -> Interval:
+    """Return a figure with the interval of its resamples."""
     low, high = np.percentile(drawn, (2.5, 97.5))
     return Interval(value, float(low), float(high))
 
 
-def _spearman(x: Doubles, y: Doubles) -> float:
+def spearman(x: Doubles, y: Doubles) -> float:
     """Return Spearman's correlation; 0 where a side is constant and so ranks nothing."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0

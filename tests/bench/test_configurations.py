@@ -8,8 +8,9 @@ import pytest
 
 from tapc.base.errors import UsageError
 from tapc.bench.configurations.draw import STRATA, Configuration, draw_configurations, stratum_of
-from tapc.bench.configurations.generate import _append, _open
+from tapc.bench.configurations.generate import _open
 from tapc.bench.configurations.measure import cross_entropy, right
+from tapc.bench.partial import append_line
 from tapc.graph.network import Group, Layer, Network
 
 
@@ -77,12 +78,12 @@ def test_cross_entropy_and_right_answers_by_hand() -> None:
 def test_a_partial_run_survives_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
     path = tmp_path / "build" / "p.jsonl"
     assert _open(path, "me") == {}
-    _append(path, {"weights": "22", "activations": "88", "correct": 3})
+    append_line(path, {"weights": "22", "activations": "88", "correct": 3})
     with path.open("a") as stream:
         stream.write('{"weights": "44", "activa')
     known = _open(path, "me")
     assert known == {"22/88": {"weights": "22", "activations": "88", "correct": 3}}
-    _append(path, {"weights": "44", "activations": "88", "correct": 5})
+    append_line(path, {"weights": "44", "activations": "88", "correct": 5})
     assert [json.loads(line).get("weights") for line in path.read_text().splitlines()] == [None, "22", "44"]
     with pytest.raises(UsageError, match="of another network, seed, tapc or compiler"):
         _open(path, "you")

@@ -1,10 +1,7 @@
 """Measures the configurations of a network in parallel processes; a killed run goes on where it stopped."""
 
 import json
-import multiprocessing
-import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,10 +21,9 @@ from tapc.bench.configurations.measure import (
     right,
 )
 from tapc.bench.configurations.table import BenchTable, Provenance, Row
+from tapc.bench.partial import append_line, in_processes
 from tapc.firmware.toolchain import compiler_version
 from tapc.quantize import evaluate
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def generate(
@@ -70,27 +66,10 @@ def generate(
     known = _open(partial, digest(provenance.model_dump(exclude={"command", "description"}), version_of_rows()))
     missing = [c for key, c in wanted.items() if key not in known]
     advance(len(wanted) - len(missing), len(wanted))
-    # Each process measures with one thread; they only read this when they start.
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (source,)) as pool:
-            futures = {pool.submit(_measure, configuration): configuration for configuration in missing}
-            try:
-                for future in as_completed(futures):
-                    row = future.result()
-                    _append(partial, row)
-                    known[f"{row['weights']}/{row['activations']}"] = row
-                    advance(sum(key in known for key in wanted), len(wanted))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    for row in in_processes(jobs, _measure, ((c,) for c in missing), _start, (source,)):
+        append_line(partial, row)
+        known[f"{row['weights']}/{row['activations']}"] = row
+        advance(sum(key in known for key in wanted), len(wanted))
     rows = tuple(Row.model_validate({**known[key], "kind": c.kind}) for key, c in wanted.items())
     return layer_facts(setup, BenchTable(
         network=source.name, provenance=provenance, layers=(), interface=(), configurations=rows,
@@ -166,13 +145,3 @@ def _open(partial: Path, identity: str) -> dict[str, Mapping[str, Any]]:
     except OSError as error:
         raise OutputError(f"cannot write {partial}: {error.strerror or error}") from error
     return {f"{row['weights']}/{row['activations']}": row for row in records[1:]}
-
-
-def _append(partial: Path, row: Mapping[str, Any]) -> None:
-    try:
-        with partial.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write {partial}: {error.strerror or error}") from error

@@ -5,13 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau
 
 from tapc.base.errors import DataError
 from tapc.base.progress import Advance
 from tapc.bench.losses.draw import BUDGETS, SIZES, TOLERANCE
 from tapc.bench.losses.table import LossRow, LossTable, RoundingName
-from tapc.bench.proxies import RESAMPLES, Interval, kendall_rows, predicted_loss, spearman_rows
+from tapc.bench.proxies import (
+    RESAMPLES,
+    Interval,
+    interval,
+    kendall_rows,
+    predicted_loss,
+    spearman,
+    spearman_rows,
+)
 from tapc.graph.network import WEIGHT_BITS
 
 Doubles = NDArray[np.float64]
@@ -154,22 +162,22 @@ def compare(
             # Sums of the same terms in another order differ in their last digits, which must not rank them.
             predicted = (predicted / (float(predicted.max()) or 1.0)).round(10)
             pairs = [(predicted[group], measured[group]) for group in groups]
-            values[proxy] = float(np.mean([_spearman(p, m) for p, m in pairs]))
+            values[proxy] = float(np.mean([spearman(p, m) for p, m in pairs]))
             drawn[proxy] = np.mean(
                 [spearman_rows(p[pick], m[pick]) for (p, m), pick in zip(pairs, picks, strict=True)], axis=0
             )
             tau = float(np.mean([_kendall(p, m) for p, m in pairs]))
             taus = np.mean([kendall_rows(p, m, pick) for (p, m), pick in zip(pairs, picks, strict=True)], axis=0)
             own[proxy] = LossFigure(
-                table.network, proxy, len(groups), sum(map(len, groups)), _interval(values[proxy], drawn[proxy]),
-                _interval(tau, taus), {}, regrets(table, predicted, measured),
+                table.network, proxy, len(groups), sum(map(len, groups)), interval(values[proxy], drawn[proxy]),
+                interval(tau, taus), {}, regrets(table, predicted, measured),
             )  # fmt: skip
             done += proxy != MEASURED
             advance(done, total)
         for proxy, figure in own.items():
             for base in BASELINES:
                 if base in own and base != proxy:
-                    figure.over[base] = _interval(values[proxy] - values[base], drawn[proxy] - drawn[base])
+                    figure.over[base] = interval(values[proxy] - values[base], drawn[proxy] - drawn[base])
         figures += sorted(own.values(), key=lambda figure: -figure.spearman.value)
     return figures
 
@@ -204,18 +212,7 @@ def regrets(table: LossTable, predicted: Doubles, measured: Doubles) -> tuple[Re
     return tuple(result)
 
 
-def _spearman(x: Doubles, y: Doubles) -> float:
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return float(spearmanr(x, y).statistic)
-
-
 def _kendall(x: Doubles, y: Doubles) -> float:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     return float(kendalltau(x, y).statistic)
-
-
-def _interval(value: float, drawn: Doubles) -> Interval:
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Interval(value, float(low), float(high))

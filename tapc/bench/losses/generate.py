@@ -1,12 +1,10 @@
 """Measures a loss table in parallel processes; whatever kills it, it goes on where it was."""
 
 import json
-import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +20,12 @@ from tapc.bench.configurations.table import LayerFacts
 from tapc.bench.losses.draw import Drawn, choose, draw
 from tapc.bench.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
 from tapc.bench.losses.table import ROUNDINGS, LossProvenance, LossTable, flat, row_of
+from tapc.bench.partial import append_line, in_processes
 from tapc.graph.network import WEIGHT_BITS, Network
 from tapc.quantize import layer_distortion
 from tapc.quantize.alone import measured_losses
 
 Alone = dict[str, tuple[tuple[float, ...], ...]]
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def generate(
     missing = {key: drawn for key, drawn in plan.wanted.items() if key not in known}
     advance(len(plan.wanted) - len(missing), len(plan.wanted))
     for line in _measured(plan.setup, missing, jobs):
-        _append(partial, line)
+        append_line(partial, line)
         known[line["key"]] = line["row"]
         advance(sum(key in known for key in plan.wanted), len(plan.wanted))
     rows = tuple(
@@ -226,25 +223,7 @@ def _measured(setup: Setup, missing: dict[str, Drawn], jobs: int) -> Iterator[di
         for key, drawn in missing.items():
             yield _line(setup, key, drawn)
         return
-    # Each process measures with one thread; they only read this when they start.
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        start = (setup.source, os.getpid())
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, start) as pool:
-            futures = [pool.submit(_measure, key, drawn) for key, drawn in missing.items()]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    yield from in_processes(jobs, _measure, missing.items(), _start, (setup.source, os.getpid()))
 
 
 def opened(partial: Path) -> dict[str, dict[str, Any]]:
@@ -269,13 +248,3 @@ def opened(partial: Path) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise OutputError(f"cannot write {partial}: {error.strerror or error}") from error
     return known
-
-
-def _append(partial: Path, line: dict[str, Any]) -> None:
-    try:
-        with partial.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write {partial}: {error.strerror or error}") from error

@@ -2,12 +2,12 @@
 
 import gzip
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tapc.base.errors import DataError, OutputError, UsageError
+from tapc.base.files import write_whole
 from tapc.bench.configurations.table import LayerFacts, StatisticsRow
 
 FOLDER = Path(__file__).parents[1] / "data" / "losses"
@@ -222,11 +222,9 @@ def save_losses(table: LossTable, path: Path) -> None:
     data = gzip.compress(json.dumps(values, separators=(",", ":"), sort_keys=True).encode(), 9, mtime=0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_bytes(data)
-        beside.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_whole(path, data)
 
 
 def flat(row: LossRow) -> dict[str, Any]:

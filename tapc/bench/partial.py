@@ -1,0 +1,72 @@
+"""Measurements in parallel processes, and the files of lines that they are kept in: a killed run goes on."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from tapc.base.errors import OutputError
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def in_processes(
+    jobs: int,
+    measure: Callable[..., dict[str, Any]],
+    tasks: Iterable[tuple[Any, ...]],
+    start: Callable[..., None],
+    given: tuple[Any, ...],
+) -> Iterator[dict[str, Any]]:
+    """Yield what `measure` returns for each task's arguments, each as soon as it is known.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes; each measures with one thread.
+    measure : callable
+        A function of a module.
+    tasks : iterable of tuple
+        Its arguments.
+    start : callable
+        Called once in each process.
+    given : tuple
+        Its arguments.
+    """
+    # Processes only read this when they start.
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, given) as pool:
+            futures = [pool.submit(measure, *task) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def append_line(partial: Path, line: Mapping[str, Any]) -> None:
+    """Append a line of JSON to a file, and see it on the disk.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    try:
+        with partial.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write {partial}: {error.strerror or error}") from error
