@@ -16,7 +16,7 @@ from tapc.quantize.codes import descend, gptq, order_of, refitted_scales
 from tapc.quantize.coupled import coupled
 from tapc.quantize.problem import Doubles, GroupMoments, LayerProblem, Moments, output_errors
 from tapc.quantize.threads import threads_for
-from tapc.quantize.weights import Float, QuantizedWeights, code_range, round_weights
+from tapc.quantize.weights import Float, QuantizedWeights, round_weights
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _LONG = 1024
@@ -137,8 +137,8 @@ class Gptq:
         """Return codes (groups, outputs, length) and scales (groups, outputs)."""
         fitted, scales, inputs = solved.weights, solved.scales, solved.inputs
         if problem.bits == 8:
-            low, high = code_range(8)
-            return np.clip(np.rint(fitted / scales[:, :, None].astype(np.float64)), low, high), scales
+            rows = fitted.reshape(scales.size, -1).astype(np.float32)
+            return round_weights(rows, scales.reshape(-1), 8).reshape(fitted.shape).astype(np.float64), scales
         least = problem.least_scales.reshape(len(fitted), -1)
         codes, best_of = self._refined(fitted, scales, least, inputs, problem.bits)
         if problem.coupling is not None and len(fitted) == 1:  # groups read different inputs

@@ -8,12 +8,13 @@ rate-distortion function at the error of GPTQ, 2 ln 2 D per weight, so that abou
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapc.quantize.codes import Choose, Order, descend, gptq, order_of, refitted_scales
-from tapc.quantize.gptq import LOADINGS, RATIOS, Gptq, Solved
+from tapc.quantize.gptq import Gptq, Solved
 from tapc.quantize.problem import Doubles, LayerProblem, output_errors
 from tapc.quantize.weights import Float, code_range
 
@@ -125,24 +126,16 @@ class Rated(Gptq):
 
     Parameters
     ----------
-    ratios, refinements, sweeps, loadings
-        As of `Gptq`.
     floors : sequence of float
         See `FLOORS`.
     rounds : int
         How often codes, their lengths and scales follow one another.
+    effort
+        Parameters of `Gptq`.
     """
 
-    def __init__(
-        self,
-        ratios: tuple[float, ...] = RATIOS,
-        refinements: int = 4,
-        sweeps: int = 8,
-        loadings: tuple[float, ...] = LOADINGS,
-        floors: Sequence[float] = FLOORS,
-        rounds: int = _ROUNDS,
-    ) -> None:
-        super().__init__(ratios, refinements, sweeps, loadings)
+    def __init__(self, *, floors: Sequence[float] = FLOORS, rounds: int = _ROUNDS, **effort: Any) -> None:
+        super().__init__(**effort)
         self.floors, self.rounds = floors, rounds
 
     def _finished(self, problem: LayerProblem, solved: Solved) -> tuple[Doubles, Float]:
