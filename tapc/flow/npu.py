@@ -15,7 +15,7 @@ from tapc.flow.balancing import balance
 from tapc.flow.fidelity import check_on, source_outputs
 from tapc.flow.inputs import load_data, with_units
 from tapc.flow.npu_bits import NpuDecision, decide_for_npu
-from tapc.flow.npu_divided import ProvedDivided, divided_result, prove_parts, write_divided
+from tapc.flow.npu_divided import ProvedDivided, divided_result, placed_on, prove_parts, write_divided
 from tapc.flow.npu_result import OnNpu
 from tapc.flow.npu_whole import Models, ProvedWhole, npu_of, prove_whole, whole_result, write_whole
 from tapc.flow.rerun import open_build
@@ -23,10 +23,9 @@ from tapc.frontend import load
 from tapc.graph.analysis import analyse
 from tapc.graph.network import CODED_BITS
 from tapc.hardware.board import Board
-from tapc.hardware.target import load_target
 from tapc.ir.program import Program
 from tapc.lower.codes import input_codes, random_codes, values
-from tapc.npu.parts import Divided, NpuPart, placed
+from tapc.npu.parts import Divided, NpuPart
 from tapc.quantize import calibrate, check_rounding
 from tapc.quantize.keep import keep
 
@@ -86,10 +85,10 @@ def compile_for_npu(
     MismatchError
         The commands compute something else.
     """
-    npu, isa = npu_of(board), load_target(board.core).isa
+    npu_of(board)
     stages, found = stages or Stages(), open_build(build)
     with stages.stage("vela"):
-        placement = placed(found.model, found.name, npu, isa)
+        placement = placed_on(board, found.model, found.name)
     program = _program(placement)
     if data in (None, "random"):
         codes = random_codes(program, samples, seed)
@@ -129,7 +128,8 @@ def compile_network_for_npu(
     TapcError
         As `compile_for_npu`, and as a compilation.
     """
-    npu, stages, source = npu_of(board), stages or Stages(), source or Source()
+    npu_of(board)
+    stages, source = stages or Stages(), source or Source()
     options = options or Options(rounding="rate")
     check_rounding(options.rounding)
     if out is not None:
@@ -154,8 +154,11 @@ def compile_network_for_npu(
         x = samples.calibration.x
         model, decision = decide_for_npu(model, calibration, x, board, widths, options, stages)
         quantized = decision.quantized
-    with stages.stage("vela"):
-        placement = placed(quantized.onnx, model.name, npu, load_target(board.core).isa)
+    if decision is not None:
+        placement = decision.placement
+    else:
+        with stages.stage("vela"):
+            placement = placed_on(board, quantized.onnx, model.name)
     program = _program(placement)
     proved = _proved(placement, input_codes(program, samples.test.x), board, stages)
     result = _result(proved, board, out or Path("build") / f"{model.name}-{board.name}-npu")

@@ -19,7 +19,7 @@ from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.flow.balancing import suited
 from tapc.flow.decide import MEASURED, Evidence
-from tapc.flow.npu_divided import layer_costs
+from tapc.flow.npu_divided import layer_costs, placed_on
 from tapc.flow.npu_whole import npu_of
 from tapc.flow.rivals import best_together
 from tapc.frontend import FloatModel
@@ -27,7 +27,7 @@ from tapc.graph.analysis import analyse
 from tapc.graph.network import Network
 from tapc.hardware.board import Board
 from tapc.hardware.npu import Npu
-from tapc.npu.parts import kernel_bits
+from tapc.npu.parts import Divided, NpuPart, kernel_bits
 from tapc.npu.tables import Costs, Tables, tables_of
 from tapc.quantize import Calibration, QuantizedModel, quantize, uniform_bits
 from tapc.quantize.alone import Losses, measured_losses
@@ -55,11 +55,14 @@ class NpuDecision:
     allocation : Allocation
     quantized : QuantizedModel
     tables : Tables
+    placement : NpuPart or Divided
+        The quantized network, compiled.
     """
 
     allocation: Allocation
     quantized: QuantizedModel
     tables: Tables
+    placement: NpuPart | Divided
 
     @property
     def flash(self) -> int:
@@ -162,7 +165,8 @@ def decide_for_npu(
     def at(width: int, cpu: frozenset[str]) -> Costs:
         bits = uniform_bits(network, width, 8)
         bits = replace(bits, weights={**bits.weights, **dict.fromkeys(cpu, kernel_bits(width))})
-        return layer_costs(rounded_quickly(model, network, bits, calibration, x[:1], Given(rounded)), model.name, board)
+        made = rounded_quickly(model, network, bits, calibration, x[:1], Given(rounded))
+        return layer_costs(placed_on(board, made, model.name), board)
 
     with stages.stage("vela, each width") as advance:
         tables = tables_of(names, widths, at, advance)
@@ -210,9 +214,9 @@ def _coded(
         with stages.stage("quantize") as advance:
             quantized = quantize(model, evidence.network, bits, calibration, x=x, rounding=options.rounding,
                                  rates=rates, seed=options.seed, advance=advance)  # fmt: skip
-        decision = NpuDecision(allocation, quantized, tables)
         with stages.stage("vela"):
-            costs = layer_costs(quantized.onnx, model.name, board)
+            placement = placed_on(board, quantized.onnx, model.name)
+        decision, costs = NpuDecision(allocation, quantized, tables, placement), layer_costs(placement, board)
         file = costs.total_flash
         near = abs(file - decision.flash) <= _NEAR * decision.flash and (budget is None or file <= budget)
         if near or options.rounding != "rate" or correction == _CORRECTIONS:

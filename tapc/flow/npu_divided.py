@@ -139,10 +139,14 @@ def costs_of(made: Divided, lowered: Lowered, board: Board, target: Target) -> D
     return DividedCosts(flash, npu, cpu, sum(sizes), total, cpu.total() + copied, lowered.plan.size)
 
 
-def layer_costs(model: onnx.ModelProto, name: str, board: Board) -> Costs:
-    """Compile a QDQ network for a board's NPU and tell what it takes; cycles of the CPU are counted as the NPU's."""
+def placed_on(board: Board, model: onnx.ModelProto, name: str) -> NpuPart | Divided:
+    """Compile a QDQ network for a board's NPU, and for its CPU what the NPU does not take; see `placed`."""
+    return placed(model, name, npu_of(board), load_target(board.core).isa)
+
+
+def layer_costs(made: NpuPart | Divided, board: Board) -> Costs:
+    """Tell what a compiled network takes, layer by layer; cycles of the CPU are counted as the NPU's."""
     npu, target = npu_of(board), load_target(board.core)
-    made = placed(model, name, npu, target.isa)
     if isinstance(made, NpuPart):
         weights, cycles = (by_owner(made.network, own) for own in (made.compiled.weights_of, made.compiled.cycles_of))
         return Costs(weights, cycles, len(made.compiled.blob), made.compiled.cycles, made.compiled.sram)

@@ -14,7 +14,7 @@ import tapc
 from graph_builder import Builder, residual
 from tapc.cli import main
 from tapc.flow import npu_divided
-from tapc.flow.npu_divided import costs_of, layer_costs, lowered_of
+from tapc.flow.npu_divided import costs_of, layer_costs, lowered_of, placed_on
 from tapc.flow.npu_image import missing
 from tapc.graph.analysis import analyse
 from tapc.hardware.board import load_board, shipped
@@ -237,14 +237,13 @@ def blocks_of(bits: int) -> onnx.ModelProto:
 def test_costs_tell_what_the_cpu_computes(keep: Keep) -> None:
     keep("b1")
     board = load_board("mps3-an547")
-    costs = [layer_costs(blocks_of(bits), "blocks", board) for bits in (8, 4)]
+    costs = [layer_costs(placed_on(board, blocks_of(bits), "blocks"), board) for bits in (8, 4)]
     assert costs[0].cpu == costs[1].cpu == {"b1"}
     saved = costs[0].flash["b1"] - costs[1].flash["b1"]
     assert saved == pytest.approx(8 * 9 * 16 / 2, rel=0.15)  # half a byte for each weight
     assert costs[0].total_flash > sum(costs[0].flash.values())
     # Cycles of the CPU, at 32 MHz, are counted as those of the NPU at 500 MHz.
-    assert board.npu is not None
-    made = parts.placed(blocks_of(8), "blocks", board.npu, "mve")
+    made = placed_on(board, blocks_of(8), "blocks")
     assert isinstance(made, parts.Divided)
     own = costs_of(made, lowered_of(made), board, load_target(board.core))
     assert costs[0].cycles["b1"] == round(own.cpu["b1"] * 500 / 32)
