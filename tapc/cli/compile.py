@@ -78,7 +78,7 @@ _OPTIONS = (
         "--rounding",
         default="gptq",
         show_default=True,
-        help="Weight rounding: nearest, mse, gptq, adaround, block, network.",
+        help="Weight rounding: nearest, mse, gptq, rate, adaround, block, network.",
     ),
     click.option("--equalize/--no-equalize", default=True, show_default=True, help="Balance channel ranges."),
     click.option("--calibration", type=click.IntRange(min=1), default=1024, show_default=True, help="Most samples."),
