@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tapc.base.errors import TapcError
-from tapc.bench.losses import save_losses
-from tapc.bench.losses.generate import generate
-from tapc.bench.losses.measure import Source
-from tapc.bench.losses.table import FOLDER, SUFFIX
+from tapc.flow.losses import save_losses
+from tapc.flow.losses.generate import generate
+from tapc.flow.losses.measure import Source
+from tapc.flow.losses.table import FOLDER, SUFFIX
 
 CIFAR = "cifar10-original-subset.npz"
 

@@ -1,19 +1,16 @@
 """How well proxies predict which configurations of tapc-bench are accurate."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata, spearmanr
+from scipy.stats import kendalltau, rankdata
 
-from tapc.base.errors import DataError, UsageError
+from tapc.base.errors import DataError
 from tapc.base.progress import Advance
-from tapc.bench.configurations.table import BenchTable, LayerFacts, Row, StatisticsRow
-from tapc.proxy import get_proxy
+from tapc.bench.configurations.table import BenchTable, Row
+from tapc.flow.losses.ranking import predicted_loss, spearman
 
 Doubles = NDArray[np.float64]
 
@@ -24,26 +21,6 @@ RESAMPLES = 1000
 TOP = 0.1
 STRATA = 5
 _LEAST = 10  # configurations, below which ranks mean nothing
-
-
-class HasBits(Protocol):
-    """A configuration: a digit per layer, and one per activation group."""
-
-    @property
-    def weights(self) -> str: ...  # noqa: D102
-    @property
-    def activations(self) -> str: ...  # noqa: D102
-
-
-class HasScores(Protocol):
-    """A table, old or new, as far as proxies are concerned."""
-
-    @property
-    def network(self) -> str: ...  # noqa: D102
-    @property
-    def statistics(self) -> Sequence[StatisticsRow] | None: ...  # noqa: D102
-    @property
-    def scores(self) -> Mapping[str, Sequence[float]]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -87,39 +64,6 @@ class ProxyFigure:
     within_size: Interval
     cross_entropy: Interval
     layers: float | None
-
-
-def predicted_loss(layers: Sequence[LayerFacts], scores: Sequence[float], rows: Sequence[HasBits]) -> Doubles:
-    """Return Eq. 3 of arXiv 2512.07419: the sum over layers of score x distortion / distortion at 2 bits.
-
-    Parameters
-    ----------
-    layers : sequence of LayerFacts
-    scores : sequence of float
-        One per layer.
-    rows : sequence of HasBits
-
-    Returns
-    -------
-    float64 (rows,)
-
-    Raises
-    ------
-    DataError
-        Another number of scores than layers, or one that is negative or not finite.
-    """
-    if len(scores) != len(layers):
-        raise DataError(f"{len(scores)} scores for {len(layers)} layers; a proxy gives every layer one")
-    for layer, score in zip(layers, scores, strict=True):
-        if not math.isfinite(score) or score < 0:
-            raise DataError(f"layer {layer.name!r} has the score {score}; it must be finite and not negative")
-    total = np.zeros(len(rows))
-    for i, (layer, score) in enumerate(zip(layers, scores, strict=True)):
-        lowest = layer.distortion["w2a8"]
-        if lowest > 0:  # else the layer is dead, and no bits change anything
-            pairs = [f"w{row.weights[i]}a{row.activations[layer.input_group]}" for row in rows]
-            total += score / lowest * np.array([layer.distortion[pair] for pair in pairs])
-    return total
 
 
 def evaluate_proxies(
@@ -182,37 +126,6 @@ def evaluate_proxies(
     return figures
 
 
-def builtin_scores(tables: Sequence[HasScores]) -> dict[str, dict[str, Sequence[float]]]:
-    """Return the shipped scores, proxy -> network -> per layer, of the proxies that all tables have."""
-    shared = set.intersection(*(set(table.scores) for table in tables)) if tables else set()
-    return {name: {table.network: table.scores[name] for table in tables} for name in sorted(shared)}
-
-
-def program_scores(path: Path, tables: Sequence[HasScores]) -> dict[str, Sequence[float]]:
-    """Score the tables' layers with a proxy program; returns network -> score per layer.
-
-    Raises
-    ------
-    UsageError
-        It is not a proxy program.
-    DataError
-        The program breaks the contract, or a table has no statistics.
-    """
-    # Only programs have it: the other proxies need the network.
-    score_table = getattr(get_proxy(str(path)), "score_table", None)
-    if score_table is None:
-        raise UsageError(f"--proxy {path}: not a proxy program; built-in proxies are compared anyway")
-    result: dict[str, Sequence[float]] = {}
-    for table in tables:
-        if table.statistics is None:
-            raise DataError(
-                f"the table of {table.network} has no statistics; add them with examples/make_tapc_bench.py "
-                f"{table.network} --refresh-layers"
-            )
-        result[table.network] = score_table([dict(row) for row in table.statistics])
-    return result
-
-
 class _Sample:
     """One network's configurations and the resamples of them."""
 
@@ -267,13 +180,6 @@ def interval(value: float, drawn: Doubles) -> Interval:
     """Return a figure with the interval of its resamples."""
     low, high = np.percentile(drawn, (2.5, 97.5))
     return Interval(value, float(low), float(high))
-
-
-def spearman(x: Doubles, y: Doubles) -> float:
-    """Return Spearman's correlation; 0 where a side is constant and so ranks nothing."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return float(spearmanr(x, y).statistic)
 
 
 def spearman_rows(x: Doubles, y: Doubles) -> Doubles:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tapc.base.progress import Advance
 from tapc.bench.configurations import BenchTable, load_table, table_names
-from tapc.bench.proxies import ProxyFigure, builtin_scores, evaluate_proxies, program_scores
+from tapc.bench.proxies import ProxyFigure, evaluate_proxies
+from tapc.flow.losses.ranking import builtin_scores, program_scores
 
 
 def transfer(

@@ -16,8 +16,8 @@ from tapc.cli.types import BitList
 if TYPE_CHECKING:
     from tapc.bench import KernelFigure, Measured
     from tapc.bench.configurations import BenchTable
-    from tapc.bench.losses.table import RoundingName
     from tapc.bench.proxies import Interval, ProxyFigure
+    from tapc.flow.losses.table import RoundingName
     from tapc.flow.profile import Profile
 
 
@@ -140,7 +140,8 @@ def register(main: click.Group) -> None:
         if plot is not None:
             check_picture(plot)
         from tapc.bench.configurations import load_table, table_names
-        from tapc.bench.proxies import builtin_scores, evaluate_proxies, program_scores
+        from tapc.bench.proxies import evaluate_proxies
+        from tapc.flow.losses.ranking import builtin_scores, program_scores
 
         loaded = [load_table(name) for name in dict.fromkeys(networks) or table_names()]
         scores = builtin_scores(loaded)

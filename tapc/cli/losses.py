@@ -11,9 +11,9 @@ from tapc.base.errors import UsageError
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
-    from tapc.bench.losses import LossTable
-    from tapc.bench.losses.compare import LossFigure
-    from tapc.bench.losses.table import RoundingName
+    from tapc.bench.compare import LossFigure
+    from tapc.flow.losses import LossTable
+    from tapc.flow.losses.table import RoundingName
 
 
 def bench_losses(
@@ -27,9 +27,9 @@ def bench_losses(
     UsageError
         There are no such tables, or two of one network.
     """
-    from tapc.bench.losses import load_losses, loss_names
-    from tapc.bench.losses.compare import compare
-    from tapc.bench.proxies import builtin_scores, program_scores
+    from tapc.bench.compare import compare
+    from tapc.flow.losses import load_losses, loss_names
+    from tapc.flow.losses.ranking import builtin_scores, program_scores
 
     loaded = [load_losses(path) for path in dict.fromkeys(tables)]
     if not loaded:
@@ -58,7 +58,7 @@ def bench_losses(
 
 def print_losses(figures: "Sequence[LossFigure]", tables: "Sequence[LossTable]", rounding: str) -> None:
     """Print a table per network, and the means of several; at most 80 columns wide."""
-    from tapc.bench.losses.compare import BASELINES
+    from tapc.bench.compare import BASELINES
 
     numbers = ("Spearman", "Kendall", *(f"- {base}" for base in BASELINES), "regret")
     for table in tables:

@@ -9,8 +9,8 @@ import pytest
 from tapc.base.errors import UsageError
 from tapc.bench.configurations.draw import STRATA, Configuration, draw_configurations, stratum_of
 from tapc.bench.configurations.generate import _open
-from tapc.bench.configurations.measure import cross_entropy, right
-from tapc.bench.partial import append_line
+from tapc.flow.losses.measure import cross_entropy, right
+from tapc.flow.losses.partial import append_line
 from tapc.graph.network import Group, Layer, Network
 
 

@@ -12,9 +12,10 @@ from scipy.stats import kendalltau, spearmanr
 
 from bench.tables import layer
 from tapc.base.errors import DataError
-from tapc.bench.losses import LossProvenance, LossRow, LossTable, Measured, save_losses
-from tapc.bench.losses.compare import MEASURED, alone_loss, compare, groups_of
+from tapc.bench.compare import compare
 from tapc.cli import main
+from tapc.flow.losses import LossProvenance, LossRow, LossTable, Measured, save_losses
+from tapc.flow.losses.ranking import MEASURED, alone_loss, groups_of
 
 N = 6
 LAYERS = tuple(layer(f"l{i}", 100, i, 1.0, 0.64, 0.04, 0.0) for i in range(N))

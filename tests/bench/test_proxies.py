@@ -13,17 +13,9 @@ from bench.tables import LAYERS, row, table
 from tapc.base.errors import DataError, UsageError
 from tapc.bench.configurations import BenchTable, load_table, save_table
 from tapc.bench.plot_proxies import plot_proxies
-from tapc.bench.proxies import (
-    SIZE,
-    builtin_scores,
-    evaluate_proxies,
-    kendall_rows,
-    predicted_loss,
-    program_scores,
-    spearman_rows,
-    top_rows,
-)
+from tapc.bench.proxies import SIZE, evaluate_proxies, kendall_rows, spearman_rows, top_rows
 from tapc.cli import main
+from tapc.flow.losses.ranking import builtin_scores, predicted_loss, program_scores
 
 WEIGHTS = ("88", "84", "82", "48", "44", "42", "28", "24", "22")
 

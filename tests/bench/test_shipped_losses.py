@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tapc.bench.losses import LossTable, load_losses, loss_names, save_losses
-from tapc.bench.losses.compare import groups_of
-from tapc.bench.losses.draw import BUDGETS
-from tapc.bench.losses.table import FOLDER, ROUNDINGS, SUFFIX
+from tapc.flow.losses import LossTable, load_losses, loss_names, save_losses
+from tapc.flow.losses.draw import BUDGETS
+from tapc.flow.losses.ranking import groups_of
+from tapc.flow.losses.table import FOLDER, ROUNDINGS, SUFFIX
 from tapc.proxy.columns import COLUMNS
 
 SHIPPED = ("resnet8",)

@@ -18,11 +18,11 @@ from tapc.bench.configurations.measure import (
     measure,
     model_digest,
     prepare,
-    right,
 )
 from tapc.bench.configurations.table import BenchTable, Provenance, Row
-from tapc.bench.partial import append_line, in_processes
 from tapc.firmware.toolchain import compiler_version
+from tapc.flow.losses.measure import right
+from tapc.flow.losses.partial import append_line, in_processes
 from tapc.quantize import evaluate
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from tapc import zoo
 from tapc.base.errors import DataError
@@ -20,6 +19,7 @@ from tapc.data import load_samples
 from tapc.data.metrics import check_classes
 from tapc.device import device_for
 from tapc.firmware import build_firmware
+from tapc.flow.losses.measure import cross_entropy, right
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
 from tapc.graph.network import Network
@@ -198,16 +198,6 @@ def integer_outputs(lowered: Lowered, x: Array) -> tuple[NDArray[np.int64], NDAr
     scale, zero = program.tensors[wanted].quantization
     logits = (np.concatenate(seen) - zero).astype(np.float64) * scale
     return output.reshape(len(x), -1), logits.reshape(len(x), -1)
-
-
-def cross_entropy(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Return the mean cross-entropy in nats of logits (N, classes) and labels (N,)."""
-    return float(-log_softmax(logits, axis=1)[np.arange(len(y)), y].mean())
-
-
-def right(scores: NDArray[np.float32] | NDArray[np.int64], y: NDArray[np.int64]) -> int:
-    """Return how many of the largest outputs (N, classes) are the label (N,); ties go to the first class."""
-    return int((scores.reshape(len(y), -1).argmax(axis=1) == y).sum())
 
 
 def file_digest(path: Path) -> str:

@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tapc.base.errors import DataError, UsageError
 from tapc.base.files import write_whole
 from tapc.bench.configurations.draw import Kind
+from tapc.flow.losses.facts import LayerFacts, StatisticsRow
 
 DATA = Path(__file__).parents[1] / "data"
 SCHEMA = 1
-
-StatisticsRow = dict[str, str | int | float | list[float]]
 
 
 class _Record(BaseModel):
@@ -53,30 +52,6 @@ class Provenance(_Record):
     core: str
     compiler: str
     tapc: str
-
-
-class LayerFacts(_Record):
-    """What is needed to score a layer without the network.
-
-    Attributes
-    ----------
-    name, op : str
-    parameters, macs : int
-    input_group : int
-        Index of the activation group that it reads.
-    errors : dict of str to float
-        Weight bits -> relative squared error of the network's output when only this layer's weights have them.
-    distortion : dict of str to float
-        ``w2a8`` -> squared error of the layer's own output over the squared output; see `layer_distortion`.
-    """
-
-    name: str
-    op: str
-    parameters: int
-    macs: int
-    input_group: int
-    errors: dict[str, float]
-    distortion: dict[str, float]
 
 
 class Drawn(_Record):

@@ -15,12 +15,11 @@ from tapc.base.cache import digest, tree_digest
 from tapc.base.errors import OutputError, UsageError
 from tapc.base.files import write_whole
 from tapc.base.progress import Advance
-from tapc.bench.configurations.layers import NetworkFacts, network_facts
-from tapc.bench.configurations.table import LayerFacts
-from tapc.bench.losses.draw import Drawn, choose, draw
-from tapc.bench.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
-from tapc.bench.losses.table import ROUNDINGS, LossProvenance, LossTable, flat, row_of
-from tapc.bench.partial import append_line, in_processes
+from tapc.flow.losses.draw import Drawn, choose, draw
+from tapc.flow.losses.facts import LayerFacts, NetworkFacts, network_facts
+from tapc.flow.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
+from tapc.flow.losses.partial import append_line, in_processes
+from tapc.flow.losses.table import ROUNDINGS, LossProvenance, LossTable, flat, row_of
 from tapc.graph.network import WEIGHT_BITS, Network
 from tapc.quantize import layer_distortion
 from tapc.quantize.alone import measured_losses

@@ -1,6 +1,6 @@
 """tapc-bench 2: measured losses of bit configurations of several networks, with both ways to round, as tables."""
 
-from tapc.bench.losses.table import (
+from tapc.flow.losses.table import (
     LossProvenance,
     LossRow,
     LossTable,

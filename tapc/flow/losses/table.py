@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import tapc
 from tapc.base.errors import DataError, OutputError, UsageError
 from tapc.base.files import write_whole
-from tapc.bench.configurations.table import LayerFacts, StatisticsRow
+from tapc.flow.losses.facts import LayerFacts, StatisticsRow
 
-FOLDER = Path(__file__).parents[1] / "data" / "losses"
+FOLDER = Path(tapc.__file__).parent / "bench" / "data" / "losses"
 SCHEMA = 1
 SUFFIX = ".json.gz"
 

@@ -10,11 +10,11 @@ import pytest
 
 from tapc import zoo
 from tapc.base.errors import DataError, UsageError
-from tapc.bench.losses import LossProvenance, LossRow, LossTable, Measured, load_losses, save_losses
-from tapc.bench.losses import generate as builder
-from tapc.bench.losses.draw import BUDGETS, SIZES, TOLERANCE, Drawn, choose, draw
-from tapc.bench.losses.measure import Source, anomaly_agreement, divergence
-from tapc.bench.losses.sounds import machine_sounds
+from tapc.flow.losses import LossProvenance, LossRow, LossTable, Measured, load_losses, save_losses
+from tapc.flow.losses import generate as builder
+from tapc.flow.losses.draw import BUDGETS, SIZES, TOLERANCE, Drawn, choose, draw
+from tapc.flow.losses.measure import Source, anomaly_agreement, divergence
+from tapc.flow.losses.sounds import machine_sounds
 from tapc.graph.network import Group, Layer, Network
 
 SAMPLE = Path(zoo.__file__).parent / "samples" / "cifar10-sample.zip"

@@ -13,13 +13,12 @@ from scipy.special import log_softmax
 from scipy.stats import spearmanr
 
 from tapc.base.errors import DataError
-from tapc.bench.configurations.measure import cross_entropy, right
-from tapc.bench.losses.draw import Drawn
-from tapc.bench.losses.sounds import machine_sounds
-from tapc.bench.losses.table import ROUNDINGS, LossRow, Measured
 from tapc.data import Samples, load_samples
 from tapc.data.load import open_data
 from tapc.flow.balancing import balance, suited
+from tapc.flow.losses.draw import Drawn
+from tapc.flow.losses.sounds import machine_sounds
+from tapc.flow.losses.table import ROUNDINGS, LossRow, Measured
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import Graph, analyse
 from tapc.graph.network import Bits, Network
@@ -202,6 +201,16 @@ def compared(setup: Setup, found: Array) -> Measured:
 def float_metric(setup: Setup) -> float:
     """Return the float network's figure of the metric."""
     return compared(setup, setup.exact).metric
+
+
+def cross_entropy(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    """Return the mean cross-entropy in nats of logits (N, classes) and labels (N,)."""
+    return float(-log_softmax(logits, axis=1)[np.arange(len(y)), y].mean())
+
+
+def right(scores: Array | NDArray[np.int64], y: NDArray[np.int64]) -> int:
+    """Return how many of the largest outputs (N, classes) are the label (N,); ties go to the first class."""
+    return int((scores.reshape(len(y), -1).argmax(axis=1) == y).sum())
 
 
 def divergence(exact: NDArray[np.float64], found: NDArray[np.float64]) -> float:
