@@ -2,6 +2,7 @@
 
     python examples/make_tapc_bench2.py --data DIR --jobs 2
     python examples/make_tapc_bench2.py resnet8 dscnn --data DIR
+    python examples/make_tapc_bench2.py --data DIR --identities    # seconds: only tapc/bench/data/networks.toml
 
 DIR holds cifar10-original-subset.npz, kws01-mfcc-dev.npz, imagenet-1k-sample-dev.zip, MLPerf Tiny's
 mlperf-tiny/*.tflite and, unless --weights says where else, mobilenet_v2-b0353104.pth. Tables go to
@@ -9,15 +10,20 @@ tapc/bench/data/losses/NAME.json.gz, each when it is complete, and partial resul
 """
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tapc.base.errors import TapcError
+from tapc.base.files import write_whole
+from tapc.bench.identities import PATH as IDENTITIES
 from tapc.flow.losses import save_losses
 from tapc.flow.losses.generate import generate
 from tapc.flow.losses.measure import Source
 from tapc.flow.losses.table import FOLDER, SUFFIX
+from tapc.frontend import load
+from tapc.frontend.identity import network_digest
 
 CIFAR = "cifar10-original-subset.npz"
 
@@ -66,16 +72,31 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--partial", type=Path, default=Path("build/tapc-bench2"), metavar="DIR")
+    parser.add_argument("--identities", action="store_true", help="write the networks' digests, measure nothing")
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="DIR")
     options = parser.parse_args()
     names = options.networks or list(NETWORKS)
     if unknown := [name for name in names if name not in NETWORKS]:
         parser.error(f"no network {unknown[0]!r}; there are: {', '.join(NETWORKS)}")
+
+    def weights_of(network: Network) -> Path | None:
+        return (options.weights or options.data) / network.weights if network.weights else None
+
+    def model_of(network: Network) -> str:
+        return str(options.data / network.model) if "/" in network.model else network.model
+
     try:
+        if options.identities:
+            found = {
+                name: network_digest(load(model_of(own), weights=weights_of(own), keep=False).onnx)
+                for name, own in NETWORKS.items()
+            }
+            lines = [f'{json.dumps(name)} = "{value}"' for name, value in sorted(found.items())]
+            write_whole(IDENTITIES, "\n".join(lines) + "\n")
+            return
         for name in names:
             network = NETWORKS[name]
-            weights = (options.weights or options.data) / network.weights if network.weights else None
-            model = str(options.data / network.model) if "/" in network.model else network.model
+            weights, model = weights_of(network), model_of(network)
             data = options.data / network.data if network.data else None
             source = Source(
                 name, model, data, network.calibration, network.rounding, network.test, weights, options.seed

@@ -170,7 +170,7 @@ def register(main: click.Group) -> None:
                 )  # fmt: skip
             except KeyboardInterrupt:
                 raise click.exceptions.Exit(_stopped(folder)) from None
-        figures, tables = _transferred(outcome, request.models, as_json)
+        figures, tables = _transferred(outcome, as_json)
         if as_json:
             print_json(summary(outcome) | {"transfer": [asdict(figure) for figure in figures]})
             return
@@ -251,15 +251,13 @@ def register(main: click.Group) -> None:
         say(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s")
 
 
-def _transferred(
-    outcome: "Outcome", models: tuple[str, ...], quiet: bool
-) -> "tuple[list[ProxyFigure], list[BenchTable]]":
+def _transferred(outcome: "Outcome", quiet: bool) -> "tuple[list[ProxyFigure], list[BenchTable]]":
     """Compare the winner on other networks; a proxy that fails there is still a result."""
     from tapc.bench.transfer import transfer
     from tapc.search.run import BEST
 
     try:
-        return transfer(outcome.folder / BEST, models)
+        return transfer(outcome.folder / BEST)
     except DataError as error:
         if not quiet:
             say(f"not compared on tapc-bench: {error}", err=True)

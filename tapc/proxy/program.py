@@ -36,6 +36,8 @@ class Origin(BaseModel):
     fitness, rho, accuracy, cost : float or None
         On the search networks; see docs/search.md.
     networks : tuple of str
+    digests : tuple of str
+        Of these networks: see `tapc.frontend.identity`; they stay the same under another name.
     board : str or None
     search : dict
         Options of the search.
@@ -52,6 +54,7 @@ class Origin(BaseModel):
     accuracy: float | None = None
     cost: float | None = None
     networks: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
     board: str | None = None
     search: dict[str, Any] = Field(default_factory=dict)
 

@@ -22,6 +22,7 @@ from tapc.data import Samples, Split, find_data, load_samples, shipped_note
 from tapc.flow.devices import device_of
 from tapc.flow.inputs import open_model
 from tapc.frontend import FloatModel
+from tapc.frontend.identity import network_digest
 from tapc.graph.network import Bits
 from tapc.hardware.board import Board, load_board
 from tapc.hardware.target import load_target
@@ -221,7 +222,7 @@ def search(
             with stages.stage("built-in proxies") as advance:
                 baselines = _baselines(networks, judge, log, advance)
             with Sandbox() as sandbox:
-                origin = _provenance(request, generator)
+                origin = _provenance(request, generator, [network_digest(model.onnx) for _, model, _ in loaded])
                 evolver = Evolver(request.options, generator, judge, sandbox, log, origin, baselines)
                 with stages.stage("evolution"):
                     evolution = evolver.run(controller(request.options.controller))
@@ -255,11 +256,12 @@ def _start(request: Request, networks: Sequence[SearchNetwork], generator: Gener
     }
 
 
-def _provenance(request: Request, generator: Generator) -> Origin:
+def _provenance(request: Request, generator: Generator, digests: Sequence[str]) -> Origin:
     return Origin(
         generator=generator.label,
         prompts=dict(generator.prompts),
         networks=request.models,
+        digests=tuple(digests),
         board=request.board,
         search=request.options.model_dump(mode="json", exclude_none=True),
     )

@@ -9,9 +9,11 @@ import pytest
 from tapc.base.errors import BudgetError, DataError, UsageError
 from tapc.base.options import Options
 from tapc.base.ports import Port
+from tapc.bench.identities import identities
 from tapc.data import Samples, in_order
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.frontend import FloatModel, load
+from tapc.frontend.identity import network_digest
 from tapc.hardware.board import load_board
 
 RNG = np.random.default_rng(2)
@@ -20,6 +22,10 @@ RNG = np.random.default_rng(2)
 @pytest.fixture(scope="module")
 def model() -> FloatModel:
     return load("resnet8")
+
+
+def test_the_zoos_network_is_that_of_the_benchmark(model: FloatModel) -> None:
+    assert network_digest(model.onnx) == identities()["resnet8"]
 
 
 def images(count: int) -> np.ndarray:

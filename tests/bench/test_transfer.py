@@ -1,0 +1,100 @@
+"""Networks are told apart by what they compute, whatever their files are called."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from bench.tables import LAYERS, row, table
+from graph_builder import residual
+from tapc.bench import transfer as module
+from tapc.bench.configurations import table_names
+from tapc.bench.identities import identities
+from tapc.bench.transfer import searched, transfer
+from tapc.flow.losses import loss_names
+from tapc.frontend import load
+from tapc.frontend.identity import network_digest
+from tapc.proxy import Program, save_program
+from tapc.proxy.program import Origin
+
+CODE = "def score(layers):\n    return [layer['parameters'] for layer in layers]\n"
+
+
+def renamed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the same network with other names for everything."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    new: dict[str, str] = {}
+
+    def other(name: str) -> str:
+        return new.setdefault(name, f"t{len(new)}") if name else ""
+
+    for item in (*copy.graph.initializer, *copy.graph.input, *copy.graph.output, *copy.graph.value_info):
+        item.name = other(item.name)
+    for node in copy.graph.node:
+        node.name = f"n.{node.name}"
+        for names in (node.input, node.output):
+            names[:] = [other(name) for name in names]
+    copy.graph.name = "another"
+    return copy
+
+
+def test_a_digest_knows_no_names_but_every_weight_and_wire() -> None:
+    model = residual(0).onnx
+    found = network_digest(model)
+    assert network_digest(renamed(model)) == found
+    changed = renamed(model)
+    last = changed.graph.initializer[-1]
+    array = numpy_helper.to_array(last).copy()
+    array.flat[-1] += 1
+    last.CopyFrom(numpy_helper.from_array(array, last.name))
+    rewired = renamed(model)
+    add = next(node for node in rewired.graph.node if node.op_type == "Add")
+    add.input[1] = add.input[0]
+    other = renamed(model)
+    next(node for node in other.graph.node if node.op_type == "Conv").attribute[0].i += 1
+    digests = {found, *map(network_digest, (changed, rewired, other, residual(1).onnx))}
+    assert len(digests) == 5
+
+
+def test_the_networks_that_come_with_tapc_have_digests() -> None:
+    assert {*table_names(), *loss_names()} <= set(identities())
+    assert len(set(identities().values())) == len(identities())
+
+
+def test_a_copy_of_a_file_is_the_same_network(shared_data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "another.tflite"
+    copy.write_bytes((shared_data / "mlperf-tiny" / "kws_ref_model_float32.tflite").read_bytes())
+    assert network_digest(load(str(copy), keep=False).onnx) == identities()["dscnn"]
+
+
+def test_a_searched_network_is_known_by_digest_and_without_one_by_name() -> None:
+    found = Origin(networks=("mine/copy.tflite", "dscnn"), digests=(identities()["resnet8"], "0" * 64))
+    assert searched(found, "resnet8")
+    assert not searched(found, "dscnn")  # another network of that name
+    old = Origin(networks=("mine/kws.tflite", "resnet8"))
+    assert searched(old, "dscnn", "kws.tflite")
+    assert searched(old, "resnet8")
+    assert not searched(old, "vit-micro", "vit-micro")
+    assert not searched(Origin(), "resnet8")
+
+
+def test_transfer_leaves_out_what_was_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(bits, 50 + i, 2 - i / 10) for i, bits in enumerate(("22", "24", "28", "42", "44", "48") * 3)]
+    statistics = tuple({"name": layer.name, "parameters": layer.parameters} for layer in LAYERS)
+    known = {
+        name: table(rows, name=name).model_copy(update={"statistics": statistics, "scores": {"uniform": (1.0, 1.0)}})
+        for name in ("first", "second")
+    }
+    monkeypatch.setattr(module, "table_names", lambda: tuple(known))
+    monkeypatch.setattr(module, "load_table", known.__getitem__)
+    monkeypatch.setattr(module, "identities", lambda: {"first": "a" * 64, "second": "b" * 64})
+    path = tmp_path / "found.toml"
+    program = Program(name="parameters", code=CODE, origin=Origin(networks=("second",), digests=("a" * 64,)))
+    save_program(program, path)
+    figures, tables = transfer(path)
+    assert [item.network for item in tables] == ["second"]
+    assert {figure.proxy for figure in figures} == {"found", "uniform", "(weight bytes)"}
+    save_program(program.model_copy(update={"origin": Origin(digests=("a" * 64, "b" * 64))}), path)
+    assert transfer(path) == ([], [])
