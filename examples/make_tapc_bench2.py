@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tapc.base.errors import TapcError
 from tapc.base.files import write_whole
-from tapc.bench.identities import PATH as IDENTITIES
 from tapc.flow.losses import save_losses
 from tapc.flow.losses.generate import generate
+from tapc.flow.losses.identities import PATH as IDENTITIES
 from tapc.flow.losses.measure import Source
 from tapc.flow.losses.table import FOLDER, SUFFIX
 from tapc.frontend import load

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tapc.base.progress import Advance
 from tapc.bench.configurations import BenchTable, load_table, table_names
-from tapc.bench.identities import identities
 from tapc.bench.proxies import ProxyFigure, evaluate_proxies
+from tapc.flow.losses.identities import identities
 from tapc.flow.losses.ranking import builtin_scores, program_scores
 from tapc.proxy import load_program
 from tapc.proxy.program import Origin

@@ -11,6 +11,7 @@ from tapc.base.errors import UsageError
 from tapc.base.picture import check_picture
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say, visible
 from tapc.cli.options import JSON, PLOT, Board
+from tapc.cli.transfer import register as register_transfer
 from tapc.cli.types import BitList
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ def register(main: click.Group) -> None:
             print_json({"seed": seed, "activations": activations, "proxies": [asdict(f) for f in figures]})
             return
         print_proxies(figures, loaded)
+
+    register_transfer(bench)
 
     @bench.command(name="search")
     @click.option(

@@ -10,9 +10,9 @@ from bench.tables import LAYERS, row, table
 from graph_builder import residual
 from tapc.bench import transfer as module
 from tapc.bench.configurations import table_names
-from tapc.bench.identities import identities
 from tapc.bench.transfer import searched, transfer
 from tapc.flow.losses import loss_names
+from tapc.flow.losses.identities import identities
 from tapc.frontend import load
 from tapc.frontend.identity import network_digest
 from tapc.proxy import Program, save_program

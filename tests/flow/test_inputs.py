@@ -9,9 +9,9 @@ import pytest
 from tapc.base.errors import BudgetError, DataError, UsageError
 from tapc.base.options import Options
 from tapc.base.ports import Port
-from tapc.bench.identities import identities
 from tapc.data import Samples, in_order
 from tapc.flow.inputs import check_input, load_data, with_units
+from tapc.flow.losses.identities import identities
 from tapc.frontend import FloatModel, load
 from tapc.frontend.identity import network_digest
 from tapc.hardware.board import load_board

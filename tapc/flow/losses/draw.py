@@ -93,8 +93,11 @@ def choose(
     scores: Mapping[str, Sequence[float]],
     distortion: Mapping[str, Mapping[tuple[int, int], float]],
     alone: Sequence[Sequence[float]] = (),
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    a_bits: int = 4,
 ) -> dict[str, Drawn]:
-    """Return what the allocator chooses by each proxy's scores at each of `BUDGETS`, with 4-bit activations.
+    """Return what the allocator chooses by each proxy's scores at each budget.
 
     Parameters
     ----------
@@ -105,6 +108,10 @@ def choose(
         From `layer_distortion`.
     alone : sequence of sequence of float
         Per layer its measured loss at each of `WEIGHT_BITS`, if these are to choose, too.
+    budgets : sequence of float
+        Average weight bits.
+    a_bits : {4, 8}
+        Bits of all activations that may have others than 8.
 
     Returns
     -------
@@ -120,7 +127,7 @@ def choose(
     result: dict[str, Drawn] = {}
 
     def bits(own: Sequence[float], budget: float, losses: Sequence[Sequence[float]] = ()) -> Drawn:
-        options = AllocationOptions(abits=(4,), target_bits=budget)
+        options = AllocationOptions(abits=(a_bits,), target_bits=budget)
         problem = build_problem(network, dict(zip(names, own, strict=True)), relative, _Free(), options)
         if losses:
             measured = map(_measured, problem.layers, losses, map(relative.__getitem__, names))
@@ -129,7 +136,7 @@ def choose(
         weights = "".join(str(found.weights[name]) for name in names)
         return Drawn("chosen", budget, weights, "".join(str(found.activations[i]) for i in range(len(network.groups))))
 
-    for budget in BUDGETS:
+    for budget in budgets:
         for proxy, own in scores.items():
             result[f"{proxy}@{budget:g}"] = bits(own, budget)
         if alone:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from tapc.base.progress import Advance
 from tapc.flow.losses.draw import Drawn, choose, draw
 from tapc.flow.losses.facts import LayerFacts, NetworkFacts, network_facts
 from tapc.flow.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
-from tapc.flow.losses.partial import append_line, in_processes
+from tapc.flow.losses.partial import append_line, end_with, in_processes
 from tapc.flow.losses.table import ROUNDINGS, LossProvenance, LossTable, flat, row_of
 from tapc.graph.network import WEIGHT_BITS, Network
 from tapc.quantize import layer_distortion
@@ -194,15 +193,8 @@ _setup: Setup | None = None
 
 def _start(source: Source, parent: int) -> None:
     global _setup
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     _setup = prepare(source)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent was killed, which nothing else would tell it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _measure(key: str, drawn: Drawn) -> dict[str, Any]:

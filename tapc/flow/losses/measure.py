@@ -20,6 +20,7 @@ from tapc.flow.losses.draw import Drawn
 from tapc.flow.losses.sounds import machine_sounds
 from tapc.flow.losses.table import ROUNDINGS, LossRow, Measured
 from tapc.frontend import FloatModel, load
+from tapc.frontend.identity import network_digest
 from tapc.graph.analysis import Graph, analyse
 from tapc.graph.network import Bits, Network
 from tapc.quantize import Calibration, calibrate, evaluate
@@ -78,6 +79,8 @@ class Setup:
     network : Network
     calibration : Calibration
     samples, test : Samples
+    identity : str
+        See `tapc.frontend.identity`.
     """
 
     source: Source
@@ -87,6 +90,7 @@ class Setup:
     calibration: Calibration
     samples: Samples
     test: Samples
+    identity: str = ""
 
     @property
     def metric(self) -> MetricName:
@@ -123,11 +127,12 @@ def prepare(source: Source) -> Setup:
     """
     loaded = load(source.model, weights=source.weights, seed=source.seed, keep=False)
     digest = hashlib.sha256(loaded.onnx.SerializeToString(deterministic=True)).hexdigest()
+    identity = network_digest(loaded.onnx)
     samples, test = _divided(source, loaded)
     model = balance(loaded, samples.x)
     network = analyse(model.onnx, source.name)
     calibration = calibrate(model, samples.x, seed=source.seed, pictures=samples.pictures)
-    return Setup(source, digest, model, network, calibration, samples, test)
+    return Setup(source, digest, model, network, calibration, samples, test, identity)
 
 
 def _divided(source: Source, model: FloatModel) -> tuple[Samples, Samples]:

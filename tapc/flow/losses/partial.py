@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -53,6 +55,17 @@ def in_processes(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone: one that was killed cannot stop its workers."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def append_line(partial: Path, line: Mapping[str, Any]) -> None:

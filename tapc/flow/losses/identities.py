@@ -1,11 +1,11 @@
 """Which network a table is of, by digest: names differ from file to file, and two networks may share one."""
 
 from functools import lru_cache
-from pathlib import Path
 
+from tapc.flow.losses.table import FOLDER
 from tapc.hardware.board import read_toml
 
-PATH = Path(__file__).parent / "data" / "networks.toml"
+PATH = FOLDER.parent / "networks.toml"
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,292 @@
+"""What a network loses at the bits that proxies lead to: of any network with samples, at equal sizes.
+
+Unlike tapc-bench's tables this measures what is asked for, and each configuration once. Results are kept in lines of a
+file, so that a killed run goes on, and more proxies or budgets add to what is there.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tapc
+from tapc.base.cache import digest, tree_digest
+from tapc.base.errors import DataError, OutputError
+from tapc.base.files import write_whole
+from tapc.base.progress import Advance, Stages
+from tapc.flow.balancing import suited
+from tapc.flow.losses.draw import Drawn, choose
+from tapc.flow.losses.facts import LayerFacts, NetworkFacts, network_facts
+from tapc.flow.losses.generate import opened
+from tapc.flow.losses.measure import Setup, Source, bits_of, compared, float_metric, prepare
+from tapc.flow.losses.partial import append_line, end_with, in_processes
+from tapc.flow.losses.table import Measured
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS
+from tapc.proxy import load_program
+from tapc.proxy.program import ProgramProxy
+from tapc.quantize import evaluate, layer_distortion
+from tapc.quantize.alone import quick_method
+from tapc.quantize.together import rounded_quickly, up_to
+
+SURVIVES = 0.5
+"""Share of the float network's metric that 8-bit weights must keep for narrower ones to be measured."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One proxy's bits under one budget.
+
+    Attributes
+    ----------
+    proxy : str
+    a_bits : int
+        Of the activations.
+    budget : float
+        Average weight bits at most.
+    key : str
+        The bits.
+    average_bits, weight_bytes : float
+        That they take.
+    measured : Measured
+    """
+
+    proxy: str
+    a_bits: int
+    budget: float
+    key: str
+    average_bits: float
+    weight_bytes: float
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How proxies do on a network.
+
+    Attributes
+    ----------
+    network, identity : str
+        Name and digest.
+    rounding, metric : str
+    float_metric : float
+    calibration_samples, rounding_samples, test_samples : int
+    found : dict of str to bool
+        Proxy programs -> whether they were searched on this very network.
+    wide : dict of int to Measured
+        Bits of activations -> the network with 8-bit weights.
+    figures : tuple of Deployed
+        None for activations with which the network does not survive.
+    configurations : int
+        Different ones among them.
+    """
+
+    network: str
+    identity: str
+    rounding: str
+    metric: str
+    float_metric: float
+    calibration_samples: int
+    rounding_samples: int
+    test_samples: int
+    found: dict[str, bool]
+    wide: dict[int, Measured]
+    figures: tuple[Deployed, ...]
+    configurations: int
+
+    def survives(self, a_bits: int) -> bool:
+        """Whether the network is of use with activations of these bits."""
+        return survives(self.wide[a_bits], self.float_metric)
+
+    def mean_loss(self, proxy: str, a_bits: int) -> float:
+        """Return a proxy's mean loss over the budgets."""
+        own = [f.measured.loss for f in self.figures if (f.proxy, f.a_bits) == (proxy, a_bits)]
+        return float(np.mean(own))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def survives(wide: Measured, exact: float) -> bool:
+    """Whether a network with 8-bit weights keeps enough of what it is with floats."""
+    return wide.metric >= SURVIVES * exact
+
+
+def deploy(
+    source: Source,
+    programs: Mapping[str, Path],
+    *,
+    folder: Path,
+    budgets: Sequence[float] = (2.5, 3.0),
+    a_bits: Sequence[int] = (8,),
+    rounding: str = "gptq",
+    jobs: int = 1,
+    stages: Stages | None = None,
+) -> Transfer:
+    """Choose bits by every built-in proxy and some programs, and measure what the network loses at them.
+
+    Parameters
+    ----------
+    source : Source
+    programs : mapping of str to Path
+        Name -> proxy program.
+    folder : Path
+        Of what is known already; made when missing.
+    budgets : sequence of float
+        Average weight bits.
+    a_bits : sequence of int
+        Bits of activations, each measured apart.
+    rounding : {"nearest", "gptq"}
+        gptq in the quick form that `tapc compile` compares candidates with.
+    jobs : int
+        Processes.
+    stages : Stages, optional
+        Shows progress.
+
+    Raises
+    ------
+    DataError
+        A program breaks the contract, or the samples do not fit.
+    OutputError
+        The folder cannot be written.
+    """
+    stages = stages or Stages()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}; choose another with -o") from error
+    loaded = {name: load_program(path) for name, path in programs.items()}
+    with stages.stage("network"):
+        setup = prepare(source)
+    content = [setup.model_sha256, setup.data_sha256, source.calibration, source.rounding, source.seed]
+    with stages.stage("score layers"):
+        facts = _facts(setup, folder / f"{source.name}.facts.json", digest("facts", content, _code("proxy")))
+        rows = [dict(row) for row in facts.statistics]
+        scores = dict(facts.scores) | {
+            name: _normalized(name, ProgramProxy(program).score_table(rows)) for name, program in loaded.items()
+        }
+    distortion = {
+        layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in WEIGHT_BITS for a in ACTIVATION_BITS}
+        for layer in facts.layers
+    }
+    measuring = _Measuring(setup, folder / f"{source.name}.jsonl", digest(content, rounding, _code()), rounding, jobs)
+    exact = float_metric(setup)
+    with stages.stage("8-bit weights") as advance:
+        wide = {a: _wide(setup, a) for a in a_bits}
+        found = measuring.all(list(wide.values()), advance)
+    first = {a: found[drawn.key] for a, drawn in wide.items()}
+    chosen: dict[tuple[int, str, float], Drawn] = {}
+    for a in (a for a in a_bits if survives(first[a], exact)):
+        for name, drawn in choose(setup.network, scores, distortion, budgets=budgets, a_bits=a).items():
+            proxy, _, budget = name.rpartition("@")
+            chosen[a, proxy, float(budget)] = drawn
+    with stages.stage("measure bits") as advance:
+        found = measuring.all(list(chosen.values()), advance)
+    parameters = np.array([layer.parameters for layer in setup.network.layers], float)
+    figures = []
+    for (a, proxy, most), drawn in chosen.items():
+        bits = float(parameters @ np.array(list(map(int, drawn.weights))))
+        average = round(bits / float(parameters.sum()), 6)
+        figures.append(Deployed(proxy, a, most, drawn.key, average, bits / 8, found[drawn.key]))
+    return Transfer(
+        source.name, setup.identity, rounding, setup.metric, exact, len(setup.samples.x),
+        min(source.rounding, len(setup.samples.x)), len(setup.test.x),
+        {name: setup.identity in program.origin.digests for name, program in loaded.items()}, first, tuple(figures),
+        len({drawn.key for drawn in chosen.values()}),
+    )  # fmt: skip
+
+
+def _normalized(name: str, scores: Sequence[float]) -> tuple[float, ...]:
+    mean = float(np.mean(scores))
+    if mean <= 0:
+        raise DataError(f"proxy {name!r} gives every layer the score 0: nothing can be chosen by it")
+    return tuple(float(score) / mean for score in scores)
+
+
+def _wide(setup: Setup, a_bits: int) -> Drawn:
+    groups = "".join("8" if group.interface else str(a_bits) for group in setup.network.groups)
+    return Drawn("uniform", None, str(max(WEIGHT_BITS)) * len(setup.network.layers), groups)
+
+
+def _code(*more: str) -> str:
+    root = Path(tapc.__file__).parent
+    return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph", *more)])
+
+
+def _facts(setup: Setup, path: Path, identity: str) -> NetworkFacts:
+    """Return what scoring needs, from an earlier run where it was of the same identity: derivatives take minutes."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["identity"] == identity:
+            return NetworkFacts(
+                tuple(LayerFacts.model_validate(layer) for layer in values["layers"]),
+                tuple(values["interface"]),
+                tuple(values["statistics"]),
+                {proxy: tuple(own) for proxy, own in values["scores"].items()},
+            )
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # made anew
+    x = setup.samples.x
+    distortion = layer_distortion(setup.model, setup.network, setup.calibration, x)
+    facts = network_facts(setup.model, setup.network, setup.calibration, x, distortion)
+    values = {"identity": identity, "layers": [layer.model_dump(mode="json") for layer in facts.layers]}
+    values |= {"interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores}
+    write_whole(path, json.dumps(values))
+    return facts
+
+
+class _Measuring:
+    """Measures configurations that no line of a file knows."""
+
+    def __init__(self, setup: Setup, path: Path, identity: str, rounding: str, jobs: int) -> None:
+        self._setup, self._path, self._identity, self._rounding, self._jobs = setup, path, identity, rounding, jobs
+        self._known = opened(path)
+
+    def all(self, wanted: Sequence[Drawn], advance: Advance) -> dict[str, Measured]:
+        """Return what is measured of configurations, by their bits."""
+        keys = {digest(self._identity, drawn.key): drawn for drawn in wanted}
+        missing = {key: drawn for key, drawn in keys.items() if key not in self._known}
+        done = len(keys) - len(missing)
+        advance(done, len(keys))
+        for line in self._lines(missing):
+            append_line(self._path, line)
+            self._known[line["key"]] = line["row"]
+            advance(done := done + 1, len(keys))
+        return {drawn.key: Measured(**self._known[key]) for key, drawn in keys.items()}
+
+    def _lines(self, missing: Mapping[str, Drawn]) -> Iterator[dict[str, Any]]:
+        if self._jobs == 1 or len(missing) < 2:
+            for key, drawn in missing.items():
+                yield _line(self._setup, key, drawn, self._rounding)
+            return
+        tasks = ((key, drawn, self._rounding) for key, drawn in missing.items())
+        yield from in_processes(self._jobs, _measure, tasks, _start, (self._setup.source, os.getpid()))
+
+
+_setup: Setup | None = None
+
+
+def _start(source: Source, parent: int) -> None:
+    global _setup
+    end_with(parent)
+    _setup = prepare(source)
+
+
+def _measure(key: str, drawn: Drawn, rounding: str) -> dict[str, Any]:
+    assert _setup is not None
+    return _line(_setup, key, drawn, rounding)
+
+
+def _line(setup: Setup, key: str, drawn: Drawn, rounding: str) -> dict[str, Any]:
+    """Equalize for the bits, round, run."""
+    x, bits = setup.samples.x, bits_of(setup.network, drawn)
+    model, calibration = suited(setup.model, setup.calibration, x, bits, setup.source.seed)
+    method = quick_method(rounding)
+    seen = np.ascontiguousarray(x[: min(method.samples, setup.source.rounding)])
+    quantized = rounded_quickly(model, setup.network, bits, calibration, seen, method)
+    outputs = evaluate(up_to(quantized, setup.logits), setup.test.x, optimized=False)
+    return {"key": key, "row": asdict(compared(setup, outputs))}
