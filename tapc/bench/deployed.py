@@ -29,7 +29,7 @@ from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS
 from tapc.proxy import load_program
 from tapc.proxy.program import ProgramProxy
 from tapc.quantize import evaluate, layer_distortion
-from tapc.quantize.alone import quick_method
+from tapc.quantize.rounding import quick_method
 from tapc.quantize.together import rounded_quickly, up_to
 
 SURVIVES = 0.5

@@ -1,6 +1,6 @@
 """The statistics table: what a proxy program sees of a network. Numbers, never tensors, gradients or Hessians.
 
-Version 2. A table is a list with one row per layer with weights, in execution order; a row maps column names to a
+Version 3. A table is a list with one row per layer with weights, in execution order; a row maps column names to a
 number, a text or, for channel columns, a list with one number per output channel. Channel columns are only handed over
 to programs whose code has "channel_" in it.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-VERSION = 2
+VERSION = 3
 
 Mode = Literal["statistics", "metadata"]
 Cell = str | float | list[float]
@@ -71,7 +71,7 @@ COLUMNS: tuple[Column, ...] = (
     _meta("in_channels", "", "input channels or features", 1),
     _meta("out_channels", "", "output channels or features", 1),
     _meta("parameters", "weights", "number of weights, biases excluded", 1),
-    _meta("macs", "MACs", "multiply-accumulates per inference", 1),
+    _meta("macs", "MACs", "multiply-accumulates per inference; 0 for tables"),
     _meta("parameter_share", "", "parameters over those of all layers", 0, 1),
     _meta("mac_share", "", "macs over those of all layers", 0, 1),
     _meta("input_size", "elements", "elements of the layer's input", 1),
@@ -123,11 +123,21 @@ COLUMNS: tuple[Column, ...] = (
            "values that it passes; 1 where there is none"),
     Column("downstream_gain", "", "relative squared error of the logits over that of the layer's own output, predicted "
            "from norms and Relus for errors that are independent between channels and alike over a pooling"),
+    Column("logit_gain", "", "relative squared error of the logits over that of the layer's own output, by gradients, "
+           "for errors that are independent between places and alike in size in all channels"),
+    Column("logit_gain_alike", "", "the same for errors that are equal at all places of a channel"),
+    Column("gptq_error_2", "", "squared error of the layer's own output over its variance, with weights that gptq "
+           "rounded to 2 bits on other samples"),
+    Column("gptq_error_4", "", "the same at 4 bits"),
     _channel("channel_weight_l2", "", "norm of each output channel's weights"),
     _channel("channel_weight_max", "", "largest absolute weight of each output channel"),
     _channel("channel_weight_error_2", "", "relative squared error of each output channel's weights at 2 bits"),
     _channel("channel_output_mean", "", "mean of each output channel before the activation function", -INF),
     _channel("channel_output_std", "", "standard deviation of each output channel before the activation function"),
+    _channel("channel_logit_gain", "", "relative squared error of the logits over an error of each output channel, "
+             "which is given as channel_gptq_error_2 is: the sum of their products is the error of the logits"),
+    _channel("channel_gptq_error_2", "", "what each output channel adds to gptq_error_2"),
+    _channel("channel_gptq_error_4", "", "what each output channel adds to gptq_error_4"),
 )  # fmt: skip
 
 

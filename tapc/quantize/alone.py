@@ -6,26 +6,19 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tapc.base.precheck import LEARNED
 from tapc.graph.analysis import Graph
 from tapc.graph.layers import layer_weights, with_weights
 from tapc.graph.network import Network
 from tapc.graph.rules import rule
 from tapc.quantize.calibration import HasGraph
-from tapc.quantize.gptq import Gptq
 from tapc.quantize.losses import OutputLoss
 from tapc.quantize.problem import LayerProblem
-from tapc.quantize.rate import Rated
-from tapc.quantize.rounding import LEARNED_FROM, Rounding, rounding_method
+from tapc.quantize.rounding import quick_method
 from tapc.quantize.runtime import Float, NodeRunner, evaluate
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.walk import float_bias, float_walk, geometry
 from tapc.quantize.weights import QuantizedWeights, quantize_weights
 
-_QUICK: dict[str, Rounding] = {
-    "gptq": Gptq(ratios=(1.0,), refinements=1, sweeps=2, loadings=()),
-    "rate": Rated(ratios=(1.0,), refinements=1, sweeps=2, loadings=(), floors=(0.7, 1.0, 1.4)),
-}
 _PROBE_MACS = 10**10
 _PROBE = (16, 128)
 _FIT = 256
@@ -118,12 +111,6 @@ def kept_back(graph: Graph, network: Network, x: Float) -> tuple[Float, Float]:
     largest = max(int(np.prod(graph.shape(str(node.output[0])))) for node in graph.nodes)
     fits = max(1, min(_FIT, len(x) - probes, _FIT_BYTES // (4 * largest)))
     return np.ascontiguousarray(x[:fits]), np.ascontiguousarray(x[-probes:])
-
-
-def quick_method(rounding: str) -> Rounding:
-    """Return what stands for a rounding method where many networks are compared."""
-    base = LEARNED_FROM if rounding in LEARNED else rounding
-    return _QUICK.get(base) or rounding_method(base)
 
 
 def _table_losses(

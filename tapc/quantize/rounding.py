@@ -70,6 +70,11 @@ class Given:
 
 _METHODS: dict[str, Rounding] = {"nearest": Nearest(), "mse": Mse(), "gptq": Gptq(), "rate": Rated()}
 
+_QUICK: dict[str, Rounding] = {
+    "gptq": Gptq(ratios=(1.0,), refinements=1, sweeps=2, loadings=()),
+    "rate": Rated(ratios=(1.0,), refinements=1, sweeps=2, loadings=(), floors=(0.7, 1.0, 1.4)),
+}
+
 
 LEARNED_FROM = "gptq"
 """The method that those of `LEARNED` go on from: layer by layer, block by block, or all layers together."""
@@ -97,3 +102,9 @@ def rounding_method(name: str) -> Rounding:
 
 def _unknown(name: str) -> UsageError:
     return UsageError(f"unknown rounding method {name!r}; known: {', '.join([*_METHODS, *LEARNED])}")
+
+
+def quick_method(rounding: str) -> Rounding:
+    """Return what stands for a rounding method where many networks are compared."""
+    base = LEARNED_FROM if rounding in LEARNED else rounding
+    return _QUICK.get(base) or rounding_method(base)

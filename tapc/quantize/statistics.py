@@ -14,6 +14,7 @@ from tapc.proxy.builtin.tap import activation_entropy
 from tapc.proxy.columns import SAMPLES, Cell, Row, Table
 from tapc.quantize.activations import activation_parameters, fake_quantize
 from tapc.quantize.calibration import Calibration, HasGraph
+from tapc.quantize.influence import gains, influence
 from tapc.quantize.runtime import Float, NodeRunner
 from tapc.quantize.surroundings import Powers, surroundings
 from tapc.quantize.walk import float_walk
@@ -52,14 +53,20 @@ def statistics(
     layers = {layer.name: layer for layer in network.layers}
     run = NodeRunner(next(item.version for item in model.onnx.opset_import if item.domain in ("", "ai.onnx")))
     parameters = {bits: activation_parameters(calibration, bits) for bits in (4, 8)}
-    rows: dict[str, tuple[Row, dict[str, Cell]]] = {}
+    rows: dict[str, tuple[Row, Row, dict[str, Cell]]] = {}
     powers = Powers()
-    for node, inputs, output in float_walk(graph, np.ascontiguousarray(x[:SAMPLES], np.float32), run):
+    seen = np.ascontiguousarray(x[:SAMPLES], np.float32)
+    nodes = [node for node in graph.nodes if node.name in layers]
+    axes = {str(node.output[0]): len(graph.shape(node.output[0])) - 1 if rule(node).table else 1 for node in nodes}
+    gained = gains(graph, seen, axes)
+    for node, inputs, output in float_walk(graph, seen, run):
         powers.see(graph, node, inputs, output, run)
         if node.name not in layers:
             continue
         layer, weights = layers[node.name], layer_weights(graph, node)
         read, source = inputs[0], str(node.input[0])
+        reached = gained.get(str(node.output[0]))
+        rounded, by_channel = influence(graph, node, layer, (read, output), reached, run)
         if rule(node).table:  # tokens are no values: what they choose stands for them
             output = np.moveaxis(output, -1, 1)
             read, source = output, graph.stored(node)
@@ -71,9 +78,9 @@ def statistics(
         }
         row |= _output(output)
         row |= {f"output_error_{bits}": float(distortion[layer.name][bits, 8]) for bits in (2, 4, 8)}
-        rows[node.name] = row, _channels(weights, output)
+        rows[node.name] = row, rounded, _channels(weights, output) | by_channel
     around = surroundings(graph, network.layers, powers)
-    return [row | around[name] | channels for name, (row, channels) in rows.items()]
+    return [row | around[name] | rounded | channels for name, (row, rounded, channels) in rows.items()]
 
 
 def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Network) -> Row:
@@ -100,7 +107,7 @@ def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Net
         "parameters": layer.parameters,
         "macs": layer.macs,
         "parameter_share": layer.parameters / sum(other.parameters for other in network.layers),
-        "mac_share": layer.macs / sum(other.macs for other in network.layers),
+        "mac_share": layer.macs / (sum(other.macs for other in network.layers) or 1),
         "input_size": int(np.prod(inputs)),
         "output_size": int(np.prod(shape)),
         "output_height": int(shape[2]) if spatial else 1,

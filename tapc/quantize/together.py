@@ -5,11 +5,11 @@ import onnx
 from tapc.graph.analysis import Graph
 from tapc.graph.network import Bits, Network
 from tapc.quantize.activations import activation_parameters
-from tapc.quantize.alone import kept_back, quick_method
+from tapc.quantize.alone import kept_back
 from tapc.quantize.calibration import Calibration, HasGraph
 from tapc.quantize.export import export_qdq
 from tapc.quantize.losses import OutputLoss
-from tapc.quantize.rounding import Rounding
+from tapc.quantize.rounding import Rounding, quick_method
 from tapc.quantize.runtime import Float, evaluate
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.walk import quantize_layers

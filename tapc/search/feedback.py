@@ -13,8 +13,8 @@ from tapc.search.options import SearchOptions
 
 SHOWN = (
     "op", "kernel_h", "out_channels", "output_pixels", "parameter_share", "mac_share", "readers", "activation",
-    "activation_slope", "addition_share", "average_pooled", "layers_behind", "downstream_gain", "weight_range_ratio",
-    "weight_error_2", "output_error_2", "output_error_4", "input_sparsity",
+    "activation_slope", "addition_share", "average_pooled", "layers_behind", "logit_gain", "logit_gain_alike",
+    "weight_range_ratio", "weight_error_2", "output_error_2", "gptq_error_2", "gptq_error_4", "input_sparsity",
 )  # fmt: skip
 """Columns of the table in the prompt, in which a text of a few thousand characters has room."""
 

@@ -24,8 +24,8 @@ from tapc.frontend.identity import network_digest
 from tapc.graph.analysis import Graph, analyse
 from tapc.graph.network import Bits, Network
 from tapc.quantize import Calibration, calibrate, evaluate
-from tapc.quantize.alone import quick_method
 from tapc.quantize.losses import OutputLoss
+from tapc.quantize.rounding import quick_method
 from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.together import rounded_quickly, up_to
 

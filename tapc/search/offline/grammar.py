@@ -61,7 +61,7 @@ FAMILIES: dict[str, Family] = {
     "relative error": _family(
         3.0,
         "weight_error_2 weight_error_4 weight_error_8 input_error_4 input_error_8 output_error_2 output_error_4 "
-        "output_error_8 channel_weight_error_2",
+        "output_error_8 gptq_error_2 gptq_error_4 channel_weight_error_2 channel_gptq_error_2 channel_gptq_error_4",
     ),
     "weight": _family(2.0, "weight_l1 weight_l2 weight_max weight_std channel_weight_l2 channel_weight_max"),
     "activation": _family(
@@ -77,7 +77,7 @@ FAMILIES: dict[str, Family] = {
     "shape of a distribution": _family(0.5, "weight_kurtosis input_kurtosis weight_range_ratio"),
     "share of zeros": _family(0.5, "input_sparsity"),
     "position": _family(1.0, "depth"),
-    "gain": _family(2.0, "downstream_gain"),
+    "gain": _family(2.0, "downstream_gain logit_gain logit_gain_alike channel_logit_gain"),
     "share of the signal": _family(1.0, "addition_share activation_slope"),
     "pooling": _family(0.5, "average_pooled max_pooled"),
     "places": _family(0.5, "output_pixels"),
@@ -91,7 +91,7 @@ FAMILIES: dict[str, Family] = {
 These are finer than the units of `tapc.proxy.columns`, where ratios, weights and activations all have none.
 """
 
-STARTS = ("weight_error_2", "weight_error_4", "output_error_2", "output_error_4")
+STARTS = ("weight_error_2", "weight_error_4", "output_error_2", "output_error_4", "gptq_error_2", "gptq_error_4")
 """Half of all fresh trees start from one of these errors, which alone rank layers usefully."""
 
 IGNORED = ("index", "layers")

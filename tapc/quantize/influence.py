@@ -1,0 +1,168 @@
+"""What rounding leaves of a layer's error, and what that does to the logits, for the statistics table.
+
+An error e of a layer's outputs at one place changes the logits by J e. Errors that are independent between places and
+channels change them by the sum of J's squares, which backward passes give for all layers at once: the squared gradients
+of r^T logits over random signs r (Hutchinson). The same first-order view of a network, with Hessians for gradients, is
+that of HAWQ-V2 (arXiv 1911.03852); what gptq (arXiv 2210.17323) leaves of an error stands here for what is deployed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+
+from tapc.graph.analysis import Graph
+from tapc.graph.layers import layer_weights
+from tapc.graph.network import Layer
+from tapc.graph.rules import rule
+from tapc.proxy.columns import Row
+from tapc.quantize.problem import Doubles, LayerProblem
+from tapc.quantize.rounding import quick_method
+from tapc.quantize.runtime import Float, NodeRunner
+from tapc.quantize.torch_graph import TorchGraph
+from tapc.quantize.walk import geometry
+from tapc.quantize.weights import quantize_weights
+
+BITS = (2, 4)
+_PROBES = 8
+_CHUNK = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """What an error of a tensor does to the network's outputs.
+
+    Attributes
+    ----------
+    apart : float64 (channels,)
+        Squared error of the outputs, each over its variance, for an error of 1 in every value of a channel,
+        independent between places.
+    alike : float64 (channels,)
+        The same for an error that is equal at all places.
+    """
+
+    apart: Doubles
+    alike: Doubles
+
+
+def gains(graph: Graph, x: Float, tensors: Mapping[str, int], seed: int = 0) -> dict[str, Gains]:
+    """Return what errors of tensors do to the scores of a network.
+
+    Parameters
+    ----------
+    graph : Graph
+        Canonical float graph.
+    x : float32 (N, ...)
+        Samples.
+    tensors : mapping of str to int
+        Tensors (N, ...) and the axis of their channels.
+    seed : int
+        Of the signs.
+    """
+    if not tensors:
+        return {}
+    module = TorchGraph(graph).requires_grad_(False)
+    for node in graph.nodes:
+        if rule(node).table:  # tokens have no gradient that torch could follow to what reads them
+            module.weights()[node.name].requires_grad_()
+    scores = tuple(dict.fromkeys(graph.scores(name) for name in graph.outputs))
+    with torch.no_grad():
+        exact = module.tensors(torch.from_numpy(x), scores)
+    spread = {name: float((v - v.mean(0)).square().double().sum()) / len(x) or 1.0 for name, v in exact.items()}
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, list[Doubles]] = {}
+    for start in range(0, len(x), _CHUNK):
+        batch = torch.from_numpy(x[start : start + _CHUNK]).requires_grad_()
+        values = module.tensors(batch, [*tensors, *scores])
+        for _ in range(_PROBES):
+            signs = [
+                (torch.randint(0, 2, values[name].shape, generator=generator) * 2 - 1) / spread[name] ** 0.5
+                for name in scores
+            ]
+            outputs, sources = [values[name] for name in scores], [values[name] for name in tensors]
+            gradients = torch.autograd.grad(outputs, sources, signs, retain_graph=True, allow_unused=True)
+            for (name, axis), gradient in zip(tensors.items(), gradients, strict=True):
+                if gradient is not None:
+                    rows = gradient.movedim(axis, 1).flatten(2) if gradient.ndim > 2 else gradient[:, :, None]
+                    parts = rows.square().sum(2), rows.sum(2).square()
+                    own = found.setdefault(name, [np.zeros(rows.shape[1]), np.zeros(rows.shape[1])])
+                    for total, part in zip(own, parts, strict=True):
+                        total += part.double().sum(0).numpy()
+    count = _PROBES * len(x)
+    return {name: Gains(apart / count, alike / count) for name, (apart, alike) in found.items()}
+
+
+def influence(
+    graph: Graph, node: onnx.NodeProto, layer: Layer, values: Sequence[Float], gain: Gains | None, run: NodeRunner
+) -> tuple[Row, Row]:
+    """Return a layer's columns of what gptq leaves and of the logits, and the same by channel.
+
+    Parameters
+    ----------
+    graph : Graph
+    node : onnx.NodeProto
+    layer : Layer
+    values : sequence of float32 (N, ...)
+        The layer's input and its output, channels on axis 1 but for tables.
+    gain : Gains or None
+        Of the output; None where the network's outputs do not depend on it.
+    run : NodeRunner
+    """
+    errors, power = _table(graph, node, values, run) if rule(node).table else _rounded(graph, node, layer, values)
+    channels = len(errors[BITS[0]])
+    none = np.zeros(channels)
+    apart, alike = (none, none) if gain is None else (gain.apart * power, gain.alike * power)
+    row: Row = {"logit_gain": float(apart.mean()), "logit_gain_alike": float(alike.mean())}
+    row |= {f"gptq_error_{bits}": float(errors[bits].sum()) for bits in BITS}
+    own: Row = {"channel_logit_gain": apart.tolist()}
+    return row, own | {f"channel_gptq_error_{bits}": errors[bits].tolist() for bits in BITS}
+
+
+def _rounded(
+    graph: Graph, node: onnx.NodeProto, layer: Layer, values: Sequence[Float]
+) -> tuple[dict[int, Doubles], float]:
+    """Return each channel's error by width over the layer's variance, and that variance, summed over the channels.
+
+    Each half of the samples shows the error of what the other half rounded.
+    """
+    weights = graph.constants[node.input[1]].astype(np.float32)
+    none, middle = np.zeros(len(weights)), max(1, len(values[0]) // 2)
+    parts = [slice(None, middle), slice(middle, None)] if len(values[0]) > 1 else [slice(None)] * 2
+    halves = [
+        LayerProblem(layer, BITS[0], weights, none, none, x, x, None, *geometry(node), target=y)
+        for x, y in ([np.ascontiguousarray(v[part]) for v in values] for part in parts)
+    ]
+    outputs = np.moveaxis(values[1], 1, 0).reshape(len(weights), -1)
+    power = float(outputs.var(axis=1, dtype=np.float64).sum())
+    method = quick_method("gptq")
+    errors = {}
+    for bits in BITS:
+        found = none
+        for fitted, seen in (halves, halves[::-1]):
+            found = found + _squares(seen, method.round(fitted.at(bits)).dequantized() - weights) / 2
+        errors[bits] = found / power if power > 0 else none
+    return errors, power
+
+
+def _squares(problem: LayerProblem, weights: Float) -> Doubles:
+    """Return the variance of each output (outputs,) by weights (outputs, ...)."""
+    grouped = weights.astype(np.float64).reshape(problem.groups, len(weights) // problem.groups, -1)
+    pairs = zip(grouped, problem.moments, strict=True)
+    return np.concatenate([np.einsum("ol,ol->o", w @ m.whole.inputs, w) for w, m in pairs])
+
+
+def _table(
+    graph: Graph, node: onnx.NodeProto, values: Sequence[Float], run: NodeRunner
+) -> tuple[dict[int, Doubles], float]:
+    """Return the same of a table, which is rounded to the nearest."""
+    rows = layer_weights(graph, node)
+    tokens, exact = values[0], values[1].reshape(-1, len(rows)).astype(np.float64)
+    power = float(exact.var(axis=0).sum())
+    errors = {}
+    for bits in BITS:
+        table = np.ascontiguousarray(quantize_weights(rows, bits).dequantized().T)
+        found = np.square(run(node, [table, tokens]).reshape(exact.shape) - exact).mean(axis=0)
+        errors[bits] = found / power if power > 0 else np.zeros(len(rows))
+    return errors, power
