@@ -42,6 +42,8 @@ class Network:
         See `Source`.
     weights : str
         File in DIR.
+    answers : bool
+        Nothing says the samples' classes: the float network's answers stand for them.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Network:
     rounding: int = 128
     test: int = 508
     weights: str = ""
+    answers: bool = False
 
 
 NETWORKS = {
@@ -58,6 +61,7 @@ NETWORKS = {
     "mobilenetv1-0.25": Network("mobilenetv1-0.25", CIFAR),
     "autoencoder": Network("mlperf-tiny/ad01_fp32.tflite", ""),
     "vit-micro": Network("vit-micro", CIFAR),
+    "vww": Network("mlperf-tiny/vww_96_float.tflite", "imagenet-1k-sample-dev.zip", test=244, answers=True),
     "resnet18": Network("resnet18", CIFAR, rounding=64, test=254),
     "mobilenetv2": Network("mobilenetv2", "imagenet-1k-sample-dev.zip", 64, 32, 128, "mobilenet_v2-b0353104.pth"),
 }
@@ -99,7 +103,15 @@ def main() -> None:
             weights, model = weights_of(network), model_of(network)
             data = options.data / network.data if network.data else None
             source = Source(
-                name, model, data, network.calibration, network.rounding, network.test, weights, options.seed
+                name,
+                model,
+                data,
+                network.calibration,
+                network.rounding,
+                network.test,
+                weights,
+                options.seed,
+                network.answers,
             )
             command = (
                 f"python examples/make_tapc_bench2.py {name} --data DIR --count {options.count} --seed {options.seed}"

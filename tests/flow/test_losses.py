@@ -13,7 +13,7 @@ from tapc.base.errors import DataError, UsageError
 from tapc.flow.losses import LossProvenance, LossRow, LossTable, Measured, load_losses, save_losses
 from tapc.flow.losses import generate as builder
 from tapc.flow.losses.draw import BUDGETS, SIZES, TOLERANCE, Drawn, choose, draw
-from tapc.flow.losses.measure import Source, anomaly_agreement, divergence
+from tapc.flow.losses.measure import Source, anomaly_agreement, divergence, float_metric, prepare
 from tapc.flow.losses.sounds import machine_sounds
 from tapc.graph.network import Group, Layer, Network
 
@@ -194,3 +194,10 @@ def test_a_killed_run_measures_nothing_twice(tmp_path: Path, monkeypatch: pytest
     partial.write_text("[\n")
     with pytest.raises(UsageError, match="no partial results"):
         builder.opened(partial)
+
+
+def test_the_float_networks_answers_in_place_of_labels() -> None:
+    setup = prepare(Source("resnet8", "resnet8", SAMPLE, 16, 16, 40, answers=True))
+    assert setup.metric == "agreement"
+    assert float_metric(setup) == 1
+    assert prepare(Source("resnet8", "resnet8", SAMPLE, 16, 16, 40)).data_sha256 != setup.data_sha256

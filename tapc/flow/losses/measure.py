@@ -30,7 +30,7 @@ from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.together import rounded_quickly, up_to
 
 Array = NDArray[np.float32]
-MetricName = Literal["top1", "anomaly"]
+MetricName = Literal["top1", "agreement", "anomaly"]
 
 SOUNDS = "synthesized machine sounds"
 
@@ -54,6 +54,8 @@ class Source:
         As for `tapc.frontend.load`.
     seed : int
         Of the draw of samples and of calibration.
+    answers : bool
+        In place of the data's labels those that the float network gives.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Source:
     test: int
     weights: Path | None = None
     seed: int = 0
+    answers: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,9 @@ class Setup:
     @property
     def metric(self) -> MetricName:
         """How the network is judged."""
-        return "anomaly" if self.test.y is None else "top1"
+        if self.test.y is None:
+            return "anomaly"
+        return "agreement" if self.source.answers else "top1"
 
     @cached_property
     def logits(self) -> onnx.ModelProto:
@@ -129,6 +134,9 @@ def prepare(source: Source) -> Setup:
     digest = hashlib.sha256(loaded.onnx.SerializeToString(deterministic=True)).hexdigest()
     identity = network_digest(loaded.onnx)
     samples, test = _divided(source, loaded)
+    if source.answers:
+        scores = evaluate(without_softmax(loaded.onnx), test.x, optimized=True).reshape(len(test.x), -1)
+        test = replace(test, y=scores.argmax(axis=1))
     model = balance(loaded, samples.x)
     network = analyse(model.onnx, source.name)
     calibration = calibrate(model, samples.x, seed=source.seed, pictures=samples.pictures)
@@ -150,7 +158,7 @@ def _divided(source: Source, model: FloatModel) -> tuple[Samples, Samples]:
         whole = load_samples(data, shape, pixel_scale=scale, count=None, split="all", seed=seed)
         order = np.random.default_rng(seed).permutation(len(whole.x))
         drawn, rest = _taken(whole, order[:count]), _taken(whole, np.sort(order[count : count + test]))
-    if rest.y is None:
+    if rest.y is None and not source.answers:
         raise DataError(f"{source.data}: has no labels")
     return drawn, rest
 

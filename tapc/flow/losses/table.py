@@ -28,8 +28,8 @@ class Measured:
     loss : float
         Squared error of the logits over their variance.
     metric : float
-        Top-1, 0 to 1; of an autoencoder the rank correlation of its samples' reconstruction errors with the float
-        network's.
+        Top-1, 0 to 1, by the data's labels or by the float network's answers; of an autoencoder the rank correlation of
+        its samples' reconstruction errors with the float network's.
     cross_entropy : float or None
         Mean over samples, nats; None without labels.
     divergence : float or None
@@ -93,7 +93,7 @@ class LossProvenance:
     calibration_samples, rounding_samples, test_samples, seed : int
         `rounding_samples` of the calibration samples serve gptq.
     metric : str
-        ``top1`` or ``anomaly``.
+        ``top1``, ``agreement`` with the float network's answers, or ``anomaly``.
     float_metric : float
         Of the float network.
     tapc, code_sha256 : str
