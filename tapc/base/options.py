@@ -70,6 +70,8 @@ class Options:
         Keep the first or last layer at 8 bits.
     overrides : Path or None
         TOML file of manual choices.
+    granularity : {"layer", "channel"}
+        What gets weight bits of its own: a layer, or up to three groups of its output channels.
     rounding : str
         Rounding method of the weights.
     equalize : bool
@@ -125,6 +127,7 @@ class Options:
     pin_first: bool = False
     pin_last: bool = False
     overrides: Path | None = None
+    granularity: str = "layer"
     rounding: str = "gptq"
     equalize: bool = True
     calibration: int = 1024
@@ -236,6 +239,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "pin_first": (_flag, "True or False"),
     "pin_last": (_flag, "True or False"),
     "overrides": (_maybe(Path), "a file, or None"),
+    "granularity": (_one_of("layer", "channel"), "'layer' or 'channel'"),
     "rounding": (_text, "a rounding method's name"),
     "equalize": (_flag, "True or False"),
     "calibration": (_whole(1), "a number of samples, at least 1"),

@@ -75,6 +75,14 @@ _OPTIONS = (
     ),
     click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins."),
     click.option(
+        "--granularity",
+        type=click.Choice(["layer", "channel"]),
+        default="layer",
+        show_default=True,
+        help="What gets weight bits of its own: layers, or up to three groups of a layer's output channels, where the "
+        "network loses less with them.",
+    ),
+    click.option(
         "--rounding",
         default="gptq",
         show_default=True,

@@ -27,7 +27,6 @@ from tapc.flow.patches import with_patches
 from tapc.flow.proving import expect, measure
 from tapc.flow.scales import with_easier_scales
 from tapc.frontend import FloatModel
-from tapc.graph.network import Network
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.kernels.schedule import Tuning
@@ -35,7 +34,7 @@ from tapc.lower import Lowered, lower
 from tapc.lower.ahead import generated_beside
 from tapc.lower.fast import Fast
 from tapc.lower.place import Placed
-from tapc.quantize import Calibration, QuantizedModel, quantize
+from tapc.quantize import QuantizedModel, quantize
 from tapc.report import Measured
 
 if TYPE_CHECKING:
@@ -64,9 +63,7 @@ class Attempt:
 
 
 def in_some_ram(
-    model: FloatModel,
-    network: Network,
-    calibration: Calibration,
+    evidence: Evidence,
     samples: Data,
     board: Board,
     target: Target,
@@ -81,7 +78,7 @@ def in_some_ram(
     BudgetError
         As `within_budgets`; that of internal RAM, with a word on external RAM where that was not allowed.
     """
-    evidence = Evidence(model, network, calibration, samples.calibration.x, options)
+    model = evidence.model
     outside = board.external_ram if options.ram is None else None
     try:
         return in_fast_ram(board, within_budgets(model, evidence, samples, board, target, folder, options, stages))

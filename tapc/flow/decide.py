@@ -33,8 +33,10 @@ from tapc.proxy.columns import Table
 from tapc.proxy.contract import Target as BitsTarget
 from tapc.quantize import Calibration, HasGraph, layer_distortion, quantize, uniform_bits
 from tapc.quantize.alone import Losses, measured_losses
+from tapc.quantize.problem import Doubles
 from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
+from tapc.quantize.shares import Errors
 from tapc.quantize.together import joint_loss
 
 MEASURED = "error"
@@ -63,6 +65,14 @@ class Decision:
     problem: AllocationProblem | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class Known:
+    """Scores and losses of layers that need not be measured again: parts of layers have shares of these."""
+
+    scores: dict[str, float]
+    losses: Losses
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What bits are chosen by; measured when first asked for, once for all budgets and boards.
@@ -76,6 +86,8 @@ class Evidence:
         Calibration samples.
     options : Options
         Proxy, widths on offer, rounding and seed; its budgets play no part.
+    known : Known, optional
+        In place of what would be measured.
     """
 
     model: FloatModel
@@ -83,6 +95,7 @@ class Evidence:
     calibration: Calibration
     x: Float
     options: Options
+    known: Known | None = None
     _costs: dict[tuple[object, ...], NetworkCost] = field(default_factory=dict, repr=False)
     _together: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
@@ -100,12 +113,31 @@ class Evidence:
     @cached_property
     def scores(self) -> dict[str, float]:
         """The proxy's score of every layer."""
+        if self.known is not None:
+            return self.known.scores
         return get_proxy(self.options.proxy).score(self.context)
 
     @cached_property
+    def _measured(self) -> tuple[Losses, dict[str, dict[int, Doubles]]]:
+        errors: dict[str, dict[int, Doubles]] = {}
+
+        def told(layer: str, bits: int, own: Doubles) -> None:
+            errors.setdefault(layer, {})[bits] = own
+
+        options = self.options
+        return measured_losses(
+            self.model, self.network, self.x, options.wbits, options.rounding, errors=told
+        ), errors  # fmt: skip
+
+    @property
     def losses(self) -> Losses:
         """Measured loss of every layer alone at every width on offer."""
-        return measured_losses(self.model, self.network, self.x, self.options.wbits, self.options.rounding)
+        return self._measured[0] if self.known is None else self.known.losses
+
+    @property
+    def channel_errors(self) -> Errors:
+        """Mean squared error of every output channel of every layer alone at every width on offer."""
+        return self._measured[1]
 
     def together(self, bits: Bits) -> float:
         """Return the measured loss of the network with all layers at their bits, equalized for these."""
@@ -164,7 +196,7 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
     problem = bit_problem(evidence.network, evidence.distortion, cost, board, options, overrides)
     problem = with_scores(problem, scores)
     allocation = solve(problem)
-    if options.proxy == MEASURED and options.allocator == "ilp" and not _widest(problem, allocation):
+    if options.proxy == MEASURED and options.allocator == "ilp" and not widest(problem, allocation):
         problem = with_losses(problem, evidence.losses)
         allocation = best_together(problem, solve(problem), evidence.together)
     _, steps = cost.steps(allocation.bits)
@@ -177,7 +209,7 @@ def _settled(options: Options) -> bool:
     return len(options.wbits) == 1 == len(options.abits) and options.proxy == MEASURED and options.allocator == "ilp"
 
 
-def _widest(problem: AllocationProblem, allocation: Allocation) -> bool:
+def widest(problem: AllocationProblem, allocation: Allocation) -> bool:
     """Whether everything has the most bits that it may have, so that no measurement could choose better ones."""
     bits = allocation.bits
     return all(

@@ -47,7 +47,7 @@ def kept_options(model: FloatModel, options: Options) -> Options:
             raise UsageError(f"{model.name} is a float network: its layers hold no integers to keep; leave out --keep")
         return options
     usual = Options()
-    for name in ("target_bits", "bops", "overrides", "wbits", "abits"):
+    for name in ("target_bits", "bops", "overrides", "wbits", "abits", "granularity"):
         if getattr(options, name) != getattr(usual, name):
             raise UsageError(
                 f"{model.name} is quantized already ({model.given.kind}) and is kept as it is: "

@@ -20,9 +20,11 @@ from tapc.data.metrics import Metric, check_classes, measure
 from tapc.flow.alternatives import alternatives
 from tapc.flow.attempt import Attempt, in_some_ram, retrained
 from tapc.flow.balancing import balance
+from tapc.flow.decide import Evidence
 from tapc.flow.describe import call, describe_library, facts_of
 from tapc.flow.devices import device_of
 from tapc.flow.fidelity import check_on, imprecise, unmoved
+from tapc.flow.groups import in_groups
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.flow.pages import times_of
@@ -172,9 +174,13 @@ def compile(
                 calibration = calibrate(
                     network_model, samples.calibration.x, seed=options.seed, pictures=samples.calibration.pictures
                 )
-            silicon, attempt = in_some_ram(
-                network_model, network, calibration, samples, silicon, target, folder, options, stages
-            )
+            evidence = Evidence(network_model, network, calibration, samples.calibration.x, options)
+            if options.granularity == "channel":
+                with stages.stage("groups"):
+                    grouped = in_groups(evidence, silicon, target, options)
+                evidence, warnings = grouped.evidence, (*warnings, *grouped.warnings)
+                network = evidence.network
+            silicon, attempt = in_some_ram(evidence, samples, silicon, target, folder, options, stages)
         network_model = attempt.model
         whole = destination.absolute()  # "." has no name
         checkpoints = whole.with_name(f"{whole.name}.finetune")

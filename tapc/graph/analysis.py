@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import Port, Ports, split, typed
 from tapc.graph.interface import input_ports
 from tapc.graph.network import Group, Layer, LayerOp, Network
+from tapc.graph.parts import joins
 from tapc.graph.rules import Rule, rule, rules
 
 
@@ -34,6 +35,8 @@ class Point:
         Bounds that a Relu or Clip imposes on it.
     fixed : (float, float) or None
         Its range where that is the operator's own.
+    joined : str or None
+        Tensor of which this is a part, and by whose values its range is chosen.
     """
 
     tensor: str
@@ -42,6 +45,7 @@ class Point:
     low: float | None = None
     high: float | None = None
     fixed: tuple[float, float] | None = None
+    joined: str | None = None
 
 
 class Graph:
@@ -255,7 +259,19 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
             points[tensor] = Point(tensor, op, None, *graph.bounds(node))
         else:
             points[tensor] = Point(tensor, node.op_type, fixed=graph.rule(node).output)
-    return tuple(points.values())
+    return tuple(_with_parts(graph, points).values())
+
+
+def _with_parts(graph: Graph, points: dict[str, Point]) -> dict[str, Point]:
+    """Let the parts of a layer and what joins them have one scale, so that joining only moves codes."""
+    found = dict(points)
+    for whole, parts in joins(graph.nodes).items():
+        found[parts[0]] = replace(points[parts[0]], joined=whole)
+        found |= {name: replace(points[name], like=parts[0]) for name in (*parts[1:], whole)}
+    for name, point in found.items():
+        if point.like in found and (owner := found[point.like].like) is not None:
+            found[name] = replace(point, like=owner)
+    return found
 
 
 def _restored(graph: Graph, node: onnx.NodeProto) -> bool:

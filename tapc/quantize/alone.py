@@ -12,7 +12,7 @@ from tapc.graph.network import Network
 from tapc.graph.rules import rule
 from tapc.quantize.calibration import HasGraph
 from tapc.quantize.losses import OutputLoss
-from tapc.quantize.problem import LayerProblem
+from tapc.quantize.problem import Doubles, LayerProblem
 from tapc.quantize.rounding import quick_method
 from tapc.quantize.runtime import Float, NodeRunner, evaluate
 from tapc.quantize.sensitivity import without_softmax
@@ -34,6 +34,7 @@ def measured_losses(
     wbits: Sequence[int],
     rounding: str,
     seen: Callable[[str, QuantizedWeights], None] | None = None,
+    errors: Callable[[str, int, Doubles], None] | None = None,
 ) -> Losses:
     """Measure the squared error of the outputs, each over its variance, for each layer and weight width alone.
 
@@ -51,6 +52,9 @@ def measured_losses(
         A rounding method; gptq is taken with fewer refinements, and in place of the learned ones; rate, too.
     seen : callable, optional
         Told each layer's name and what its weights were rounded to.
+    errors : callable, optional
+        Told each layer's name, width, and the mean squared error of every output channel, less that of its mean; of
+        tables nothing.
 
     Returns
     -------
@@ -95,7 +99,10 @@ def measured_losses(
             rounded = integers.dequantized()
             operands = [inputs[0], rounded, *([bias] if len(node.input) > 2 and node.input[2] else [])]
             axes = tuple(axis for axis in range(output.ndim) if axis != 1)
-            shift = (output - run(node, operands)).mean(axis=axes, dtype=np.float64).astype(np.float32)
+            missed = output - run(node, operands)
+            shift = missed.mean(axis=axes, dtype=np.float64).astype(np.float32)
+            if errors is not None:
+                errors(node.name, bits, missed.var(axis=axes, dtype=np.float64))
             changed = _with_layer(logits, node, rounded, bias + shift)
             loss = error(evaluate(changed, probe, optimized=True))
             losses[bits] = max(loss, *losses.values()) if losses else loss

@@ -107,8 +107,8 @@ def calibrate(model: HasGraph, x: Float, *, seed: int, pictures: bool = False) -
     for part in batches(np.ascontiguousarray(x, np.float32), 8 * sum(elements.values())):
         given = graph.feed(part)
         results = dict(zip(names, runner.run(names, given), strict=True)) | given
-        for name in points:
-            values = results[name].reshape(-1)
+        for name, point in points.items():
+            values = results[point.joined or name].reshape(-1)
             low[name] = min(low[name], float(values.min()))
             high[name] = max(high[name], float(values.max()))
             if not (np.isfinite(low[name]) and np.isfinite(high[name])):

@@ -13,6 +13,7 @@ from tapc.base.progress import Advance
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.layers import layer_weights
 from tapc.graph.network import Bits, Layer
+from tapc.graph.parts import is_join
 from tapc.graph.rules import rule
 from tapc.quantize.activations import ActivationParameters, fake_quantize
 from tapc.quantize.problem import LayerProblem
@@ -294,13 +295,20 @@ def geometry(node: onnx.NodeProto) -> tuple[tuple[int, int], tuple[int, int, int
 
 def _excess(graph: Graph, node: onnx.NodeProto, exact: Values, quantized: Values) -> Float | None:
     """Return the error on the other operand of the addition that alone reads this layer, where it is known already."""
-    users = graph.consumers[node.output[0]]
+    tensor, own = str(node.output[0]), slice(None)
+    users = graph.consumers[tensor]
+    if len(users) == 1 and is_join(users[0]):
+        ends = np.cumsum([0, *(graph.shape(name)[1] for name in users[0].input)])
+        place = list(users[0].input).index(tensor)
+        tensor, own = str(users[0].output[0]), slice(ends[place], ends[place + 1])
+        users = graph.consumers[tensor]
     if len(users) != 1 or not graph.rule(users[0]).adds:
         return None
-    other = next((name for name in graph.activations(users[0]) if name != node.output[0]), None)
+    other = next((name for name in graph.activations(users[0]) if name != tensor), None)
     if other is None or other not in quantized or other not in exact:
         return None
-    return exact[other] - quantized[other]
+    missed: Float = exact[other] - quantized[other]
+    return missed[:, own]
 
 
 def float_walk(graph: Graph, x: Float, run: NodeRunner) -> Iterator[tuple[onnx.NodeProto, list[Float], Float]]:

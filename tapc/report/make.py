@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tapc.data import Samples
 from tapc.data.figures import confusion, least_sqnr, sqnr
 from tapc.data.metrics import agreement, measure
+from tapc.graph.parts import layers_in_parts
 from tapc.ir.program import Program
 from tapc.lower.codes import output_sizes, steps_apart
 from tapc.lower.place import own_bytes
@@ -88,6 +89,7 @@ def make_report(c: Compilation) -> Report:
         bops=sum(layer.bops for layer in layers),
         average_weight_bits=average,
         provenance=provenance(c),
+        channel_groups=channel_groups(c),
         equalized=c.equalized,
         kept="" if c.model.given is None else c.model.given.kind,
         arithmetic=c.arithmetic,
@@ -105,6 +107,16 @@ def make_report(c: Compilation) -> Report:
         ),
         seconds=dict(c.seconds),
     )
+
+
+def channel_groups(c: Compilation) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Return the weight bits and output channels of the parts of layers that are in parts."""
+    bits = c.allocation.bits.weights
+    channels = {layer.name: layer.weight_shape[0] for layer in c.network.layers}
+    return {
+        name: tuple((bits[part], channels[part]) for part in parts)
+        for name, parts in layers_in_parts(c.model.onnx.graph.node).items()
+    }
 
 
 def outside_memory(c: Compilation) -> tuple[str, ...]:

@@ -292,6 +292,8 @@ class Report(_Frozen):
     inputs : Inputs or None
     labels : tuple of str or None
         Names of the classes.
+    channel_groups : dict of str to tuple of (int, int)
+        Layers in parts -> (weight bits, output channels) of each; `layers` has them one by one.
     equalized : bool
         Channels were given ranges alike before quantization.
     kept : str
@@ -345,6 +347,7 @@ class Report(_Frozen):
     bops: int
     average_weight_bits: float
     provenance: dict[str, str]
+    channel_groups: dict[str, tuple[tuple[int, int], ...]] = Field(default_factory=dict)
     equalized: bool = False
     kept: str = ""
     arithmetic: str = ""
