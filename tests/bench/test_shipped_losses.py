@@ -12,7 +12,7 @@ from tapc.flow.losses.ranking import groups_of
 from tapc.flow.losses.table import FOLDER, ROUNDINGS, SUFFIX
 from tapc.proxy.columns import COLUMNS
 
-SHIPPED = ("resnet8",)
+SHIPPED = ("dscnn", "resnet8")
 LIMIT = 3_000_000
 
 
