@@ -6,8 +6,9 @@ file, so that a killed run goes on, and more proxies or budgets add to what is t
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,19 @@ import numpy as np
 import tapc
 from tapc.base.cache import digest, tree_digest
 from tapc.base.errors import DataError, OutputError
-from tapc.base.files import write_whole
 from tapc.base.progress import Advance, Stages
 from tapc.flow.balancing import suited
 from tapc.flow.losses.draw import Drawn, choose
-from tapc.flow.losses.facts import LayerFacts, NetworkFacts, network_facts
 from tapc.flow.losses.generate import opened
 from tapc.flow.losses.measure import Setup, Source, bits_of, compared, float_metric, prepare
 from tapc.flow.losses.partial import append_line, end_with, in_processes
 from tapc.flow.losses.table import Measured
-from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS
-from tapc.proxy import load_program
+from tapc.graph.network import WEIGHT_BITS
+from tapc.proxy import ProxyContext, get_proxy, load_program
 from tapc.proxy.program import ProgramProxy
 from tapc.quantize import evaluate, layer_distortion
 from tapc.quantize.rounding import quick_method
+from tapc.quantize.sensitivity import proxy_context
 from tapc.quantize.together import rounded_quickly, up_to
 
 SURVIVES = 0.5
@@ -124,10 +124,11 @@ def deploy(
     budgets: Sequence[float] = (2.5, 3.0),
     a_bits: Sequence[int] = (8,),
     rounding: str = "gptq",
+    builtin: Sequence[str] = (),
     jobs: int = 1,
     stages: Stages | None = None,
 ) -> Transfer:
-    """Choose bits by every built-in proxy and some programs, and measure what the network loses at them.
+    """Choose bits by built-in proxies and programs, and measure what the network loses at them.
 
     Parameters
     ----------
@@ -142,6 +143,8 @@ def deploy(
         Bits of activations, each measured apart.
     rounding : {"nearest", "gptq"}
         gptq in the quick form that `tapc compile` compares candidates with.
+    builtin : sequence of str
+        Built-in proxies to compare with. What takes derivatives (``hawq`` most of all) takes hours for large networks.
     jobs : int
         Processes.
     stages : Stages, optional
@@ -163,16 +166,13 @@ def deploy(
     with stages.stage("network"):
         setup = prepare(source)
     content = [setup.model_sha256, setup.data_sha256, source.calibration, source.rounding, source.seed]
-    with stages.stage("score layers"):
-        facts = _facts(setup, folder / f"{source.name}.facts.json", digest("facts", content, _code("proxy")))
-        rows = [dict(row) for row in facts.statistics]
-        scores = dict(facts.scores) | {
+    layers = _Layers(setup, folder / f"{source.name}.layers.jsonl", digest("layers", content, _code("proxy")))
+    with stages.stage("score layers") as advance:
+        rows = layers.statistics()
+        scores = layers.scores(list(builtin), advance) | {
             name: _normalized(name, ProgramProxy(program).score_table(rows)) for name, program in loaded.items()
         }
-    distortion = {
-        layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in WEIGHT_BITS for a in ACTIVATION_BITS}
-        for layer in facts.layers
-    }
+        distortion = layers.distortion()
     measuring = _Measuring(setup, folder / f"{source.name}.jsonl", digest(content, rounding, _code()), rounding, jobs)
     exact = float_metric(setup)
     with stages.stage("8-bit weights") as advance:
@@ -217,26 +217,63 @@ def _code(*more: str) -> str:
     return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph", *more)])
 
 
-def _facts(setup: Setup, path: Path, identity: str) -> NetworkFacts:
-    """Return what scoring needs, from an earlier run where it was of the same identity: derivatives take minutes."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["identity"] == identity:
-            return NetworkFacts(
-                tuple(LayerFacts.model_validate(layer) for layer in values["layers"]),
-                tuple(values["interface"]),
-                tuple(values["statistics"]),
-                {proxy: tuple(own) for proxy, own in values["scores"].items()},
-            )
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # made anew
-    x = setup.samples.x
-    distortion = layer_distortion(setup.model, setup.network, setup.calibration, x)
-    facts = network_facts(setup.model, setup.network, setup.calibration, x, distortion)
-    values = {"identity": identity, "layers": [layer.model_dump(mode="json") for layer in facts.layers]}
-    values |= {"interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores}
-    write_whole(path, json.dumps(values))
-    return facts
+@dataclass(frozen=True)
+class _Layers:
+    """What is known of a network's layers, kept in lines of a file as soon as each part is known."""
+
+    setup: Setup
+    path: Path
+    identity: str
+
+    def distortion(self) -> dict[str, dict[tuple[int, int], float]]:
+        """Return each layer's own error at each pair of bits."""
+        (found,) = self._kept(["distortion"], lambda _: [
+            [name, w, a, value] for name, pairs in self._distortion.items() for (w, a), value in pairs.items()
+        ])  # fmt: skip
+        result: dict[str, dict[tuple[int, int], float]] = {}
+        for name, w, a, value in found:
+            result.setdefault(name, {})[w, a] = value
+        return result
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return the table that proxy programs score."""
+        (found,) = self._kept(["statistics"], lambda _: [dict(row) for row in self._context.statistics()])  # type: ignore[misc]
+        return list(found)
+
+    def scores(self, proxies: Sequence[str], advance: Advance) -> dict[str, tuple[float, ...]]:
+        """Return the scores of built-in proxies, by layer."""
+        names = [layer.name for layer in self.setup.network.layers]
+
+        def score(name: str) -> list[float]:
+            found = get_proxy(name).score(self._context)
+            return [found[layer] for layer in names]
+
+        found = self._kept(proxies, score, advance)
+        return {name: tuple(own) for name, own in zip(proxies, found, strict=True)}
+
+    @cached_property
+    def _distortion(self) -> Mapping[str, Mapping[tuple[int, int], float]]:
+        setup = self.setup
+        return layer_distortion(setup.model, setup.network, setup.calibration, setup.samples.x)
+
+    @cached_property
+    def _context(self) -> ProxyContext:
+        setup, low = self.setup, min(WEIGHT_BITS)
+        return proxy_context(
+            setup.model, setup.network, setup.calibration, setup.samples.x, self.distortion(), low, setup.source.seed
+        )
+
+    def _kept(
+        self, names: Sequence[str], make: Callable[[str], list[Any]], advance: Advance = lambda done, total: None
+    ) -> list[Any]:
+        known, keys = opened(self.path), {name: digest(self.identity, name) for name in names}
+        for done, (name, key) in enumerate(keys.items()):
+            advance(done, len(keys))
+            if key not in known:
+                known[key] = json.loads(json.dumps(make(name)))
+                append_line(self.path, {"key": key, "row": known[key]})
+        advance(len(keys), len(keys))
+        return [known[key] for key in keys.values()]
 
 
 class _Measuring:

@@ -29,6 +29,7 @@ from tapc.cli.npu import register as register_npu
 from tapc.cli.options import DEVICE, JSON, SEED, Command, data_option, unit_options
 from tapc.cli.report import register as register_report
 from tapc.cli.search import register as register_search
+from tapc.cli.study import register as register_study
 from tapc.cli.types import metric_option
 
 FIGURES = ("instructions", "cycles")
@@ -257,6 +258,7 @@ for _add in (
     register_compile,
     register,
     register_search,
+    register_study,
     register_accuracy,
     register_flash,
     register_measure,

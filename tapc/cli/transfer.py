@@ -41,6 +41,7 @@ def register(bench: click.Group) -> None:
     @click.option("--weights", type=click.Path(path_type=Path), default=None, help="State dict of a zoo network.")
     @click.option("--proxy", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
                   help="Proxy program to compare with the built-in ones; may be repeated.")  # fmt: skip
+    @click.option("--skip", multiple=True, help="Built-in proxy to leave out; may be repeated. hawq takes longest.")
     @click.option("--target-bits", type=Budgets(), default="2.5,3", show_default=True, help="Average weight bits.")
     @click.option("--abits", type=BitList((4, 8)), default="4,8", show_default=True, help="Of activations, each apart.")
     @click.option("--rounding", type=click.Choice(["gptq", "nearest"]), default="gptq", show_default=True)
@@ -57,6 +58,7 @@ def register(bench: click.Group) -> None:
         data: Path,
         weights: Path | None,
         files: tuple[Path, ...],
+        skip: tuple[str, ...],
         target_bits: tuple[float, ...],
         abits: tuple[int, ...],
         rounding: str,
@@ -88,10 +90,13 @@ def register(bench: click.Group) -> None:
             programs[name] = file
         if len(programs) < len(dict.fromkeys(files)):
             raise UsageError("--proxy: two files have one name")
+        if unknown := next((name for name in skip if name not in proxy_names()), None):
+            raise UsageError(f"--skip {unknown}: no built-in proxy; there are: {', '.join(proxy_names())}")
+        builtin = [name for name in proxy_names() if name not in skip]
         source = Source(Path(network).stem, network, data, calibration, seen, test, weights, seed)
         found = deploy(
-            source, programs, folder=output, budgets=target_bits, a_bits=abits, rounding=rounding, jobs=jobs,
-            stages=progress(),
+            source, programs, folder=output, budgets=target_bits, a_bits=abits, rounding=rounding, builtin=builtin,
+            jobs=jobs, stages=progress(),
         )  # fmt: skip
         if as_json:
             print_json(found.to_dict())

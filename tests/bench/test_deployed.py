@@ -15,7 +15,7 @@ from tapc.flow.losses.measure import Source, measure, prepare
 from tapc.flow.losses.table import Measured
 from tapc.frontend import load
 from tapc.frontend.identity import network_digest
-from tapc.proxy import Origin, Program, save_program
+from tapc.proxy import Origin, Program, proxy_names, save_program
 
 CODE = "def score(layers):\n    return [1.0 + layer['depth'] for layer in layers]\n"
 
@@ -32,7 +32,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path, Path]
 
 def run(given: tuple[Source, Path, Path]) -> Transfer:
     source, found, folder = given
-    return deploy(source, {"found": found}, folder=folder, budgets=(2.5,), a_bits=(8,))
+    return deploy(source, {"found": found}, folder=folder, budgets=(2.5,), a_bits=(8,), builtin=proxy_names())
 
 
 def test_each_configuration_is_measured_once_and_as_in_the_tables(
@@ -67,6 +67,9 @@ def test_the_command_prints_tables_and_json(given: tuple[Source, Path, Path]) ->
     assert "searched on it" in shown.output
     values = json.loads(CliRunner().invoke(main, [*arguments, "--json", "-q"]).stdout)
     assert values["figures"][0]["measured"]["loss"] >= 0
+    skipped = CliRunner().invoke(main, [*arguments, "--skip", "hawk"])
+    assert skipped.exit_code == 2
+    assert "no built-in proxy; there are:" in skipped.output
     bad = CliRunner().invoke(main, [*arguments, "--target-bits", "1,x"])
     assert bad.exit_code == 2
     assert "averages of 2 to 8 bits" in bad.output
