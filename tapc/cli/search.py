@@ -1,24 +1,21 @@
 """Commands about proxies: `tapc search` and `tapc proxies`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tapc.base.errors import DataError, UsageError
+from tapc.base.errors import UsageError
 from tapc.base.options import Source
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say, visible
-from tapc.cli.bench import print_proxies
+from tapc.cli.found import print_outcome, summary
 from tapc.cli.options import DEVICE, JSON, Board, Model, Proxy, data_option, source_options, unit_options
 from tapc.cli.types import BitList, Bytes, Shape
 
 if TYPE_CHECKING:
-    from tapc.bench.configurations import BenchTable
-    from tapc.bench.proxies import ProxyFigure
-    from tapc.search.run import Outcome, Request
+    from tapc.search import Request
 
-_NO_RUN = "give networks, --board and --llm to start a search, or --resume RUN to go on with one"
+_NO_RUN = "give --llm to start a search, or --resume RUN to go on with one"
 
 
 def register(main: click.Group) -> None:
@@ -27,7 +24,10 @@ def register(main: click.Group) -> None:
     @main.command()
     @click.argument("networks", type=Model(), nargs=-1)
     @click.option(
-        "--board", type=Board(), default=None, help="Board whose measurements enter the fitness; see `tapc boards`."
+        "--board",
+        type=Board(),
+        default=None,
+        help="Board whose measurements enter the fitness; see `tapc boards`. Without, nothing is built or run.",
     )
     @click.option(
         "--llm",
@@ -35,6 +35,11 @@ def register(main: click.Group) -> None:
         help="Who writes proxies: a litellm model (openai/NAME), files:DIR, or offline (a grammar, not TAP).",
     )
     @click.option("--data", multiple=True, help="Labelled samples, once per network; zoo networks find theirs.")
+    @click.option("--table", "tables", multiple=True, type=click.Path(path_type=Path), metavar="FILE|DIR",
+                  help="Loss tables beside those that come with tapc; may be repeated.")  # fmt: skip
+    @click.option("--hold-out", type=Model(), default=None, metavar="NETWORK",
+                  help="Network that decides among the fittest.")  # fmt: skip
+    @click.option("--finalists", type=click.IntRange(min=1), default=5, show_default=True, help="So many of them.")
     @click.option("--weights", multiple=True, help="State dicts of zoo or torch models, once per network.")
     @click.option("--input-shape", type=Shape(), default=None, metavar="1,3,32,32", help="For models that do not say.")
     @unit_options
@@ -46,16 +51,19 @@ def register(main: click.Group) -> None:
     @click.option("--generations", type=click.IntRange(min=0), default=5, show_default=True)
     @click.option("--population", type=click.IntRange(min=1), default=8, show_default=True)
     @click.option("--alpha", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Weight of rho (Eq. 6).")
-    @click.option(
-        "--beta", type=click.FloatRange(min=0), default=0.05, show_default=True, help="Weight of the measured cost."
-    )
-    @click.option(
-        "--cost",
-        type=click.Choice(["instructions", "cycles", "flash", "ram", "bops"]),
-        default="instructions",
-        show_default=True,
-        help="What beta weighs, relative to its budget or to the most bits on offer.",
-    )
+    @click.option("--rank", type=click.Choice(["spearman", "kendall"]), default="spearman", show_default=True,
+                  help="Rank correlation of predicted and measured losses.")  # fmt: skip
+    @click.option("--accuracy", type=click.Choice(["loss", "top1"]), default="loss", show_default=True,
+                  help="What the bits are judged by at each budget.")  # fmt: skip
+    @click.option("--combine", type=click.Choice(["min", "mean", "trimmed"]), default="min", show_default=True,
+                  help="How several networks become one figure.")  # fmt: skip
+    @click.option("--rounding", type=click.Choice(["gptq", "nearest"]), default="gptq", show_default=True,
+                  help="Whose measured losses count.")  # fmt: skip
+    @click.option("--beta", type=click.FloatRange(min=0), default=None,
+                  help="Weight of the measured cost [default: 0.05 with --board, else 0].")  # fmt: skip
+    @click.option("--cost", type=click.Choice(["instructions", "cycles", "flash", "ram", "bops"]), default=None,
+                  help="What beta weighs, relative to its budget or to the most bits on offer [default: instructions "
+                  "with --board, else bops].")  # fmt: skip
     @click.option(
         "--controller",
         type=click.Choice(["tap", "eq7", "dpo", "ucb", "uniform"]),
@@ -80,11 +88,11 @@ def register(main: click.Group) -> None:
     @click.option("--ram", type=Bytes(), default=None, help="Budget, e.g. 64K.")
     @click.option("--latency", type=click.FloatRange(min=0, min_open=True), default=None, help="Instructions.")
     @click.option("--bops", type=click.IntRange(min=1), default=None)
+    @click.option("--configurations", type=click.IntRange(min=60), default=200, show_default=True,
+                  help="That are measured of a network without a loss table.")  # fmt: skip
     @click.option("--calibration", type=click.IntRange(min=16), default=256, show_default=True, help="Samples.")
-    @click.option(
-        "--holdout", type=click.IntRange(min=1), default=1000, show_default=True, help="Training samples for accuracy."
-    )
-    @click.option("--test", type=click.IntRange(min=1), default=500, show_default=True, help="Test samples at the end.")
+    @click.option("--test", type=click.IntRange(min=1), default=500, show_default=True,
+                  help="Samples that losses are measured on.")  # fmt: skip
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
     @DEVICE
     @click.option("--jobs", type=click.IntRange(min=1), default=None, help="Processes; default: the cores.")
@@ -132,14 +140,17 @@ def register(main: click.Group) -> None:
     ) -> None:
         """Search for a proxy: a program that scores layers, judged on NETWORKS.
 
-        A language model writes proxies, evolution improves them, and what the bits that they lead to cost on the
-        simulated device enters their fitness (TAP, arXiv 2512.07419).
+        A language model writes proxies, and evolution improves them (TAP, arXiv 2512.07419). Their fitness: how they
+        rank configurations of one size by loss, what the bits lose that they lead to, and, with a board, what these
+        cost on the simulated device. Networks with a loss table need no data; with none named, some of those that
+        come with tapc are searched.
 
         \b
         Examples:
-          tapc search resnet8 --board stm32h7 --llm openai/gpt-5 --max-cost 2
+          tapc search --llm offline
+          tapc search resnet8 dscnn --hold-out vit-micro --llm openai/gpt-5 --max-cost 2
           tapc search resnet8 --board pico --llm openai/local --api-base http://localhost:8000/v1 --allow-unknown-price
-          tapc search resnet8 --board stm32h7 --llm offline --generations 5 --population 8
+          tapc search net.onnx --data samples.npz --board stm32h7 --llm offline
           tapc search --resume build/search
         """
         from tapc.search import search as run
@@ -158,7 +169,7 @@ def register(main: click.Group) -> None:
                 )
             request, folder = _with_cost(stored_request(resume), rest["max_cost"]), resume
         else:
-            if not networks or board is None or llm is None:
+            if llm is None:
                 raise UsageError(_NO_RUN)
             request, folder = _request(networks, board, llm, source, rest), output or Path("build/search")
         options = request.options
@@ -170,14 +181,10 @@ def register(main: click.Group) -> None:
                 )  # fmt: skip
             except KeyboardInterrupt:
                 raise click.exceptions.Exit(_stopped(folder)) from None
-        figures, tables = _transferred(outcome, as_json)
         if as_json:
-            print_json(summary(outcome) | {"transfer": [asdict(figure) for figure in figures]})
+            print_json(summary(outcome))
             return
         print_outcome(outcome)
-        if figures:
-            click.echo("\non networks of tapc-bench that were not searched:")
-            print_proxies(figures, tables)
 
     @main.group(invoke_without_command=True)
     @JSON
@@ -251,19 +258,6 @@ def register(main: click.Group) -> None:
         say(f"Spearman's rho: {result.rho:.3f}; scored in {result.seconds:.2f} s")
 
 
-def _transferred(outcome: "Outcome", quiet: bool) -> "tuple[list[ProxyFigure], list[BenchTable]]":
-    """Compare the winner on other networks; a proxy that fails there is still a result."""
-    from tapc.bench.transfer import transfer
-    from tapc.search.run import BEST
-
-    try:
-        return transfer(outcome.folder / BEST)
-    except DataError as error:
-        if not quiet:
-            say(f"not compared on tapc-bench: {error}", err=True)
-        return [], []
-
-
 def _stopped(folder: Path) -> int:
     say(f"stopped; nothing is lost: tapc search --resume {folder}", err=True)
     return 130
@@ -277,9 +271,16 @@ def _with_cost(request: "Request", most: float | None) -> "Request":
     return request.model_copy(update={"generator": request.generator.model_copy(update={"options": llm})})
 
 
-def _request(networks: tuple[str, ...], board: str, llm: str, units: Source, rest: dict[str, Any]) -> "Request":
+def _request(networks: tuple[str, ...], board: str | None, llm: str, units: Source, rest: dict[str, Any]) -> "Request":
     from tapc.search import GeneratorOptions, LLMOptions, Request, SearchOptions
+    from tapc.search.given import Tables, default_names
 
+    tables, hold_out = tuple(map(str, rest["tables"])), rest["hold_out"]
+    if not networks:
+        networks, held = default_names(Tables(tables))
+        hold_out = held if hold_out is None else hold_out
+    if board is None:
+        rest |= {"beta": rest["beta"] or 0.0, "cost": rest["cost"] or "bops"}
     rest |= {"cache": not rest["no_cache"]}
     rest |= {name: None if rest[name] is None else str(rest[name]) for name in ("record", "replay")}
 
@@ -291,61 +292,8 @@ def _request(networks: tuple[str, ...], board: str, llm: str, units: Source, res
         llm=llm, prompts=None if prompts is None else str(prompts), options=LLMOptions(**chosen(LLMOptions))
     )
     return Request(
-        models=networks, board=board, data=rest["data"], weights=rest["weights"], input_shape=rest["input_shape"],
+        models=networks, board=board, tables=tables, hold_out=hold_out, data=rest["data"],
+        weights=rest["weights"], input_shape=rest["input_shape"],
         pixel_scale=units.pixel_scale, mean=units.mean, std=units.std, generator=generator,
         options=SearchOptions(**chosen(SearchOptions)),
     )  # fmt: skip
-
-
-def summary(outcome: "Outcome") -> dict[str, Any]:
-    """Return a search's outcome as JSON values."""
-    return {
-        "run": str(outcome.folder),
-        "winner": outcome.key,
-        "proxy": outcome.program.model_dump(mode="json"),
-        "fitness": outcome.fitness.to_dict(),
-        "baselines": {name: None if f is None else f.to_dict() for name, f in outcome.baselines.items()},
-        "beats_every_built_in": outcome.beaten,
-        "test": outcome.test,
-        "population": [c.key for c in outcome.evolution.population],
-        "candidates": len(outcome.evolution.candidates),
-        "measured": outcome.measured,
-        "cached": outcome.cached,
-        "digest": outcome.digest,
-    }
-
-
-def print_outcome(outcome: "Outcome") -> None:
-    """Print a search's outcome: the winner, and every built-in beside it."""
-    from tapc.search.report.summary import ORACLE
-
-    program, fitness = outcome.program, outcome.fitness
-    numbers = ("fitness", "rho", "top-1", "cost")
-    table = Table("on the search networks", columns("proxy", *numbers, right=numbers))
-    rows = [(f"{outcome.key} {program.name}", fitness), *outcome.baselines.items()]
-    for name, f in sorted(rows, key=lambda row: -(row[1].phi if row[1] else float("-inf"))):
-        label = f"{name} (the measurement itself)" if name == ORACLE else name
-        cells = ("-",) * 4 if f is None else (f"{f.phi:.4f}", f"{f.rho:.3f}", f"{f.accuracy:.1%}", f"{f.cost:.3f}")
-        table.add(label, *cells, style="bold" if f is fitness else "")
-    print_table(table)
-    say(f"\n{outcome.key}, by {program.origin.generator}: {program.reasoning.strip()}\n")
-    click.echo(visible(program.code.strip()))
-    tests = ", ".join(f"{name} {value:.1%}" for name, value in outcome.test.items())
-    say(
-        f"\nfitness {fitness.phi:.4f}, {verdict(outcome)}; test set, looked at once: {tests}\n"
-        f"{outcome.measured} configurations measured, {outcome.cached} known before; log digest {outcome.digest[:16]}\n"
-        f"report: {outcome.folder / 'report.html'}\n"
-        f"use it: tapc compile MODEL --board BOARD --proxy {outcome.folder / 'proxy.toml'}"
-    )
-
-
-def verdict(outcome: "Outcome") -> str:
-    """Say in words how the winner stands beside the built-in proxies."""
-    from tapc.search.report.summary import ORACLE
-
-    better = [(f.phi, name) for name, f in outcome.baselines.items()
-              if f is not None and name != ORACLE and f.phi >= outcome.fitness.phi]  # fmt: skip
-    if not better:
-        return "above every built-in proxy's"
-    phi, name = max(better)
-    return f"not above the built-in {name}'s ({phi:.4f}): use that one (--proxy {name}), or search longer"

@@ -82,11 +82,9 @@ class Candidate:
 
     @property
     def behaviour(self) -> str:
-        """Equal for proxies with the same ranks of scores and the same bits."""
+        """Its niche: equal for proxies that lead to the same bits at all budgets of all networks."""
         assert self.judged is not None
-        ranks = [sorted(range(len(s)), key=lambda i: (s[i], i)) for s in self.scores]
-        bits = [(n.weights, n.activations) for n in self.judged.networks]
-        return hashlib.sha256(repr((ranks, bits)).encode()).hexdigest()
+        return hashlib.sha256(repr([network.picks for network in self.judged.networks]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""Measuring one bit configuration: accuracy in onnxruntime, and size and speed on the simulated device."""
+"""Measuring one bit configuration: its loss in onnxruntime, or size and speed on the simulated device."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from tapc.device.verify import device_inputs, verify
 from tapc.firmware import build_firmware
 from tapc.firmware.toolchain import compiler_version
 from tapc.flow.devices import device_of
+from tapc.flow.losses.draw import Drawn
+from tapc.flow.losses.facts import LayerFacts
+from tapc.flow.losses.measure import Setup, measure
+from tapc.flow.losses.table import flat
 from tapc.graph.network import Bits
 from tapc.lower import lower
 from tapc.lower.codes import input_codes
-from tapc.quantize import evaluate, quantize, top1
+from tapc.quantize import quantize
 from tapc.search.networks import Subject
 
 
@@ -43,33 +48,18 @@ class DeviceFigures:
     ram: int
 
 
-@dataclass(frozen=True)
-class ConfigurationFigures:
-    """Measurements of one configuration; `device` is None where the device was not asked."""
-
-    accuracy: float
-    device: DeviceFigures | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> "ConfigurationFigures":
-        """Return figures from what `to_dict` gave."""
-        device = values["device"]
-        return ConfigurationFigures(float(values["accuracy"]), None if device is None else DeviceFigures(**device))
-
-
-def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> ConfigurationFigures:
-    """Quantize a network and measure it.
+def measure_device(subject: Subject, bits: Bits) -> dict[str, Any]:
+    """Quantize a network, build its firmware and run one sample, proved against the reference executor.
 
     Parameters
     ----------
     subject : Subject
     bits : Bits
-    on_device : bool
-        Build the firmware and run one sample in the simulator, proved against the reference executor.
+
+    Returns
+    -------
+    dict
+        `DeviceFigures` as JSON values.
 
     Raises
     ------
@@ -79,14 +69,9 @@ def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> Conf
         The image does not fit the board.
     """
     quantized = quantize(subject, subject.network, bits, subject.calibration, x=subject.samples)
-    assert subject.holdout.y is not None
-    logits = evaluate(quantized.onnx, subject.holdout, optimized=quantized.optimizable)
-    accuracy = top1(logits, subject.holdout.y)
-    if not on_device:
-        return ConfigurationFigures(accuracy, None)
     target = subject.target
     lowered = lower(quantized.onnx, subject.name, target.requantize, target.isa)
-    codes = input_codes(lowered.program, subject.holdout.x[:1])
+    codes = input_codes(lowered.program, subject.samples[:1])
     with scratch_folder() as folder:
         (folder / "lib").mkdir()
         lowered.library().write(folder / "lib")
@@ -105,8 +90,13 @@ def measure_configuration(subject: Subject, bits: Bits, on_device: bool) -> Conf
     counted = run.instructions
     if counted is None:
         counted = round(CostModel(load_coefficients(target.cost)).total_instructions(lowered.steps))
-    figures = DeviceFigures(counted, estimated, images.memory.flash, images.memory.static_ram + run.stack_high_water)
-    return ConfigurationFigures(accuracy, figures)
+    memory = images.memory
+    return asdict(DeviceFigures(counted, estimated, memory.flash, memory.static_ram + run.stack_high_water))
+
+
+def measure_loss(setup: Setup, drawn: Drawn) -> dict[str, Any]:
+    """Return a configuration's row of the loss table, as JSON values."""
+    return flat(measure(setup, drawn))
 
 
 def code_digest() -> str:
@@ -116,12 +106,12 @@ def code_digest() -> str:
     return digest([tree_digest(root / part, "*.py") for part in parts], compiler_version())
 
 
-def configuration_key(subject: Subject, bits: Bits, on_device: bool, code: str) -> str:
-    """Identify a measurement by its content."""
+def device_key(subject: Subject, bits: Bits, code: str) -> str:
+    """Identify a measurement of the device by its content."""
     activations = {str(group): width for group, width in bits.activations.items()}
-    return digest("configuration", code, subject.digest, bits.weights, activations, on_device, subject.device)
+    return digest("device", code, subject.digest, bits.weights, activations, subject.device)
 
 
-def bops(subject: Subject, bits: Bits) -> int:
-    """Return MACs x weight bits x input activation bits, summed over the layers."""
-    return sum(layer.macs * w * a for layer in subject.network.layers for w, a in (bits.pair(layer),))
+def bops(layers: Sequence[LayerFacts], weights: Sequence[int], activations: Sequence[int]) -> int:
+    """Return MACs x weight bits x input activation bits, summed over the layers; activations are by group."""
+    return sum(layer.macs * w * activations[layer.input_group] for layer, w in zip(layers, weights, strict=True))

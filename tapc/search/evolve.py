@@ -18,7 +18,7 @@ from tapc.search.controllers import OPERATORS, Controller, Operator
 from tapc.search.fitness import Fitness, Judge
 from tapc.search.log import EventLog
 from tapc.search.options import SearchOptions
-from tapc.search.population import choose_parents, library, survivors
+from tapc.search.population import choose_parents, library, ranked, survivors
 
 PARENTS: Mapping[Operator, int] = {"initialization": 0, "mutation": 1, "crossover": 2}
 _SAME = 1e-9
@@ -44,8 +44,12 @@ class Evolution:
     @property
     def best(self) -> Candidate | None:
         """The fittest of all generations, the newest among equals; None where none was valid."""
-        valid = [c for c in self.candidates if c.status == "ok" and c.judged is not None]
-        return max(valid, key=lambda c: (c.fitness, c.born)) if valid else None
+        return next(iter(self.ranked), None)
+
+    @property
+    def ranked(self) -> list[Candidate]:
+        """Everyone with a fitness, the fittest first, the newer first among equals."""
+        return ranked(c for c in self.candidates if c.status == "ok" and c.judged is not None)
 
 
 @dataclass(frozen=True)
@@ -244,29 +248,25 @@ class Evolver:
         return None
 
     def _judged(self, candidate: Candidate) -> dict[str, Any]:
-        names = [network.layer_names for network in self._judge.networks]
-        scores = [dict(zip(n, s, strict=True)) for n, s in zip(names, candidate.scores, strict=True)]
         try:
-            own = self._own_bits(candidate, names) if self._options.allocator == "proxy" else None
-            return {"fitness": self._judge.judge(scores, own).to_dict(), "kind": "", "message": ""}
+            own = self._own_bits(candidate) if self._options.allocator == "proxy" else None
+            return {"fitness": self._judge.judge(candidate.scores, own).to_dict(), "kind": "", "message": ""}
         except ContractError as error:
             return {"fitness": None, "kind": error.kind, "message": str(error)[:2000]}
         except BudgetError as error:
             return {"fitness": None, "kind": "budget", "message": str(error)[:2000]}
 
-    def _own_bits(self, candidate: Candidate, names: Sequence[Sequence[str]]) -> list[dict[str, int]]:
-        target = self._options.target
-        if target is None:
-            raise ContractError("bits", "allocator=proxy needs a target of average bits")
-        tables = [network.table for network in self._judge.networks]
+    def _own_bits(self, candidate: Candidate) -> list[dict[float, list[int]]]:
+        """Return the bits that the program chooses per network, by average."""
+        targets, tables = self._options.targets, [network.table for network in self._judge.networks]
         assert candidate.program is not None
         with Sandbox() as sandbox:  # not the one of the main thread
-            bits = allocated(
-                sandbox, candidate.program.code, candidate.scores, tables, [target] * len(tables),
-                self._options.inputs,
+            bits = iter(allocated(
+                sandbox, candidate.program.code, [s for s in candidate.scores for _ in targets],
+                [table for table in tables for _ in targets], [*targets] * len(tables), self._options.inputs,
                 twice=True,
-            )  # fmt: skip
-        return [dict(zip(n, b, strict=True)) for n, b in zip(names, bits, strict=True)]
+            ))  # fmt: skip
+        return [{target.bits: next(bits) for target in targets} for _ in tables]
 
 
 def _tried(candidates: Sequence[Candidate], population: Sequence[Candidate]) -> tuple[tuple[Candidate, float], ...]:

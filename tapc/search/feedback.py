@@ -10,6 +10,7 @@ from tapc.search.candidate import Background, Candidate
 from tapc.search.fitness import Fitness, NetworkFitness
 from tapc.search.networks import SearchNetwork
 from tapc.search.options import SearchOptions
+from tapc.search.report.summary import REFERENCES
 
 SHOWN = (
     "op", "kernel_h", "out_channels", "output_pixels", "parameter_share", "mac_share", "readers", "activation",
@@ -19,8 +20,8 @@ SHOWN = (
 """Columns of the table in the prompt, in which a text of a few thousand characters has room."""
 
 MOST_LAYERS = 60
-RIVALS = ("uniform", "sqnr", "hawq_v2")
-CEILING = "error"
+RIVALS = ("uniform", "sqnr", "hawq_v2", "tap")
+CEILINGS = REFERENCES
 MISRANKED = 3
 _SENTENCE = 300
 
@@ -64,25 +65,24 @@ def feedback(candidate: Candidate, networks: Sequence[SearchNetwork]) -> dict[st
         "rho": fitness.rho,
         "accuracy": fitness.accuracy,
         "cost": fitness.cost,
-        "bits": {network.network: list(network.weights) for network in fitness.networks},
         "networks": [
-            shown(judged, network) | {"misranked": misranked(network, scores)}
+            shown(judged) | {"misranked": misranked(network, scores)}
             for judged, network, scores in zip(fitness.networks, networks, candidate.scores, strict=True)
         ],
     }
 
 
-def shown(judged: NetworkFitness, network: SearchNetwork) -> dict[str, Any]:
+def shown(judged: NetworkFitness) -> dict[str, Any]:
     """Return a proxy's figures on one network; what fitness is made of has its names and texts here alone."""
-    parameters = [float(str(row["parameters"])) for row in network.table]
-    average = sum(p * b for p, b in zip(parameters, judged.weights, strict=True)) / sum(parameters)
-    figures = {"rho": f"{judged.rho:.3f}", "accuracy at its bits": f"{judged.accuracy:.4f}"}
+    figures = {"rho": f"{judged.rho:.3f}", "accuracy": f"{judged.accuracy:.3f}"}
     if judged.cost:
         figures["cost"] = f"{judged.cost:.3f}"
     return {
         "name": judged.network,
-        "figures": figures | {"average bits": f"{average:.2f}"},
-        "bits": list(judged.weights),
+        "figures": figures,
+        "budgets": [
+            f"at {b.budget:g} bits {b.weights} loses {b.loss:.3g} (least measured {b.best:.3g})" for b in judged.budgets
+        ],
     }
 
 
@@ -100,16 +100,16 @@ def misranked(network: SearchNetwork, scores: Sequence[float]) -> list[str]:
     ]
 
 
-def rivals(baselines: Mapping[str, Fitness | None], networks: Sequence[SearchNetwork]) -> list[dict[str, Any]]:
-    """Return the hand-made proxies to beat, then the measurement that no proxy can beat by much."""
+def rivals(baselines: Mapping[str, Fitness | None]) -> list[dict[str, Any]]:
+    """Return the hand-made proxies to beat, then the measurements that no proxy can beat by much."""
     return [
         {
             "name": name,
-            "ceiling": name == CEILING,
+            "ceiling": name in CEILINGS,
             "fitness": fitness.phi,
-            "networks": [shown(judged, network) for judged, network in zip(fitness.networks, networks, strict=True)],
+            "networks": [shown(judged) for judged in fitness.networks],
         }
-        for name in (*RIVALS, CEILING)
+        for name in (*RIVALS, *CEILINGS)
         if (fitness := baselines.get(name)) is not None
     ]
 

@@ -1,30 +1,55 @@
-"""How good a proxy is (Eq. 6): rank correlation, accuracy at the bits it leads to, and their measured cost."""
+"""How good a proxy is (Eq. 6): ranks of configurations, what the bits lose that it leads to, and their cost."""
 
 import math
-import threading
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
-from scipy.stats import spearmanr
+import numpy as np
 
-from tapc.allocate import Allocation, AllocationError, solve
-from tapc.allocate.problem import AllocationProblem
+from tapc.allocate import solve
+from tapc.base.cache import digest
 from tapc.base.errors import BudgetError
 from tapc.flow.decide import with_scores
-from tapc.graph.network import WEIGHT_BITS, Bits
+from tapc.flow.losses.draw import Drawn
+from tapc.flow.losses.ranking import Doubles, Regret, narrow_activations
+from tapc.flow.losses.table import LossRow, row_of
 from tapc.proxy.base import normalize
 from tapc.quantize import uniform_bits
-from tapc.search.configuration import ConfigurationFigures, bops
+from tapc.search.budgets import SOLVER, within_budgets
+from tapc.search.configuration import DeviceFigures, bops, measure_loss
 from tapc.search.measurements import Measurements
-from tapc.search.networks import SearchNetwork
+from tapc.search.networks import OnDevice, SearchNetwork
 from tapc.search.options import SearchOptions
 
-_SOLVER = threading.Lock()  # HiGHS keeps global state
+VERSION = 2
+"""1 ranked layers and measured top-1 at one budget."""
 
-ATTEMPTS = 4
-"""How often bits are chosen again because the measurement missed a budget that the prediction met."""
+Chosen = Mapping[float, Sequence[int]]
+"""Weight bits that a program chose itself, by average."""
+
+
+@dataclass(frozen=True)
+class BudgetFigure:
+    """What the bits lose that a proxy leads to.
+
+    Attributes
+    ----------
+    budget : float
+        Largest average weight bits; activations have 4 bits wherever possible.
+    weights : str
+        A digit per layer.
+    loss, best : float
+        Measured, and the least that was measured of configurations that fit.
+    metric : float
+        The network's metric with these bits, 0 to 1.
+    """
+
+    budget: float
+    weights: str
+    loss: float
+    best: float
+    metric: float
 
 
 @dataclass(frozen=True)
@@ -35,38 +60,45 @@ class NetworkFitness:
     ----------
     network : str
     rho : float
-        Spearman correlation between scores and measured single-layer errors; 0 where the scores are constant.
-    weights : tuple of int
-        Weight bits per layer, in execution order.
-    activations : tuple of int
-        Bits per activation group.
+        Rank correlation of predicted and measured losses within equal sizes; 0 where nothing is ranked.
     accuracy : float
-        Top-1 on the hold-out, 0..1.
+        Of the bits at the budgets, 0..1: the least measured loss over theirs, or their metric; mean of the budgets.
     cost : float
         Measured quantity over its budget; 0 where nothing is measured.
+    budgets : tuple of BudgetFigure
+    weights, activations : tuple of int
+        Bits per layer and per activation group whose cost was measured; empty without a cost.
     figures : dict
-        What was measured: see `ConfigurationFigures`.
+        What was measured: see `DeviceFigures`; and BOPs.
     """
 
     network: str
     rho: float
-    weights: tuple[int, ...]
-    activations: tuple[int, ...]
     accuracy: float
     cost: float
-    figures: dict[str, Any]
+    budgets: tuple[BudgetFigure, ...]
+    weights: tuple[int, ...] = ()
+    activations: tuple[int, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def picks(self) -> tuple[str, ...]:
+        """The weight bits at the budgets."""
+        return tuple(figure.weights for figure in self.budgets)
 
 
 @dataclass(frozen=True)
 class Fitness:
-    """Eq. 6 over the search networks.
+    """Eq. 6 over some networks.
 
     Attributes
     ----------
     phi : float
-        alpha * rho + (1 - alpha) * accuracy - beta * cost, of the means below.
-    rho, accuracy, cost : float
-        Means over the networks.
+        alpha * rho + (1 - alpha) * accuracy - beta * cost.
+    rho, accuracy : float
+        Of the networks, combined.
+    cost : float
+        Mean over the networks.
     networks : tuple of NetworkFitness
     """
 
@@ -84,24 +116,21 @@ class Fitness:
     def from_dict(values: Mapping[str, Any]) -> "Fitness":
         """Return the fitness that `to_dict` gave."""
         networks = tuple(
-            NetworkFitness(**(n | {"weights": tuple(n["weights"]), "activations": tuple(n["activations"])}))
+            NetworkFitness(**(n | {
+                "budgets": tuple(BudgetFigure(**b) for b in n["budgets"]),
+                "weights": tuple(n["weights"]), "activations": tuple(n["activations"]),
+            }))
             for n in values["networks"]
-        )
+        )  # fmt: skip
         return Fitness(values["phi"], values["rho"], values["accuracy"], values["cost"], networks)
 
 
-def rho(scores: Sequence[float], errors: Sequence[float]) -> float:
-    """Return Spearman's correlation; 0 where one side is constant, which ranks nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        value = float(spearmanr(scores, errors).statistic) if len(scores) > 1 else 0.0
-    return value if math.isfinite(value) else 0.0
-
-
-def rank_correlation(network: SearchNetwork, scores: Mapping[str, float]) -> float:
-    """Return the correlation of scores with the network's measured single-layer errors."""
-    names = network.layer_names
-    return rho([scores[name] for name in names], [network.errors[name] for name in names])
+def combined(values: Sequence[float], how: str) -> float:
+    """Return the least, the mean, or the mean without the highest and the lowest where that leaves one."""
+    if how == "min":
+        return min(values)
+    kept = sorted(values)[1:-1] if how == "trimmed" and len(values) > 2 else values
+    return math.fsum(kept) / len(kept)
 
 
 class Judge:
@@ -111,138 +140,161 @@ class Judge:
     ----------
     networks : sequence of SearchNetwork
     options : SearchOptions
-    measurements : Measurements
+    measurements : Measurements, optional
+        Where the device counts, or programs choose bits themselves.
     """
 
-    def __init__(self, networks: Sequence[SearchNetwork], options: SearchOptions, measurements: Measurements) -> None:
+    def __init__(
+        self, networks: Sequence[SearchNetwork], options: SearchOptions, measurements: Measurements | None = None
+    ) -> None:
         self.networks = tuple(networks)
         self.options = options
         self._measurements = measurements
 
-    def reference(self, network: SearchNetwork) -> ConfigurationFigures:
-        """Return the figures of the network at the most bits on offer: the scale of costs without a budget."""
-        options = self.options
-        return self._measurements.measure(
-            network.subject, uniform_bits(network.subject.network, max(options.wbits), max(options.abits))
-        )
-
-    def judge(
-        self, scores: Sequence[Mapping[str, float]], own_bits: Sequence[Mapping[str, int]] | None = None
-    ) -> Fitness:
-        """Choose bits by scores, measure them, and return the fitness.
+    def judge(self, scores: Sequence[Sequence[float]], chosen: Sequence[Chosen] | None = None) -> Fitness:
+        """Return the fitness of scores.
 
         Parameters
         ----------
-        scores : sequence of mapping
-            Per network: layer -> predicted error.
-        own_bits : sequence of mapping, optional
-            Per network: weight bits that the proxy chose itself.
+        scores : sequence of sequence of float
+            Per network and layer.
+        chosen : sequence of mapping, optional
+            Per network what the program chose itself: weight bits by average, at each of
+            `tapc.flow.losses.draw.BUDGETS` and at `target_bits` of the options.
 
         Raises
         ------
         BudgetError
-            No bits, or not those that the proxy chose, keep the budgets as measured.
+            No bits, or not those that the program chose, keep the device's budgets as measured.
         """
-        results = []
-        for i, network in enumerate(self.networks):
-            normalized = normalize("candidate", scores[i], network.subject.network)
-            allocation, figures = self.allocate(network, normalized, None if own_bits is None else own_bits[i])
-            bits = allocation.bits
-            results.append(
-                NetworkFitness(
-                    network=network.name,
-                    rho=rank_correlation(network, scores[i]),
-                    weights=tuple(bits.weights[name] for name in network.layer_names),
-                    activations=tuple(bits.activations[g] for g in range(len(network.subject.network.groups))),
-                    accuracy=figures.accuracy,
-                    cost=self.cost(network, bits, figures),
-                    figures=figures.to_dict() | {"bops": bops(network.subject, bits)},
-                )
-            )
-        return self._combine(tuple(results))
+        return self.combine([
+            self._judged(network, network.ranking.predicted(own), own, None if chosen is None else chosen[i])
+            for i, (network, own) in enumerate(zip(self.networks, scores, strict=True))
+        ])  # fmt: skip
 
-    def _combine(self, results: tuple[NetworkFitness, ...]) -> Fitness:
-        count, options = len(results), self.options
-        mean_rho = math.fsum(r.rho for r in results) / count
-        accuracy = math.fsum(r.accuracy for r in results) / count
-        cost = math.fsum(r.cost for r in results) / count
-        phi = options.alpha * mean_rho + (1 - options.alpha) * accuracy - options.beta * cost
-        return Fitness(phi, mean_rho, accuracy, cost, results)
+    def ceiling(self) -> Fitness:
+        """Return what the measured losses of the layers, each alone and added, would have; without a cost."""
+        return self.combine([self._ranked(network, network.ranking.alone()) for network in self.networks])
 
-    def allocate(
-        self, network: SearchNetwork, scores: Mapping[str, float], own_bits: Mapping[str, int] | None
-    ) -> tuple[Allocation, ConfigurationFigures]:
-        """Choose bits that keep the budgets as measured, and return them with their figures.
-
-        Raises
-        ------
-        BudgetError
-        """
-        problem = with_scores(network.problem, scores)
-        if own_bits is not None:
-            problem = _fixed(problem, own_bits)
-        refused: BudgetError | None = None
-        for _ in range(ATTEMPTS if own_bits is None else 1):
-            try:
-                with _SOLVER:
-                    allocation = solve(problem)
-                figures = self._measurements.measure(network.subject, allocation.bits)
-            except AllocationError as error:
-                raise refused or error from error
-            excess = self._excess(figures, network.problem)
-            if not excess:
-                return allocation, figures
-            what = ", ".join(f"{value:g} too much {name}" for name, value in excess.items())
-            refused = BudgetError(f"{network.name}: the bits that fit by prediction need {what} as measured")
-            limits = {
-                name: type(value)(allocation.used[name].used - value)
-                for name, value in excess.items()
-            }  # fmt: skip
-            problem = replace(problem, budgets=replace(problem.budgets, **limits))
-        assert refused is not None
-        raise refused
-
-    def _excess(self, figures: ConfigurationFigures, problem: AllocationProblem) -> dict[str, int]:
-        device, budgets = figures.device, problem.budgets
-        if device is None:
-            return {}
-        pairs = {
-            "flash": (device.flash, budgets.flash),
-            "ram": (device.ram, budgets.ram),
-            "latency": (device.instructions, budgets.latency),
-        }
-        return {
-            name: math.ceil(used - limit) for name, (used, limit) in pairs.items() if limit is not None and used > limit
-        }
-
-    def cost(self, network: SearchNetwork, bits: Bits, figures: ConfigurationFigures) -> float:
-        """Return the measured quantity that beta weighs over its budget, or over that of the most bits on offer."""
+    def combine(self, results: Sequence[NetworkFitness]) -> Fitness:
+        """Return the fitness of what was found on each network."""
         options = self.options
-        if figures.device is None:
-            return 0.0
-        reference = self.reference(network).device
-        assert reference is not None
+        rho, accuracy = (combined([getattr(r, name) for r in results], options.combine) for name in ("rho", "accuracy"))
+        cost = math.fsum(r.cost for r in results) / len(results)
+        phi = options.alpha * rho + (1 - options.alpha) * accuracy - options.beta * cost
+        return Fitness(phi, rho, accuracy, cost, tuple(results))
+
+    def _ranked(self, network: SearchNetwork, predicted: Doubles, chosen: Chosen | None = None) -> NetworkFitness:
+        ranking = network.ranking
+        regrets = ranking.regrets(predicted)
+        if chosen is None:
+            budgets = tuple(_figure(network, regret) for regret in regrets)
+        else:
+            budgets = tuple(self._own_figure(network, regret, chosen[regret.budget]) for regret in regrets)
+        rho = ranking.correlation(predicted, self.options.rank)
+        return NetworkFitness(network.name, rho, self._accuracy(budgets), 0.0, budgets)
+
+    def _accuracy(self, budgets: Sequence[BudgetFigure]) -> float:
+        if self.options.accuracy == "top1":
+            return float(np.mean([min(1.0, max(0.0, b.metric)) for b in budgets]))
+        return float(np.mean([b.best / b.loss if b.loss > 0 else 1.0 for b in budgets]))
+
+    def _own_figure(self, network: SearchNetwork, regret: Regret, weights: Sequence[int]) -> BudgetFigure:
+        """Return the figure of bits that the program chose; measured where the table lacks them."""
+        table, rounding = network.losses, network.ranking.rounding
+        drawn = Drawn("chosen", regret.budget, "".join(map(str, weights)), narrow_activations(table))
+        row = table.row(drawn.key) or self._measured(network, drawn)
+        own = row.by(rounding)
+        return BudgetFigure(regret.budget, drawn.weights, own.loss, min(regret.best, own.loss), own.metric)
+
+    def _measured(self, network: SearchNetwork, drawn: Drawn) -> LossRow:
+        assert self._measurements is not None
+        assert network.setup is not None
+        key = digest("losses", network.losses.provenance.code_sha256, network.setup.digest, drawn.key)
+        return row_of(dict(self._measurements.once(key, measure_loss, network.setup, drawn)))
+
+    def _judged(
+        self, network: SearchNetwork, predicted: Doubles, scores: Sequence[float], chosen: Chosen | None
+    ) -> NetworkFitness:
+        ranked, options = self._ranked(network, predicted, chosen), self.options
+        if options.beta == 0 and not options.budgeted:
+            return ranked
+        own = None if chosen is None else chosen[cast(float, options.target_bits)]
+        if network.device is None:
+            weights, activations = self._picked(network, predicted, own)
+            figures: dict[str, Any] = {"bops": bops(network.layers, weights, activations)}
+        else:
+            weights, activations, device = self._on_device(network, network.device, scores, own)
+            figures = asdict(device) | {"bops": bops(network.layers, weights, activations)}
+        return NetworkFitness(
+            network.name, ranked.rho, ranked.accuracy, self.cost(network, figures), ranked.budgets, weights,
+            activations, figures,
+        )  # fmt: skip
+
+    def _picked(
+        self, network: SearchNetwork, predicted: Doubles, own: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the bits at the search's own average: of the measured configurations with the wanted activations."""
+        table, options = network.losses, self.options
+        groups = len(table.rows[0].activations)
+        low = str(min(options.abits))
+        activations = "".join("8" if i in table.interface else low for i in range(groups))
+        most = math.inf if options.target_bits is None else options.target_bits + 1e-5
+        fits = [
+            i for i, row in enumerate(table.rows) if row.activations == activations and row.average_bits <= most
+        ]  # fmt: skip
+        weights = table.rows[min(fits, key=lambda i: float(predicted[i]))].weights if own is None else own
+        return tuple(map(int, weights)), tuple(map(int, activations))
+
+    def _on_device(
+        self, network: SearchNetwork, device: OnDevice, scores: Sequence[float], own: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...], DeviceFigures]:
+        assert self._measurements is not None
+        graph = device.subject.network
+        names = [layer.name for layer in graph.layers]
+        normalized = normalize("candidate", dict(zip(names, scores, strict=True)), graph)
+        problem = with_scores(device.problem, normalized)
+        fixed = None if own is None else dict(zip(names, own, strict=True))
+        bits, figures = within_budgets(self._measurements, device.subject, problem, fixed)
+        weights = tuple(bits.weights[name] for name in names)
+        return weights, tuple(bits.activations[g] for g in range(len(graph.groups))), figures
+
+    def reference(self, device: OnDevice) -> DeviceFigures:
+        """Return the figures of a network at the most bits on offer: the scale of costs without a budget."""
+        options = self.options
+        assert self._measurements is not None
+        bits = uniform_bits(device.subject.network, max(options.wbits), max(options.abits))
+        return self._measurements.device(device.subject, bits)
+
+    def cost(self, network: SearchNetwork, figures: Mapping[str, Any]) -> float:
+        """Return the quantity that beta weighs over its budget, or over that of the most bits on offer."""
+        options = self.options
         if options.cost == "bops":
-            most = uniform_bits(network.subject.network, max(options.wbits), max(options.abits))
-            return bops(network.subject, bits) / (options.bops or bops(network.subject, most))
+            groups = len(network.losses.rows[0].activations)
+            a = [8 if i in network.losses.interface else max(options.abits) for i in range(groups)]
+            return float(
+                figures["bops"] / (options.bops or bops(network.layers, [max(options.wbits)] * len(network.layers), a))
+            )
+        assert network.device is not None
         budget = {
             "instructions": options.latency, "cycles": None, "flash": options.flash, "ram": options.ram
         }[options.cost]  # fmt: skip
-        value, whole = getattr(figures.device, options.cost), getattr(reference, options.cost)
+        value, whole = figures[options.cost], getattr(self.reference(network.device), options.cost)
         if value is None or whole is None:
             raise BudgetError(f"--cost {options.cost}: nothing on this machine estimates cycles; see tapc doctor")
         return float(value / (budget or whole))
 
+    def check(self) -> None:
+        """Solve each device's problem for scores of 1: budgets that nothing meets end a search before it begins."""
+        for network in self.networks:
+            if network.device is not None:
+                with SOLVER:
+                    solve(network.device.problem)
 
-def _fixed(problem: AllocationProblem, weights: Mapping[str, int]) -> AllocationProblem:
-    """Leave each layer only the choices with its given weight bits."""
-    assert set(weights.values()) <= set(WEIGHT_BITS)
-    layers = tuple(
-        replace(
-            layer,
-            choices=tuple(c for c in layer.choices if c.w_bits == weights[layer.name]),
-            fixed_by="the proxy's allocate",
-        )
-        for layer in problem.layers
-    )
-    return replace(problem, layers=layers)
+
+def _figure(network: SearchNetwork, regret: Regret) -> BudgetFigure:
+    row = network.losses.row(regret.key)
+    assert row is not None
+    return BudgetFigure(
+        regret.budget, row.weights, regret.loss, regret.best, row.by(network.ranking.rounding).metric
+    )  # fmt: skip

@@ -138,7 +138,7 @@ class Asked:
             "library": [feedback(member, self._networks) for member in library],
             "known": known(background),
             "tried": tried(background),
-            "rivals": rivals(background.baselines, self._networks),
+            "rivals": rivals(background.baselines),
             "theme": self._prompts.theme(seed),
         }
         asked = ask(self._model, Request(key, self._prompts.render(operator, context)), self._problem)
@@ -153,8 +153,9 @@ class Asked:
         with Sandbox() as sandbox:
             try:
                 scores = scored(sandbox, code, tables, inputs, twice=True)
-                if self._options.allocator == "proxy" and (target := self._options.target) is not None:
-                    allocated(sandbox, code, scores, tables, [target] * len(tables), inputs, twice=True)
+                if self._options.allocator == "proxy":
+                    for target in self._options.targets:
+                        allocated(sandbox, code, scores, tables, [target] * len(tables), inputs, twice=True)
             except ContractError as error:
                 return str(error) + self._hint(str(error))
         return ""

@@ -125,6 +125,10 @@ class EventLog:
             raise UsageError(f"{folder}: another process is writing this run") from None
         try:
             self._recorded, end = read_events(path)
+            begun = [event.kind for event in self._recorded]
+            if not resume and begun == ["start"] and path.stat().st_size == end:
+                self._recorded, end = [], 0  # it failed before it began
+                self._file.truncate(0)
             if self._recorded and not resume:
                 raise UsageError(
                     f"{folder} holds a search already; go on with it (tapc search --resume {folder}) "

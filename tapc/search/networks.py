@@ -1,34 +1,30 @@
-"""The networks that proxies are judged on: everything about them that no proxy changes, computed once."""
+"""The networks that proxies are judged on: their measured configurations, and what the device needs of them."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from tapc.allocate import AllocationProblem
 from tapc.base.cache import digest
 from tapc.base.errors import DataError
 from tapc.base.latency import Latency
 from tapc.base.options import Options
-from tapc.data import Samples
-from tapc.data.metrics import choose
 from tapc.flow.decide import Distortion, bit_problem, network_cost
+from tapc.flow.losses.facts import LayerFacts
+from tapc.flow.losses.identities import identities
+from tapc.flow.losses.measure import Setup
+from tapc.flow.losses.ranking import Ranking
+from tapc.flow.losses.table import LossTable, load_losses, loss_names
 from tapc.frontend import FloatModel
-from tapc.graph.analysis import analyse
-from tapc.graph.network import Network
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
-from tapc.proxy import ProxyContext
 from tapc.proxy.columns import Table
-from tapc.quantize import Calibration, calibrate, layer_distortion
+from tapc.quantize import Calibration
 from tapc.quantize.runtime import Float
-from tapc.quantize.sensitivity import proxy_context
-from tapc.quantize.statistics import statistics
 from tapc.search.options import SearchOptions
 
 
@@ -44,9 +40,7 @@ class Subject:
     network : Network
     calibration : Calibration
     samples : float32 (N, *input_shape[1:])
-        Calibration samples.
-    holdout : Samples
-        Labelled samples that were not calibrated on.
+        Calibration samples; the first is the one that is run.
     board : Board
     target : Target
     device : str or None
@@ -58,7 +52,6 @@ class Subject:
     network: Network
     calibration: Calibration
     samples: Float
-    holdout: Samples
     board: Board
     target: Target
     device: str | None = None
@@ -66,10 +59,24 @@ class Subject:
     @cached_property
     def digest(self) -> str:
         """Identify everything that a measurement depends on, apart from the bits."""
-        arrays: list[NDArray[Any] | None] = [self.samples, self.holdout.x, self.holdout.y]
-        parts = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for a in arrays if a is not None]
+        samples = hashlib.sha256(np.ascontiguousarray(self.samples).tobytes()).hexdigest()
         model = hashlib.sha256(self.onnx.SerializeToString(deterministic=True)).hexdigest()
-        return digest(model, parts, self.board.model_dump_json(), self.target.digest)
+        return digest(model, samples, self.board.model_dump_json(), self.target.digest)
+
+
+@dataclass(frozen=True, eq=False)
+class OnDevice:
+    """A network as the device runs it.
+
+    Attributes
+    ----------
+    subject : Subject
+    problem : AllocationProblem
+        For scores of 1, see `tapc.flow.decide.with_scores`.
+    """
+
+    subject: Subject
+    problem: AllocationProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,70 +85,105 @@ class SearchNetwork:
 
     Attributes
     ----------
-    subject : Subject
-    table : list of dict
-        Statistics table, see `tapc.proxy.columns`.
-    errors : dict of str to float
-        Layer -> relative squared error of the logits when it alone has the lowest bits: what scores should rank.
-    problem : AllocationProblem
-        For scores of 1, see `tapc.flow.decide.with_scores`.
-    context : ProxyContext
-        For the built-in proxies.
+    ranking : Ranking
+        Its measured configurations.
+    device : OnDevice or None
+        Where measurements of the device count.
+    setup : Setup or None
+        What further configurations are measured with, where programs choose bits themselves.
+    identity : str
+        See `tapc.frontend.identity`; empty where no more is known than the table.
     """
 
-    subject: Subject
-    table: Table
-    errors: dict[str, float]
-    problem: AllocationProblem
-    context: ProxyContext
+    ranking: Ranking
+    device: OnDevice | None = None
+    setup: Setup | None = None
+    identity: str = ""
+
+    @property
+    def losses(self) -> LossTable:
+        """The loss table."""
+        return self.ranking.table
 
     @property
     def name(self) -> str:
         """The network's name."""
-        return self.subject.name
+        return self.losses.network
+
+    @property
+    def content(self) -> str:
+        """Digest of the float network, which tells networks apart; see `identity_of`."""
+        return self.identity or identity_of(self.losses)
+
+    @cached_property
+    def table(self) -> Table:
+        """Statistics table, see `tapc.proxy.columns`."""
+        return [dict(row) for row in self.losses.statistics]
+
+    @property
+    def layers(self) -> tuple[LayerFacts, ...]:
+        """What is known of each layer."""
+        return self.losses.layers
 
     @property
     def layer_names(self) -> list[str]:
         """Names of the layers in the order of the table's rows."""
-        return [str(row["name"]) for row in self.table]
+        return [layer.name for layer in self.layers]
+
+    @cached_property
+    def errors(self) -> dict[str, float]:
+        """Layer -> measured loss when it alone has the lowest bits, rounded as the configurations are."""
+        own = self.losses.alone.get(self.ranking.rounding)
+        low = str(min(WEIGHT_BITS))
+        if own is None:
+            return {layer.name: layer.errors[low] for layer in self.layers}
+        return {layer.name: losses[0] for layer, losses in zip(self.layers, own, strict=True)}
 
 
-def prepare(
-    model: FloatModel, samples: Samples, holdout: Samples, board: Board, target: Target, options: SearchOptions
-) -> SearchNetwork:
-    """Compute everything about a network that no proxy changes.
+def identity_of(table: LossTable) -> str:
+    """Return the digest of a table's network: that of a shipped network of its name and file, else of the file itself.
 
-    Parameters
-    ----------
-    model : FloatModel
-    samples, holdout : Samples
-        To calibrate on, and labelled ones to measure accuracy on.
-    board : Board
-    target : Target
-    options : SearchOptions
+    The first knows no names of tensors; see `tapc.frontend.identity`.
+    """
+    known = identities().get(table.network)
+    return known if known is not None and _shipped(table) else table.provenance.model_sha256
+
+
+def _shipped(table: LossTable) -> bool:
+    return table.network in loss_names() and load_losses(table.network).provenance.model_sha256 == (
+        table.provenance.model_sha256
+    )
+
+
+def on_device(setup: Setup, table: LossTable, board: Board, target: Target, options: SearchOptions) -> OnDevice:
+    """Return a network as the device runs it, with the distortions of its loss table.
 
     Raises
     ------
     DataError
-        The samples have no labels, or some that are no classes of the network.
+        The table is of another network.
     """
-    if holdout.y is None:
-        raise DataError(f"{model.name}: the search measures accuracy and {holdout.source} has no labels")
-    if not (metric := choose("auto", holdout, model.onnx)).classes:
-        raise DataError(f"{model.name}: the search needs classes; {holdout.source} leads to the metric {metric.name}")
-    network = analyse(model.onnx, model.name)
-    calibration = calibrate(model, samples.x, seed=options.seed, pictures=samples.pictures)
-    distortion: Distortion = layer_distortion(model, network, calibration, samples.x)
-    table = statistics(model, network, calibration, samples.x, distortion)
-    low = min(options.wbits)
-    context = proxy_context(model, network, calibration, samples.x, distortion, low, options.seed)
-    assert context.output_error is not None
-    errors = {layer.name: context.output_error(layer.name, low) for layer in network.layers}
+    network = setup.network
+    if [layer.parameters for layer in network.layers] != [layer.parameters for layer in table.layers]:
+        raise DataError(f"{table.network}: the loss table has other layers than the network")
+    distortion = {
+        layer.name: {(w, a): known.distortion[f"w{w}a{a}"] for w in WEIGHT_BITS for a in ACTIVATION_BITS}
+        for layer, known in zip(network.layers, table.layers, strict=True)  # a copy may name its layers otherwise
+    }
+    x = setup.samples.x
+    problem = device_problem(setup.model, network, setup.calibration, x, distortion, board, target, options)
+    subject = Subject(table.network, setup.model.onnx, network, setup.calibration, x, board, target, options.device)
+    return OnDevice(subject, problem)
+
+
+def device_problem(
+    model: FloatModel, network: Network, calibration: Calibration, x: Float, distortion: Distortion, board: Board,
+    target: Target, options: SearchOptions,
+) -> AllocationProblem:  # fmt: skip
+    """Return the choice of bits on a board, for scores of 1."""
     budgets = allocation_options(options)
-    cost = network_cost(model, network, calibration, samples.x, board, target, budgets)
-    problem = bit_problem(network, distortion, cost, board, budgets)
-    subject = Subject(model.name, model.onnx, network, calibration, samples.x, holdout, board, target, options.device)
-    return SearchNetwork(subject, table, errors, problem, context)
+    cost = network_cost(model, network, calibration, x, board, target, budgets)
+    return bit_problem(network, distortion, cost, board, budgets)
 
 
 def allocation_options(options: SearchOptions) -> Options:
@@ -152,22 +194,3 @@ def allocation_options(options: SearchOptions) -> Options:
         bops=options.bops, target_bits=options.target_bits, seed=options.seed, no_external=True, no_patches=True,
         optimize="size",
     )  # fmt: skip
-
-
-def divide(samples: Samples, calibration: int, path: Path) -> tuple[Samples, Samples]:
-    """Divide shuffled samples of the training set into those to calibrate on and the hold-out.
-
-    Raises
-    ------
-    DataError
-        Nothing is left to hold out.
-    """
-    if len(samples.x) <= calibration:
-        raise DataError(
-            f"{path}: {len(samples.x)} training samples, and {calibration} are calibrated on: none is left to measure "
-            "accuracy on; lower --calibration or give more data"
-        )
-    x, y = samples.x, samples.y
-    first = replace(samples, x=x[:calibration], y=None if y is None else y[:calibration])
-    rest = replace(samples, x=x[calibration:], y=None if y is None else y[calibration:])
-    return first, rest

@@ -4,8 +4,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tapc.flow.losses.draw import BUDGETS
+from tapc.flow.losses.ranking import RankName
+from tapc.flow.losses.table import RoundingName
 from tapc.proxy.contract import Target
 
+Accuracy = Literal["loss", "top1"]
+Combine = Literal["min", "mean", "trimmed"]
 Cost = Literal["instructions", "cycles", "flash", "ram", "bops"]
 COSTS: tuple[Cost, ...] = ("instructions", "cycles", "flash", "ram", "bops")
 
@@ -21,6 +26,17 @@ class SearchOptions(BaseModel):
         N: size of the population, and candidates per generation.
     alpha : float
         Weight of the rank correlation in the fitness; 1 - alpha weighs the accuracy (Eq. 6).
+    rank : {"spearman", "kendall"}
+        The rank correlation of predicted and measured losses.
+    accuracy : {"loss", "top1"}
+        What the bits that scores lead to are judged by at each budget: the least loss measured over theirs, or the
+        network's own metric.
+    combine : {"min", "mean", "trimmed"}
+        How rho and accuracy of several networks become one; trimmed leaves out the highest and the lowest.
+    rounding : {"nearest", "gptq"}
+        Whose measured losses count; gptq is what `tapc compile` deploys.
+    finalists : int
+        Of so many of the fittest the network that is held out decides.
     beta : float
         Weight of the measured cost in the fitness; 0 is Eq. 6 as printed.
     cost : str
@@ -40,10 +56,10 @@ class SearchOptions(BaseModel):
     latency : float or None
         Budget in instructions per inference.
     bops : int or None
-    calibration, holdout : int
-        Samples of the training set to calibrate on, and others of it to measure accuracy on.
-    test : int
-        Samples of the test set that the winner is measured on, once, at the end.
+    configurations : int
+        That are drawn and measured of a network without a loss table.
+    calibration, test : int
+        Samples to calibrate on, and others that such configurations are measured on.
     seed : int
     """
 
@@ -52,6 +68,11 @@ class SearchOptions(BaseModel):
     generations: int = Field(default=5, ge=0)
     population: int = Field(default=8, ge=1)
     alpha: float = Field(default=0.1, ge=0, le=1)
+    rank: RankName = "spearman"
+    accuracy: Accuracy = "loss"
+    combine: Combine = "min"
+    rounding: RoundingName = "gptq"
+    finalists: int = Field(default=5, ge=1)
     beta: float = Field(default=0.05, ge=0)
     cost: Cost = "instructions"
     controller: Literal["tap", "eq7", "dpo", "ucb", "uniform"] = "tap"
@@ -64,21 +85,22 @@ class SearchOptions(BaseModel):
     ram: int | None = None
     latency: float | None = None
     bops: int | None = None
+    configurations: int = Field(default=200, ge=60)
     calibration: int = Field(default=256, ge=16)
-    holdout: int = Field(default=1000, ge=1)
     test: int = Field(default=500, ge=1)
     seed: int = Field(default=0, ge=0)
     device: str | None = None
 
     @property
-    def target(self) -> Target | None:
-        """What a program's own allocate has to reach; None without an average."""
-        return None if self.target_bits is None else Target(self.target_bits, tuple(sorted(self.wbits)))
+    def targets(self) -> tuple[Target, ...]:
+        """What a program's own allocate has to reach: the budgets of the fitness, and the search's own average."""
+        averages = dict.fromkeys((*BUDGETS, *(() if self.target_bits is None else (self.target_bits,))))
+        return tuple(Target(average, tuple(sorted(self.wbits))) for average in averages)
 
     @property
     def measures(self) -> bool:
-        """Whether the device's measurements enter the fitness or a budget."""
-        return self.beta > 0 or self.budgeted
+        """Whether the device's measurements enter the fitness or a budget; BOPs are counted."""
+        return (self.beta > 0 and self.cost != "bops") or self.budgeted
 
     @property
     def budgeted(self) -> bool:

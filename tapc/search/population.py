@@ -22,7 +22,7 @@ class Member(Protocol):
 
     @property
     def behaviour(self) -> str:
-        """Equal for members that rank layers alike and lead to the same bits."""
+        """A niche: equal for members that lead to the same bits."""
 
 
 M = TypeVar("M", bound=Member)
@@ -37,22 +37,31 @@ def ranked(members: Iterable[M]) -> list[M]:
 def survivors(old: Sequence[M], new: Sequence[M], size: int) -> list[M]:
     """Return the fittest `size` of both (Algorithm 1, line 20), the fittest first.
 
-    Of members that behave alike only the newest stays: its twins add nothing to choose from.
+    The best of a niche comes before the second of any: members that lead to the same bits differ in little.
     """
-    kept: dict[str, M] = {}
-    for member in sorted(ranked([*old, *new]), key=lambda m: m.born):
-        kept[member.behaviour] = member
-    return ranked(kept.values())[:size]
+    members = ranked([*old, *new])
+    first = best_of_niches(members)
+    others = [member for member in members if member not in first]
+    return ranked([*first, *others][:size])
+
+
+def best_of_niches(members: Iterable[M]) -> list[M]:
+    """Return the fittest of each niche, the fittest first."""
+    first: dict[str, M] = {}
+    for member in ranked(members):
+        first.setdefault(member.behaviour, member)
+    return list(first.values())
 
 
 def library(previous: Sequence[M], old: Sequence[M], new: Sequence[M], size: int) -> list[M]:
     """Return the context library: the best of what it had and of the union's top tenth (Algorithm 1, line 19).
 
-    A tenth of the union of two populations of `size`, rounded up, at least two, is also the most that it holds.
+    A tenth of the union of two populations of `size`, rounded up, at least two, is also the most that it holds; one of
+    each niche.
     """
     share = max(LIBRARY_LEAST, -(-2 * size // 10))
-    top = survivors(old, new, share)
-    return survivors(previous, top, share)
+    top = best_of_niches([*old, *new])[:share]
+    return best_of_niches([*previous, *top])[:share]
 
 
 def choose_parents(rng: np.random.Generator, population: Sequence[M], count: int) -> list[M]:

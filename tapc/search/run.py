@@ -1,10 +1,10 @@
-"""A whole search: networks, baselines, evolution, the one look at the test set, and the files it leaves."""
+"""A whole search: networks, baselines, evolution, a look at other networks, and the files it leaves."""
 
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,35 +12,32 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tapc import zoo
-from tapc.allocate import solve
 from tapc.base.cache import Store, cache_folder, digest
 from tapc.base.errors import BudgetError, DataError, OutputError, TapcError, UsageError
 from tapc.base.options import Source
 from tapc.base.progress import Stages
-from tapc.data import Samples, Split, find_data, load_samples, shipped_note
 from tapc.flow.devices import device_of
-from tapc.flow.inputs import open_model
-from tapc.frontend import FloatModel
-from tapc.frontend.identity import network_digest
-from tapc.graph.network import Bits
-from tapc.hardware.board import Board, load_board
+from tapc.flow.losses.ranking import MEASURED, Ranking
+from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
-from tapc.proxy import Origin, Program, get_proxy, proxy_names, save_program
+from tapc.proxy import Origin, Program, save_program
 from tapc.proxy.columns import VERSION
 from tapc.proxy.sandbox import Sandbox
 from tapc.search.candidate import Generator
 from tapc.search.controllers import controller
+from tapc.search.elsewhere import Agreement, Elsewhere, agreement
 from tapc.search.evolve import Evolution, Evolver
-from tapc.search.fitness import Fitness, Judge, NetworkFitness
+from tapc.search.fitness import VERSION as FITNESS
+from tapc.search.fitness import Fitness, Judge
 from tapc.search.generators import GeneratorOptions, make_generator
+from tapc.search.given import Named, Tables, given_network
 from tapc.search.log import NAME, Event, EventLog, read_events
 from tapc.search.measurements import Measurements
-from tapc.search.networks import SearchNetwork, divide, prepare
+from tapc.search.networks import SearchNetwork, identity_of
 from tapc.search.options import SearchOptions
 from tapc.search.report import NAME as REPORT
 from tapc.search.report import write_report
-from tapc.search.report.summary import ORACLE
+from tapc.search.report.summary import REFERENCES, check_version
 from tapc.search.workers import DaskWorkers, ProcessWorkers, Workers
 
 BEST = "proxy.toml"
@@ -52,10 +49,15 @@ class Request(BaseModel):
     Attributes
     ----------
     models : tuple of str
-        Zoo names or files.
-    board : str
+        Names or files of loss tables, zoo names, or model files.
+    board : str or None
+        None where nothing is measured on a device.
+    tables : tuple of str
+        Loss tables, or folders of them, beside those that come with tapc.
+    hold_out : str or None
+        As `models`: the network that decides among the finalists.
     data : tuple of str
-        One data set per model; empty where zoo models find theirs.
+        One data set per model; empty where none is needed, or zoo models find theirs.
     weights : tuple of str
         One state dict per model; empty where models have their own.
     input_shape, pixel_scale, mean, std
@@ -67,7 +69,9 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[str, ...] = Field(min_length=1)
-    board: str
+    board: str | None = None
+    tables: tuple[str, ...] = ()
+    hold_out: str | None = None
     data: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     input_shape: tuple[int, ...] | None = None
@@ -97,9 +101,16 @@ class Outcome:
         Its key in the log.
     fitness : Fitness
     baselines : dict of str to Fitness or None
-        Built-in proxies on the same networks; None where one cannot be used, or found no bits within the budgets.
-    test : dict of str to float
-        Network -> top-1 of the winner's bits on the test set, 0..1.
+        Built-in proxies on the same networks, and what the measured losses of the layers alone would have; None where
+        one cannot be used, or found no bits within the budgets.
+    held_out : str or None
+        The network that decided among the finalists.
+    elsewhere : dict of str to dict of str to Fitness
+        Candidate's key, or built-in proxy -> network that was not searched -> fitness there, without a cost.
+    unseen : dict of str to Fitness or None
+        The winner's key and built-in proxies -> fitness over the networks that had no say at all.
+    agreement : Agreement or None
+        Of all candidates' fitness with what they are elsewhere; None where there are no other networks.
     evolution : Evolution
     digest : str
         Of the log.
@@ -112,20 +123,29 @@ class Outcome:
     key: str
     fitness: Fitness
     baselines: dict[str, Fitness | None]
-    test: dict[str, float]
+    held_out: str | None
+    elsewhere: dict[str, dict[str, Fitness]]
+    unseen: dict[str, Fitness | None]
+    agreement: Agreement | None
     evolution: Evolution
     digest: str
     measured: int
     cached: int
 
     @property
-    def beaten(self) -> bool:
-        """Whether the winner's fitness is above that of every built-in proxy.
-
-        The measurement itself, `ORACLE`, is none: it is what rho compares with.
-        """
-        rivals = [b for name, b in self.baselines.items() if name != ORACLE and b is not None]
+    def above(self) -> bool:
+        """Whether the winner's fitness is above that of every built-in proxy; measurements are none."""
+        rivals = [b for name, b in self.baselines.items() if name not in REFERENCES and b is not None]
         return all(self.fitness.phi > b.phi for b in rivals)
+
+    @property
+    def beaten(self) -> bool | None:
+        """Whether it is above every built-in proxy on unseen networks, too; None where there are none."""
+        own = self.unseen.get(self.key)
+        rivals = [b for name, b in self.unseen.items() if name not in (self.key, *REFERENCES) and b is not None]
+        if own is None or not rivals:
+            return None
+        return self.above and all(own.phi > b.phi for b in rivals)
 
 
 def stored_request(folder: Path) -> Request:
@@ -139,6 +159,7 @@ def stored_request(folder: Path) -> Request:
     events, _ = read_events(folder / NAME)
     if not events or events[0].kind != "start":
         raise DataError(f"{folder}: its log holds no start; start the search again with another -o")
+    check_version(events[0].data, folder)
     try:
         return Request.model_validate(events[0].data["request"])
     except (ValueError, KeyError, TypeError) as error:
@@ -185,140 +206,160 @@ def search(
         Bad input; or no candidate was valid.
     """
     stages = stages or Stages()
-    board = load_board(request.board)
-    if (request.options.device or "").startswith("serial:"):
+    options = request.options
+    board = None if request.board is None else load_board(request.board)
+    if board is None and options.measures:
+        raise UsageError(
+            "--beta and budgets weigh what a board measures: give --board, or leave them out; --cost bops needs none"
+        )
+    if (options.device or "").startswith("serial:"):
         if scheduler or (jobs or 1) > 1:
             raise UsageError("a board runs one image at a time: leave out --scheduler, and --jobs above 1")
         jobs = 1
-    if request.options.device is not None:
-        device_of(load_target(board.core), request.options.device, board)
+    if options.device is not None and board is not None:
+        device_of(load_target(board.core), options.device, board)
     for name in () if resume else (BEST, REPORT):
         if os.path.lexists(folder / name):
             raise OutputError(f"{folder / name} exists, and a search would replace it; choose another folder with -o")
-    with EventLog(folder, resume=resume, observe=observe) as log:
-        with stages.stage("networks") as advance:
-            loaded = []
-            for i, name in enumerate(request.models):
-                path = Path(request.data[i]) if i < len(request.data) else default_data(name)
-                loaded.append(_network(request, path, open_model(name, request.source(i), request.options.seed), board))
-                for note in shipped_note(path):
-                    tell(f"{note}. A search ranks proxies by accuracy: so few samples rank them badly")
-                advance(i + 1, len(request.models))
-        networks = [network for network, _, _ in loaded]
-        for network in networks:
-            solve(network.problem)  # budgets that nothing meets end the search before anything is asked or paid
-        generator = make_generator(request.generator, request.options, networks, log.events, tell)
-        start = partial(_start, request, networks, generator)
-        known = log.record("start", "", start)
-        if known["networks"] != start()["networks"]:
+    with EventLog(folder, resume=resume, observe=observe) as log, _workers(scheduler, jobs) as working:
+        log.record("start", "", partial(_start, request))
+        measurements = Measurements(working, store or Store(cache_folder() / "configurations"))
+        tables = Tables(request.tables)
+
+        def given(name: str, data: str | None, reading: Source) -> SearchNetwork:
+            network, notes = given_network(Named(name, data, reading), tables, board, options, measurements, stages)
+            for note in notes:
+                tell(f"{note}. A search ranks proxies by losses: so few samples rank them badly")
+            return network
+
+        data = [request.data[i] if i < len(request.data) else None for i in range(len(request.models))]
+        networks = [given(name, data[i], request.source(i)) for i, name in enumerate(request.models)]
+        held = None if request.hold_out is None else _held_out(request.hold_out, tables, options, measurements, stages)
+        _check_distinct([*networks, *([] if held is None else [held])])
+        judge = Judge(networks, options, measurements)
+        judge.check()
+        elsewhere = Elsewhere(held, _unseen(tables, [*networks, *([] if held is None else [held])], options), options)
+        generator = make_generator(request.generator, options, networks, log.events, tell)
+        ready = partial(_ready, networks, elsewhere, generator)
+        if log.record("ready", "", ready)["networks"] != ready()["networks"]:
             raise DataError(
                 f"{folder}: model, data or tapc changed since the run began; start a new one with another -o"
             )
-        workers: Workers = DaskWorkers(scheduler) if scheduler else ProcessWorkers(jobs or os.cpu_count() or 1)
-        try:
-            cache = store or Store(cache_folder() / "configurations")
-            measurements = Measurements(workers, cache, on_device=request.options.measures)
-            judge = Judge(networks, request.options, measurements)
-            with stages.stage("built-in proxies") as advance:
-                baselines = _baselines(networks, judge, log, advance)
-            with Sandbox() as sandbox:
-                origin = _provenance(request, generator, [network_digest(model.onnx) for _, model, _ in loaded])
-                evolver = Evolver(request.options, generator, judge, sandbox, log, origin, baselines)
-                with stages.stage("evolution"):
-                    evolution = evolver.run(controller(request.options.controller))
-            best = evolution.best
-            if best is None or best.judged is None or best.program is None:
+        with stages.stage("built-in proxies") as advance:
+            baselines = _baselines(networks, judge, log, advance)
+        with Sandbox() as sandbox:
+            origin = _provenance(request, generator, networks)
+            evolver = Evolver(options, generator, judge, sandbox, log, origin, baselines)
+            with stages.stage("evolution"):
+                evolution = evolver.run(controller(options.controller))
+            if not evolution.ranked:
                 raise BudgetError(_nothing(evolution))
-            with stages.stage("test set"):
-                tests = [(n, s) for n, _, s in loaded]
-                test = log.record("test", best.key, partial(_test, tests, best.judged.networks, measurements))
-        finally:
-            workers.close()
+            with stages.stage("other networks") as advance:
+                found = {name: elsewhere.builtin(name, log) for name in baselines if name != MEASURED}
+                for i, candidate in enumerate(evolution.ranked):
+                    found[candidate.key] = elsewhere.program(candidate, sandbox, log)
+                    advance(i + 1, len(evolution.ranked))
+        best = elsewhere.winner(evolution.ranked[: options.finalists], found)
+        assert best.judged is not None
+        assert best.program is not None
         log.record("end", "", partial(dict, winner=best.key))
         save_program(best.program, folder / BEST)
         write_report(folder)
+        unseen = {name: elsewhere.on_unseen(found[name]) for name in (best.key, *baselines) if name in found}
         return Outcome(
-            folder, best.program, best.key, best.judged, baselines, test, evolution, log.digest,
-            measurements.measured, measurements.cached,
+            folder, best.program, best.key, best.judged, baselines, None if held is None else held.name, found, unseen,
+            agreement(evolution.ranked, found), evolution, log.digest, measurements.measured, measurements.cached,
         )  # fmt: skip
 
 
-def _start(request: Request, networks: Sequence[SearchNetwork], generator: Generator) -> dict[str, Any]:
+@contextmanager
+def _workers(scheduler: str | None, jobs: int | None) -> Iterator[Workers]:
+    workers: Workers = DaskWorkers(scheduler) if scheduler else ProcessWorkers(jobs or os.cpu_count() or 1)
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+def _held_out(
+    name: str, tables: Tables, options: SearchOptions, measurements: Measurements, stages: Stages
+) -> SearchNetwork:
+    """Return the network that is held out; nothing of it is measured on a device."""
+    plain = options.model_copy(update={"beta": 0.0, "flash": None, "ram": None, "latency": None, "allocator": "ilp"})
+    return given_network(Named(name), tables, None, plain, measurements, stages)[0]
+
+
+def _check_distinct(networks: Sequence[SearchNetwork]) -> None:
+    names, contents = ([getattr(n, of) for n in networks] for of in ("name", "content"))
+    twice = next((n for n, c in zip(names, contents, strict=True) if contents.count(c) > 1 or names.count(n) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is named twice among the networks and --hold-out")
+
+
+def _unseen(tables: Tables, seen: Sequence[SearchNetwork], options: SearchOptions) -> list[SearchNetwork]:
+    """Return the networks of all other tables, told apart by content."""
+    contents = {network.content for network in seen}
+    others = [table for _, table in sorted(tables.by_name.items()) if identity_of(table) not in contents]
+    return [SearchNetwork(Ranking(table, options.rounding)) for table in others]
+
+
+def _start(request: Request) -> dict[str, Any]:
     return {
         "request": request.model_dump(mode="json"),
-        "generator": generator.label,
-        "prompts": dict(generator.prompts),
+        "fitness": FITNESS,
         "tapc": version("tapc"),
         "statistics": VERSION,
-        "networks": [
-            {"name": n.name, "digest": digest(n.subject.digest, n.table), "layers": n.layer_names} for n in networks
-        ],
     }
 
 
-def _provenance(request: Request, generator: Generator, digests: Sequence[str]) -> Origin:
+def _ready(networks: Sequence[SearchNetwork], elsewhere: Elsewhere, generator: Generator) -> dict[str, Any]:
+    def known(network: SearchNetwork) -> dict[str, Any]:
+        table = network.losses
+        rows = [(row.key, row.by(network.ranking.rounding).loss) for row in table.rows]
+        device = None if network.device is None else network.device.subject.digest
+        return {
+            "name": network.name,
+            "digest": digest(network.content, network.table, rows, device),
+            "layers": network.layer_names,
+            "configurations": len(rows),
+        }
+
+    return {
+        "generator": generator.label,
+        "prompts": dict(generator.prompts),
+        "networks": [known(network) for network in networks],
+        "held_out": None if elsewhere.held_out is None else known(elsewhere.held_out),
+        "unseen": [known(network) for network in elsewhere.unseen],
+    }
+
+
+def _provenance(request: Request, generator: Generator, networks: Sequence[SearchNetwork]) -> Origin:
     return Origin(
         generator=generator.label,
         prompts=dict(generator.prompts),
         networks=request.models,
-        digests=tuple(digests),
+        digests=tuple(network.content for network in networks),
         board=request.board,
         search=request.options.model_dump(mode="json", exclude_none=True),
     )
 
 
-def _network(
-    request: Request, path: Path, model: FloatModel, board: Board
-) -> tuple[SearchNetwork, FloatModel, Samples]:
-    options = request.options
-
-    def samples_of(split: Split, count: int) -> Samples:
-        return load_samples(
-            path, model.input_shape, pixel_scale=model.units, count=count, split=split, seed=options.seed
-        )
-
-    train = samples_of("calibration", options.calibration + options.holdout)
-    test = samples_of("test", options.test)
-    # Small sets give at most a third to calibration, which needs no labels.
-    samples, holdout = divide(train, min(options.calibration, len(train.x) // 3), path)
-    return prepare(model, samples, holdout, board, load_target(board.core), options), model, test
-
-
-def default_data(name: str) -> Path:
-    """Return the data set of a zoo network.
-
-    Raises
-    ------
-    UsageError
-        The network is no model of the zoo, or its data set is not installed.
-    """
-    entry = next((entry for entry in zoo.models() if entry.name == name), None)
-    path = find_data(entry.default.dataset) if entry is not None else None
-    if path is None:
-        known = (
-            f"the data set {entry.default.dataset!r} of {name} was not found"
-            if entry
-            else f"{name} is no model of the zoo"
-        )
-        raise UsageError(f"{known}: give labelled samples with --data PATH, once per network; or set TAPC_DATA")
-    return path
-
-
 def _baselines(
     networks: Sequence[SearchNetwork], judge: Judge, log: EventLog, advance: Callable[[int, int], None]
 ) -> dict[str, Fitness | None]:
-    """Judge every built-in proxy just like a candidate."""
-    scoring = threading.Lock()
+    """Judge every built-in proxy that all tables have just like a candidate, and the losses of layers alone."""
 
     def run(name: str) -> dict[str, Any]:
         try:
-            with scoring:  # derivatives are computed once and kept
-                scores = [get_proxy(name).score(network.context) for network in networks]
-            return {"fitness": judge.judge(scores).to_dict(), "problem": ""}
+            if name == MEASURED:
+                return {"fitness": judge.ceiling().to_dict(), "problem": ""}
+            return {"fitness": judge.judge([n.losses.scores[name] for n in networks]).to_dict(), "problem": ""}
         except TapcError as error:
             return {"fitness": None, "problem": str(error)[:2000]}
 
-    names = proxy_names()
+    names = sorted(set.intersection(*(set(network.losses.scores) for network in networks)))
+    if all(judge.options.rounding in network.losses.alone for network in networks):
+        names.append(MEASURED)
     results: dict[str, Fitness | None] = {}
     with ThreadPoolExecutor(4) as pool:
         running = {name: pool.submit(run, name) for name in names if not log.knows("baseline", name)}
@@ -331,19 +372,6 @@ def _baselines(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return results
-
-
-def _test(
-    networks: Sequence[tuple[SearchNetwork, Samples]], judged: Sequence[NetworkFitness], measurements: Measurements
-) -> dict[str, float]:
-    """Measure the winner's bits on the test set."""
-    result = {}
-    for (network, samples), fitness in zip(networks, judged, strict=True):
-        weights = dict(zip(network.layer_names, fitness.weights, strict=True))
-        bits = Bits(weights, dict(enumerate(fitness.activations)))
-        subject = replace(network.subject, holdout=samples)
-        result[network.name] = measurements.measure(subject, bits, on_device=False).accuracy
-    return result
 
 
 def _nothing(evolution: Evolution) -> str:

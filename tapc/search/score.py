@@ -5,16 +5,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tapc.base.options import Source
 from tapc.base.progress import Stages
 from tapc.data import load_samples
 from tapc.flow.inputs import open_model
+from tapc.flow.losses.ranking import spearman
 from tapc.graph.analysis import analyse
 from tapc.proxy import get_proxy
 from tapc.quantize import calibrate, layer_distortion
 from tapc.quantize.sensitivity import proxy_context
-from tapc.search.fitness import rho
-from tapc.search.run import default_data
+from tapc.search.given import default_data
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def score_model(
     names = [layer.name for layer in network.layers]
     ranks = [_ranks({n: values[n] for n in names}) for values in (scores, errors)]
     layers = tuple(LayerScore(n, scores[n], errors[n], ranks[0][n], ranks[1][n]) for n in names)
-    correlation = rho([scores[n] for n in names], [errors[n] for n in names])
+    correlation = spearman(np.array([scores[n] for n in names]), np.array([errors[n] for n in names]))
     return ModelScores(name, loaded.name, layers, correlation, seconds)
 
 

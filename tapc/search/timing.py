@@ -1,23 +1,27 @@
 """How long a proxy takes to score ResNet-18 and the allocator to choose its bits, once statistics exist."""
 
-import statistics as middle
 import time
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
-from tapc.allocate import Budgets, solve
+from tapc.allocate import AllocationProblem, Budgets, solve
 from tapc.base.progress import Stages
-from tapc.data import Samples
 from tapc.flow.decide import with_scores
 from tapc.frontend import load
+from tapc.graph.analysis import analyse
+from tapc.graph.network import Network
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 from tapc.proxy import Program
 from tapc.proxy.base import normalize
+from tapc.proxy.columns import Table
 from tapc.proxy.contract import scored
 from tapc.proxy.sandbox import Sandbox
-from tapc.search.networks import SearchNetwork, prepare
+from tapc.quantize import calibrate, layer_distortion
+from tapc.quantize.statistics import statistics
+from tapc.search.networks import device_problem
 from tapc.search.options import SearchOptions
 
 SAMPLES = 2
@@ -62,7 +66,7 @@ class SearchTimes:
     worst: float
 
 
-def resnet18(board: str, options: SearchOptions) -> SearchNetwork:
+def resnet18(board: str, options: SearchOptions) -> tuple[Network, Table, AllocationProblem]:
     """Prepare ResNet-18 at 224 x 224 with random weights and inputs; times do not depend on them."""
     import torch
 
@@ -72,8 +76,13 @@ def resnet18(board: str, options: SearchOptions) -> SearchNetwork:
     model = load(ResNet18().eval(), input_shape=(1, 3, 224, 224))
     x = np.random.default_rng(options.seed).normal(0, 1, (SAMPLES, 3, 224, 224)).astype(np.float32)
     silicon = load_board(board)
-    samples = Samples(x, np.zeros(SAMPLES, np.int64), "random")
-    return prepare(model, samples, samples, silicon, load_target(silicon.core), options)
+    network = analyse(model.onnx, model.name)
+    calibration = calibrate(model, x, seed=options.seed)
+    distortion = layer_distortion(model, network, calibration, x)
+    table = statistics(model, network, calibration, x, distortion)
+    target = load_target(silicon.core)
+    problem = device_problem(model, network, calibration, x, distortion, silicon, target, options)
+    return network, table, problem
 
 
 def bench_search(
@@ -99,17 +108,18 @@ def bench_search(
     """
     stages = stages or Stages()
     with stages.stage("statistics"):
-        network = resnet18(board, SearchOptions(target_bits=target_bits, seed=seed))
-        problem = replace(network.problem, budgets=Budgets(target_bits=target_bits))  # too large for most boards
+        network, table, problem = resnet18(board, SearchOptions(target_bits=target_bits, seed=seed))
+        problem = replace(problem, budgets=Budgets(target_bits=target_bits))  # too large for most boards
     pairs: list[tuple[float, float]] = []
     with stages.stage("score + allocate") as advance, Sandbox() as sandbox:
         for i in range(repetitions + 1):
             if i:
                 sandbox.protection()  # waits until the next process is locked in
             start = time.perf_counter()
-            raw = scored(sandbox, program.code, [network.table], program.inputs)[0]
+            raw = scored(sandbox, program.code, [table], program.inputs)[0]
             middle_time = time.perf_counter()
-            scores = normalize(program.name, dict(zip(network.layer_names, raw, strict=True)), network.subject.network)
+            names = [layer.name for layer in network.layers]
+            scores = normalize(program.name, dict(zip(names, raw, strict=True)), network)
             solve(with_scores(problem, scores))
             end = time.perf_counter()
             pairs.append(((middle_time - start) * 1e3, (end - middle_time) * 1e3))
@@ -117,11 +127,11 @@ def bench_search(
     warm = pairs[1:]
     totals = [a + b for a, b in warm]
     return SearchTimes(
-        layers=len(network.table),
+        layers=len(table),
         repetitions=repetitions,
         first_score=pairs[0][0],
-        score=middle.median(a for a, _ in warm),
-        allocate=middle.median(b for _, b in warm),
-        total=middle.median(totals),
+        score=median(a for a, _ in warm),
+        allocate=median(b for _, b in warm),
+        total=median(totals),
         worst=max(totals),
     )

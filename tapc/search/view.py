@@ -117,7 +117,7 @@ class SearchView(Stages):
         table = Table(title="fittest so far", title_justify="left")
         for name in ("proxy", "operator"):
             table.add_column(name, no_wrap=True)
-        for name in ("fitness", "rho", "top-1", "cost"):
+        for name in ("fitness", "rho", "accuracy", "cost"):
             table.add_column(name, justify="right", no_wrap=True)
         for key in sorted(self._fitness, key=lambda k: -self._fitness[k])[:_SHOWN]:
             row = self._rows[key]

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 import tapc
 from device.emulated import PROBE, EmulatedBoard
 from graph_builder import residual
-from search.tiny import tiny_files
+from search.tiny import tiny_setup, tiny_table
 from tapc.base.errors import DataError, ToolError
 from tapc.cli import main
+from tapc.flow.losses import save_losses
 from tapc.flow.measuring import MEASURED, measure_build
 from tapc.hardware.board import shipped
 
@@ -82,13 +83,15 @@ def test_a_search_on_a_board_that_is_unplugged(
     text = (shipped("boards") / f"{BOARD}.toml").read_text().replace("\n[[memory]]", PROBE + "\n[[memory]]", 1)
     (tmp_path / "played.toml").write_text(text)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nothing was measured before
-    model, data = tiny_files(tmp_path)
+    setup = tiny_setup(tmp_path)
+    model, data = tmp_path / "tiny.onnx", tmp_path / "tiny.npz"
+    table = tmp_path / "tiny.json.gz"
+    save_losses(tiny_table(setup), table)
     run = tmp_path / "run"
     arguments = [
         "search", str(model), "--board", str(tmp_path / "played.toml"), "--data", str(data), "--llm", "offline",
         "--generations", "0", "--population", "1", "--wbits", "8", "--target-bits", "8", "--calibration", "64",
-        "--holdout", "60", "--test", "20",
-        "-o", str(run), "--device", f"serial:{board.port}",
+        "--table", str(table), "-o", str(run), "--device", f"serial:{board.port}",
     ]  # fmt: skip
     refused = CliRunner().invoke(main, [*arguments, "--jobs", "2"])
     assert "a board runs one image at a time" in refused.output

@@ -4,9 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from search.inline import InlineWorkers
-from search.tiny import tiny_network
-from tapc.base.cache import Store
+from search.tiny import shipped_network
 from tapc.proxy import Origin
 from tapc.proxy.sandbox import Sandbox
 from tapc.search.candidate import Draft, syntax_key
@@ -15,8 +13,8 @@ from tapc.search.evolve import Evolver
 from tapc.search.fitness import Judge
 from tapc.search.generators import Offline
 from tapc.search.log import NAME, EventLog, read_events
-from tapc.search.measurements import Measurements
 from tapc.search.options import SearchOptions
+from tapc.search.population import survivors
 
 COLUMNS = (
     "parameters",
@@ -54,24 +52,19 @@ def column(name, power=1):
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    return tiny_network(tmp_path_factory.mktemp("tiny"), SearchOptions())
+def network():
+    return shipped_network()
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-def evolve(network, store, folder, generator, **options):
+def evolve(network, folder, generator, **options):
     chosen = SearchOptions(**{"beta": 0, **options})
-    judge = Judge([network], chosen, Measurements(InlineWorkers(), store, on_device=chosen.measures))
+    judge = Judge([network], chosen)
     with EventLog(folder) as log, Sandbox() as sandbox:
         evolution = Evolver(chosen, generator, judge, sandbox, log, Origin()).run(controller(chosen.controller))
     return evolution, read_events(folder / NAME)[0]
 
 
-def test_what_each_candidate_becomes(network, store, tmp_path):
+def test_what_each_candidate_becomes(network, tmp_path):
     codes = (
         column("parameters"),
         column("parameters") + "\n# the same in other words\n",
@@ -82,7 +75,7 @@ def test_what_each_candidate_becomes(network, store, tmp_path):
         "",
         column("macs"),
     )
-    evolution, events = evolve(network, store, tmp_path, Scripted(*codes), generations=0, population=8)
+    evolution, events = evolve(network, tmp_path, Scripted(*codes), generations=0, population=8)
     seen = [(c.status, c.kind) for c in evolution.candidates]
     assert seen == [
         ("ok", ""), ("duplicate", ""), ("duplicate", ""), ("invalid", "scores"), ("invalid", "result"),
@@ -93,16 +86,16 @@ def test_what_each_candidate_becomes(network, store, tmp_path):
     assert {e.key for e in events if e.kind == "judged"} == {"g0s0", "g0s7"}
 
 
-def test_a_program_that_varies_is_invalid(network, store, tmp_path):
+def test_a_program_that_varies_is_invalid(network, tmp_path):
     code = "def score(layers):\n    return [float(int(repr(score).split('0x')[1][:-1], 16)) for x in layers]\n"
-    evolution, _ = evolve(network, store, tmp_path, Scripted(code), generations=0, population=1)
+    evolution, _ = evolve(network, tmp_path, Scripted(code), generations=0, population=1)
     assert [(c.status, c.kind) for c in evolution.candidates] == [("invalid", "nondeterministic")]
     assert evolution.best is None
 
 
-def test_parents_and_context_come_from_the_fittest(network, store, tmp_path):
+def test_parents_and_context_come_from_the_fittest(network, tmp_path):
     generator = Scripted(*(column(name, p) for p, name in itertools.product((1, 0.5, 2), COLUMNS)))
-    evolution, events = evolve(network, store, tmp_path, generator, generations=2, population=8)
+    evolution, events = evolve(network, tmp_path, generator, generations=2, population=8)
     selections = {e.key: e.data for e in events if e.kind == "selection"}
     for key, operator, parents, context in generator.asked:
         generation = int(key[1 : key.index("s")])
@@ -119,20 +112,43 @@ def test_parents_and_context_come_from_the_fittest(network, store, tmp_path):
     assert evolution.best.fitness == max(c.fitness for c in evolution.candidates if c.fitness is not None)
 
 
-def test_among_equals_the_newest_wins(network, store, tmp_path):
-    # The same ranks; the last two also lead to the same bits, so only the newer of them survives.
-    codes = [column("parameters", p) for p in (1, 2, 3)]
-    evolution, _ = evolve(network, store, tmp_path, Scripted(*codes), generations=0, population=3)
-    first, second, third = evolution.candidates
-    assert first.fitness == second.fitness == third.fitness
-    assert second.behaviour == third.behaviour != first.behaviour
-    assert [c.key for c in evolution.population] == ["g0s2", "g0s0"]
-    assert evolution.best.key == "g0s2"
+def test_among_equals_the_newest_wins(network, tmp_path):
+    # Tiny changes of scores, with which all predictions are ranked alike.
+    codes = [
+        f"def score(layers):\n    return [x['macs'] + {k} * (i == 0) for i, x in enumerate(layers)]\n" for k in (0, 1)
+    ]
+    evolution, _ = evolve(network, tmp_path, Scripted(*codes), generations=0, population=2)
+    first, second = evolution.candidates
+    assert first.scores != second.scores
+    assert first.fitness == second.fitness
+    assert first.behaviour == second.behaviour
+    assert [c.key for c in evolution.population] == ["g0s1", "g0s0"]
+    assert evolution.best.key == "g0s1"
 
 
-def test_probabilities_follow_equations_7_and_8(network, store, tmp_path):
+def test_niches_are_bits_at_all_budgets(network, tmp_path):
+    """Two proxies that lead to the same bits share a niche, and the worse of them comes after all other niches."""
+    base = "x['output_error_2'] ** 0.5"
+    codes = [
+        f"def score(layers):\n    return [{base} * (1 + {k} * x['depth']) for x in layers]\n" for k in (0, 0.01, 0.02)
+    ]
+    codes += [column(name) for name in ("macs", "weight_l2")]
+    evolution, _ = evolve(network, tmp_path, Scripted(*codes), generations=0, population=5)
+    niches = {c.key: c.behaviour for c in evolution.candidates}
+    picks = {c.key: c.judged.networks[0].picks for c in evolution.candidates}
+    for a, b in itertools.combinations(niches, 2):
+        assert (niches[a] == niches[b]) == (picks[a] == picks[b])
+    assert len(set(niches.values())) < len(niches)
+    kept = survivors([], evolution.candidates, len(set(niches.values())))
+    assert {c.behaviour for c in kept} == set(niches.values())
+    for key in niches:
+        own = [c for c in evolution.candidates if c.behaviour == niches[key]]
+        assert max(own, key=lambda c: (c.fitness, c.born)) in kept
+
+
+def test_probabilities_follow_equations_7_and_8(network, tmp_path):
     options = SearchOptions(beta=0, generations=6, population=6, seed=3, controller="eq7")
-    _, events = evolve(network, store, tmp_path, Offline(options), **options.model_dump())
+    _, events = evolve(network, tmp_path, Offline(options), **options.model_dump())
     fitness, operator, twin = {}, {}, {}
     for e in events:
         if e.kind == "candidate":

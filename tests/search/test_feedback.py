@@ -2,10 +2,10 @@
 
 from types import SimpleNamespace
 
-from search.test_evolve import Scripted, column, evolve, network, store  # noqa: F401
+from search.test_evolve import Scripted, column, evolve, network  # noqa: F401
 from tapc.search.candidate import Background
 from tapc.search.feedback import SHOWN, describe, feedback, misranked, rivals, tried
-from tapc.search.fitness import Fitness, NetworkFitness
+from tapc.search.fitness import BudgetFigure, Fitness, NetworkFitness
 from tapc.search.options import SearchOptions
 
 
@@ -30,25 +30,24 @@ def test_networks_are_shown_in_numbers(network):  # noqa: F811
     assert {len(row) for row in shown["rows"]} == {len(shown["header"])}
     row = dict(zip(shown["header"], shown["rows"][0], strict=True))
     assert row["output_error_2"] == f"{network.table[0]['output_error_2']:.3g}"
-    assert row["measured error"] == f"{network.errors['stem']:.3g}"
+    assert row["measured error"] == f"{network.errors['conv1']:.3g}"
     hidden = describe(network, SearchOptions(inputs="metadata"))["header"]
     assert "readers" in hidden
     assert "output_error_2" not in hidden
 
 
-def test_candidates_are_told_per_network_and_what_failed(network, store, tmp_path):  # noqa: F811
+def test_candidates_are_told_per_network_and_what_failed(network, tmp_path):  # noqa: F811
     names = ("parameters", "macs", "weight_l2", "input_std", "kernel_h", "output_size", "weight_max", "output_std")
     generator = Scripted(*(column(name, power) for power in (1, 0.5, 2) for name in names))
-    evolution, _ = evolve(network, store, tmp_path, generator, generations=2, population=8)
+    evolution, _ = evolve(network, tmp_path, generator, generations=2, population=8)
     best = evolution.best
     told = feedback(best, [network])
     (one,) = told["networks"]
     assert one["figures"]["rho"] == f"{best.judged.rho:.3f}"
-    assert one["bits"] == list(best.judged.networks[0].weights)
-    average = sum(row["parameters"] * bits for row, bits in zip(network.table, one["bits"], strict=True)) / sum(
-        row["parameters"] for row in network.table
-    )
-    assert one["figures"]["average bits"] == f"{average:.2f}"
+    assert one["figures"]["accuracy"] == f"{best.judged.accuracy:.3f}"
+    first = best.judged.networks[0].budgets[0]
+    assert one["budgets"][0] == f"at 2.25 bits {first.weights} loses {first.loss:.3g} (least measured {first.best:.3g})"
+    assert [line.split()[1] for line in one["budgets"]] == ["2.25", "2.5", "2.75", "3"]
     fitness = {c.key: c.fitness for c in evolution.candidates}
     backgrounds = dict(generator.backgrounds)
     assert backgrounds["g0s0"].population == backgrounds["g1s0"].tried == ()
@@ -63,15 +62,12 @@ def test_candidates_are_told_per_network_and_what_failed(network, store, tmp_pat
     assert all(line["loss"] >= 0 and line["name"] for line in tried(backgrounds["g2s0"]))
 
 
-def test_rivals_come_before_the_ceiling(network):  # noqa: F811
-    one = NetworkFitness("net", 0.5, (4,) * len(network.table), (8,), 0.75, 0.0, {})
+def test_rivals_come_before_the_ceiling():
+    one = NetworkFitness("net", 0.5, 0.75, 0.25, (BudgetFigure(2.5, "24", 0.25, 0.125, 0.9),))
     fitness = Fitness(0.7, 0.5, 0.75, 0.0, (one,))
-    baselines = {"error": fitness, "tap": fitness, "uniform": fitness, "hawq_v2": None}
-    found = rivals(baselines, [network])
-    assert [(r["name"], r["ceiling"]) for r in found] == [("uniform", False), ("error", True)]
-    assert found[0]["networks"][0]["figures"] == {
-        "rho": "0.500",
-        "accuracy at its bits": "0.7500",
-        "average bits": "4.00",
-    }
+    baselines = {"error": fitness, "ompq": fitness, "uniform": fitness, "hawq_v2": None, "(layers alone)": fitness}
+    found = rivals(baselines)
+    assert [(r["name"], r["ceiling"]) for r in found] == [("uniform", False), ("error", True), ("(layers alone)", True)]
+    assert found[0]["networks"][0]["figures"] == {"rho": "0.500", "accuracy": "0.750", "cost": "0.250"}
+    assert found[0]["networks"][0]["budgets"] == ["at 2.5 bits 24 loses 0.25 (least measured 0.125)"]
     assert tried(Background()) == []

@@ -83,6 +83,19 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path, text):
     assert (tmp_path / NAME).read_text() == text
 
 
+def test_a_search_that_failed_before_it_began_is_begun_anew(tmp_path):
+    with EventLog(tmp_path) as log:
+        log.record("start", "", lambda: 1)
+    with EventLog(tmp_path) as log:
+        log.record("start", "", lambda: 2)
+    assert [event.data for event in read_events(tmp_path / NAME)[0]] == [2]
+    with EventLog(tmp_path, resume=True) as log:
+        log.record("start", "", dict)
+        log.record("ready", "", dict)
+    with pytest.raises(UsageError, match="holds a search already"):
+        EventLog(tmp_path)
+
+
 def test_observers_see_old_and_new_events(tmp_path):
     write(tmp_path, 2)
     seen = []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapc.search.population import choose_parents, library, ranked, survivors
+from tapc.search.population import best_of_niches, choose_parents, library, ranked, survivors
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,15 @@ def test_survivors(both: list[list[One]], size: int) -> None:
     old, new = both
     kept = survivors(old, new, size)
     union = valid([*old, *new])
-    newest = [m for m in union if not any(o.behaviour == m.behaviour and o.born > m.born for o in union)]
-    assert len(kept) == min(size, len(newest))
-    assert set(kept) <= set(newest)
-    for m in set(newest) - set(kept):  # nobody left out beats anybody kept, nor ties with an older one
-        assert all(k.fitness > m.fitness or (k.fitness == m.fitness and k.born > m.born) for k in kept)
+    assert len(kept) == min(size, len(union))
+    assert set(kept) <= set(union)
+
+    def second(m: One) -> bool:
+        return any(o.behaviour == m.behaviour and (o.fitness, o.born) > (m.fitness, m.born) for o in union)
+
+    # Nobody is left out for one that is less: the best of a niche before the second of any, then the fitter, the newer.
+    for m in set(union) - set(kept):
+        assert all((not second(k), k.fitness, k.born) > (not second(m), m.fitness, m.born) for k in kept)
     assert kept == ranked(kept)
     assert survivors(new, old, size) == kept
     assert survivors(kept, [], size) == kept
@@ -55,8 +59,10 @@ def test_survivors(both: list[list[One]], size: int) -> None:
 def test_survivors_by_hand() -> None:
     old = [One(0, 0.9, "a"), One(1, 0.5, "b"), One(2, 0.7, "c")]
     new = [One(3, 0.7, "d"), One(4, 0.8, "a"), One(5, None, "e"), One(6, -math.inf, "f")]
-    # the newer twin of "a" stays though it is less fit; at 0.7 the newer one goes first
-    assert [m.born for m in survivors(old, new, 3)] == [4, 3, 2]
+    # the second of "a" waits until every niche has one; at 0.7 the newer one goes first
+    assert [m.born for m in survivors(old, new, 3)] == [0, 3, 2]
+    assert [m.born for m in survivors(old, new, 4)] == [0, 3, 2, 1]
+    assert [m.born for m in survivors(old, new, 5)] == [0, 4, 3, 2, 1]
 
 
 @given(generations(3), st.integers(1, 25))
@@ -68,7 +74,7 @@ def test_library(three: list[list[One]], size: int) -> None:
     assert len(kept) <= most
     assert len({m.behaviour for m in kept}) == len(kept)
     assert set(kept) <= set(valid([*previous, *old, *new]))
-    top = survivors(old, new, most)
+    top = best_of_niches([*old, *new])[:most]
     assert set(kept) <= set(previous) | set(top)
     if top:  # the library is never worse than the generation at hand
         assert kept[0].fitness >= top[0].fitness

@@ -10,6 +10,7 @@ import random
 import time
 from pathlib import Path
 
+from search.made import make_up
 from search.tiny import tiny_files
 from tapc.base.cache import Store
 from tapc.search import GeneratorOptions, Request, SearchOptions, search, stored_request
@@ -24,10 +25,11 @@ FRESH.set_forkserver_preload([__name__])
 def run(folder: Path, model: Path, data: Path, store: Path) -> None:
     """Search, or go on with a search; write how it ended beside its folder."""
     log = folder / NAME
-    options = SearchOptions(beta=0, generations=2, population=3, calibration=64, holdout=60, test=20)
+    options = SearchOptions(beta=0, generations=2, population=3, calibration=64, configurations=60, test=20)
     generator = GeneratorOptions(llm="offline")
-    request = Request(models=(str(model),), board="stm32h7", data=(str(data),), generator=generator, options=options)
+    request = Request(models=(str(model), "resnet8"), data=(str(data),), generator=generator, options=options)
     resume = log.is_file() and log.stat().st_size > 0
+    make_up()
     outcome = search(stored_request(folder) if resume else request, folder, resume=resume, jobs=1, store=Store(store))
     population = [candidate.key for candidate in outcome.evolution.population]
     end = {"digest": outcome.digest, "winner": outcome.key, "population": population}
@@ -63,11 +65,18 @@ def test_a_killed_search_ends_like_an_uninterrupted_one(tmp_path):
     files = tiny_files(tmp_path)
     expected = finished(tmp_path / "whole", files, tmp_path / "store")
     total = len(read_events(tmp_path / "whole" / NAME)[0])
+    measured = (tmp_path / "measured").read_text().splitlines()
+    assert len(set(measured)) == len(measured) >= 60
     folder, chance = tmp_path / "run", random.Random(0)
-    for count in sorted(chance.sample(range(1, total), KILLS)):
-        kill_at(started(folder, files, tmp_path / "another"), folder / NAME, count, chance.uniform(0, 0.2))
+    # The first kill comes while configurations are measured, when the log has its first line.
+    kills = [1, *sorted(chance.sample(range(3, total), KILLS - 1))]
+    for count in kills:
+        kill_at(started(folder, files, tmp_path / "another"), folder / NAME, count, chance.uniform(0.05, 0.2))
         events, _ = read_events(folder / NAME)
         assert count <= len(events) <= total
     assert events[-1].kind != "end"
     assert finished(folder, files, tmp_path / "another") == expected
+    again = (tmp_path / "measured").read_text().splitlines()[len(measured) :]
+    assert set(again) == set(measured)
+    assert len(again) <= len(measured) + len(kills)  # what ran when it was killed is measured again, and no more
     assert read_events(folder / NAME)[0][-1].kind == "end"

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from search.llm.server import ChatServer
+from search.made import make_up
 from search.tiny import tiny_files
 from tapc.base.cache import Store
 from tapc.base.errors import OutputError
@@ -57,18 +58,20 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
+def quick(monkeypatch):
     monkeypatch.setattr("tapc.search.llm.client.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("search.made.PAUSE", 0)
+    make_up(monkeypatch.setattr)
 
 
 def request(files, generations=1, **llm):
     model, data = map(str, files)
-    options = SearchOptions(beta=0, generations=generations, population=4, calibration=64, holdout=60, test=20)
+    options = SearchOptions(beta=0, generations=generations, population=4, calibration=64, configurations=60)
     chosen = LLMOptions(
         **{"allow_unknown_price": True, "timeout": 1.5, "cache": False, "retries": 1, "parallel": 1, **llm}
     )
     generator = GeneratorOptions(llm="openai/local", options=chosen)
-    return Request(models=(model,), board="stm32h7", data=(data,), generator=generator, options=options)
+    return Request(models=(model,), data=(data,), generator=generator, options=options)
 
 
 def events_of(folder, *kinds):
@@ -96,7 +99,7 @@ def test_a_mix_of_answers_and_its_replay(files, store, tmp_path):
     replayed = search(request(files, replay=record), tmp_path / "again", jobs=1, store=store)
     assert (replayed.key, replayed.program) == (outcome.key, outcome.program)
     assert len(server.requests) == len(MIXED)  # nobody was asked
-    kinds = ("generation", "candidate", "scored", "judged", "selection", "test", "end")
+    kinds = ("generation", "candidate", "scored", "judged", "selection", "elsewhere", "end")
     assert events_of(tmp_path / "again", *kinds) == events_of(tmp_path / "run", *kinds)
 
     found = str(tmp_path / "run" / "proxy.toml")
@@ -112,7 +115,7 @@ def test_questions_at_once_change_nothing_but_the_time(files, store, tmp_path):
         asked = request(files, api_base=server.url, record=record, parallel=4)
         outcome = search(asked, tmp_path / "run", jobs=1, store=store)
         assert len(server.requests) == 8
-    kinds = ("generation", "candidate", "scored", "judged", "selection", "test", "end")
+    kinds = ("generation", "candidate", "scored", "judged", "selection", "elsewhere", "end")
     for parallel in (1, 3):
         folder = tmp_path / f"again{parallel}"
         again = search(request(files, replay=record, parallel=parallel), folder, jobs=1, store=store)
@@ -122,7 +125,7 @@ def test_questions_at_once_change_nothing_but_the_time(files, store, tmp_path):
     assert keys == [f"g{t}s{slot}" for t in range(2) for slot in range(4)]
     shown = server.requests[-1]["messages"][0]["content"]
     assert "- sqnr, fitness" in shown
-    assert "- error (the measurement itself: the ceiling), fitness" in shown
+    assert "- error (a measurement of each layer alone: about the ceiling), fitness" in shown
 
 
 def test_what_is_wrong_with_allocate_is_quoted_back(files, store, tmp_path):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from search.tiny import tiny_network
+from search.tiny import tiny_setup
 from tapc.base.cache import Store
 from tapc.base.errors import ToolError
-from tapc.quantize import uniform_bits
+from tapc.flow.losses.draw import Drawn
+from tapc.search.configuration import measure_loss
 from tapc.search.measurements import Measurements
-from tapc.search.options import SearchOptions
 from tapc.search.workers import DaskWorkers, ProcessWorkers
 
 TESTS = str(Path(__file__).parents[1])
@@ -28,8 +28,15 @@ def die_once(path):
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    return tiny_network(tmp_path_factory.mktemp("tiny"), SearchOptions())
+def setup(tmp_path_factory):
+    return tiny_setup(tmp_path_factory.mktemp("tiny")).portable()
+
+
+def loss(measurements, setup, weights, activations):
+    """Measure a configuration of one width."""
+    groups = "".join("8" if group.interface else activations for group in setup.network.groups)
+    drawn = Drawn("uniform", None, weights * len(setup.network.layers), groups)
+    return measurements.once(drawn.key.replace("/", "-"), measure_loss, setup, drawn)
 
 
 @pytest.fixture
@@ -67,18 +74,18 @@ def cluster(monkeypatch):
         process.wait()
 
 
-def test_a_cluster_measures_and_survives_the_loss_of_a_worker(network, cluster, tmp_path):
+def test_a_cluster_measures_and_survives_the_loss_of_a_worker(setup, cluster, tmp_path):
     from distributed import Client
 
     address, processes = cluster
     workers = DaskWorkers(address)
     with Client(address, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-    measurements = Measurements(workers, Store(tmp_path), on_device=False)
-    first = measurements.measure(network.subject, uniform_bits(network.subject.network, 8, 8))
+    measurements = Measurements(workers, Store(tmp_path))
+    first = loss(measurements, setup, "8", "8")
     processes[0].kill()
-    pairs = [(w, a) for w in (2, 4, 8) for a in (4, 8)]
-    results = [measurements.measure(network.subject, uniform_bits(network.subject.network, w, a)) for w, a in pairs]
+    pairs = [(w, a) for w in "248" for a in "48"]
+    results = [loss(measurements, setup, w, a) for w, a in pairs]
     workers.close()
     assert results[-1] == first
     assert measurements.measured == len(pairs)
@@ -102,17 +109,14 @@ def test_processes_are_started_again_when_one_dies(tmp_path):
         workers.close()
 
 
-def test_a_lost_process_costs_no_measurement(network, tmp_path):
+def test_a_lost_process_costs_no_measurement(setup, tmp_path):
     workers = ProcessWorkers(1)
     try:
-        measurements = Measurements(workers, Store(tmp_path), on_device=False)
-        bits = uniform_bits(network.subject.network, 8, 8)
-        first = measurements.measure(network.subject, bits)
+        first = loss(Measurements(workers, Store(tmp_path)), setup, "8", "8")
         for process in list(workers._pool._processes.values()):
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.5)
-        again = Measurements(workers, Store(tmp_path / "fresh"), on_device=False)
-        assert again.measure(network.subject, bits) == first
+        assert loss(Measurements(workers, Store(tmp_path / "fresh")), setup, "8", "8") == first
         assert workers.generation == 1
     finally:
         workers.close()

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -82,7 +82,8 @@ def generate(
     OutputError
         It cannot be written.
     """
-    plan = planned(source, count, folder)
+    setup = prepare(source)
+    plan = planned(setup, count, kept_facts(setup, folder / f"{source.name}.facts.json"))
     partial = folder / f"{source.name}.jsonl"
     known = opened(partial)
     missing = {key: drawn for key, drawn in plan.wanted.items() if key not in known}
@@ -91,28 +92,31 @@ def generate(
         append_line(partial, line)
         known[line["key"]] = line["row"]
         advance(sum(key in known for key in plan.wanted), len(plan.wanted))
+    return table_of(plan, known, command)
+
+
+def table_of(plan: Plan, known: Mapping[str, Mapping[str, Any]], command: str) -> LossTable:
+    """Return the table of a plan all of whose rows are known."""
     rows = tuple(
         replace(row_of(dict(known[key])), kind=drawn.kind, size=drawn.size) for key, drawn in plan.wanted.items()
     )
     facts = plan.facts
     return LossTable(
-        source.name, provenance(plan.setup, command), facts.layers, facts.interface, facts.statistics, facts.scores,
-        plan.alone, plan.choices, rows,
+        plan.setup.source.name, provenance(plan.setup, command), facts.layers, facts.interface, facts.statistics,
+        facts.scores, plan.alone, plan.choices, rows,
     )  # fmt: skip
 
 
-def planned(source: Source, count: int, folder: Path) -> Plan:
-    """Prepare a network, score its layers and list the configurations; the scores are kept in the folder."""
-    setup = prepare(source)
-    content = [setup.model_sha256, setup.data_sha256, source.calibration, source.rounding, source.seed]
-    facts, alone = _facts(setup, folder / f"{source.name}.facts.json", digest("facts", content, _code()))
+def planned(setup: Setup, count: int, facts_and_alone: tuple[NetworkFacts, Alone]) -> Plan:
+    """List the configurations: those that are drawn, and those that allocators choose by the facts' scores."""
+    facts, alone = facts_and_alone
     # Code that gives the same figures for one configuration of all widths is taken to measure the same.
-    identity = digest("losses", content, flat(measure(setup, _canary(setup.network))))
+    identity = digest("losses", setup.digest, flat(measure(setup, _canary(setup.network))))
     distortion = {
         layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in (2, 4, 8) for a in (4, 8)} for layer in facts.layers
     }
     chosen = choose(setup.network, facts.scores, distortion, alone["gptq"])
-    drawn = {item.key: item for item in draw(setup.network, count, source.seed)}
+    drawn = {item.key: item for item in draw(setup.network, count, setup.source.seed)}
     for item in chosen.values():
         drawn.setdefault(item.key, item)
     wanted = {digest(identity, key): item for key, item in drawn.items()}
@@ -155,20 +159,42 @@ def _canary(network: Network) -> Drawn:
     return Drawn("uniform", None, weights, "".join("8" if group.interface else "4" for group in network.groups))
 
 
-def _facts(setup: Setup, path: Path, identity: str) -> tuple[NetworkFacts, Alone]:
+def facts_key(setup: Setup) -> str:
+    """Identify what scoring needs by the network, its samples and the code."""
+    return digest("facts", setup.digest, _code())
+
+
+def kept_facts(setup: Setup, path: Path) -> tuple[NetworkFacts, Alone]:
     """Return what scoring needs, from an earlier run where it was of the same identity: derivatives take minutes."""
+    identity = facts_key(setup)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["identity"] == identity:
-            facts = NetworkFacts(
-                tuple(LayerFacts.model_validate(layer) for layer in values["layers"]),
-                tuple(values["interface"]),
-                tuple(values["statistics"]),
-                {proxy: tuple(own) for proxy, own in values["scores"].items()},
-            )
-            return facts, {rounding: tuple(map(tuple, own)) for rounding, own in values["alone"].items()}
+            return facts_from(values)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # made anew
+    values = facts_of(setup)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_whole(path, json.dumps({"identity": identity} | values))
+    return facts_from(values)
+
+
+def facts_from(values: Mapping[str, Any]) -> tuple[NetworkFacts, Alone]:
+    """Return what `facts_of` gave, from its JSON values."""
+    facts = NetworkFacts(
+        tuple(LayerFacts.model_validate(layer) for layer in values["layers"]),
+        tuple(values["interface"]),
+        tuple(values["statistics"]),
+        {proxy: tuple(own) for proxy, own in values["scores"].items()},
+    )
+    return facts, {rounding: tuple(map(tuple, own)) for rounding, own in values["alone"].items()}
+
+
+def facts_of(setup: Setup) -> dict[str, Any]:
+    """Score the layers and measure each alone, as JSON values; seconds to minutes."""
     x = setup.samples.x
     distortion = layer_distortion(setup.model, setup.network, setup.calibration, x)
     facts = network_facts(setup.model, setup.network, setup.calibration, x, distortion)
@@ -178,14 +204,8 @@ def _facts(setup: Setup, path: Path, identity: str) -> tuple[NetworkFacts, Alone
         alone[rounding] = tuple(
             tuple(float(f"{losses[layer.name][bits]:.6g}") for bits in WEIGHT_BITS) for layer in setup.network.layers
         )
-    values = {"identity": identity, "alone": alone, "layers": [layer.model_dump(mode="json") for layer in facts.layers]}
-    values |= {"interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    write_whole(path, json.dumps(values))
-    return facts, alone
+    values = {"alone": alone, "layers": [layer.model_dump(mode="json") for layer in facts.layers]}
+    return values | {"interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores}
 
 
 _setup: Setup | None = None

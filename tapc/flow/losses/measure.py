@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from scipy.stats import spearmanr
 
+from tapc.base.cache import digest
 from tapc.base.errors import DataError
 from tapc.data import Samples, load_samples
 from tapc.data.load import open_data
@@ -102,6 +103,10 @@ class Setup:
             return "anomaly"
         return "agreement" if self.source.answers else "top1"
 
+    def portable(self) -> "Setup":
+        """Return it without the source's own runtime, which cannot be sent to another process."""
+        return replace(self, model=replace(self.model, run=None))
+
     @cached_property
     def logits(self) -> onnx.ModelProto:
         """The float network up to its scores."""
@@ -111,6 +116,12 @@ class Setup:
     def exact(self) -> Array:
         """What the float network gives for the test samples."""
         return evaluate(self.logits, self.test.x, optimized=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identify everything that losses depend on, apart from the bits and the code."""
+        source = self.source
+        return digest(self.model_sha256, self.data_sha256, source.calibration, source.rounding, source.seed)
 
     @cached_property
     def data_sha256(self) -> str:
@@ -130,9 +141,17 @@ def prepare(source: Source) -> Setup:
     DataError
         Model or data are missing or do not fit, or the data has no labels.
     """
-    loaded = load(source.model, weights=source.weights, seed=source.seed, keep=False)
-    digest = hashlib.sha256(loaded.onnx.SerializeToString(deterministic=True)).hexdigest()
-    identity = network_digest(loaded.onnx)
+    return setup_of(source, load(source.model, weights=source.weights, seed=source.seed, keep=False))
+
+
+def setup_of(source: Source, loaded: FloatModel) -> Setup:
+    """Equalize and calibrate a network that is loaded already.
+
+    Raises
+    ------
+    DataError
+        The data is missing or does not fit, or has no labels.
+    """
     samples, test = _divided(source, loaded)
     if source.answers:
         scores = evaluate(without_softmax(loaded.onnx), test.x, optimized=True).reshape(len(test.x), -1)
@@ -140,6 +159,8 @@ def prepare(source: Source) -> Setup:
     model = balance(loaded, samples.x)
     network = analyse(model.onnx, source.name)
     calibration = calibrate(model, samples.x, seed=source.seed, pictures=samples.pictures)
+    digest = hashlib.sha256(loaded.onnx.SerializeToString(deterministic=True)).hexdigest()
+    identity = network_digest(loaded.onnx)
     return Setup(source, digest, model, network, calibration, samples, test, identity)
 
 
@@ -156,6 +177,7 @@ def _divided(source: Source, model: FloatModel) -> tuple[Samples, Samples]:
         rest = load_samples(data, shape, pixel_scale=scale, count=test, split="test", seed=seed)
     else:
         whole = load_samples(data, shape, pixel_scale=scale, count=None, split="all", seed=seed)
+        count = min(count, len(whole.x) // 2)
         order = np.random.default_rng(seed).permutation(len(whole.x))
         drawn, rest = _taken(whole, order[:count]), _taken(whole, np.sort(order[count : count + test]))
     if rest.y is None and not source.answers:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from tapc.graph.network import WEIGHT_BITS
 from tapc.proxy import get_proxy
 
 Doubles = NDArray[np.float64]
+
+RankName = Literal["spearman", "kendall"]
 
 MEASURED = "(layers alone)"
 """Reference that is no proxy: the measured losses of the layers, each alone, added."""
@@ -159,6 +161,11 @@ def _activations(table: LossTable, row: LossRow) -> str:
     return "mixed" if len(free) > 1 else "".join(free)
 
 
+def narrow_activations(table: LossTable) -> str:
+    """Return the digits of 4-bit activations wherever they are possible."""
+    return "".join("8" if i in table.interface else "4" for i in range(len(table.rows[0].activations)))
+
+
 def alone_loss(table: LossTable, rounding: RoundingName) -> Doubles:
     """Return the sum of the layers' measured losses at each row's bits, as `tapc compile --proxy error` adds them.
 
@@ -177,7 +184,7 @@ def alone_loss(table: LossTable, rounding: RoundingName) -> Doubles:
 def regrets(table: LossTable, predicted: Doubles, measured: Doubles) -> tuple[Regret, ...]:
     """Return what the proxy's bits lose at each budget that some configuration with 4-bit activations fits."""
     result = []
-    narrow = "".join("8" if i in table.interface else "4" for i in range(len(table.rows[0].activations)))
+    narrow = narrow_activations(table)
     for budget in BUDGETS:
         fitting = [
             i for i, row in enumerate(table.rows) if row.activations == narrow and row.average_bits <= budget + _SLACK
@@ -201,3 +208,53 @@ def kendall(x: Doubles, y: Doubles) -> float:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     return float(kendalltau(x, y).statistic)
+
+
+class Ranking:
+    """A table's configurations, ready to be compared with the predictions of many proxies.
+
+    Parameters
+    ----------
+    table : LossTable
+    rounding : {"nearest", "gptq"}
+        Whose losses are compared.
+
+    Attributes
+    ----------
+    table : LossTable
+    measured : float64 (rows,)
+    groups : list of arrays
+        See `groups_of`.
+
+    Raises
+    ------
+    DataError
+        No configurations have one size.
+    """
+
+    def __init__(self, table: LossTable, rounding: RoundingName) -> None:
+        self.table = table
+        self.rounding: RoundingName = rounding
+        self.measured: Doubles = np.array([row.by(rounding).loss for row in table.rows])
+        self.groups = groups_of(table)
+        if not self.groups:
+            raise DataError(f"{table.network}: no {LEAST} configurations have one size; measure more of them")
+        if not self.regrets(self.measured):
+            raise DataError(f"{table.network}: no configuration has 4-bit activations and at most {BUDGETS[-1]:g} bits")
+
+    def predicted(self, scores: Sequence[float]) -> Doubles:
+        """Return the losses (rows,) that scores predict, in units of the largest; see `predicted_loss`."""
+        return steady(predicted_loss(self.table.layers, scores, self.table.rows))
+
+    def alone(self) -> Doubles:
+        """Return what the measured losses of the layers, each alone, predict."""
+        return steady(alone_loss(self.table, self.rounding))
+
+    def correlation(self, predicted: Doubles, rank: RankName) -> float:
+        """Return the rank correlation with the measured losses within a group, mean of the groups (Eq. 3)."""
+        of = spearman if rank == "spearman" else kendall
+        return float(np.mean([of(predicted[group], self.measured[group]) for group in self.groups]))
+
+    def regrets(self, predicted: Doubles) -> tuple[Regret, ...]:
+        """Return what the bits lose at each budget; see `regrets`."""
+        return regrets(self.table, predicted, self.measured)

@@ -3,16 +3,19 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tapc.base.errors import DataError
-from tapc.search.log import NAME, Event, read_events
+from tapc.flow.losses.ranking import MEASURED
+from tapc.search.fitness import VERSION
+from tapc.search.log import NAME, read_events
 
-ORACLE = "error"
-"""The built-in that measures what the others predict: its rank correlation is 1 by definition."""
+REFERENCES = ("error", MEASURED)
+"""Measurements of each layer alone, in place of a prediction: no rivals."""
+
+_UNREADY: dict[str, Any] = {"generator": "", "prompts": {}, "networks": [], "held_out": None, "unseen": []}
 
 SHARE_OF = 10
 """Candidates per group of Table 12 (arXiv 2512.07419)."""
@@ -80,9 +83,10 @@ class Summary:
         Built-in proxy -> fitness.
     probabilities : tuple of dict
         Per generation: operator -> probability.
-    test : dict of str to float
+    elsewhere : dict of str to dict of str to dict
+        Candidate's key, or "built-in NAME" -> network that was not searched -> fitness there.
     winner : Line or None
-        The fittest so far, the newest among equals.
+        Of a finished run the one that the held-out network chose; else the fittest so far, the newest among equals.
     digest : str
     """
 
@@ -91,7 +95,7 @@ class Summary:
     candidates: tuple[Line, ...]
     baselines: dict[str, dict[str, Any] | None]
     probabilities: tuple[dict[str, float], ...]
-    test: dict[str, float]
+    elsewhere: dict[str, dict[str, dict[str, Any]]]
     winner: Line | None
     digest: str
 
@@ -133,16 +137,27 @@ class Summary:
         return sums | {"cost_usd": sum(costs) if costs else None}
 
     @property
+    def networks_of_winner(self) -> list[tuple[dict[str, Any], str]]:
+        """Return the winner's figures on each network, with what the network was to the search."""
+        if self.winner is None or self.winner.fitness is None:
+            return []
+        held = self.start["held_out"]
+        roles = {name: "held out" if held is not None and held["name"] == name else "unseen"
+                 for name in self.elsewhere.get(self.winner.key, {})}  # fmt: skip
+        others = [(self.elsewhere[self.winner.key][name]["networks"][0], role) for name, role in roles.items()]
+        return [(n, "searched") for n in self.winner.fitness["networks"]] + sorted(others, key=lambda pair: pair[1])
+
+    @property
     def rival(self) -> tuple[str, dict[str, Any]] | None:
         """Return the fittest built-in proxy; the measurement itself is none."""
-        rivals = [(name, f) for name, f in self.baselines.items() if f is not None and name != ORACLE]
+        rivals = [(name, f) for name, f in self.baselines.items() if f is not None and name not in REFERENCES]
         return max(rivals, key=lambda pair: pair[1]["phi"], default=None)
 
     @property
     def ranking(self) -> list[tuple[str, dict[str, Any] | None, str]]:
         """Return the winner and the built-in proxies by fitness: name, fitness, and "winner", "oracle" or nothing."""
         rows: list[tuple[str, dict[str, Any] | None, str]] = [
-            (name, fitness, "oracle" if name == ORACLE else "") for name, fitness in self.baselines.items()
+            (name, fitness, "oracle" if name in REFERENCES else "") for name, fitness in self.baselines.items()
         ]
         if self.winner is not None:
             rows.insert(0, (f"{self.winner.key} {self.winner.name}", self.winner.fitness, "winner"))
@@ -155,7 +170,7 @@ class Summary:
             return ""
         name, fitness = self.rival
         if self.winner.phi > fitness["phi"]:
-            return f"The winner is fitter than every built-in proxy; the best of them is {name}."
+            return f"The winner is fitter than every built-in proxy where it was searched; the best of them is {name}."
         return (
             f"The winner is not better than the built-in proxy {name} ({fitness['phi']:.4f}): use that one "
             f"(--proxy {name}), or search longer."
@@ -186,26 +201,39 @@ def summarize(folder: Path) -> Summary:
     events, _ = read_events(folder / NAME)
     if not events:
         raise DataError(f"{folder / NAME}: the log is empty")
+    check_version(events[0].data, folder)
     by_kind: dict[str, dict[str, Any]] = {}
     for event in events:
         by_kind.setdefault(event.kind, {})[event.key] = event.data
     lines = _lines(by_kind)
     judged = [(line, i) for i, line in enumerate(lines) if line.phi is not None]
     winner = max(judged, key=lambda pair: (pair[0].phi, pair[1]))[0] if judged else None
+    if (end := by_kind.get("end", {}).get("")) is not None:
+        winner = next((line for line in lines if line.key == end["winner"]), winner)
     return Summary(
-        start=by_kind["start"][""],
+        start=_UNREADY | by_kind["start"][""] | by_kind.get("ready", {}).get("", {}),
         finished="end" in by_kind,
         candidates=tuple(lines),
         baselines={name: data["fitness"] for name, data in by_kind.get("baseline", {}).items()},
         probabilities=tuple(data["probabilities"] for data in by_kind.get("generation", {}).values()),
-        test=_tests(events),
+        elsewhere={key: data["networks"] for key, data in by_kind.get("elsewhere", {}).items()},
         winner=winner,
         digest=events[-1].digest,
     )
 
 
-def _tests(events: Sequence[Event]) -> dict[str, float]:
-    return next((dict(event.data) for event in events if event.kind == "test"), {})
+def check_version(start: Any, folder: Path) -> None:
+    """Refuse a log whose fitness meant something else.
+
+    Raises
+    ------
+    DataError
+    """
+    if not isinstance(start, dict) or start.get("fitness") != VERSION:
+        raise DataError(
+            f"{folder}: this search is of an older tapc, whose fitness ranked layers and not configurations; its "
+            "proxy.toml and report.html stay good, and a new search needs another -o"
+        )
 
 
 def _lines(by_kind: dict[str, dict[str, Any]]) -> list[Line]:

@@ -101,8 +101,9 @@ def result_of(key: str, folder: Path, problem: str = "") -> Result:
 
 
 def _elsewhere(summary: Summary, winner: str) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = getattr(summary, "elsewhere", {}).get(winner, {})
-    return found
+    held = summary.start["held_out"]
+    had_a_say = None if held is None else held["name"]
+    return {name: f for name, f in summary.elsewhere.get(winner, {}).items() if name != had_a_say}
 
 
 def _number(value: Any) -> bool:

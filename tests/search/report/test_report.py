@@ -6,15 +6,18 @@ import pytest
 from PIL import Image
 
 from tapc.base.errors import DataError
+from tapc.search.fitness import VERSION
 from tapc.search.log import NAME, EventLog, read_events
 from tapc.search.report import summarize, write_report
+from tapc.search.run import stored_request
 
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 
 
 def fitness(phi, rho=0.5):
+    budgets = [{"budget": 2.5, "weights": "248", "loss": 0.25, "best": 0.125, "metric": 0.9}]
     network = {"network": "net", "rho": rho, "weights": [2, 4, 8], "activations": [8], "accuracy": 0.75, "cost": 0.9,
-               "figures": {"accuracy": 0.75, "device": None, "bops": 7}}  # fmt: skip
+               "budgets": budgets, "figures": {"bops": 7}}  # fmt: skip
     return {"phi": phi, "rho": rho, "accuracy": 0.75, "cost": 0.9, "networks": [network]}
 
 
@@ -26,8 +29,10 @@ def candidate(operator="initialization", parents=(), code="def score(layers): ..
 
 def write_log(folder, finished=True, name="n", rival=0.6):
     request = {"models": ["net"], "board": "stm32h7", "options": {"cost": "instructions", "beta": 0.05}}
-    start = {"request": request, "generator": "openai/model", "prompts": {"system": "1 abc"}, "tapc": "0.1.0",
-             "statistics": 1, "networks": [{"name": "net", "digest": "d", "layers": ["a", "b", "c"]}]}  # fmt: skip
+    start = {"request": request, "tapc": "0.1.0", "statistics": 1, "fitness": VERSION}
+    net = {"name": "net", "digest": "d", "layers": ["a", "b", "c"], "configurations": 99}
+    ready = {"generator": "openai/model", "prompts": {"system": "1 abc"}, "networks": [net],
+             "held_out": net | {"name": "held"}, "unseen": [net | {"name": "far"}]}  # fmt: skip
     ok = {"status": "ok", "kind": "", "message": "", "scores": [[1, 2, 3]]}
     third = {"initialization": 1 / 3, "mutation": 1 / 3, "crossover": 1 / 3}
     with EventLog(folder) as log:
@@ -36,6 +41,7 @@ def write_log(folder, finished=True, name="n", rival=0.6):
             log.record(kind, key, lambda: data)
 
         put("start", "", start)
+        put("ready", "", ready)
         put("baseline", "error", {"fitness": fitness(0.9, 1.0), "problem": ""})
         put("baseline", "tap", {"fitness": fitness(rival), "problem": ""})
         put("baseline", "ompq", {"fitness": None, "problem": "no"})
@@ -58,7 +64,8 @@ def write_log(folder, finished=True, name="n", rival=0.6):
         put("scored", "g1s5", ok)
         if finished:
             put("judged", "g1s5", {"fitness": None, "kind": "budget", "message": "too large"})
-            put("test", "g1s0", {"net": 0.71})
+            put("elsewhere", "g1s0", {"problem": "", "networks": {"held": fitness(0.71, 0.31), "far": fitness(0.6)}})
+            put("elsewhere", "g0s1", {"problem": "broken there", "networks": {}})
             put("end", "", {"winner": "g1s0"})
     return folder
 
@@ -74,7 +81,9 @@ def test_figures_of_a_run(tmp_path):
     }  # fmt: skip
     assert s.rival[0] == "tap"
     assert [line.key for line in s.lineage] == ["g1s0", "g0s1", "g0s2"]
-    assert s.test == {"net": 0.71}
+    assert [(n["rho"], role) for n, role in s.networks_of_winner] == [
+        (0.5, "searched"), (0.31, "held out"), (0.5, "unseen")
+    ]  # fmt: skip
     assert [line.status for line in s.candidates][-2:] == ["invalid", "invalid"]
     assert s.candidates[-1].executable
 
@@ -114,6 +123,25 @@ def test_a_run_that_is_not_finished(tmp_path):
         write_report(tmp_path / "none")
 
 
+def test_the_held_out_network_decides_who_wins(tmp_path):
+    path = tmp_path / "other"
+    with EventLog(path) as log:
+        for event in read_events(write_log(tmp_path / "a") / NAME)[0]:
+            data = {"winner": "g0s1"} if event.kind == "end" else event.data
+            log.record(event.kind, event.key, lambda data=data: data)
+    s = summarize(path)
+    assert s.winner.key == "g0s1"
+    assert s.networks_of_winner[1:] == []
+
+
+def test_a_log_of_the_old_fitness_is_refused(tmp_path):
+    with EventLog(tmp_path) as log:
+        log.record("start", "", lambda: {"request": {}, "generator": "m", "networks": []})
+    for refused in (write_report, stored_request):
+        with pytest.raises(DataError, match=r"of an older tapc, whose fitness ranked layers .* another -o"):
+            refused(tmp_path)
+
+
 BROKEN_CELLS = """
 Array.from(document.querySelectorAll('td:not(.text):not(.bits)')).filter(cell => {
     const range = document.createRange();
@@ -145,7 +173,18 @@ def test_the_page_in_a_browser(browser, tmp_path, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(BROKEN_CELLS) == []
     text = page.inner_text("body")
-    for expected in ("openai/model", "0.8000", "71.0 %", "tap", "timeout: 1", HOSTILE, "1000 prompt tokens", "$0.0900"):
+    for expected in (
+        "openai/model",
+        "0.8000",
+        "0.310",
+        "held out",
+        "unseen",
+        "tap",
+        "timeout: 1",
+        HOSTILE,
+        "1000 prompt tokens",
+        "$0.0900",
+    ):
         assert expected in text
     picture = np.asarray(Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("L"))
     assert picture.std() > 10  # not a blank page

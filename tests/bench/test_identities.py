@@ -3,22 +3,14 @@
 from pathlib import Path
 
 import onnx
-import pytest
 from onnx import numpy_helper
 
-from bench.tables import LAYERS, row, table
 from graph_builder import residual
-from tapc.bench import transfer as module
 from tapc.bench.configurations import table_names
-from tapc.bench.transfer import searched, transfer
 from tapc.flow.losses import loss_names
 from tapc.flow.losses.identities import identities
 from tapc.frontend import load
 from tapc.frontend.identity import network_digest
-from tapc.proxy import Program, save_program
-from tapc.proxy.program import Origin
-
-CODE = "def score(layers):\n    return [layer['parameters'] for layer in layers]\n"
 
 
 def renamed(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -67,34 +59,3 @@ def test_a_copy_of_a_file_is_the_same_network(shared_data: Path, tmp_path: Path)
     copy = tmp_path / "another.tflite"
     copy.write_bytes((shared_data / "mlperf-tiny" / "kws_ref_model_float32.tflite").read_bytes())
     assert network_digest(load(str(copy), keep=False).onnx) == identities()["dscnn"]
-
-
-def test_a_searched_network_is_known_by_digest_and_without_one_by_name() -> None:
-    found = Origin(networks=("mine/copy.tflite", "dscnn"), digests=(identities()["resnet8"], "0" * 64))
-    assert searched(found, "resnet8")
-    assert not searched(found, "dscnn")  # another network of that name
-    old = Origin(networks=("mine/kws.tflite", "resnet8"))
-    assert searched(old, "dscnn", "kws.tflite")
-    assert searched(old, "resnet8")
-    assert not searched(old, "vit-micro", "vit-micro")
-    assert not searched(Origin(), "resnet8")
-
-
-def test_transfer_leaves_out_what_was_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [row(bits, 50 + i, 2 - i / 10) for i, bits in enumerate(("22", "24", "28", "42", "44", "48") * 3)]
-    statistics = tuple({"name": layer.name, "parameters": layer.parameters} for layer in LAYERS)
-    known = {
-        name: table(rows, name=name).model_copy(update={"statistics": statistics, "scores": {"uniform": (1.0, 1.0)}})
-        for name in ("first", "second")
-    }
-    monkeypatch.setattr(module, "table_names", lambda: tuple(known))
-    monkeypatch.setattr(module, "load_table", known.__getitem__)
-    monkeypatch.setattr(module, "identities", lambda: {"first": "a" * 64, "second": "b" * 64})
-    path = tmp_path / "found.toml"
-    program = Program(name="parameters", code=CODE, origin=Origin(networks=("second",), digests=("a" * 64,)))
-    save_program(program, path)
-    figures, tables = transfer(path)
-    assert [item.network for item in tables] == ["second"]
-    assert {figure.proxy for figure in figures} == {"found", "uniform", "(weight bytes)"}
-    save_program(program.model_copy(update={"origin": Origin(digests=("a" * 64, "b" * 64))}), path)
-    assert transfer(path) == ([], [])
