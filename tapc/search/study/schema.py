@@ -17,7 +17,7 @@ from tapc.search.llm import LLMOptions
 from tapc.search.options import SearchOptions
 from tapc.search.run import Request
 
-_OTHER_NAMES = {"networks": "models"}
+_OTHER_NAMES = {"networks": "models", "table": "tables"}
 """What the command line calls otherwise than the request."""
 _NO_OPTIONS = ("models", "generator", "options", "seed")
 _MODELS: tuple[type[BaseModel], ...] = (Request, GeneratorOptions, LLMOptions, SearchOptions)
@@ -254,9 +254,7 @@ def request_of(values: Mapping[str, Any]) -> Request:
     def of(model: type[BaseModel], **more: Any) -> dict[str, Any]:
         return {name: values[name] for name in model.model_fields if name in values} | more
 
-    asked = of(Request)
-    if "networks" in values:
-        asked["models"] = values["networks"]
+    asked = of(Request) | {field: values[name] for name, field in _OTHER_NAMES.items() if name in values}
     for name, value in asked.items():
         if isinstance(value, str) and get_origin(Request.model_fields[name].annotation) is tuple:
             asked[name] = [value]
