@@ -5,7 +5,7 @@ loses with each pair of borders is a sum over channels, so all of them are liste
 all layers at once (Lagrange): the choice is the best of those that take as many bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -82,6 +82,39 @@ def group_sizes(
         middle = (low + high) / 2
         low, high = (middle, high) if chosen(middle)[1] > limit else (low, middle)
     return {name: tables[name].borders[index] for name, index in chosen(high)[0].items()}
+
+
+def shared_sizes(
+    layers: Mapping[str, ChannelLosses],
+    kinds: Mapping[str, Hashable],
+    average: float,
+    call_bits: float,
+    code_bits: Mapping[str, float],
+) -> dict[str, Parts]:
+    """Divide the channels of every layer, those of all layers of a kind in the same way: parts then share kernels.
+
+    Parameters
+    ----------
+    layers, average
+        As for `group_sizes`.
+    kinds : mapping of str to hashable
+        Layer -> what it shares with those that run the same kernels; others are alone.
+    call_bits : float
+        What each part of a layer beyond its first takes in bits.
+    code_bits : mapping of str to float
+        Layer -> what the kernel of each part beyond the first takes, once for all layers of a kind.
+    """
+    members: dict[Hashable, list[str]] = {}
+    for name in layers:
+        members.setdefault(kinds.get(name, name), []).append(name)
+    merged, extra = {}, {}
+    for first, *others in members.values():
+        own = [layers[name] for name in (first, *others)]
+        losses = {bits: np.sum([layer.losses[bits] for layer in own], axis=0) for bits in own[0].losses}
+        merged[first] = ChannelLosses(losses, sum(layer.weights for layer in own), own[0].block)
+        extra[first] = call_bits * len(own) + code_bits.get(first, 0.0)
+    sizes = group_sizes(merged, average, extra)
+    return {name: sizes[names[0]] for names in members.values() for name in names}
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,13 @@ the network to whatever reads them, and up to three convolutions over runs of th
 later, the choice of bits, rounding, kernels and proofs, sees ordinary layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tapc.allocate import Allocation, AllocationError, AllocationProblem
-from tapc.allocate.groups import ChannelLosses, Parts, group_sizes
+from tapc.allocate.groups import ChannelLosses, Parts, group_sizes, shared_sizes
 from tapc.allocate.overrides import load_overrides, resolve_overrides
 from tapc.base.errors import UnsupportedError, UsageError
 from tapc.base.options import Options
@@ -24,13 +24,15 @@ from tapc.graph.parts import part_name
 from tapc.graph.split import divided, divisible
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
+from tapc.proxy import ProgramProxy, get_proxy
 from tapc.quantize import calibrate
+from tapc.quantize.problem import Doubles
 from tapc.quantize.shares import channel_shares
 
 BLOCK = 4
 """Channels that kernels compute together; parts have multiples of them."""
 _BLOCKS = (1, 4)
-"""How many times that many are tried: layers of one shape may share the kernels of large parts."""
+"""How many times that many are tried: of larger parts there are fewer."""
 _STEPS = 64
 """Places for a border between parts, at most; layers of many channels have larger blocks."""
 _CALL_BYTES = 48
@@ -117,7 +119,9 @@ def _fixed(evidence: Evidence, options: Options) -> set[str]:
 
 def _losses(evidence: Evidence, problem: AllocationProblem, graph: Graph, free: set[str]) -> dict[str, ChannelLosses]:
     """Return what every channel of every layer loses at every width: its share of what the layer loses."""
-    shares = channel_shares(graph, evidence.network, evidence.x, evidence.channel_errors, evidence.options.seed)
+    shares = _own_shares(evidence) or channel_shares(
+        graph, evidence.network, evidence.x, evidence.channel_errors, evidence.options.seed
+    )
     found = {}
     for layer, choices in zip(evidence.network.layers, problem.layers, strict=True):
         widest_input = max(choice.a_bits for choice in choices.choices)
@@ -128,6 +132,21 @@ def _losses(evidence: Evidence, problem: AllocationProblem, graph: Graph, free: 
         channels = {bits: loss * own.get(bits, even) for bits, loss in whole.items()}
         block = max(BLOCK, -(-count // (_STEPS * BLOCK)) * BLOCK) if layer.name in free else 0
         found[layer.name] = ChannelLosses(channels, layer.parameters // count, block)
+    return found
+
+
+def _own_shares(evidence: Evidence) -> dict[str, dict[int, Doubles]]:
+    """Return the channels' shares by the proxy's own scores of them, the same at all widths; nothing without any."""
+    proxy, table = get_proxy(evidence.options.proxy), evidence.context.statistics
+    if not isinstance(proxy, ProgramProxy) or not proxy.program.scores_channels or table is None:
+        return {}
+    rows = table()
+    scores = proxy.score_channels(rows) or []
+    found = {}
+    for row, own in zip(rows, scores, strict=True):
+        values = np.array(own, np.float64)
+        share = values / values.sum() if values.any() else np.full(len(values), 1 / len(values))
+        found[str(row["name"])] = dict.fromkeys(evidence.options.wbits, share)
     return found
 
 
@@ -163,14 +182,25 @@ def _average(evidence: Evidence, allocation: Allocation) -> float:
     return float(used.used) + 8 * max(0.0, left) / max(total, 1)
 
 
-def _part_bits(evidence: Evidence, board: Board, target: Target, options: Options) -> dict[str, float]:
-    """Return what a further part of a layer takes in bits: a call, and where flash is short, its kernel's code."""
-    cost = evidence.cost(board, target, options)
-    found = {}
-    for layer in evidence.network.layers:
-        code = cost.code(layer, min(options.wbits), 8, 8)[1] if options.target_bits is None else 0
-        found[layer.name] = 8.0 * (_CALL_BYTES + code)
-    return found
+def _code_bits(evidence: Evidence, board: Board, target: Target, options: Options) -> dict[str, float]:
+    """Return what a further kernel for a part of each layer takes in bits, where flash is short."""
+    if options.target_bits is not None:
+        return {}
+    cost, least = evidence.cost(board, target, options), min(options.wbits)
+    return {layer.name: 8.0 * cost.code(layer, least, 8, 8)[1] for layer in evidence.network.layers}
+
+
+def _divisions(
+    evidence: Evidence, losses: Mapping[str, ChannelLosses], average: float, code: Mapping[str, float]
+) -> Iterator[dict[str, Parts]]:
+    """Yield small parts, large ones, and where code counts the same ones for layers of one shape."""
+    call = 8.0 * _CALL_BYTES
+    for factor in _BLOCKS:
+        blocks = {name: replace(own, block=own.block * factor) for name, own in losses.items()}
+        yield group_sizes(blocks, average, {name: call + code.get(name, 0.0) for name in losses})
+    if code:
+        kinds = {layer.name: (layer.op, layer.weight_shape, layer.macs) for layer in evidence.network.layers}
+        yield shared_sizes(losses, kinds, average, call, code)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,15 +221,13 @@ def _best(
     target: Target,
     options: Options,
 ) -> _Division | None:
-    """Return the division that loses least, of one of small and one of large parts, which may share kernels."""
+    """Return the division that loses least."""
     orders = _orders(Graph(evidence.model.onnx), losses)
-    average, part_bits = _average(evidence, whole), _part_bits(evidence, board, target, options)
+    ordered = {name: _in_order(own, orders.get(name)) for name, own in losses.items()}
+    average, code = _average(evidence, whole), _code_bits(evidence, board, target, options)
     found: list[_Division] = []
     tried: list[dict[str, Parts]] = []
-    for factor in _BLOCKS:
-        blocks = {name: replace(own, block=own.block * factor) for name, own in losses.items()}
-        ordered = {name: _in_order(own, orders.get(name)) for name, own in blocks.items()}
-        parts = group_sizes(ordered, average, part_bits)
+    for parts in _divisions(evidence, ordered, average, code):
         if parts not in tried:
             tried.append(parts)
             found += _divided(evidence, parts, ordered, orders, board, target, options)

@@ -65,6 +65,27 @@ def scored(
     return [_check_scores(result, table) for result, table in zip(results, tables, strict=True)]
 
 
+def channels_scored(sandbox: Sandbox, code: str, table: Sequence[Row], mode: Mode) -> list[list[float]]:
+    """Run ``score_channels`` on a table and check what it returns.
+
+    Raises
+    ------
+    ContractError
+        The program fails, or does not return a list per layer with one finite float >= 0 per output channel.
+    """
+    (value,) = _run(sandbox, code, [Call("score_channels", (visible(table, mode, code),))], False)
+    if not isinstance(value, list) or len(value) != len(table):
+        raise ContractError("scores", f"score_channels(layers) must return a list of {len(table)} lists of numbers")
+    for row, own in zip(table, value, strict=True):
+        if not isinstance(own, list) or len(own) != row["out_channels"] or not all(map(_is_score, own)):
+            raise ContractError(
+                "scores",
+                f"score_channels gave layer {row['name']!r} {own!r:.80}; it must be a list of {row['out_channels']:g} "
+                "finite numbers that are not negative",
+            )
+    return [[float(score) for score in own] for own in value]
+
+
 def visible(table: Sequence[Row], mode: Mode, code: str) -> Table:
     """Return what a program sees of a table: channel columns only where its code mentions "channel_".
 
@@ -111,13 +132,16 @@ def _run(sandbox: Sandbox, code: str, calls: Sequence[Call], twice: bool) -> lis
         raise ContractError(error.kind, str(error)) from error
 
 
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
 def _check_scores(value: Any, table: Sequence[Row]) -> list[float]:
     if not isinstance(value, list) or len(value) != len(table):
         what = f"a list of {len(value)}" if isinstance(value, list) else f"{type(value).__name__}"
         raise ContractError("scores", f"score(layers) must return a list of {len(table)} numbers, not {what}")
     for row, score in zip(table, value, strict=True):
-        good = isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score) and score >= 0
-        if not good:
+        if not _is_score(score):
             raise ContractError(
                 "scores",
                 f"score of layer {row['name']!r} is {score!r}; it must be a finite number that is not negative",

@@ -17,7 +17,7 @@ from tapc.base.files import read_regular, reading
 from tapc.hardware.board import read_toml
 from tapc.proxy.base import ProxyContext, Scores, normalize
 from tapc.proxy.columns import Mode, Row
-from tapc.proxy.contract import ContractError, Target, allocated, scored
+from tapc.proxy.contract import ContractError, Target, allocated, channels_scored, scored
 
 Operator = Literal["initialization", "mutation", "crossover"]
 
@@ -68,7 +68,8 @@ class Program(BaseModel):
     reasoning : str
         T: why the scores should predict the error.
     code : str
-        C: Python that defines ``score(layers)`` and perhaps ``allocate(scores, layers, target)``.
+        C: Python that defines ``score(layers)`` and perhaps ``allocate(scores, layers, target)`` and
+        ``score_channels(layers)``.
     inputs : {"statistics", "metadata"}
         Which columns it sees; see `tapc.proxy.columns`.
     origin : Origin
@@ -86,6 +87,11 @@ class Program(BaseModel):
     def allocates(self) -> bool:
         """Whether it defines its own ``allocate``."""
         return defines(self.code, "allocate")
+
+    @property
+    def scores_channels(self) -> bool:
+        """Whether it defines ``score_channels``."""
+        return defines(self.code, "score_channels")
 
 
 def defines(code: str, function: str) -> bool:
@@ -192,6 +198,24 @@ class ProgramProxy:
         raw = self.score_table(context.statistics())
         names = [layer.name for layer in context.network.layers]
         return normalize(self.name, dict(zip(names, raw, strict=True)), context.network)
+
+    def score_channels(self, table: Sequence[Row]) -> list[list[float]] | None:
+        """Return the scores of every layer's output channels, in the order of the rows; None where it has none.
+
+        Raises
+        ------
+        DataError
+            What its ``score_channels`` returns breaks the contract.
+        """
+        from tapc.proxy.sandbox import Sandbox
+
+        if not self.program.scores_channels:
+            return None
+        with Sandbox() as sandbox:
+            try:
+                return channels_scored(sandbox, self.program.code, table, self.program.inputs)
+            except ContractError as error:
+                raise DataError(f"proxy {self.name!r}: {error}") from None
 
     def allocate(self, scores: Sequence[float], table: Sequence[Row], target: Target) -> list[int]:
         """Return the weight bits that the program's own ``allocate`` chooses, in the order of the rows.

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tapc.allocate.groups import ChannelLosses, Parts, group_sizes
+from tapc.allocate.groups import ChannelLosses, Parts, group_sizes, shared_sizes
 
 
 def layer(seed: int, channels: int, weights: int, block: int = 2) -> ChannelLosses:
@@ -61,3 +61,14 @@ def test_room_for_all_bits_gives_them_and_too_little_gives_the_fewest() -> None:
     layers = {"a": layer(1, 6, 30), "b": layer(2, 5, 20)}
     assert group_sizes(layers, 8.0) == {"a": ((8, 6),), "b": ((8, 5),)}
     assert group_sizes(layers, 1.0) == {"a": ((2, 6),), "b": ((2, 5),)}
+
+
+def test_layers_of_a_kind_share_what_is_dear() -> None:
+    """Of parts whose code costs as much as it saves one layer, two layers have the same, and one alone has none."""
+    layers = {"a": layer(1, 16, 30), "b": layer(2, 16, 30), "c": layer(3, 16, 30)}
+    code = dict.fromkeys(layers, 400.0)
+    found = shared_sizes(layers, {"a": "kind", "b": "kind"}, 3.0, 10.0, code)
+    assert found["a"] == found["b"]
+    assert len(found["a"]) > len(found["c"])
+    taken = sum(bits(own, found[name]) for name, own in layers.items())
+    assert taken + 400 * (len(found["a"]) - 1) <= 3.0 * 30 * 48

@@ -9,7 +9,7 @@ import pytest
 
 import tapc
 from graph_builder import Builder, Model
-from tapc.base.errors import UnsupportedError, UsageError
+from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.base.options import Options
 from tapc.flow.decide import Evidence
 from tapc.flow.groups import in_groups
@@ -116,3 +116,21 @@ def test_where_all_bits_fit_nothing_is_divided(network: Path) -> None:
     found = in_groups(given, load_board("nrf52840dk"), load_target("cortex-m4"), options)
     assert found.evidence is given
     assert "nothing to add" in found.warnings[0]
+
+
+def test_a_proxy_may_score_channels_itself(network: Path, tmp_path: Path) -> None:
+    """Sixteen channels of `one` and `two` are there; the classifier's five are not, and it is refused for them."""
+    code = (
+        "def score(layers):\n    return [x['macs'] for x in layers]\n\n\ndef score_channels(layers):\n    return {}\n"
+    )
+    board, target = load_board("nrf52840dk"), load_target("cortex-m4")
+    own = "[[float(i < 4) for i in range(int(x['out_channels']))] for x in layers]"
+    for returned in (own, own.replace("int(x['out_channels'])", "16")):
+        (tmp_path / "mine.py").write_text(code.format(returned), encoding="utf-8")
+        options = replace(OPTIONS, proxy=str(tmp_path / "mine.py"), rounding="nearest")
+        if returned == own:
+            found = in_groups(evidence(network, options), board, target, options)
+            assert found.groups or "pay" in found.warnings[0]
+        else:
+            with pytest.raises(DataError, match="score_channels gave layer 'fc'"):
+                in_groups(evidence(network, options), board, target, options)

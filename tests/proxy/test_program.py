@@ -117,3 +117,25 @@ def test_own_bits_are_checked_and_never_repaired(returned, problem):
         else:
             with pytest.raises(ContractError, match=problem):
                 allocated(sandbox, code, [[1, 2, 3]], [TABLE], [target], "statistics")
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        ("[[1.0] * int(layer['out_channels']) for layer in layers]", None),
+        ("[[1.0] for layer in layers]", "gave layer 'l0'"),
+        ("[[-1.0] * int(layer['out_channels']) for layer in layers]", "not negative"),
+        ("[1.0, 2.0, 3.0]", "gave layer 'l0'"),
+        ("[]", "3 lists"),
+    ],
+)
+def test_scores_of_channels_are_checked(returned, problem):
+    table = [row | {"out_channels": channels} for row, channels in zip(TABLE, (2, 3, 4), strict=True)]
+    code = CODE + f"\n\ndef score_channels(layers):\n    return {returned}\n"
+    proxy = ProgramProxy(Program(name="p", code=code))
+    if problem is None:
+        assert proxy.score_channels(table) == [[1.0] * 2, [1.0] * 3, [1.0] * 4]
+        assert ProgramProxy(Program(name="p", code=CODE)).score_channels(table) is None
+    else:
+        with pytest.raises(DataError, match=problem):
+            proxy.score_channels(table)
