@@ -5,6 +5,7 @@ the network to whatever reads them, and up to three convolutions over runs of th
 later, the choice of bits, rounding, kernels and proofs, sees ordinary layers.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -98,7 +99,7 @@ def in_groups(evidence: Evidence, board: Board, target: Target, options: Options
         return Grouped(evidence, {}, (note,))
     losses = _losses(evidence, whole.problem, graph, free)
     found = _best(evidence, losses, whole.allocation, board, target, options)
-    if found is None or not found.groups:
+    if found is None:
         return Grouped(evidence, {}, ("within these budgets no channel groups lose less than whole layers",))
     before, after = evidence.together(whole.allocation.bits), found.evidence.together(found.bits)
     if after >= before:
@@ -190,27 +191,39 @@ def _code_bits(evidence: Evidence, board: Board, target: Target, options: Option
     return {layer.name: 8.0 * cost.code(layer, least, 8, 8)[1] for layer in evidence.network.layers}
 
 
-def _divisions(
-    evidence: Evidence, losses: Mapping[str, ChannelLosses], average: float, code: Mapping[str, float]
-) -> Iterator[dict[str, Parts]]:
-    """Yield small parts, large ones, and where code counts the same ones for layers of one shape."""
+def divisions(
+    network: Network, losses: Mapping[str, ChannelLosses], average: float, code: Mapping[str, float]
+) -> Iterator[tuple[dict[str, Parts], bool]]:
+    """Yield small parts, large ones, and where code counts the same ones for layers of one shape.
+
+    With each goes whether neighbours of the same width become one part: halves stay, so that all run the same kernel.
+    """
     call = 8.0 * _CALL_BYTES
     for factor in _BLOCKS:
         blocks = {name: replace(own, block=own.block * factor) for name, own in losses.items()}
-        yield group_sizes(blocks, average, {name: call + code.get(name, 0.0) for name in losses})
+        yield group_sizes(blocks, average, {name: call + code.get(name, 0.0) for name in losses}), True
     if code:
-        kinds = {layer.name: (layer.op, layer.weight_shape, layer.macs) for layer in evidence.network.layers}
-        yield shared_sizes(losses, kinds, average, call, code)
+        kinds = {layer.name: (layer.op, layer.weight_shape, layer.macs) for layer in network.layers}
+        yield shared_sizes(losses, kinds, average, call, code), True
+        members = Counter(kinds.values())
+        yield {name: _halves(own, members[kinds[name]]) for name, own in losses.items()}, False
+
+
+def _halves(layer: ChannelLosses, members: int) -> Parts:
+    """Return two equal parts where other layers have the shape, too."""
+    low, high = min(layer.losses), max(layer.losses)
+    if members < 2 or not layer.block or layer.channels % (2 * BLOCK):
+        return ((low, layer.channels),)
+    return (high, layer.channels // 2), (low, layer.channels // 2)
 
 
 @dataclass(frozen=True, eq=False)
 class _Division:
-    """A network in parts: its evidence, its layers that are, bits that fit the budgets, and what these lose in sum."""
+    """A network in parts: its evidence, its layers that are, and bits that fit the budgets."""
 
     evidence: Evidence
     groups: dict[str, Parts]
     bits: Bits
-    loss: float
 
 
 def _best(
@@ -221,36 +234,38 @@ def _best(
     target: Target,
     options: Options,
 ) -> _Division | None:
-    """Return the division that loses least."""
+    """Return the division with which the whole network loses least, measured as rivals are."""
     orders = _orders(Graph(evidence.model.onnx), losses)
     ordered = {name: _in_order(own, orders.get(name)) for name, own in losses.items()}
     average, code = _average(evidence, whole), _code_bits(evidence, board, target, options)
     found: list[_Division] = []
-    tried: list[dict[str, Parts]] = []
-    for parts in _divisions(evidence, ordered, average, code):
-        if parts not in tried:
-            tried.append(parts)
-            found += _divided(evidence, parts, ordered, orders, board, target, options)
-    return min(found, key=lambda division: division.loss, default=None)
+    tried: list[dict[str, tuple[int, ...]]] = []
+    for parts, joining in divisions(evidence.network, ordered, average, code):
+        sizes = {name: tuple(size for _, size in own) for name, own in parts.items()}
+        if sizes not in tried:
+            tried.append(sizes)
+            found += _divided(evidence, sizes, ordered, orders, board, target, options, joining=joining)
+    return min(found, key=lambda division: division.evidence.together(division.bits), default=None)
 
 
 def _divided(
     evidence: Evidence,
-    parts: Mapping[str, Parts],
+    sizes: Mapping[str, tuple[int, ...]],
     ordered: Mapping[str, ChannelLosses],
     orders: Mapping[str, Order],
     board: Board,
     target: Target,
     options: Options,
+    *,
+    joining: bool,
 ) -> list[_Division]:
     """Rewrite the network, let the allocator choose the parts' bits, and join neighbours that have the same."""
-    sizes = {name: tuple(size for _, size in own) for name, own in parts.items()}
     first = rewritten = _rewritten(evidence, sizes, ordered, orders)
     try:
         decision = decide(first, board, target, options)
     except AllocationError:
         return []
-    groups = _groups(sizes, decision)
+    groups = _groups(sizes, decision, joining=joining)
     if any(len(groups[name]) < len(own) for name, own in sizes.items()):
         sizes = {name: tuple(size for _, size in own) for name, own in groups.items()}
         rewritten = _rewritten(evidence, sizes, ordered, orders)
@@ -261,18 +276,20 @@ def _divided(
     }
     bits = Bits(weights, _activations(rewritten.network, first.network, decision.allocation.bits))
     groups = {name: own for name, own in groups.items() if len(own) > 1}
-    return [_Division(rewritten, groups, bits, decision.allocation.objective)]
+    if all(len({width for width, _ in own}) == 1 for own in groups.values()):
+        return []  # of one width each: whole layers do as well
+    return [_Division(rewritten, groups, bits)]
 
 
-def _groups(sizes: Mapping[str, tuple[int, ...]], decision: Decision) -> dict[str, Parts]:
-    """Return each layer's parts with the bits that they got, neighbours of the same width as one."""
+def _groups(sizes: Mapping[str, tuple[int, ...]], decision: Decision, *, joining: bool) -> dict[str, Parts]:
+    """Return each layer's parts with the bits that they got; neighbours of the same width as one where they join."""
     weights = decision.allocation.bits.weights
     found: dict[str, Parts] = {}
     for name, own in sizes.items():
         runs: list[tuple[int, int]] = []
         for index, size in enumerate(own):
             bits = weights[name if len(own) == 1 else part_name(name, index)]
-            if runs and runs[-1][0] == bits:
+            if joining and runs and runs[-1][0] == bits:
                 runs[-1] = bits, runs[-1][1] + size
             else:
                 runs.append((bits, size))

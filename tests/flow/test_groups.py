@@ -9,12 +9,14 @@ import pytest
 
 import tapc
 from graph_builder import Builder, Model
+from tapc.allocate.groups import ChannelLosses
 from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.base.options import Options
 from tapc.flow.decide import Evidence
-from tapc.flow.groups import in_groups
+from tapc.flow.groups import divisions, in_groups
 from tapc.frontend import load
 from tapc.graph.analysis import analyse
+from tapc.graph.network import Layer, Network
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 from tapc.quantize import calibrate
@@ -134,3 +136,25 @@ def test_a_proxy_may_score_channels_itself(network: Path, tmp_path: Path) -> Non
         else:
             with pytest.raises(DataError, match="score_channels gave layer 'fc'"):
                 in_groups(evidence(network, options), board, target, options)
+
+
+def test_where_code_counts_layers_of_one_shape_may_have_halves_that_share_kernels() -> None:
+    shapes = {"one": (16, 3, 1, 1), "two": (16, 16, 1, 1), "three": (16, 16, 1, 1), "fc": (5, 16)}
+    layers = tuple(Layer(name, "conv", shape, 64, 0, 0, depth) for depth, (name, shape) in enumerate(shapes.items()))
+    losses = {
+        layer.name: ChannelLosses(
+            {bits: np.geomspace(1, 0.01, layer.weight_shape[0]) / bits**2 for bits in (2, 4, 8)},
+            layer.parameters // layer.weight_shape[0],
+            0 if layer.name == "fc" else 4,
+        )
+        for layer in layers
+    }
+    network = Network("net", layers, ())
+    free, dear = (list(divisions(network, losses, 3.0, code)) for code in ({}, dict.fromkeys(shapes, 1e4)))
+    assert [joining for _, joining in free] == [True, True]
+    halves, joining = dear[-1]
+    assert not joining
+    assert {name: tuple(size for _, size in parts) for name, parts in halves.items()} == {
+        "one": (16,), "two": (8, 8), "three": (8, 8), "fc": (5,)
+    }  # fmt: skip
+    assert max(len(parts) for sizes, joining in dear if joining for parts in sizes.values()) == 1
