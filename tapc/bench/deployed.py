@@ -117,7 +117,7 @@ def survives(wide: Measured, exact: float) -> bool:
 
 
 def deploy(
-    source: Source,
+    setup: Setup,
     programs: Mapping[str, Path],
     *,
     folder: Path,
@@ -132,7 +132,8 @@ def deploy(
 
     Parameters
     ----------
-    source : Source
+    setup : Setup
+        From `tapc.flow.losses.measure.prepare`.
     programs : mapping of str to Path
         Name -> proxy program.
     folder : Path
@@ -153,18 +154,16 @@ def deploy(
     Raises
     ------
     DataError
-        A program breaks the contract, or the samples do not fit.
+        A program breaks the contract.
     OutputError
         The folder cannot be written.
     """
-    stages = stages or Stages()
+    stages, source = stages or Stages(), setup.source
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}; choose another with -o") from error
     loaded = {name: load_program(path) for name, path in programs.items()}
-    with stages.stage("network"):
-        setup = prepare(source)
     content = [setup.model_sha256, setup.data_sha256, source.calibration, source.rounding, source.seed]
     layers = _Layers(setup, folder / f"{source.name}.layers.jsonl", digest("layers", content, _code("proxy")))
     with stages.stage("score layers") as advance:

@@ -1,6 +1,7 @@
 """`tapc study`."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,16 +108,23 @@ def _print_plan(planned: "Sequence[Planned]", as_json: bool) -> None:
 def _drawn(draws: "Draws", folder: Path) -> "Drawn":
     """Return what measures a winner's bits with several draws of calibration samples."""
     from tapc.bench.deployed import deploy
-    from tapc.flow.losses.measure import Source
+    from tapc.flow.losses.measure import Setup, Source, prepare
+
+    weights = None if draws.weights is None else Path(draws.weights)
+
+    @cache
+    def setup(seed: int) -> Setup:
+        return prepare(
+            Source(Path(draws.network).stem, draws.network, Path(draws.data), draws.calibration, draws.seen, draws.test,
+                   weights, seed)
+        )  # fmt: skip
 
     def measure(proxy: Path) -> list[float]:
         values = []
         for seed in draws.seeds:
-            weights = None if draws.weights is None else Path(draws.weights)
-            source = Source(Path(draws.network).stem, draws.network, Path(draws.data), draws.calibration, draws.seen,
-                            draws.test, weights, seed)  # fmt: skip
-            found = deploy(source, {"winner": proxy}, folder=folder / "draws" / str(seed),
-                           budgets=(draws.target_bits,), a_bits=(draws.abits,))  # fmt: skip
+            kept = folder / "draws" / str(seed)
+            budgets, a_bits = (draws.target_bits,), (draws.abits,)
+            found = deploy(setup(seed), {"winner": proxy}, folder=kept, budgets=budgets, a_bits=a_bits)
             if not found.figures:
                 raise DataError(f"draws: {draws.network} does not survive {draws.abits}-bit activations; choose others")
             values.append(found.figures[0].measured.metric)

@@ -81,7 +81,7 @@ def register(bench: click.Group) -> None:
           tapc bench transfer resnet8 --data cifar10.npz --target-bits 2.25,2.5 --abits 4 --json
         """
         from tapc.bench.deployed import deploy
-        from tapc.flow.losses.measure import Source
+        from tapc.flow.losses.measure import Source, prepare
         from tapc.proxy import proxy_names
 
         programs: dict[str, Path] = {}
@@ -94,9 +94,12 @@ def register(bench: click.Group) -> None:
             raise UsageError(f"--skip {unknown}: no built-in proxy; there are: {', '.join(proxy_names())}")
         builtin = [name for name in proxy_names() if name not in skip]
         source = Source(Path(network).stem, network, data, calibration, seen, test, weights, seed)
+        stages = progress()
+        with stages.stage("network"):
+            setup = prepare(source)
         found = deploy(
-            source, programs, folder=output, budgets=target_bits, a_bits=abits, rounding=rounding, builtin=builtin,
-            jobs=jobs, stages=progress(),
+            setup, programs, folder=output, budgets=target_bits, a_bits=abits, rounding=rounding, builtin=builtin,
+            jobs=jobs, stages=stages,
         )  # fmt: skip
         if as_json:
             print_json(found.to_dict())

@@ -32,7 +32,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path, Path]
 
 def run(given: tuple[Source, Path, Path]) -> Transfer:
     source, found, folder = given
-    return deploy(source, {"found": found}, folder=folder, budgets=(2.5,), a_bits=(8,), builtin=proxy_names())
+    return deploy(prepare(source), {"found": found}, folder=folder, budgets=(2.5,), a_bits=(8,), builtin=proxy_names())
 
 
 def test_each_configuration_is_measured_once_and_as_in_the_tables(

@@ -121,6 +121,29 @@ def test_a_changed_file_runs_what_is_new(done: tuple[Path, Path, Path], monkeypa
     assert json.loads(found.stdout) == json.loads((done[1] / "study.json").read_text())
 
 
+def test_draws_and_times_are_taken_once(done: tuple[Path, Path, Path]) -> None:
+    more = 'timing = 2\n[draws]\nnetwork = "nets/small.onnx"\ndata = "small.npz"\n[options]'
+    path = written(done[0].parent)
+    path.write_text(path.read_text().replace("[options]", more))
+    file, planned = read_study(path)
+    asked: list[Path] = []
+
+    def drawn(proxy: Path) -> list[float]:
+        asked.append(proxy)
+        return [0.5, 0.6] if len(asked) == 1 else [0.9, 0.6]
+
+    tables = run_study(file, planned, done[1], drawn=drawn, timed=lambda proxy: [(0.25, 0.5), (0.75, 0.5)]).tables
+    again = run_study(file, planned, done[1], drawn=drawn, timed=lambda proxy: []).tables
+    assert again == tables
+    assert len(asked) == 2
+    assert all(proxy.name == "proxy.toml" and proxy.is_file() for proxy in asked)
+    by_number = {table.number: table for table in tables}
+    ((labels, figures),) = by_number[10].rows
+    assert labels == ("small", "uniform")
+    assert [item.mean for item in figures] == pytest.approx([70, 60, 100 * (0.0707107 + 0.2121320) / 2])
+    assert [item.mean for item in by_number[7].rows[0][1]] == [0.25, 0.75, 0.5]
+
+
 def test_a_search_that_finds_nothing_is_a_result(
     done: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
