@@ -50,7 +50,7 @@ def register(main: click.Group) -> None:
     @click.option("--report", type=click.Path(path_type=Path), default=None, help="Only write this run's report.html.")
     @click.option("--generations", type=click.IntRange(min=0), default=5, show_default=True)
     @click.option("--population", type=click.IntRange(min=1), default=8, show_default=True)
-    @click.option("--alpha", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Weight of rho (Eq. 6).")
+    @click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Weight of rho (Eq. 6).")
     @click.option("--rank", type=click.Choice(["spearman", "kendall"]), default="spearman", show_default=True,
                   help="Rank correlation of predicted and measured losses.")  # fmt: skip
     @click.option("--accuracy", type=click.Choice(["loss", "top1"]), default="loss", show_default=True,

@@ -67,7 +67,7 @@ class SearchOptions(BaseModel):
 
     generations: int = Field(default=5, ge=0)
     population: int = Field(default=8, ge=1)
-    alpha: float = Field(default=0.1, ge=0, le=1)
+    alpha: float = Field(default=0.5, ge=0, le=1)
     rank: RankName = "spearman"
     accuracy: Accuracy = "loss"
     combine: Combine = "min"

@@ -142,7 +142,7 @@ def test_bops_count_macs_times_bits_and_need_no_board(network):
     macs = [layer["macs"] for layer in RAW["layers"]]
     assert one.figures == {"bops": sum(m * w * 8 for m, w in zip(macs, one.weights, strict=True))}
     assert one.cost == pytest.approx(one.figures["bops"] / (64 * sum(macs)))
-    assert result.phi == pytest.approx(0.1 * result.rho + 0.9 * result.accuracy - 0.5 * one.cost)
+    assert result.phi == pytest.approx(0.5 * result.rho + 0.5 * result.accuracy - 0.5 * one.cost)
 
 
 def test_beta_weighs_what_the_device_needs(on_device, tmp_path):
@@ -152,7 +152,7 @@ def test_beta_weighs_what_the_device_needs(on_device, tmp_path):
     most = judge_of(on_device, tmp_path).reference(on_device.device)
     assert one.cost == one.figures["flash"] / most.flash
     assert 0 < one.cost < 1
-    assert result.phi == pytest.approx(0.1 * result.rho + 0.9 * result.accuracy - 0.5 * one.cost)
+    assert result.phi == pytest.approx(0.5 * result.rho + 0.5 * result.accuracy - 0.5 * one.cost)
     parameters = [layer.parameters for layer in on_device.layers]
     assert np.dot(parameters, one.weights) / sum(parameters) <= 3
     again = judge_of(on_device, tmp_path, beta=0.5, cost="flash")
