@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-cpus test-qemu quick lint types unit setup tools test-tools fuzz fuzz-share soak soak-share clean
+.PHONY: demo test test-cpus test-qemu quick lint types unit setup tools test-tools fuzz fuzz-share soak soak-share thorough clean
 
 demo: setup
 	$(BIN)/tapc compile resnet8 --board stm32h7 --target-bits 3 --eval 300
@@ -81,13 +81,17 @@ test-tools:
 	@echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null || \
 		sh tools/apt-install.sh libclang-rt-$$(clang -dumpversion | cut -d. -f1)-dev
 
+# What repeats on other cores and networks what `make test` shows on one: a quarter of an hour.
+thorough: setup test-tools
+	$(PYTEST) -n $(JOBS) --dist worksteal -m thorough
+
 # Hostile inputs of every kind: ten minutes of processor time, or the share of them that continuous integration runs.
 fuzz fuzz-share: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python tools/run_fuzz.py $(if $(filter fuzz,$@),--count 1500,--count 28 --seed 1)
 
 # 2,000 random instances of every operator, in the largest networks too: half a day. Or continuous integration's share.
 soak: setup test-tools
-	TAPC_SOAK=1 $(PYTEST) -n $(JOBS) --dist worksteal tests/flow/test_architectures.py tests/frontend/test_networks.py
+	TAPC_SOAK=1 $(PYTEST) -n $(JOBS) --dist worksteal -m "" tests/flow/test_architectures.py tests/frontend/test_networks.py
 	$(BIN)/python tools/run_properties.py --count 2000 --jobs $(JOBS)
 
 soak-share: setup test-tools

@@ -17,6 +17,7 @@ from tapc.base.progress import Stages
 from tapc.flow.rerun import open_build, rerun
 from tapc.flow.showing import describe
 from tapc.quantize import evaluate
+from thorough import thorough
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("bits", "board"), [
-    ("mixed", "stm32h7"), ("w8a8", "nrf52840dk"), ("w8a8", "mps3-an547"), ("mixed", "pico"),
+    ("mixed", "stm32h7"), ("w8a8", "nrf52840dk"), thorough("w8a8", "mps3-an547"), thorough("mixed", "pico"),
 ])  # fmt: skip
 def test_zoo_resnet8_is_exact(board: str, bits: str, tmp_path: Path) -> None:
     options = few(OPTIONS[bits], board)

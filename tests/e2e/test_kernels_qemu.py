@@ -24,11 +24,12 @@ from tapc.lower.fuse import fuse
 from tapc.lower.reference import execute
 from tapc.operators.add import Add
 from tapc.operators.weighted import Conv
+from thorough import thorough
 
 
 @pytest.mark.parametrize(("board_name", "mode"), [
-    ("stm32h7", ""), ("nrf52840dk", ""), ("pico", ""), ("mps3-an547", ""), ("mps3-an547", "tflite"), ("pico", "tflite"),
-    ("nrf52840dk", "tflite"), ("nucleo-u575zi-q", ""), ("hifive1", ""),
+    ("stm32h7", ""), ("nrf52840dk", ""), ("pico", ""), ("mps3-an547", ""), ("hifive1", ""), ("pico", "tflite"),
+    thorough("mps3-an547", "tflite"), thorough("nrf52840dk", "tflite"), thorough("nucleo-u575zi-q", ""),
 ])  # fmt: skip
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
@@ -39,7 +40,7 @@ def test_chains_of_convolutions(board_name: str, mode: str, data: st.DataObject)
     check([data.draw(chains) for _ in range(4)], board_name)
 
 
-@pytest.mark.parametrize("board_name", ["pico", "hifive1", "mps3-an547"])
+@pytest.mark.parametrize("board_name", ["mps3-an547", *map(thorough, ("pico", "hifive1"))])
 def test_depthwise_sums_at_the_ends_of_half_words(board_name: str) -> None:
     target = load_target(load_board(board_name).core)
     cases = depthwise_extremes(target.requantize, target.isa)

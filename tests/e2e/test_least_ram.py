@@ -10,6 +10,7 @@ from e2e.settings import separable_maps
 from graph_builder import Builder, Model
 from tapc.base.progress import Stages
 from tapc.flow.rerun import open_build, rerun
+from thorough import thorough
 
 
 def residual_maps() -> Model:
@@ -38,7 +39,7 @@ def compiled(folder: Path, name: str, model: Model, **changes: object) -> tapc.R
     return tapc.compile(folder / "net.onnx", data="random", output=folder / name, **given | changes).report  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("network", [residual_maps, separable_maps])
+@pytest.mark.parametrize("network", [thorough(residual_maps), separable_maps])
 def test_the_smallest_peak(tmp_path: Path, network: object) -> None:
     model = network()  # type: ignore[operator]
     reports = {name: compiled(tmp_path, name, model, optimize=name) for name in ("balanced", "size", "ram")}

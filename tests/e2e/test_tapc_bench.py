@@ -10,6 +10,7 @@ from tapc.bench.configurations.generate import row_of
 from tapc.bench.configurations.layers import layer_facts
 from tapc.bench.configurations.measure import Setup, Source, file_digest, prepare
 from tapc.firmware.toolchain import compiler_version
+from thorough import thorough
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def setup(shared_data: Path) -> Setup:
 MAIN = {"flash_bytes": 200, "ram_bytes": 4}
 
 
-@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("narrow", [thorough(False), True])
 def test_a_configuration_measured_again(setup: Setup, narrow: bool) -> None:
     table = load_table("resnet8")
     # The one nearest to 4 bits of those drawn at random.

@@ -183,6 +183,7 @@ def test_what_does_not_help_is_not_taken() -> None:
     assert after >= before
 
 
+@pytest.mark.thorough
 def test_lower_rates_are_tried_while_training_does_not_help(tmp_path: Path) -> None:
     model = residual()
     quantized = rounded(model, 2, 8)

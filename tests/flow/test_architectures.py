@@ -15,6 +15,7 @@ from tapc.lower.codes import input_codes, values
 from tapc.lower.from_onnx import program_from_onnx
 from tapc.lower.reference import execute
 from tapc.quantize import calibrate, quantize, uniform_bits
+from thorough import thorough
 
 BOTH = list(ARCHITECTURES) if os.environ.get("TAPC_SOAK") else list(ARCHITECTURES)[::4]
 """torch's newer exporter takes seconds for each."""
@@ -22,7 +23,10 @@ LEAST = 20.0
 """Decibels of signal to noise at every output."""
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+SLOWEST = ("swin", "efficientnet", "ecg")
+
+
+@pytest.mark.parametrize("name", [thorough(name) if name in SLOWEST else name for name in ARCHITECTURES])
 def test_in_eight_bits(name: str, tmp_path: Path) -> None:
     first, rng = load(exported(name, tmp_path, dynamo=False)), np.random.default_rng(0)
     x = joined([rng.random((48, *port.shape[1:]), np.float32) for port in first.inputs])

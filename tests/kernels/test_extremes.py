@@ -13,6 +13,7 @@ from tapc.ir.program import Program
 from tapc.kernels.intrinsics import header
 from tapc.lower.steps import steps_of
 from tapc.operators.pool import Pool
+from thorough import thorough
 
 pytestmark = pytest.mark.skipif(
     shutil.which("arm-none-eabi-gcc") is None, reason="needs the cross compiler arm-none-eabi-gcc"
@@ -61,7 +62,8 @@ def programs(mode: str, isa: str) -> list[Program]:
 
 
 @pytest.mark.parametrize(("core", "mode"), [
-    ("cortex-m0plus", ""), ("cortex-m4", ""), ("cortex-m7", ""), ("cortex-m55", ""), ("cortex-m55", "tflite"),
+    ("cortex-m0plus", ""), ("cortex-m4", ""), ("cortex-m55", ""), thorough("cortex-m7", ""),
+    thorough("cortex-m55", "tflite"),
 ])  # fmt: skip
 def test_extreme_layers_are_assembled(core: str, mode: str, tmp_path: Path) -> None:
     target = load_target(core)

@@ -31,11 +31,12 @@ from tapc.operators.requantize import Requantize
 from tapc.operators.reshape import Reshape
 from tapc.operators.softmax import Softmax
 from tapc.operators.weighted import Conv
+from thorough import thorough
 
 COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
 TOGETHER = 5
 """Programs that are built into one executable."""
-SLOW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def on_host(p: Program, codes: np.ndarray, cc: str = "gcc") -> np.ndarray:
@@ -75,7 +76,7 @@ def test_conv(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
         np.testing.assert_array_equal(y, oracle.conv(p, op, x))
 
 
-@pytest.mark.parametrize("isa", get_args(Isa))
+@pytest.mark.parametrize("isa", ["scalar", *map(thorough, ("dsp", "mve"))])
 def test_depthwise_sums_at_the_ends_of_half_words(isa: str) -> None:
     programs = depthwise_extremes("fixed", isa)
     codes = [extreme_codes(p.tensors["x"]) for p in programs]
@@ -90,7 +91,7 @@ def candidates(p: Program) -> Sequence[Schedule]:
     return step.spec.form.candidates() if isinstance(step.spec, ConvSpec) else ()
 
 
-@pytest.mark.parametrize("isa", get_args(Isa))
+@pytest.mark.parametrize("isa", ["dsp", *map(thorough, ("scalar", "mve"))])
 @SLOW
 @given(st.data())
 def test_every_schedule_gives_the_same(isa: str, data: st.DataObject) -> None:
@@ -152,7 +153,7 @@ def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int,
 
 @pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
 @pytest.mark.parametrize("isa", get_args(Isa))
-@settings(SLOW, max_examples=3)
+@settings(SLOW, max_examples=2)
 @given(st.data(), st.sampled_from(COMPILERS))
 def test_fused_pooling_equals_separate_pooling(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
     programs = data.draw(several(pooled_programs(mode, isa).filter(lambda p: len(fuse(p).ops) == 1)))

@@ -32,7 +32,7 @@ from tapc.operators.weighted import Conv
 
 MODES = ("float", "fixed", "tflite")
 SLOW = settings(
-    max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.reuse, Phase.generate)
+    max_examples=2, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.reuse, Phase.generate)
 )
 
 

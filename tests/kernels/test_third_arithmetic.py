@@ -3,16 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from tapc.base.isa import Isa
+from thorough import thorough
 
 PROGRAM = Path(__file__).parent / "third_arithmetic.py"
 
 
-@pytest.mark.parametrize("isa", get_args(Isa))
+@pytest.mark.parametrize("isa", ["scalar", *map(thorough, ("dsp", "mve"))])
 def test_a_new_arithmetic_needs_nothing_but_its_file(isa: str) -> None:
     code = f"import sys; sys.path[:0] = {sys.path!r}; import runpy; sys.argv = ['', {isa!r}]; "
     code += f"runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"

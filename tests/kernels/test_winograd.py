@@ -30,10 +30,11 @@ from tapc.lower.reference import execute
 from tapc.operators.add import Add
 from tapc.operators.pool import Pool
 from tapc.operators.weighted import Conv, MaxPool
+from thorough import thorough
 
 ALGORITHMS: list[Algorithm] = list(TRANSFORMS)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller case would take minutes to find
-SLOW = settings(max_examples=4, phases=PHASES, deadline=None, suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=3, phases=PHASES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
@@ -170,7 +171,9 @@ def _with_pool(p: Program, kernel: tuple[int, int], stride: tuple[int, int] | No
     return replace(p, ops=(replace(op, pool=pool),), tensors=p.tensors | {"y": y})
 
 
-@pytest.mark.parametrize("board_name", ["stm32h7", "nrf52840dk", "nucleo-u575zi-q", "pico", "nucleo-f103rb", "hifive1"])
+@pytest.mark.parametrize(
+    "board_name", ["stm32h7", "pico", *map(thorough, ("nrf52840dk", "nucleo-u575zi-q", "nucleo-f103rb", "hifive1"))]
+)
 def test_on_cores(board_name: str) -> None:
     """Both transforms with both ways to load, few channels and so many that there is a loop."""
     programs, schedules = [], []

@@ -18,6 +18,7 @@ from tapc.lower.ctext import c_string
 from tapc.lower.facts import Facts
 from tapc.lower.reference import execute
 from tapc.operators.add import Add
+from thorough import thorough
 
 UNITS = PixelUnits(1 / 255, (0.5, 0.25, 0.125), (0.25, 0.5, 0.3))
 HOSTILE = 'my "net"\\\n#error x\n*/ ??/ %s $(id) ${X} \u202e\u00e9.onnx'
@@ -160,7 +161,7 @@ def configure(source: Path, build: Path, compiler: str, *more: str) -> None:
 
 
 @needs_cmake
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("compiler", ["gcc", thorough("clang")])
 def test_two_networks_as_cmake_subprojects(compiler: str, one: Case, two: Case, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
