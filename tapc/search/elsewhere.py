@@ -15,8 +15,7 @@ from tapc.search.fitness import Fitness, Judge
 from tapc.search.log import EventLog
 from tapc.search.networks import SearchNetwork
 from tapc.search.options import SearchOptions
-
-_LEAST = 4  # candidates, below which a correlation says nothing
+from tapc.search.report.summary import LEAST_AGREEING
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def agreement(candidates: Sequence[Candidate], found: Mapping[str, Mapping[str, 
     known = [c for c in candidates if c.status == "ok" and c.fitness is not None and found.get(c.key)]
     if not known:
         return None
-    if len(known) < _LEAST:
+    if len(known) < LEAST_AGREEING:
         return Agreement(len(known), None, None)
     phi = np.array([c.fitness for c in known], float)
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tapc.base.errors import DataError
-from tapc.flow.losses.ranking import MEASURED
+from tapc.flow.losses.ranking import MEASURED, spearman
 from tapc.search.fitness import VERSION
 from tapc.search.log import NAME, read_events
 
@@ -16,6 +18,9 @@ REFERENCES = ("error", MEASURED)
 """Measurements of each layer alone, in place of a prediction: no rivals."""
 
 _UNREADY: dict[str, Any] = {"generator": "", "prompts": {}, "networks": [], "held_out": None, "unseen": []}
+
+LEAST_AGREEING = 4
+"""Candidates, below which a correlation says nothing."""
 
 SHARE_OF = 10
 """Candidates per group of Table 12 (arXiv 2512.07419)."""
@@ -146,6 +151,22 @@ class Summary:
                  for name in self.elsewhere.get(self.winner.key, {})}  # fmt: skip
         others = [(self.elsewhere[self.winner.key][name]["networks"][0], role) for name, role in roles.items()]
         return [(n, "searched") for n in self.winner.fitness["networks"]] + sorted(others, key=lambda pair: pair[1])
+
+    @property
+    def agreement(self) -> tuple[int, float] | None:
+        """Return how many candidates were judged elsewhere, and how their fitness agrees with their mean rho there.
+
+        Spearman's correlation; None for fewer than four.
+        """
+        pairs = [
+            (line.phi, statistics.fmean(f["rho"] for f in others.values()))
+            for line in self.candidates
+            if line.phi is not None and (others := self.elsewhere.get(line.key))
+        ]
+        if len(pairs) < LEAST_AGREEING:
+            return None
+        phi, elsewhere = np.array(pairs).T
+        return len(pairs), spearman(phi, elsewhere)
 
     @property
     def rival(self) -> tuple[str, dict[str, Any]] | None:

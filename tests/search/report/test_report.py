@@ -134,6 +134,22 @@ def test_the_held_out_network_decides_who_wins(tmp_path):
     assert s.networks_of_winner[1:] == []
 
 
+def test_fitness_and_what_is_elsewhere(tmp_path):
+    with EventLog(tmp_path / "more") as log:
+        for event in read_events(write_log(tmp_path / "a") / NAME)[0]:
+            if event.kind == "elsewhere":
+                continue
+            log.record(event.kind, event.key, lambda event=event: event.data)
+        # phi 0.5, 0.7, 0.6, 0.8 against mean rho 0.2, 0.4, 0.5, 0.3: ranks 1 3 2 4 and 1 3 4 2, 1 - 6 * 8 / 60
+        for key, (one, two) in {"g0s0": (0.1, 0.3), "g0s1": (0.4, 0.4), "g0s2": (0.5, 0.5), "g1s0": (0.2, 0.4)}.items():
+            networks = {"held": fitness(0.7, one), "far": fitness(0.7, two)}
+            log.record("elsewhere", key, lambda networks=networks: {"problem": "", "networks": networks})
+    s = summarize(tmp_path / "more")
+    assert s.agreement == (4, pytest.approx(0.2))
+    assert "0.20" in write_report(tmp_path / "more").read_text()
+    assert summarize(tmp_path / "a").agreement is None
+
+
 def test_a_log_of_the_old_fitness_is_refused(tmp_path):
     with EventLog(tmp_path) as log:
         log.record("start", "", lambda: {"request": {}, "generator": "m", "networks": []})
