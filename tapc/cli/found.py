@@ -139,7 +139,8 @@ def verdict(outcome: "Outcome") -> str:
     if outcome.beaten:
         return f"{above}, and on networks that had no say"
     own = outcome.unseen[outcome.key]
-    assert own is not None
+    if own is None:
+        return f"{above}, but it fails on networks that had no say"
     best = [(f.phi, name) for name, f in outcome.unseen.items()
             if f is not None and name not in (outcome.key, *REFERENCES)]  # fmt: skip
     phi, name = max(best)

@@ -23,7 +23,7 @@ from tapc.hardware.board import Board
 from tapc.hardware.target import load_target
 from tapc.search.configuration import measure_loss
 from tapc.search.measurements import Measurements
-from tapc.search.networks import SearchNetwork, identity_of, on_device
+from tapc.search.networks import SearchNetwork, identity_of, missing_columns, on_device
 from tapc.search.options import SearchOptions
 
 SEARCHED = ("resnet8", "dscnn", "autoencoder")
@@ -121,6 +121,11 @@ def given_network(
     rounding = options.rounding
     # Other weights make another network of the same name.
     table = None if named.reading.weights is not None else tables.named(named.name)
+    if table is not None and (missing := missing_columns(table)):
+        raise DataError(
+            f"{named.name}: the loss table is of an older tapc: its statistics lack {', '.join(missing[:3])}"
+            f"{' ...' if len(missing) > 3 else ''}; name the network's file and --data, and it is measured anew"
+        )
     own = options.allocator == "proxy"  # chooses bits that no table knows
     wanted = board is not None and options.measures
     if table is not None and not wanted and not own:
@@ -130,7 +135,8 @@ def given_network(
     digests = digests_of(model)
     if table is not None and identity_of(table) not in digests:
         raise DataError(f"{named.name}: the loss table is of another network than {file} is now")
-    table = table or tables.of_network(model)
+    found = tables.of_network(model)
+    table = table or (None if found is not None and missing_columns(found) else found)
     if table is not None and not wanted and not own:
         return SearchNetwork(Ranking(table, rounding), identity=digests[0]), ()
     path = Path(named.data) if named.data is not None else default_data(file)

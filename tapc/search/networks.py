@@ -22,7 +22,7 @@ from tapc.frontend import FloatModel
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
-from tapc.proxy.columns import Table
+from tapc.proxy.columns import COLUMNS, Table
 from tapc.quantize import Calibration
 from tapc.quantize.runtime import Float
 from tapc.search.options import SearchOptions
@@ -147,6 +147,11 @@ def identity_of(table: LossTable) -> str:
     """
     known = identities().get(table.network)
     return known if known is not None and _shipped(table) else table.provenance.model_sha256
+
+
+def missing_columns(table: LossTable) -> list[str]:
+    """Return the columns of today's statistics that a table of an older tapc lacks."""
+    return sorted({column.name for column in COLUMNS} - set(table.statistics[0]))
 
 
 def _shipped(table: LossTable) -> bool:

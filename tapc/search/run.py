@@ -33,7 +33,7 @@ from tapc.search.generators import GeneratorOptions, make_generator
 from tapc.search.given import Named, Tables, given_network
 from tapc.search.log import NAME, Event, EventLog, read_events
 from tapc.search.measurements import Measurements
-from tapc.search.networks import SearchNetwork, identity_of
+from tapc.search.networks import SearchNetwork, identity_of, missing_columns
 from tapc.search.options import SearchOptions
 from tapc.search.report import NAME as REPORT
 from tapc.search.report import write_report
@@ -143,9 +143,9 @@ class Outcome:
         """Whether it is above every built-in proxy on unseen networks, too; None where there are none."""
         own = self.unseen.get(self.key)
         rivals = [b for name, b in self.unseen.items() if name not in (self.key, *REFERENCES) and b is not None]
-        if own is None or not rivals:
+        if not rivals:
             return None
-        return self.above and all(own.phi > b.phi for b in rivals)
+        return own is not None and self.above and all(own.phi > b.phi for b in rivals)
 
 
 def stored_request(folder: Path) -> Request:
@@ -299,7 +299,8 @@ def _check_distinct(networks: Sequence[SearchNetwork]) -> None:
 def _unseen(tables: Tables, seen: Sequence[SearchNetwork], options: SearchOptions) -> list[SearchNetwork]:
     """Return the networks of all other tables, told apart by content."""
     contents = {network.content for network in seen}
-    others = [table for _, table in sorted(tables.by_name.items()) if identity_of(table) not in contents]
+    others = [table for _, table in sorted(tables.by_name.items())
+              if identity_of(table) not in contents and not missing_columns(table)]  # fmt: skip
     return [SearchNetwork(Ranking(table, options.rounding)) for table in others]
 
 

@@ -1,6 +1,7 @@
 """Which networks a search names, how it measures those without a table, and what the others say at the end."""
 
 import json
+from dataclasses import replace
 
 import onnxruntime
 import pytest
@@ -84,6 +85,11 @@ def test_networks_are_told_apart_by_content(others, tmp_path):
     twice = ["search", "resnet8", "kin", "--hold-out", "kin", "--table", str(others), "--llm", "offline", "-o", run]
     assert "kin is named twice" in CliRunner().invoke(main, twice).output
     assert default_names(tables)[0][:1] == ("resnet8",)
+    old = replace(shipped, network="old", statistics=tuple({"name": row["name"]} for row in shipped.statistics))
+    save_losses(old, tmp_path / "old.json.gz")
+    refused = CliRunner().invoke(main, ["search", str(tmp_path / "old.json.gz"), "--llm", "offline", "-o", run])
+    assert refused.exit_code == 4
+    assert "of an older tapc: its statistics lack" in " ".join(refused.output.split())
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match=r"holds no \*\.json\.gz"):
         Tables((str(tmp_path / "none"),))
