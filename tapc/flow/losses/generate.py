@@ -111,7 +111,7 @@ def planned(setup: Setup, count: int, facts_and_alone: tuple[NetworkFacts, Alone
     """List the configurations: those that are drawn, and those that allocators choose by the facts' scores."""
     facts, alone = facts_and_alone
     # Code that gives the same figures for one configuration of all widths is taken to measure the same.
-    identity = digest("losses", setup.digest, flat(measure(setup, _canary(setup.network))))
+    identity = digest("losses", setup.content, flat(measure(setup, _canary(setup.network))))
     distortion = {
         layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in (2, 4, 8) for a in (4, 8)} for layer in facts.layers
     }
@@ -161,7 +161,7 @@ def _canary(network: Network) -> Drawn:
 
 def facts_key(setup: Setup) -> str:
     """Identify what scoring needs by the network, its samples and the code."""
-    return digest("facts", setup.digest, _code())
+    return digest("facts", setup.content, _code())
 
 
 def kept_facts(setup: Setup, path: Path) -> tuple[NetworkFacts, Alone]:

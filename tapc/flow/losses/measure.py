@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -117,11 +117,16 @@ class Setup:
         """What the float network gives for the test samples."""
         return evaluate(self.logits, self.test.x, optimized=True)
 
-    @cached_property
-    def digest(self) -> str:
-        """Identify everything that losses depend on, apart from the bits and the code."""
+    @property
+    def content(self) -> list[Any]:
+        """Everything that losses depend on, apart from the bits and the code; partial results are found by it."""
         source = self.source
-        return digest(self.model_sha256, self.data_sha256, source.calibration, source.rounding, source.seed)
+        return [self.model_sha256, self.data_sha256, source.calibration, source.rounding, source.seed]
+
+    @property
+    def digest(self) -> str:
+        """Identify the content."""
+        return digest(self.content)
 
     @cached_property
     def data_sha256(self) -> str:
