@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -13,6 +14,7 @@ from tapc.base.cache import digest
 from tapc.base.errors import DataError
 from tapc.hardware.board import read_toml
 from tapc.search.generators import GeneratorOptions
+from tapc.search.given import Tables, default_names
 from tapc.search.llm import LLMOptions
 from tapc.search.options import SearchOptions
 from tapc.search.run import Request
@@ -258,10 +260,21 @@ def request_of(values: Mapping[str, Any]) -> Request:
     for name, value in asked.items():
         if isinstance(value, str) and get_origin(Request.model_fields[name].annotation) is tuple:
             asked[name] = [value]
-    options = SearchOptions.model_validate(of(SearchOptions))
+    if "models" not in asked:
+        tables = asked.get("tables", ())
+        asked["models"], held = _default_names((tables,) if isinstance(tables, str) else tuple(tables))
+        asked.setdefault("hold_out", held)
+    # As the command line has it: without a board nothing can be measured on one.
+    unmeasured = {} if "board" in asked else {"beta": 0.0, "cost": "bops"}
+    options = SearchOptions.model_validate(unmeasured | of(SearchOptions))
     llm = LLMOptions.model_validate(of(LLMOptions))
     generator = GeneratorOptions.model_validate(of(GeneratorOptions) | {"options": llm})
     return Request.model_validate(asked | {"generator": generator, "options": options})
+
+
+@cache
+def _default_names(tables: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    return default_names(Tables(tables))
 
 
 def _explained(error: ValidationError) -> str:

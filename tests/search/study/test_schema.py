@@ -86,6 +86,17 @@ def test_every_option_of_a_search_may_be_an_axis(tmp_path: Path) -> None:
     assert {cell.request.options.target_bits for cell in grid.cells} == {2.5}
 
 
+def test_what_is_left_out_is_as_on_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    text = TEXT.replace('networks = ["resnet8"]\n', "").replace('board = "stm32h7"\n', "").replace("beta = 0\n", "")
+    path.write_text(text.format())
+    request = read_study(path)[1][0].cells[0].request
+    assert request.models[:2] == ("resnet8", "dscnn")
+    assert (request.board, request.options.beta, request.options.cost) == (None, 0.0, "bops")
+    path.write_text(text.replace("[options]", '[options]\nboard = "pico"').format())
+    assert read_study(path)[1][0].cells[0].request.options.beta == SearchOptions().beta > 0
+
+
 def test_tables_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     axes = 'axes = {{ llm = ["offline", "openai/x"], population = [2, 5] }}'
