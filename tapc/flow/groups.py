@@ -185,7 +185,7 @@ def _average(evidence: Evidence, allocation: Allocation) -> float:
 
 def _code_bits(evidence: Evidence, board: Board, target: Target, options: Options) -> dict[str, float]:
     """Return what a further kernel for a part of each layer takes in bits, where flash is short."""
-    if options.target_bits is not None:
+    if options.target_bits is not None and options.flash is None:
         return {}
     cost, least = evidence.cost(board, target, options), min(options.wbits)
     return {layer.name: 8.0 * cost.code(layer, least, 8, 8)[1] for layer in evidence.network.layers}
