@@ -115,7 +115,7 @@ def test_a_changed_file_runs_what_is_new(done: tuple[Path, Path, Path], monkeypa
     found = CliRunner().invoke(main, ["study", str(path), "-o", str(done[1]), "--json", "-q"])
     assert found.exit_code == 0
     # The search with the default weight and controller is one of another grid.
-    assert asked == [0.5]
+    assert asked == [0.1]
     tables = json.loads(found.stdout)["tables"]
     assert [table["number"] for table in tables] == [None, 12, None, 8, 12]
     assert json.loads(found.stdout) == json.loads((done[1] / "study.json").read_text())
