@@ -90,7 +90,8 @@ def context(**changes):
 
     member = {"name": "p1", "reasoning": "because", "code": "def score(layers): ...", "fitness": 0.81, "rho": 0.5,
               "accuracy": 0.9, "cost": 0.97, "bits": {"net": [2, 4, 8]}}  # fmt: skip
-    shown = {"name": "net", "figures": {"rho": "0.500", "loss": "1.25"}, "bits": [2, 4, 8]}
+    budgets = ["at 2.5 bits 248 loses 0.05 (least measured 0.04)"]
+    shown = {"name": "net", "figures": {"rho": "0.500", "accuracy": "0.800"}, "budgets": budgets}
     member |= {"networks": [shown | {"misranked": ["a is scored too high: 1 of 3"]}]}
     table = {"header": ["layer", "output_error_2"], "rows": [["a", "0.123"]], "left_out": 3}
     networks = [{"name": "net", "layers": ["a: conv"], **table}]
@@ -110,13 +111,13 @@ def test_every_prompt_can_be_filled_in(operator, parents, library):
     assert "output_error_2" in system.content
     assert "allocate" not in system.content
     assert "| a | 0.123 |" in system.content
-    assert "- error (the measurement itself: the ceiling), fitness 0.9000; net: rho 0.500, loss 1.25, bits 2 4 8\n" in (
-        system.content
-    )
+    lost = "at 2.5 bits 248 loses 0.05 (least measured 0.04)"
+    ceiling = "(a measurement of each layer alone: about the ceiling)"
+    assert f"- error {ceiling}, fitness 0.9000; net: rho 0.500, accuracy 0.800, {lost}\n" in system.content
     assert "t1 (-0.0123): was worse" in user.content
     assert ("bottlenecks" in user.content) == ("k1 (0.7000)" in user.content) == (operator == "initialization")
     blocks = parents + (library if operator != "initialization" else 0)
-    assert user.content.count("on net: rho 0.500, loss 1.25; bits 2 4 8\n- a is scored too high: 1 of 3\n") == blocks
+    assert user.content.count(f"on net: rho 0.500, accuracy 0.800; {lost}\n- a is scored too high: 1 of 3\n") == blocks
     assert user.content.count("def score(layers): ...") == blocks  # crossover shows the library's code, too
     assert ("because" in user.content) == bool(parents or (library and operator != "initialization"))
     assert "{{" not in system.content + user.content
@@ -130,8 +131,8 @@ def test_prompts_follow_the_options():
         system, _ = Prompts.load().render("initialization", values | {"allocates": allocates})
         assert "output_error_2" not in system.content
     assert "def allocate" in system.content
-    assert "d(bits) / d(2)" not in system.content
-    assert "d(bits) / d(2)" in Prompts.load().render("initialization", context())[0].content
+    assert "Your own allocate chooses" in system.content
+    assert "Your own allocate" not in Prompts.load().render("initialization", context())[0].content
 
 
 def test_every_slot_of_a_generation_has_another_theme(tmp_path):
