@@ -41,14 +41,16 @@ test-qemu: setup
 	$(PYTEST) -n $(JOBS) --dist worksteal tests/device/test_qemu.py tests/device/test_speaking.py \
 		tests/device/test_halves.py tests/device/test_hostile_twins.py tests/firmware/test_foreign_firmware.py
 
-# What is learned in torch, with the instruction sets that `unit` did not use.
+LEARNED := $(patsubst %,tests/quantize/test_%.py,coupling derivatives gptq influence learn quantize statistics \
+	together torch_graph)
+
+# What is computed by torch, with the instruction sets that `unit` did not use.
 test-cpus: setup
 	@mine=$$($(BIN)/python -c 'import torch; print(torch.backends.cpu.get_cpu_capability().lower())'); \
 	for cpu in avx2 default; do \
 		if [ $$cpu = $$mine ] || [ $$mine = default ]; then continue; fi; \
 		echo "ATEN_CPU_CAPABILITY=$$cpu"; \
-		ATEN_CPU_CAPABILITY=$$cpu $(PYTEST) -n $(JOBS) --dist worksteal tests/quantize tests/finetune \
-			tests/search/test_fitness.py || exit; \
+		ATEN_CPU_CAPABILITY=$$cpu $(PYTEST) -n $(JOBS) --dist worksteal tests/finetune $(LEARNED) || exit; \
 	done
 
 # Tests of what changed since main, for a minute at most: see tools/quick.py.

@@ -28,7 +28,8 @@ def everything_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("bits", "board"), [
-    ("w2a8", BOARD), ("w4a4", "nrf52840dk"), *(("mixed", board) for board in ("stm32h7", "pico", "mps3-an547")),
+    ("w2a8", BOARD), ("w4a4", "nrf52840dk"), ("mixed", "pico"), thorough("mixed", "stm32h7"),
+    thorough("mixed", "mps3-an547"),
 ])  # fmt: skip
 def test_every_operator_is_exact_and_the_same_bytes_twice(
     board: str, bits: str, everything_onnx: Path, tmp_path: Path
@@ -81,7 +82,7 @@ def test_tokens(tmp_path: Path) -> None:
 
 # The nucleo has the nrf52840dk's core.
 @pytest.mark.parametrize(("bits", "board"), [
-    ("w8a8", "stm32h7"), ("mixed", "nrf52840dk"), ("w8a8", "pico"), ("mixed", "mps3-an547"),
+    ("w8a8", "stm32h7"), thorough("mixed", "nrf52840dk"), thorough("w8a8", "pico"), ("mixed", "mps3-an547"),
 ])  # fmt: skip
 def test_pooling_behind_convolutions_goes_line_by_line(board: str, bits: str, tmp_path: Path) -> None:
     onnx.save(pooled().onnx, tmp_path / "net.onnx")
@@ -99,7 +100,7 @@ def test_pooling_behind_convolutions_goes_line_by_line(board: str, bits: str, tm
 
 
 @pytest.mark.parametrize(("bits", "board"), [
-    ("w8a8", "stm32h7"), ("w4a4", "pico"), ("mixed", "pico"),
+    thorough("w8a8", "stm32h7"), ("w4a4", "pico"), thorough("mixed", "pico"),
 ])  # fmt: skip
 def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None:
     onnx.save(dead().onnx, tmp_path / "net.onnx")
@@ -145,7 +146,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize(("network", "bits", "board"), [
     ("pretrainedResnet", "mixed", "stm32h7"), ("kws_ref_model_float32", "w4a4", "stm32h7"),
-    ("vww_96_float", "w2a8", "nucleo-l4r5zi"), ("ad01_fp32", "w4a8", "nucleo-l4r5zi"),
+    thorough("vww_96_float", "w2a8", "nucleo-l4r5zi"), ("ad01_fp32", "w4a8", "nucleo-l4r5zi"),
 ])  # fmt: skip
 def test_mlperf_tiny_networks_are_exact(board: str, network: str, bits: str, shared_data: Path, tmp_path: Path) -> None:
     data = NETWORKS[network]

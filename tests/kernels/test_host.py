@@ -37,6 +37,12 @@ COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
 TOGETHER = 5
 """Programs that are built into one executable."""
 SLOW = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = {("scalar", "fixed"), ("dsp", "float"), ("mve", "tflite")}
+CASES = [
+    (isa, mode) if (isa, mode) in QUICK else thorough(isa, mode)
+    for isa in get_args(Isa)
+    for mode in ("float", "fixed", "tflite")
+]
 
 
 def on_host(p: Program, codes: np.ndarray, cc: str = "gcc") -> np.ndarray:
@@ -63,8 +69,7 @@ def inputs_of(programs: Sequence[Program], count: int) -> list[np.ndarray]:
     return [random_codes(p.tensors["x"], count, np.random.default_rng(1)) for p in programs]
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
-@pytest.mark.parametrize("isa", get_args(Isa))
+@pytest.mark.parametrize(("isa", "mode"), CASES)
 @SLOW
 @given(st.data(), st.sampled_from(COMPILERS))
 def test_conv(isa: str, mode: str, data: st.DataObject, cc: str) -> None:
@@ -151,8 +156,7 @@ def test_fused_residual_equals_separate_addition(isa: str, mode: str, bits: int,
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("mode", ["float", "fixed", "tflite"])
-@pytest.mark.parametrize("isa", get_args(Isa))
+@pytest.mark.parametrize(("isa", "mode"), CASES)
 @settings(SLOW, max_examples=2)
 @given(st.data(), st.sampled_from(COMPILERS))
 def test_fused_pooling_equals_separate_pooling(isa: str, mode: str, data: st.DataObject, cc: str) -> None:

@@ -98,7 +98,7 @@ def on_host(cases: Sequence[tuple[Program, Schedule]], folder: object, cc: str =
 
 
 @SLOW
-@given(st.lists(layers(), min_size=12, max_size=12), st.sampled_from(["gcc", "clang"]))
+@given(st.lists(layers(), min_size=8, max_size=8), st.sampled_from(["gcc", "clang"]))
 def test_any_shape(tmp_path_factory: pytest.TempPathFactory, cases: list[tuple[Program, Schedule]], cc: str) -> None:
     for p, schedule in cases:
         (step,) = lowered(p, {"conv": schedule}).steps
@@ -112,7 +112,7 @@ def test_any_shape(tmp_path_factory: pytest.TempPathFactory, cases: list[tuple[P
 
 
 @SLOW
-@given(st.lists(pooled_layers(), min_size=12, max_size=12), st.sampled_from(["gcc", "clang"]))
+@given(st.lists(pooled_layers(), min_size=8, max_size=8), st.sampled_from(["gcc", "clang"]))
 def test_any_pooling_behind(
     tmp_path_factory: pytest.TempPathFactory, cases: list[tuple[Program, Schedule]], cc: str
 ) -> None:

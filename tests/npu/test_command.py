@@ -291,9 +291,23 @@ def test_the_commands_are_shown(build: Path, tmp_path: Path) -> None:
 
 
 def test_a_compilation_for_a_board_with_an_npu_names_the_command(tmp_path: Path) -> None:
-    folder = tmp_path / "a build"
-    quick = ("--wbits", "8", "--rounding", "nearest", "--calibration", "16", "--eval", "1", "--no-simulate", "-q")
-    compiled = ("compile", "resnet8", "--board", "grove-vision-ai-v2", "-o", str(folder), *quick)
+    folder, net = tmp_path / "a build", tmp_path / "blocks.onnx"
+    onnx.save(residual().onnx, net)
+    quick = (
+        "--data",
+        "random",
+        "--wbits",
+        "8",
+        "--rounding",
+        "nearest",
+        "--calibration",
+        "16",
+        "--eval",
+        "1",
+        "--no-simulate",
+        "-q",
+    )
+    compiled = ("compile", str(net), "--board", "grove-vision-ai-v2", "-o", str(folder), *quick)
     done = CliRunner().invoke(main, compiled)
     assert done.exit_code == 0, done.output
     said, command = " ".join(done.stdout.split()).rsplit("put it on the board's NPU", 1)[1].split(": ", 1)
@@ -303,5 +317,5 @@ def test_a_compilation_for_a_board_with_an_npu_names_the_command(tmp_path: Path)
     assert CliRunner().invoke(main, [*words, "--samples", "1", "-q"]).exit_code == 0
     done = CliRunner().invoke(main, [*compiled, "--abits", "4"])
     assert "put it on the board's NPU, but for what that does not take (tensor" in " ".join(done.stdout.split())
-    done = CliRunner().invoke(main, ["compile", "resnet8", "--board", "stm32h7", "-o", str(folder), *quick])
+    done = CliRunner().invoke(main, ["compile", str(net), "--board", "stm32h7", "-o", str(folder), *quick])
     assert "NPU" not in done.stdout
