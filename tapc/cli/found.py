@@ -94,9 +94,9 @@ def _by_network(outcome: "Outcome") -> Table:
     """Return the winner's figures on every network, and the best of the built-in proxies."""
     from tapc.search.report.summary import REFERENCES
 
-    numbers = ("rho", "accuracy")
+    numbers, bests = ("rho", "accuracy"), ("best rho", "best accuracy")
     title = f"{outcome.key} by network"
-    table = Table(title, columns("network", "it was", *numbers, "best rho", "best accuracy", right=numbers))
+    table = Table(title, columns("network", *numbers, *bests, right=numbers, prose=("network",)))
     searched = {n.network: n for n in outcome.fitness.networks}
     elsewhere = {name: f.networks[0] for name, f in outcome.elsewhere.get(outcome.key, {}).items()}
     rivals = [name for name, f in outcome.baselines.items() if f is not None and name not in REFERENCES]
@@ -110,7 +110,7 @@ def _by_network(outcome: "Outcome") -> Table:
         if others:
             rho, accuracy = (max(others, key=lambda r, of=of: getattr(others[r], of)) for of in numbers)  # type: ignore[misc]
             best = [f"{others[rho].rho:.3f} {rho}", f"{others[accuracy].accuracy:.3f} {accuracy}"]
-        table.add(name, role, f"{own.rho:.3f}", f"{own.accuracy:.3f}", *best)
+        table.add(f"{name} ({role})", f"{own.rho:.3f}", f"{own.accuracy:.3f}", *best)
     return table
 
 
