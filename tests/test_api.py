@@ -56,3 +56,9 @@ def test_options_are_keyword_arguments() -> None:
         tapc.compile("resnet8", board="pico", epochs=3)
     with pytest.raises(UsageError, match="option wbits"):
         tapc.compile("resnet8", board="pico", wbits=(5,))
+
+
+def test_a_compilation_loads_torch_in_a_process_of_its_own() -> None:
+    """Where it is used: imported with the pipeline it would take every command seconds to start."""
+    code = "import sys, tapc.flow.pipeline, tapc.flow.npu; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

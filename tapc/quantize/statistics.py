@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tapc.base import worker
 from tapc.graph.analysis import Graph, attribute, layer_output
 from tapc.graph.layers import layer_weights
 from tapc.graph.network import Layer, Network
@@ -14,7 +15,7 @@ from tapc.proxy.builtin.tap import activation_entropy
 from tapc.proxy.columns import SAMPLES, Cell, Row, Table
 from tapc.quantize.activations import activation_parameters, fake_quantize
 from tapc.quantize.calibration import Calibration, HasGraph
-from tapc.quantize.influence import gains, influence
+from tapc.quantize.influence import Gains, influence
 from tapc.quantize.runtime import Float, NodeRunner
 from tapc.quantize.surroundings import Powers, surroundings
 from tapc.quantize.walk import float_walk
@@ -58,7 +59,8 @@ def statistics(
     seen = np.ascontiguousarray(x[:SAMPLES], np.float32)
     nodes = [node for node in graph.nodes if node.name in layers]
     axes = {str(node.output[0]): len(graph.shape(node.output[0])) - 1 if rule(node).table else 1 for node in nodes}
-    gained = gains(graph, seen, axes)
+    # torch stays where it is: imported here it would take every command seconds to start.
+    gained: dict[str, Gains] = worker.call("tapc.quantize.gains:gains", graph, seen, axes)
     for node, inputs, output in float_walk(graph, seen, run):
         powers.see(graph, node, inputs, output, run)
         if node.name not in layers:

@@ -5,7 +5,7 @@ from graph_builder import Builder, residual, words
 from tapc.graph.analysis import Graph, analyse
 from tapc.proxy.columns import check_table
 from tapc.quantize import calibrate, layer_distortion
-from tapc.quantize.influence import gains
+from tapc.quantize.gains import gains
 from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import quick_method
 from tapc.quantize.runtime import evaluate
