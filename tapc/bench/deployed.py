@@ -14,24 +14,21 @@ from typing import Any
 
 import numpy as np
 
-import tapc
-from tapc.base.cache import digest, tree_digest
+from tapc.base.cache import digest
 from tapc.base.errors import DataError, OutputError
 from tapc.base.progress import Advance, Stages
-from tapc.flow.balancing import suited
-from tapc.flow.losses.draw import Drawn, choose
-from tapc.flow.losses.generate import opened
-from tapc.flow.losses.measure import Setup, Source, bits_of, compared, float_metric, prepare
-from tapc.flow.losses.partial import append_line, end_with, in_processes
+from tapc.flow.losses.draw import Drawn, choose, groups_at
+from tapc.flow.losses.generate import code_digest, opened
+from tapc.flow.losses.measure import Setup, bits_of, float_metric, in_this_process, losses, start_process
+from tapc.flow.losses.partial import append_line, in_processes
 from tapc.flow.losses.table import Measured
 from tapc.graph.network import WEIGHT_BITS
 from tapc.proxy import ProxyContext, get_proxy, load_program
 from tapc.proxy.program import ProgramProxy
-from tapc.quantize import evaluate, layer_distortion
-from tapc.quantize.rounding import quick_method
+from tapc.quantize import layer_distortion
 from tapc.quantize.sensitivity import proxy_context
-from tapc.quantize.together import rounded_quickly, up_to
 
+_CODE = ("quantize", "graph")
 SURVIVES = 0.5
 """Share of the float network's metric that 8-bit weights must keep for narrower ones to be measured."""
 
@@ -164,15 +161,18 @@ def deploy(
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}; choose another with -o") from error
     loaded = {name: load_program(path) for name, path in programs.items()}
-    content = [setup.model_sha256, setup.data_sha256, source.calibration, source.rounding, source.seed]
-    layers = _Layers(setup, folder / f"{source.name}.layers.jsonl", digest("layers", content, _code("proxy")))
+    layers = _Layers(
+        setup, folder / f"{source.name}.layers.jsonl", digest("layers", setup.content, code_digest(*_CODE, "proxy"))
+    )
     with stages.stage("score layers") as advance:
         rows = layers.statistics()
         scores = layers.scores(list(builtin), advance) | {
             name: _normalized(name, ProgramProxy(program).score_table(rows)) for name, program in loaded.items()
         }
         distortion = layers.distortion()
-    measuring = _Measuring(setup, folder / f"{source.name}.jsonl", digest(content, rounding, _code()), rounding, jobs)
+    measuring = _Measuring(
+        setup, folder / f"{source.name}.jsonl", digest(setup.content, rounding, code_digest(*_CODE)), rounding, jobs
+    )
     exact = float_metric(setup)
     with stages.stage("8-bit weights") as advance:
         wide = {a: _wide(setup, a) for a in a_bits}
@@ -207,13 +207,8 @@ def _normalized(name: str, scores: Sequence[float]) -> tuple[float, ...]:
 
 
 def _wide(setup: Setup, a_bits: int) -> Drawn:
-    groups = "".join("8" if group.interface else str(a_bits) for group in setup.network.groups)
+    groups = groups_at(setup.network, str(a_bits))
     return Drawn("uniform", None, str(max(WEIGHT_BITS)) * len(setup.network.layers), groups)
-
-
-def _code(*more: str) -> str:
-    root = Path(tapc.__file__).parent
-    return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph", *more)])
 
 
 @dataclass(frozen=True)
@@ -300,29 +295,12 @@ class _Measuring:
                 yield _line(self._setup, key, drawn, self._rounding)
             return
         tasks = ((key, drawn, self._rounding) for key, drawn in missing.items())
-        yield from in_processes(self._jobs, _measure, tasks, _start, (self._setup.source, os.getpid()))
-
-
-_setup: Setup | None = None
-
-
-def _start(source: Source, parent: int) -> None:
-    global _setup
-    end_with(parent)
-    _setup = prepare(source)
+        yield from in_processes(self._jobs, _measure, tasks, start_process, (self._setup.source, os.getpid()))
 
 
 def _measure(key: str, drawn: Drawn, rounding: str) -> dict[str, Any]:
-    assert _setup is not None
-    return _line(_setup, key, drawn, rounding)
+    return _line(in_this_process(), key, drawn, rounding)
 
 
 def _line(setup: Setup, key: str, drawn: Drawn, rounding: str) -> dict[str, Any]:
-    """Equalize for the bits, round, run."""
-    x, bits = setup.samples.x, bits_of(setup.network, drawn)
-    model, calibration = suited(setup.model, setup.calibration, x, bits, setup.source.seed)
-    method = quick_method(rounding)
-    seen = np.ascontiguousarray(x[: min(method.samples, setup.source.rounding)])
-    quantized = rounded_quickly(model, setup.network, bits, calibration, seen, method)
-    outputs = evaluate(up_to(quantized, setup.logits), setup.test.x, optimized=False)
-    return {"key": key, "row": asdict(compared(setup, outputs))}
+    return {"key": key, "row": asdict(losses(setup, bits_of(setup.network, drawn), [rounding])[rounding])}

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ from tapc.flow.losses.measure import Setup
 from tapc.flow.losses.ranking import Ranking
 from tapc.flow.losses.table import LossTable, load_losses, loss_names
 from tapc.frontend import FloatModel
-from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
+from tapc.graph.network import WEIGHT_BITS, Network
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.proxy.columns import COLUMNS, Table
@@ -155,9 +155,12 @@ def missing_columns(table: LossTable) -> list[str]:
 
 
 def _shipped(table: LossTable) -> bool:
-    return table.network in loss_names() and load_losses(table.network).provenance.model_sha256 == (
-        table.provenance.model_sha256
-    )
+    return table.provenance.model_sha256 == _shipped_model(table.network)
+
+
+@lru_cache
+def _shipped_model(name: str) -> str:
+    return load_losses(name).provenance.model_sha256 if name in loss_names() else ""
 
 
 def on_device(setup: Setup, table: LossTable, board: Board, target: Target, options: SearchOptions) -> OnDevice:
@@ -172,7 +175,7 @@ def on_device(setup: Setup, table: LossTable, board: Board, target: Target, opti
     if [layer.parameters for layer in network.layers] != [layer.parameters for layer in table.layers]:
         raise DataError(f"{table.network}: the loss table has other layers than the network")
     distortion = {
-        layer.name: {(w, a): known.distortion[f"w{w}a{a}"] for w in WEIGHT_BITS for a in ACTIVATION_BITS}
+        layer.name: known.distortions
         for layer, known in zip(network.layers, table.layers, strict=True)  # a copy may name its layers otherwise
     }
     x = setup.samples.x

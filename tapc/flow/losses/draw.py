@@ -171,7 +171,7 @@ class _Free:
 
 def _extremal(network: Network) -> Iterator[Drawn]:
     n = len(network.layers)
-    wide, narrow = _groups(network, "8"), _groups(network, "4")
+    wide, narrow = groups_at(network, "8"), groups_at(network, "4")
     for bits in map(str, WEIGHT_BITS):
         yield Drawn("uniform", None, bits * n, wide)
         yield Drawn("uniform", None, bits * n, narrow)
@@ -180,7 +180,7 @@ def _extremal(network: Network) -> Iterator[Drawn]:
         yield Drawn("one-high", None, "2" * i + "8" + "2" * (n - 1 - i), wide)
 
 
-def _groups(network: Network, bits: str, narrow: Container[int] | None = None) -> str:
+def groups_at(network: Network, bits: str, narrow: Container[int] | None = None) -> str:
     """Return all groups that may have other bits than 8 at `bits`, or those of `narrow` at 4."""
     if narrow is not None:
         return "".join("4" if i in narrow else "8" for i in range(len(network.groups)))
@@ -196,10 +196,10 @@ def _random(
         weights = _weights(parameters, size, rng)
         if weights is None:
             continue
-        groups = _groups(network, activations) if activations != "mixed" else ""
+        groups = groups_at(network, activations) if activations != "mixed" else ""
         if activations == "mixed":
             share = rng.random()
-            groups = _groups(network, "", {i for i in inner if rng.random() < share})
+            groups = groups_at(network, "", {i for i in inner if rng.random() < share})
         drawn = Drawn("size", size, "".join(map(str, weights)), groups)
         if drawn.key not in taken:
             return drawn

@@ -44,6 +44,11 @@ class LayerFacts(BaseModel):
     errors: dict[str, float]
     distortion: dict[str, float]
 
+    @property
+    def distortions(self) -> dict[tuple[int, int], float]:
+        """The distortion by weight and activation bits."""
+        return {(w, a): self.distortion[f"w{w}a{a}"] for w in WEIGHT_BITS for a in ACTIVATION_BITS}
+
 
 @dataclass(frozen=True)
 class NetworkFacts:

@@ -14,10 +14,19 @@ from tapc.base.cache import digest, tree_digest
 from tapc.base.errors import OutputError, UsageError
 from tapc.base.files import write_whole
 from tapc.base.progress import Advance
-from tapc.flow.losses.draw import Drawn, choose, draw
+from tapc.flow.losses.draw import Drawn, choose, draw, groups_at
 from tapc.flow.losses.facts import LayerFacts, NetworkFacts, network_facts
-from tapc.flow.losses.measure import SOUNDS, Setup, Source, float_metric, measure, prepare
-from tapc.flow.losses.partial import append_line, end_with, in_processes
+from tapc.flow.losses.measure import (
+    SOUNDS,
+    Setup,
+    Source,
+    float_metric,
+    in_this_process,
+    measure,
+    prepare,
+    start_process,
+)
+from tapc.flow.losses.partial import append_line, in_processes
 from tapc.flow.losses.table import ROUNDINGS, LossProvenance, LossTable, flat, row_of
 from tapc.graph.network import WEIGHT_BITS, Network
 from tapc.quantize import layer_distortion
@@ -112,9 +121,7 @@ def planned(setup: Setup, count: int, facts_and_alone: tuple[NetworkFacts, Alone
     facts, alone = facts_and_alone
     # Code that gives the same figures for one configuration of all widths is taken to measure the same.
     identity = digest("losses", setup.content, flat(measure(setup, _canary(setup.network))))
-    distortion = {
-        layer.name: {(w, a): layer.distortion[f"w{w}a{a}"] for w in (2, 4, 8) for a in (4, 8)} for layer in facts.layers
-    }
+    distortion = {layer.name: layer.distortions for layer in facts.layers}
     chosen = choose(setup.network, facts.scores, distortion, alone["gptq"])
     drawn = {item.key: item for item in draw(setup.network, count, setup.source.seed)}
     for item in chosen.values():
@@ -149,14 +156,19 @@ def provenance(setup: Setup, command: str) -> LossProvenance:
     )
 
 
-def _code() -> str:
+def code_digest(*parts: str) -> str:
+    """Identify the code of some parts of tapc: the names of folders."""
     root = Path(tapc.__file__).parent
-    return digest([tree_digest(root / part, "*.py") for part in ("quantize", "graph", "proxy")])
+    return digest([tree_digest(root / part, "*.py") for part in parts])
+
+
+def _code() -> str:
+    return code_digest("quantize", "graph", "proxy")
 
 
 def _canary(network: Network) -> Drawn:
     weights = "".join(str(WEIGHT_BITS[i % len(WEIGHT_BITS)]) for i in range(len(network.layers)))
-    return Drawn("uniform", None, weights, "".join("8" if group.interface else "4" for group in network.groups))
+    return Drawn("uniform", None, weights, groups_at(network, "4"))
 
 
 def facts_key(setup: Setup) -> str:
@@ -208,18 +220,8 @@ def facts_of(setup: Setup) -> dict[str, Any]:
     return values | {"interface": facts.interface, "statistics": facts.statistics, "scores": facts.scores}
 
 
-_setup: Setup | None = None
-
-
-def _start(source: Source, parent: int) -> None:
-    global _setup
-    end_with(parent)
-    _setup = prepare(source)
-
-
 def _measure(key: str, drawn: Drawn) -> dict[str, Any]:
-    assert _setup is not None
-    return _line(_setup, key, drawn)
+    return _line(in_this_process(), key, drawn)
 
 
 def _line(setup: Setup, key: str, drawn: Drawn) -> dict[str, Any]:
@@ -234,7 +236,7 @@ def _measured(setup: Setup, missing: dict[str, Drawn], jobs: int) -> Iterator[di
         for key, drawn in missing.items():
             yield _line(setup, key, drawn)
         return
-    yield from in_processes(jobs, _measure, missing.items(), _start, (setup.source, os.getpid()))
+    yield from in_processes(jobs, _measure, missing.items(), start_process, (setup.source, os.getpid()))
 
 
 def opened(partial: Path) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a network loses at given bits: rounded both ways, run in onnxruntime, compared with the float network."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from tapc.data import Samples, load_samples
 from tapc.data.load import open_data
 from tapc.flow.balancing import balance, suited
 from tapc.flow.losses.draw import Drawn
+from tapc.flow.losses.partial import end_with
 from tapc.flow.losses.sounds import machine_sounds
 from tapc.flow.losses.table import ROUNDINGS, LossRow, Measured
 from tapc.frontend import FloatModel, load
@@ -205,22 +207,43 @@ def measure(setup: Setup, drawn: Drawn) -> LossRow:
 
     Learned refinements are left out: gptq is the quick form that `tapc compile` compares candidates with.
     """
-    network, bits, source = setup.network, bits_of(setup.network, drawn), setup.source
-    x = setup.samples.x
-    model, calibration = suited(setup.model, setup.calibration, x, bits, source.seed)
-    figures: dict[str, Measured] = {}
-    for rounding in ROUNDINGS:
-        method = quick_method(rounding)
-        seen = np.ascontiguousarray(x[: min(method.samples, source.rounding)])
-        quantized = rounded_quickly(model, network, bits, calibration, seen, method)
-        found = evaluate(up_to(quantized, setup.logits), setup.test.x, optimized=False)
-        figures[rounding] = compared(setup, found)
+    network = setup.network
+    figures = losses(setup, bits_of(network, drawn), ROUNDINGS)
     total = sum(layer.parameters for layer in network.layers)
     weight_bits = sum(layer.parameters * int(b) for layer, b in zip(network.layers, drawn.weights, strict=True))
     return LossRow(
         drawn.kind, drawn.size, drawn.weights, drawn.activations, round(weight_bits / total, 6), weight_bits / 8,
         figures["nearest"], figures["gptq"],
     )  # fmt: skip
+
+
+def losses(setup: Setup, bits: Bits, roundings: Sequence[str]) -> dict[str, Measured]:
+    """Return what a network loses at some bits, by rounding method."""
+    x, source = setup.samples.x, setup.source
+    model, calibration = suited(setup.model, setup.calibration, x, bits, source.seed)
+    figures: dict[str, Measured] = {}
+    for rounding in roundings:
+        method = quick_method(rounding)
+        seen = np.ascontiguousarray(x[: min(method.samples, source.rounding)])
+        quantized = rounded_quickly(model, setup.network, bits, calibration, seen, method)
+        figures[rounding] = compared(setup, evaluate(up_to(quantized, setup.logits), setup.test.x, optimized=False))
+    return figures
+
+
+_mine: Setup | None = None
+
+
+def start_process(source: Source, parent: int) -> None:
+    """Prepare a network in a process that `in_processes` starts, which ends with its parent."""
+    global _mine
+    end_with(parent)
+    _mine = prepare(source)
+
+
+def in_this_process() -> Setup:
+    """Return what `start_process` prepared."""
+    assert _mine is not None
+    return _mine
 
 
 def compared(setup: Setup, found: Array) -> Measured:

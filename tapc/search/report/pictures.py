@@ -13,7 +13,7 @@ _COLOURS = {"initialization": "#30638e", "mutation": "#edae49", "crossover": "#d
 
 def fitness_picture(summary: Summary) -> str:
     """Draw every candidate's fitness, best so far and median, and the fittest built-in."""
-    figure, axes = _axes()
+    figure, axes = start_axes()
     for line in summary.candidates:
         if line.phi is not None:
             axes.plot(line.generation, line.phi, "o", color=_COLOURS.get(line.operator, "gray"), alpha=0.5, ms=5)
@@ -29,12 +29,12 @@ def fitness_picture(summary: Summary) -> str:
     axes.set_ylabel("fitness")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=10, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-    return _uri(figure)
+    return as_uri(figure)
 
 
 def probabilities_picture(summary: Summary) -> str:
     """Draw the probability of each operator in each generation, stacked."""
-    figure, axes = _axes()
+    figure, axes = start_axes()
     bottom = [0.0] * len(summary.probabilities)
     places = range(len(summary.probabilities))
     for operator in OPERATORS:
@@ -45,23 +45,23 @@ def probabilities_picture(summary: Summary) -> str:
     axes.set_ylabel("probability")
     axes.set_xticks(list(places))
     axes.legend(frameon=False, fontsize=10, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-    return _uri(figure)
+    return as_uri(figure)
 
 
 def broken_picture(summary: Summary) -> str:
     """Draw the share of candidates that did not execute, per ten."""
-    figure, axes = _axes()
+    figure, axes = start_axes()
     shares = summary.broken_shares
     axes.bar([label for label, _, _ in shares], [100 * share for _, share, _ in shares], color="#d1495b")
     axes.set_ylim(0, 100)
     axes.set_xlabel("candidates")
     axes.set_ylabel("not executable, %")
-    return _uri(figure)
+    return as_uri(figure)
 
 
 def tokens_picture(summary: Summary) -> str:
     """Draw the tokens used, cumulated over the candidates."""
-    figure, axes = _axes()
+    figure, axes = start_axes()
     for name, colour in (("prompt_tokens", "#30638e"), ("completion_tokens", "#edae49")):
         total, values = 0, []
         for line in summary.candidates:
@@ -71,12 +71,12 @@ def tokens_picture(summary: Summary) -> str:
     axes.set_xlabel("candidates")
     axes.set_ylabel("tokens")
     axes.legend(frameon=False, fontsize=10)
-    return _uri(figure)
+    return as_uri(figure)
 
 
 def lineage_picture(lines: list[Line]) -> str:
     """Draw the winner's ancestors by generation, with lines to their parents."""
-    figure, axes = _axes()
+    figure, axes = start_axes()
     places: dict[str, tuple[float, float]] = {}
     for generation in sorted({line.generation for line in lines}):
         members = [line for line in lines if line.generation == generation]
@@ -96,16 +96,18 @@ def lineage_picture(lines: list[Line]) -> str:
     axes.set_yticks([])
     axes.margins(0.15, 0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    return _uri(figure)
+    return as_uri(figure)
 
 
-def _axes() -> tuple[Any, Any]:
-    figure, axes = start_drawing().subplots(figsize=(6.4, 3.4), constrained_layout=True)
+def start_axes(height: float = 3.4) -> tuple[Any, Any]:
+    """Return a figure of some inches and its axes, without a frame above and to the right."""
+    figure, axes = start_drawing().subplots(figsize=(6.4, height), constrained_layout=True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def _uri(figure: Any) -> str:
+def as_uri(figure: Any) -> str:
+    """Return a figure as a PNG for a page, and close it."""
     from matplotlib import pyplot
 
     stream = io.BytesIO()

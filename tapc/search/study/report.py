@@ -1,7 +1,5 @@
 """A study's tables as JSON, Markdown and one HTML page; the same searches give the same bytes."""
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ import jinja2
 import numpy as np
 
 from tapc.base.files import write_whole
-from tapc.base.picture import start_drawing
+from tapc.search.report.pictures import as_uri, start_axes
 from tapc.search.study.results import FITNESS, UNSEEN, Result
 from tapc.search.study.schema import Planned, StudyFile
 from tapc.search.study.tables import StudyTable, figure
@@ -120,7 +118,7 @@ def _html(
 
 def _curves(grid: Planned, results: Mapping[str, Result]) -> str:
     """Draw the mean of the best fitness so far by generation, with deviations."""
-    shown, axes = _axes()
+    shown, axes = start_axes(3.6)
     for number, (labels, cells) in enumerate(grid.rows.items()):
         curves = [results[cell.key].curve for cell in cells if results[cell.key].curve]
         if not curves:
@@ -136,12 +134,12 @@ def _curves(grid: Planned, results: Mapping[str, Result]) -> str:
     axes.xaxis.get_major_locator().set_params(integer=True)
     if axes.lines:
         axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-    return _uri(shown)
+    return as_uri(shown)
 
 
 def _points(grid: Planned, results: Mapping[str, Result], name: str) -> str:
     """Draw a figure of every search, and their means."""
-    shown, axes = _axes()
+    shown, axes = start_axes(3.6)
     rows = list(grid.rows.items())
     for place, (_, cells) in enumerate(rows):
         values = [results[cell.key].figures[name] for cell in cells if name in results[cell.key].figures]
@@ -150,19 +148,4 @@ def _points(grid: Planned, results: Mapping[str, Result], name: str) -> str:
             axes.plot([place - 0.2, place + 0.2], [np.mean(values)] * 2, color="black", lw=2)
     axes.set_xticks(range(len(rows)), [", ".join(labels)[:24] for labels, _ in rows], rotation=30, ha="right")
     axes.set_ylabel(name)
-    return _uri(shown)
-
-
-def _axes() -> tuple[Any, Any]:
-    shown, axes = start_drawing().subplots(figsize=(6.4, 3.6), constrained_layout=True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return shown, axes
-
-
-def _uri(shown: Any) -> str:
-    from matplotlib import pyplot
-
-    stream = io.BytesIO()
-    shown.savefig(stream, format="png", dpi=150, metadata={"Software": None})
-    pyplot.close(shown)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return as_uri(shown)
