@@ -5,7 +5,6 @@ file, so that a killed run goes on, and more proxies or budgets add to what is t
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -295,7 +294,7 @@ class _Measuring:
                 yield _line(self._setup, key, drawn, self._rounding)
             return
         tasks = ((key, drawn, self._rounding) for key, drawn in missing.items())
-        yield from in_processes(self._jobs, _measure, tasks, start_process, (self._setup.source, os.getpid()))
+        yield from in_processes(self._jobs, _measure, tasks, start_process, (self._setup.source,))
 
 
 def _measure(key: str, drawn: Drawn, rounding: str) -> dict[str, Any]:

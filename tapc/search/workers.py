@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import pickle
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from tapc.base.errors import ToolError
 from tapc.base.files import scratch_folder
+from tapc.flow.losses.partial import end_with
 
 T = TypeVar("T")
 RESTARTS = 3
@@ -45,17 +44,6 @@ def _load(path: str) -> Any:
     return pickle.loads(Path(path).read_bytes())  # written by this very process's parent
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a parent that was killed cannot stop its workers."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _call(function: Callable[..., T], path: str, *arguments: Any) -> T:
     return function(_load(path), *arguments)
 
@@ -79,7 +67,7 @@ class ProcessWorkers:
     def _start(self) -> ProcessPoolExecutor:
         # Not forked: the parent holds threads of onnxruntime and torch.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(self._jobs, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
 
     def share(self, value: Any) -> str:
         """Write a value to a file that every worker reads once."""

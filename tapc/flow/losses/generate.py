@@ -1,7 +1,6 @@
 """Measures a loss table in parallel processes; whatever kills it, it goes on where it was."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -236,7 +235,7 @@ def _measured(setup: Setup, missing: dict[str, Drawn], jobs: int) -> Iterator[di
         for key, drawn in missing.items():
             yield _line(setup, key, drawn)
         return
-    yield from in_processes(jobs, _measure, missing.items(), start_process, (setup.source, os.getpid()))
+    yield from in_processes(jobs, _measure, missing.items(), start_process, (setup.source,))
 
 
 def opened(partial: Path) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,6 @@ from tapc.data import Samples, load_samples
 from tapc.data.load import open_data
 from tapc.flow.balancing import balance, suited
 from tapc.flow.losses.draw import Drawn
-from tapc.flow.losses.partial import end_with
 from tapc.flow.losses.sounds import machine_sounds
 from tapc.flow.losses.table import ROUNDINGS, LossRow, Measured
 from tapc.frontend import FloatModel, load
@@ -233,10 +232,9 @@ def losses(setup: Setup, bits: Bits, roundings: Sequence[str]) -> dict[str, Meas
 _mine: Setup | None = None
 
 
-def start_process(source: Source, parent: int) -> None:
-    """Prepare a network in a process that `in_processes` starts, which ends with its parent."""
+def start_process(source: Source) -> None:
+    """Prepare a network in a process that `in_processes` starts."""
     global _mine
-    end_with(parent)
     _mine = prepare(source)
 
 

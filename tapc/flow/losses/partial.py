@@ -15,19 +15,23 @@ from tapc.base.errors import OutputError
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+def _nothing() -> None:
+    """Do nothing: a function that pickles."""
+
+
 def in_processes(
     jobs: int,
     measure: Callable[..., dict[str, Any]],
     tasks: Iterable[tuple[Any, ...]],
-    start: Callable[..., None],
-    given: tuple[Any, ...],
+    start: Callable[..., None] = _nothing,
+    given: tuple[Any, ...] = (),
 ) -> Iterator[dict[str, Any]]:
     """Yield what `measure` returns for each task's arguments, each as soon as it is known.
 
     Parameters
     ----------
     jobs : int
-        Processes; each measures with one thread.
+        Processes; each measures with one thread, and ends with this one, however that ends.
     measure : callable
         A function of a module.
     tasks : iterable of tuple
@@ -41,7 +45,8 @@ def in_processes(
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, given) as pool:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, _begin, (os.getpid(), start, given)) as pool:
             futures = [pool.submit(measure, *task) for task in tasks]
             try:
                 for future in as_completed(futures):
@@ -55,6 +60,11 @@ def in_processes(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _begin(parent: int, start: Callable[..., None], given: tuple[Any, ...]) -> None:
+    end_with(parent)
+    start(*given)
 
 
 def end_with(parent: int) -> None:

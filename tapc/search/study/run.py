@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from tapc.base.cache import Store, digest
 from tapc.base.errors import BudgetError, DataError, OutputError, TapcError, UsageError
 from tapc.base.files import write_whole
 from tapc.base.progress import Stages
-from tapc.flow.losses.partial import end_with, in_processes
+from tapc.flow.losses.partial import in_processes
 from tapc.search.log import NAME as LOG
 from tapc.search.log import read_events
 from tapc.search.run import BEST, Request, search, stored_request
@@ -161,7 +160,7 @@ def _searched(
             yield run_cell(cell.key, cell.label, cell.request, folder / CELLS / cell.key, scheduler, store, once)
         return
     tasks = ((c.key, c.label, c.request, folder / CELLS / c.key, scheduler) for c in missing)
-    yield from in_processes(min(jobs, len(missing)), run_cell, tasks, end_with, (os.getpid(),))
+    yield from in_processes(min(jobs, len(missing)), run_cell, tasks)
 
 
 def run_cell(
