@@ -32,6 +32,8 @@ class Source:
     pixel_scale : float or None
     mean, std : tuple of float or None
         Inputs are (raw * pixel_scale - mean) / std.
+    state : tuple of str
+        What is kept between calls, each INPUT=OUTPUT.
     """
 
     weights: Path | None = None
@@ -39,6 +41,7 @@ class Source:
     pixel_scale: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    state: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,12 @@ _MODEL = (
         help="State dict for a zoo or torch model; `imagenet` for a zoo model's official one.",
     ),
     click.option("--input-shape", type=Shape(), default=None, metavar="1,3,32,32", help="For models that do not say."),
+    click.option(
+        "--state",
+        multiple=True,
+        metavar="INPUT=OUTPUT",
+        help="An input that is this output in the next call; repeatable.",
+    ),
 )
 
 
@@ -147,11 +153,11 @@ def _with_source(
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how a network and raw values are read: --weights, --input-shape, --pixel-scale, --mean, --std.
+    """Add what says how a network and raw values are read: --weights, --input-shape, --state and those of units.
 
     The command takes them as one `source`.
     """
-    return _with_source(command, (*_MODEL, *_UNITS), ("weights", "input_shape", *_UNIT_NAMES))
+    return _with_source(command, (*_MODEL, *_UNITS), ("weights", "input_shape", "state", *_UNIT_NAMES))
 
 
 def unit_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -59,6 +59,8 @@ class DataSet:
     unlabelled : str
         Why there are no labels.
     warnings : tuple of str
+    whole_labels : bool
+        Of sequences: a label is that of a whole one.
     """
 
     name: str
@@ -68,6 +70,7 @@ class DataSet:
     pictures: bool | None = None
     unlabelled: str = ""
     warnings: tuple[str, ...] = ()
+    whole_labels: bool = False
 
     def chosen(self, split: Split) -> tuple[list[Part], bool]:
         """Return the parts of a split, and whether it is a single set that has to be divided.

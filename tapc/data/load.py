@@ -17,6 +17,7 @@ from tapc.data.fit import fitted
 from tapc.data.limits import MEMORY, check_regular
 from tapc.data.npz import open_npy, open_npy_folder, open_npz
 from tapc.data.samples import Samples, Split, as_ports
+from tapc.data.sequences import chosen_steps, stepwise
 from tapc.data.several import open_several, tokens
 from tapc.data.units import PixelUnits
 
@@ -36,6 +37,7 @@ def load_samples(
     split: Split,
     seed: int = 0,
     reserve: int = CALIBRATION_LIMIT,
+    sequences: bool = False,
 ) -> Samples:
     """Load samples from a file, a folder or arrays.
 
@@ -66,6 +68,8 @@ def load_samples(
     seed : int
     reserve : int
         Most samples of a single set that are kept for calibration.
+    sequences : bool
+        Samples are steps that follow each other, see `tapc.data.sequences`.
 
     Raises
     ------
@@ -83,14 +87,19 @@ def load_samples(
     shape = (1, *sample_shape(ports))
     if count is not None and count < 1:
         raise DataError(f"{data.name}: {count} samples asked for; give at least 1")
+    data, length = stepwise(data, ports) if sequences else (data, 0)
     parts, single = data.chosen(split)
     sizes = [part.size for part in parts]
-    index = _choose(sum(sizes), count, split, seed, reserve, single=single)
+    if sequences:
+        index, steps = chosen_steps(sum(sizes), length, count, split, seed, reserve,
+                                    single=single, whole=data.whole_labels)  # fmt: skip
+    else:
+        index, steps = _choose(sum(sizes), count, split, seed, reserve, single=single), 0
     warnings = list(data.warnings)
     most = max(1, MEMORY // (4 * max(1, int(np.prod(shape)))))
     if len(index) > most:
         warnings.append(f"{data.name}: {most} of {len(index)} samples are used; more would take over {MEMORY:,} bytes")
-        index = index[:most]
+        index = index[: max(most - most % steps, 1) if steps else most]
     y, names = labels_of(parts, list(data.parts.values()), data.name)
     raw = _taken(data, [part.take for part in parts], sizes, index)
     if raw.dtype.kind not in "biuf":
@@ -116,6 +125,8 @@ def load_samples(
         data.unlabelled if y is None else "",
         (*warnings, *doubts),
         raw.dtype.kind in "biu" or bool(data.pictures),
+        min(steps, len(index)),
+        steps if length and data.whole_labels else 1,
     )
 
 

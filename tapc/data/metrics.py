@@ -322,7 +322,8 @@ def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
         return Score()
     if len(outputs) != len(samples.y) or len(outputs) == 0:
         raise DataError(f"{len(outputs)} outputs against {len(samples.y)} labels; needs as many, and at least one")
-    flat, y = metric.own(outputs).reshape(len(outputs), -1).astype(np.float64), samples.y
+    counted = slice(samples.labelled - 1, None, samples.labelled)
+    flat, y = metric.own(outputs).reshape(len(outputs), -1).astype(np.float64)[counted], samples.y[counted]
     if metric.name == "top1":
         share = 100 * float(np.mean(flat.argmax(axis=1) == y))
         return Score({"top1": share}, share, share)
@@ -331,7 +332,7 @@ def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
     if metric.outputs <= 2:
         score = flat[:, 0] if metric.outputs == 1 else flat[:, 1] - flat[:, 0]
     else:
-        score = np.square(flat - samples.x.reshape(len(flat), -1)).mean(axis=1)
+        score = np.square(flat - samples.x.reshape(len(samples.x), -1)[counted]).mean(axis=1)
     area = auc(score, y)
     values = {} if area is None else {"auc": area}
     if metric.name == "auc":
@@ -396,5 +397,4 @@ def agreement(metric: Metric, exact: Floats, found: Floats) -> float | None:
         return same_class(exact, found)
     if metric.name != "binary" or metric.threshold is None:
         return None
-    above = [array.reshape(-1) > metric.threshold for array in (exact, found)]
-    return 100 * float(np.mean(above[0] == above[1]))
+    return 100 * float(np.mean(np.equal(*(array.reshape(-1) > metric.threshold for array in (exact, found)))))

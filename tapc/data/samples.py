@@ -41,6 +41,11 @@ class Samples:
         What is doubtful about them.
     whole : bool
         Raw values are integers or pixels.
+    steps : int
+        Samples of a sequence, of a network that keeps something between calls: so many follow each other, then the next
+        sequence begins. 0 where samples have nothing to do with each other.
+    labelled : int
+        Every so manieth sample's label counts: that of a sequence is about its last step.
     """
 
     x: NDArray[np.float32]
@@ -53,6 +58,8 @@ class Samples:
     unlabelled: str = ""
     warnings: tuple[str, ...] = ()
     whole: bool = False
+    steps: int = 0
+    labelled: int = 1
 
 
 def random_samples(

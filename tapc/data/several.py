@@ -1,5 +1,6 @@
 """Samples of networks with several inputs: an array by the name of each; and inputs of tokens."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -87,17 +88,32 @@ def _taking(
     source: str, own: Mapping[str, str], read: Read, ports: Ports
 ) -> Callable[[NDArray[np.intp]], NDArray[Any]]:
     def take(index: NDArray[np.intp]) -> NDArray[Any]:
-        return joined([_values(read(own[port.name])[index], port, f"{source}: {own[port.name]}") for port in ports])
+        parts = [_values(read(own[port.name])[index], port, f"{source}: {own[port.name]}") for port in ports]
+        if all(part.ndim == len(port.shape) for part, port in zip(parts, ports, strict=True)):
+            return joined(parts)
+        steps = {part.shape[1] for part in parts}
+        if len(steps) > 1 or any(part.ndim != 3 for part in parts):
+            raise DataError(f"{source}: its arrays are sequences of different lengths")
+        return np.concatenate(parts, axis=2)
 
     return take
 
 
 def _values(raw: NDArray[Any], port: Port, name: str) -> NDArray[np.float32]:
+    if (steps := _sequence(raw, port)) > 1:
+        flat = raw.reshape(len(raw) * steps, *raw.shape[2:])
+        return _values(flat, port, name).reshape(len(raw), steps, -1)
     if port.tokens:
         return tokens(fitted(port.taken(raw), port.shape, name)[0], port, name)
     if raw.dtype.kind not in "biuf":
         raise DataError(f"{name}: samples are of type {raw.dtype}; give integers or floats")
     return fitted(port.taken(raw), port.shape, name)[0].astype(np.float32)
+
+
+def _sequence(raw: NDArray[Any], port: Port) -> int:
+    """Return how many steps a sample has, each of the port's size; 1 where it is a step itself."""
+    long = raw.ndim > 2 and raw.shape[1] > 1 and math.prod(raw.shape[1:]) == raw.shape[1] * port.size
+    return raw.shape[1] if long and port.size * raw.shape[1] != port.size else 1
 
 
 def tokens(raw: NDArray[Any], port: Port, name: str) -> NDArray[np.float32]:

@@ -190,6 +190,10 @@ class Dialog:
             self.connect()
         raise ToolError(f"the line loses bytes: {_TRIES} times the input did not arrive as it was sent")
 
+    def reset(self) -> None:
+        """Let what the network keeps between calls begin anew."""
+        self.ask("tapc reset")
+
     def _send(self, data: bytes) -> int | None:
         """Send an input; the CRC-32 of what arrived."""
         self.ask(f"db load {len(data)}")

@@ -18,12 +18,14 @@ _FEW = 32
 class Runs(Protocol):
     """Runs samples in one simulator; see `LoadedImage.run`."""
 
-    def __call__(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+    def __call__(
+        self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None, period: int = 0
+    ) -> DeviceRun:
         """Run them."""
 
 
 def run_in_halves(
-    run: Runs, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None
+    run: Runs, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None, period: int = 0
 ) -> DeviceRun:
     """Run samples as `run` does, in two simulators where they are many.
 
@@ -31,8 +33,9 @@ def run_in_halves(
     instructions are those of the first sample as ever, the stack is the deeper of the two.
     """
     middle = max(layers, -(-len(inputs) // 2))
+    middle = min(-(-middle // period) * period, len(inputs)) if period else middle  # sequences stay whole
     if len(inputs) < _FEW or middle == len(inputs):
-        return run(inputs, layers=layers, progress=progress)
+        return run(inputs, layers=layers, progress=progress, period=period)
     parts = inputs[:middle], inputs[middle:]
     done, lock = [0, 0], Lock()
 
@@ -48,8 +51,8 @@ def run_in_halves(
         return tell
 
     with ThreadPoolExecutor(1) as beside:
-        later = beside.submit(run, parts[1], progress=told(1))
-        first = run(parts[0], layers=layers, progress=told(0))
+        later = beside.submit(run, parts[1], progress=told(1), period=period)
+        first = run(parts[0], layers=layers, progress=told(0), period=period)
         second = later.result()
     return replace(
         first,

@@ -129,7 +129,9 @@ class LoadedImage(ABC):
             )
 
     @abstractmethod
-    def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+    def run(
+        self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None, period: int = 0
+    ) -> DeviceRun:
         """Run all samples.
 
         Parameters
@@ -140,6 +142,8 @@ class LoadedImage(ABC):
             For how many samples, from the first, every step's output is read back.
         progress : callable, optional
             Called with (samples done, samples) while the device runs.
+        period : int
+            Samples of a sequence, at the start of which what the network keeps begins anew; 0: all are one.
 
         Raises
         ------

@@ -196,17 +196,21 @@ class QemuTwin(LoadedImage):
     content: bytes = field(repr=False)
     device: QemuDevice
 
-    def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+    def run(
+        self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None, period: int = 0
+    ) -> DeviceRun:
         """Run all samples, in two simulators where they are many."""
-        return run_in_halves(self.run_once, inputs, layers=layers, progress=progress)
+        return run_in_halves(self.run_once, inputs, layers=layers, progress=progress, period=period)
 
-    def run_once(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+    def run_once(
+        self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None, period: int = 0
+    ) -> DeviceRun:
         """Run all samples in one simulator; arguments and errors are those of `run`."""
         required = must_confine(self.path, "a simulated program", foreign=self.device.foreign)
         self.check_inputs(inputs)
         layers = min(layers, len(inputs))
         with scratch_folder() as folder:
-            header = _MAGIC + struct.pack("<II", len(inputs), layers)
+            header = _MAGIC + struct.pack("<III", len(inputs), layers, period or len(inputs))
             (folder / _TWIN).write_bytes(self.content)
             (folder / _INPUT).write_bytes(header + np.ascontiguousarray(inputs).tobytes())
             for name in _WRITTEN:

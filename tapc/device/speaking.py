@@ -44,7 +44,9 @@ class SpeakingImage(LoadedImage):
     stack_bytes: int
     device: "SpeakingDevice"
 
-    def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+    def run(
+        self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None, period: int = 0
+    ) -> DeviceRun:
         """Send all samples and read their outputs; of the first one, its layers' checksums as well."""
         self.check_inputs(inputs)
         with self.device.line(self) as channel:
@@ -52,7 +54,7 @@ class SpeakingImage(LoadedImage):
             dialog.connect()
             info = dialog.info()
             check_board(info, board=self.board, digest=self.digest, where=self.device.name)
-            return self.measured(dialog, info, inputs, layers, progress)
+            return self.measured(dialog, info, inputs, layers, progress, period)
 
     def stepped(self, dialog: Dialog, sample: bytes) -> tuple[Layer, ...]:
         """Run a sample step by step."""
@@ -60,13 +62,16 @@ class SpeakingImage(LoadedImage):
         return dialog.layers()
 
     def measured(
-        self, dialog: Dialog, info: Info, inputs: npt.NDArray[np.int8], layers: int, progress: Progress | None
-    ) -> DeviceRun:
+        self, dialog: Dialog, info: Info, inputs: npt.NDArray[np.int8], layers: int, progress: Progress | None,
+        period: int = 0,
+    ) -> DeviceRun:  # fmt: skip
         """Run all samples over a line that stands."""
         outputs: list[npt.NDArray[np.int8]] = []
         cycles: list[int] = []
         stack = 0
         for done, sample in enumerate(inputs):
+            if period and done % period == 0:
+                dialog.reset()
             dialog.load(sample.tobytes())
             inference = dialog.infer()
             if len(inference.output) != self.output_bytes:
@@ -76,6 +81,8 @@ class SpeakingImage(LoadedImage):
             stack = max(stack, inference.stack)
             if progress is not None:
                 progress(done + 1, len(inputs))
+        if period:
+            dialog.reset()
         steps = self.stepped(dialog, inputs[0].tobytes())
         if len(steps) != self.steps:
             raise ToolError(f"the board ran {len(steps)} steps instead of {self.steps}")

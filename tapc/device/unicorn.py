@@ -142,9 +142,11 @@ class UnicornImage(SpeakingImage):
     outputs: tuple[tuple[int, int], ...] = ()
     code: tuple[tuple[int, int], ...] = ()
 
-    def run(self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None) -> DeviceRun:
+    def run(
+        self, inputs: npt.NDArray[np.int8], *, layers: int = 0, progress: Progress | None = None, period: int = 0
+    ) -> DeviceRun:
         """Run all samples, in two emulators where they are many."""
-        return run_in_halves(super().run, inputs, layers=layers, progress=progress)
+        return run_in_halves(super().run, inputs, layers=layers, progress=progress, period=period)
 
     def stepped(self, dialog: Dialog, sample: bytes) -> tuple[Layer, ...]:
         """Run a sample step by step, and count."""
@@ -156,13 +158,16 @@ class UnicornImage(SpeakingImage):
         return layers
 
     def measured(
-        self, dialog: Dialog, info: Info, inputs: npt.NDArray[np.int8], layers: int, progress: Progress | None
-    ) -> DeviceRun:
+        self, dialog: Dialog, info: Info, inputs: npt.NDArray[np.int8], layers: int, progress: Progress | None,
+        period: int = 0,
+    ) -> DeviceRun:  # fmt: skip
         """Run all samples; count the first one's instructions, and read the layers of some back."""
-        run = super().measured(dialog, info, inputs, layers, progress)
+        run = super().measured(dialog, info, inputs, layers, progress, period)
         emulator = dialog.channel
         assert isinstance(emulator, Emulator)
-        for sample in inputs[1:layers]:
+        for index, sample in enumerate(inputs[1:layers], 1):
+            if period and index % period == 0:
+                dialog.reset()
             self.stepped(dialog, sample.tobytes())
         self._check_clock(emulator, info)
         first = emulator.counts[0]

@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
+from tapc.base.errors import MismatchError
 from tapc.base.ports import joined
 from tapc.base.tool import check_going
-from tapc.device.interface import DeviceRun
+from tapc.device.interface import DeviceRun, LoadedImage, Progress
 from tapc.ir.bands import Rows
 from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered
 from tapc.lower.codes import apart, values
 from tapc.lower.reference import execute
+from tapc.lower.states import carried, given_codes
 
 BATCH = 32
 
@@ -84,11 +86,12 @@ class Verification:
 
 
 def device_inputs(network: Lowered, codes: Ints) -> NDArray[np.int8]:
-    """Return the bytes that the device reads, shape (N, bytes)."""
-    program, names = network.program, network.program.inputs
+    """Return the bytes that the device is given, shape (N, bytes)."""
+    program, names = network.program, network.program.given
+    given = given_codes(program, codes)
     parts = [
         pack_activations(part, program.tensors[name].bits).reshape(len(codes), -1)
-        for name, part in zip(names, apart(program, names, codes), strict=True)
+        for name, part in zip(names, apart(program, names, given), strict=True)
     ]
     return joined(parts).view(np.int8)
 
@@ -120,6 +123,41 @@ def reference_outputs(network: Lowered, codes: Ints) -> Ints:
         check_going()
         parts.append(execute(network.reference, codes[start : start + BATCH]))
     return np.concatenate(parts)
+
+
+def sequences(network: Lowered, codes: Ints, steps: int) -> tuple[Ints, Ints]:
+    """Run the reference executor on sequences of so many steps.
+
+    Returns
+    -------
+    codes : ndarray of int64
+        Of all inputs; what is kept between calls is what the reference kept.
+    outputs : ndarray of int64
+        As `reference_outputs`.
+    """
+    if network.reference.states:
+        return carried(network.reference, codes, steps)
+    return codes, reference_outputs(network, codes)
+
+
+def run_sequences(
+    image: LoadedImage, network: Lowered, codes: Ints, steps: int, *, layers: int, progress: Progress | None = None
+) -> DeviceRun:
+    """Run a device on sequences of so many steps; where it keeps something, on the first step once more at the end.
+
+    Raises
+    ------
+    MismatchError
+        That step gives something else than it did: the network does not begin anew.
+    """
+    inputs = device_inputs(network, codes)
+    if not network.program.states:
+        return image.run(inputs, layers=layers, progress=progress)
+    run = image.run(np.concatenate([inputs, inputs[:1]]), layers=layers, progress=progress, period=steps or len(inputs))
+    if not np.array_equal(run.outputs[-1], run.outputs[0]):
+        reset = network.names.symbol("reset")
+        raise MismatchError(f"the firmware is wrong: after {reset}() the first step gives other outputs than at first")
+    return replace(run, outputs=run.outputs[:-1])
 
 
 def _in_outputs(program: Program, wanted: Ints, actual: Ints) -> list[Mismatch]:

@@ -16,6 +16,7 @@ int main(void)
     (void)tapc_board_init();
 #endif
     NETWORK_EACH_INPUT(CLEAR)
+    NETWORK_RESET();
     network_run();
     tapc_output = NETWORK_FIRST_OUTPUT;
     for (;;) {

@@ -209,6 +209,10 @@ def alias_header(names: Names, digest: str = "", regions: Sequence[str] = ()) ->
     lines += [f"#ifdef {results}", f"#define NETWORK_EACH_RESULT(use) {results}(use)", "#else"]
     scale, zero, size = (names.macro(f"OUTPUT_{what}") for what in ("SCALE", "ZERO_POINT", "BYTES"))
     lines += [f"#define NETWORK_EACH_RESULT(use) use({names.symbol('output')}(), {size}, {scale}, {zero})", "#endif"]
+    states = names.macro("EACH_STATE")
+    lines += [f"#ifdef {states}", f"#define NETWORK_EACH_STATE(use) {states}(use)"]
+    lines += ["#define NETWORK_KEEPS", f"#define NETWORK_RESET() {names.symbol('reset')}()", "#else"]
+    lines += ["#define NETWORK_EACH_STATE(use)", "#define NETWORK_RESET() ((void)0)", "#endif"]
     for kind in ("input", "output"):
         each, several = f"NETWORK_EACH_{kind.upper()}", names.macro(f"EACH_{kind.upper()}")
         memory, size = names.symbol(kind), names.macro(f"{kind.upper()}_BYTES")

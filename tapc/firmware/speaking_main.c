@@ -15,7 +15,7 @@ enum { KEEPS = 0 };
 enum { LINE = 80, ROW = 32, SHIFT = 24 };
 
 #define SIZE(memory, bytes) +(bytes)
-enum { INPUT_BYTES = 0 NETWORK_EACH_INPUT(SIZE), OUTPUT_BYTES = 0 NETWORK_EACH_OUTPUT(SIZE) };
+enum { INPUT_BYTES = 0 NETWORK_EACH_INPUT(SIZE), OUTPUT_BYTES = 0 NETWORK_EACH_OUTPUT(SIZE) NETWORK_EACH_STATE(SIZE) };
 
 #define STACK_CANARY 0xA5A5A5A5u
 
@@ -428,6 +428,7 @@ static void run(char *rest)
     put_row((const uint8_t *)(memory), bytes); \
     sum = crc(sum, (const uint8_t *)(memory), bytes);
     NETWORK_EACH_OUTPUT(OUTPUT)
+    NETWORK_EACH_STATE(OUTPUT)
     if (row != 0) {
         put_end();
     }
@@ -472,6 +473,10 @@ static uint32_t own(char *rest)
         run(rest);
     } else if (word_is(word, "layers")) {
         layers();
+#ifdef NETWORK_KEEPS
+    } else if (word_is(word, "reset")) {
+        NETWORK_RESET();
+#endif
     } else {
         return 0;
     }
@@ -517,6 +522,7 @@ int main(void)
     loaded = done = 0;
     hertz = tapc_board_init();
     counter = tapc_cycles_init();
+    NETWORK_RESET();
     put("m-init-done\r\nm-ready\r\n");
     for (;;) {
         const int32_t byte = tapc_serial_get();

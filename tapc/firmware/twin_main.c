@@ -22,13 +22,13 @@ extern uint32_t tapc_stack_limit[], tapc_stack_top[];
 #define READ(memory, bytes) transfer(SYS_READ, input, memory, bytes);
 #define WRITE(memory, bytes) transfer(SYS_WRITE, output, memory, bytes);
 
-/* Read from the ELF by the runner: bytes of all inputs and of all outputs. */
+/* Read from the ELF by the runner: bytes of all inputs, and of all outputs and states. */
 const struct {
     uint32_t steps, input_bytes, output_bytes;
-} tapc_twin_info __attribute__((section(".harness_info"), used)) = {NETWORK_STEPS, NETWORK_EACH_INPUT(SIZE), NETWORK_EACH_OUTPUT(SIZE)};
+} tapc_twin_info __attribute__((section(".harness_info"), used)) = {NETWORK_STEPS, NETWORK_EACH_INPUT(SIZE), NETWORK_EACH_OUTPUT(SIZE) NETWORK_EACH_STATE(SIZE)};
 
 static struct {
-    uint32_t magic, samples, layers;
+    uint32_t magic, samples, layers, period; /* samples of a sequence, at the start of which states begin anew */
 } header;
 
 /* Static, and never on the stack: the harness must not deepen the stack that it measures. Nothing initializes it. */
@@ -127,12 +127,19 @@ int main(void)
     for (uint32_t i = 0; i < NETWORK_ARENA_BYTES; ++i) {
         ((volatile uint8_t *)network_arena)[i] = 0xA5; /* hardware does not clear it either */
     }
+    uint32_t left = 0;
     for (uint32_t sample = 0; sample < header.samples; ++sample) {
+        if (left == 0) {
+            NETWORK_RESET();
+            left = header.period;
+        }
+        --left;
         NETWORK_EACH_INPUT(READ)
         marks = 0;
         dumping = sample < header.layers;
         network_run();
         NETWORK_EACH_OUTPUT(WRITE)
+        NETWORK_EACH_STATE(WRITE)
     }
     static uint32_t stack[2];
     stack[0] = stack_high_water();

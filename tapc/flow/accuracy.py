@@ -11,11 +11,12 @@ from tapc.allocate.problem import HIGH_BITS, LOW_BITS
 from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Options
 from tapc.base.progress import Advance
-from tapc.data import Samples, load_samples
-from tapc.data.metrics import Metric, agreement, choose, measure
+from tapc.data import Samples
+from tapc.data.metrics import Metric, agreement, measure
 from tapc.flow.balancing import balance, suited
 from tapc.flow.decide import Evidence, decide
 from tapc.flow.fidelity import check_on, source_outputs
+from tapc.flow.sequences import load_steps, metric_of
 from tapc.frontend import FloatModel
 from tapc.graph.analysis import analyse
 from tapc.graph.network import Bits, Network
@@ -140,17 +141,17 @@ def trials(
         Samples without labels, or missing files.
     """
     for seed in range(first, first + seeds):
-        common = {"pixel_scale": model.units, "seed": seed, "reserve": calibration}
-        known = load_samples(data, model.inputs, count=calibration, split="calibration", **common)  # type: ignore[arg-type]
+        common = {"units": model.units, "seed": seed, "reserve": calibration}
+        known = load_steps(data, model.onnx, count=calibration, split="calibration", **common)  # type: ignore[arg-type]
         x = known.x
-        test = load_samples(
-            test_data or data, model.inputs, count=tested, split="all" if test_data else "test", **common,  # type: ignore[arg-type]
+        test = load_steps(
+            test_data or data, model.onnx, count=tested, split="all" if test_data else "test", **common,  # type: ignore[arg-type]
         )  # fmt: skip
         if test.y is None:
             raise DataError(
                 f"{test.source}: the samples have no labels ({test.unlabelled}), so there is no accuracy to measure"
             )
-        measured = choose(metric, test, model.onnx)
+        measured = metric_of(metric, test, model.onnx)
         if measured.name == "none":
             raise DataError(f"{test.source}: there is no accuracy to measure: {measured.reason}")
         checked = check_on(model, x)

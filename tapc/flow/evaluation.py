@@ -12,8 +12,9 @@ from tapc.base.options import Source
 from tapc.base.progress import Stages
 from tapc.data import Samples
 from tapc.data.figures import confusion, least_sqnr
-from tapc.data.metrics import Metric, agreement, choose, measure
+from tapc.data.metrics import Metric, agreement, measure
 from tapc.flow.rerun import Build, open_build
+from tapc.flow.sequences import metric_of
 from tapc.lower.codes import input_codes, output_sizes, steps_apart
 from tapc.quantize.runtime import evaluate
 
@@ -152,14 +153,14 @@ def evaluate_build(
         own = build.seed if seed is None else seed
         test = build.samples(found, samples, "all" if everything or whole else "test", own)
         graph = build.float_model()
-        metric = choose(wanted, test, graph)
+        metric = metric_of(wanted, test, graph)
     with stages.stage("onnxruntime"), reading(f"build {folder}"):
         exact = evaluate(graph, test, optimized=True)
         quantized = evaluate(build.model, test, optimized=False)
     with stages.stage("lower"):
         network = build.lowered()
         codes = input_codes(network.program, test.x)
-    _, result = build.prove(network, codes, min(4, len(codes)), stages, device)
+    _, result = build.prove(network, codes, min(4, len(codes)), stages, device, test.steps)
     given = result.outputs(network.program)
     outputs = {"float": exact, "onnx": quantized, "device": given}
     return Evaluation(

@@ -7,10 +7,11 @@ from typing import Any
 
 from tapc.base.errors import BudgetError, DataError
 from tapc.base.options import Options, Source
-from tapc.data import Samples, find_data, in_order, load_samples, overlap, random_samples, shipped_note
+from tapc.data import Samples, find_data, in_order, overlap, shipped_note
 from tapc.data.doubts import few, uneven
 from tapc.data.load import open_data
-from tapc.data.metrics import Metric, check_classes, choose
+from tapc.data.metrics import Metric, check_classes
+from tapc.flow.sequences import load_steps, metric_of, random_steps, with_states
 from tapc.frontend import FloatModel, load
 from tapc.hardware.board import Board
 
@@ -51,7 +52,8 @@ def with_units(
 
 def open_model(name: str, source: Source, seed: int = 0) -> FloatModel:
     """Load a network as the user says that it and its inputs are to be read; it is one of real values."""
-    model = load(name, weights=source.weights, input_shape=source.input_shape, seed=seed, keep=False)
+    model = load(name, weights=source.weights, input_shape=source.input_shape, seed=seed, keep=False,
+                 state=source.state)  # fmt: skip
     return with_units(model, source.pixel_scale, source.mean, source.std)
 
 
@@ -62,7 +64,7 @@ def check_input(model: FloatModel, board: Board, options: Options) -> None:
     ------
     BudgetError
     """
-    size = sum(port.size * (4 if port.tokens else 1) for port in model.inputs)
+    size = sum(port.size * (4 if port.tokens else 1) for port in model.inputs)  # states included
     outside = None if options.no_external or options.ram is not None else board.external_ram
     room = max(board.arena_region.size, 0 if outside is None else outside.size)
     if size > room:
@@ -106,22 +108,21 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
         if isinstance(file, (str, os.PathLike)) and not _there(file):
             raise DataError(f"data {file}: no such file or folder")
     # Once for both splits: what is drawn in another order each time would mix them, an iterator would be used up.
-    source = None if source is None else open_data(source, model.inputs, options.seed)
+    source = None if source is None else open_data(source, model.given_inputs, options.seed)
     tested: Any = source if options.test_data is None else options.test_data
     calibration = (
         _random(model, options.calibration, options.seed)
         if source is None
-        else load_samples(source, model.inputs, pixel_scale=model.units, count=options.calibration,
-                          split="calibration", seed=options.seed)
-    )  # fmt: skip
+        else load_steps(source, model.onnx, model.units, options.calibration, "calibration", options.seed)
+    )
     test = (
         _random(model, options.eval, options.seed + 1)
         if tested is None
-        else load_samples(tested, model.inputs, pixel_scale=model.units, count=options.eval,
-                          split="test" if options.test_data is None else "all", seed=options.seed)
+        else load_steps(tested, model.onnx, model.units, options.eval, "test" if options.test_data is None else "all",
+                        options.seed)
     )  # fmt: skip
     calibration, test = (in_order(samples, model.labels) for samples in (calibration, test))
-    metric = choose(options.metric, test, model.onnx)
+    metric = metric_of(options.metric, test, model.onnx)
     if metric.classes:
         check_classes(calibration, metric.outputs)
     if source is not None:
@@ -143,11 +144,11 @@ def _there(file: str | os.PathLike[str]) -> bool:
 def _random(model: FloatModel, count: int, seed: int) -> Samples:
     units = model.units
     low, high = 0.0, 1.0 if units.scale == 1.0 else 255.0
-    one = len(model.inputs) == 1 and not model.inputs[0].tokens
-    point = model.given.points.get(model.inputs[0].name) if model.given is not None and one else None
+    one = len(model.given_inputs) == 1 and not model.given_inputs[0].tokens
+    point = model.given.points.get(model.given_inputs[0].name) if model.given is not None and one else None
     if point is not None and units.identity:
         low, high = (point.scale * (code - point.zero) for code in ((-128, 127) if point.bits == 8 else (0, 15)))
-    samples = random_samples(model.inputs, count, seed, low, high)
-    if not one:
-        return samples
-    return replace(samples, x=units.apply(samples.x), units=units)
+    samples = random_steps(model.onnx, count, seed, low, high)
+    if one:
+        samples = replace(samples, x=units.apply(samples.x), units=units)
+    return with_states(samples, model.onnx)

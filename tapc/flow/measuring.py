@@ -12,7 +12,7 @@ from tapc.base.progress import Stages
 from tapc.device import DeviceRun, Timing, device_for
 from tapc.device.dialog import Dialog, Info, check_board
 from tapc.device.speaking import SpeakingDevice, SpeakingImage
-from tapc.device.verify import device_inputs, verify
+from tapc.device.verify import device_inputs, sequences, verify
 from tapc.flow.devices import device_of
 from tapc.flow.rerun import open_build, part
 from tapc.hardware.board import load_board
@@ -128,11 +128,11 @@ def measure_build(
     assert isinstance(device, SpeakingDevice)
     with stages.stage("lower"):
         network = build.lowered()
-        codes = random_codes(network.program, samples, seed)
+        codes, period = random_codes(network.program, samples, seed), 0
         if data != "random" and (data is not None or _has_samples(build.report)):
             path, whole = build.default_data() if data is None else (Path(data), False)
             loaded = build.samples(path, samples, "all" if whole else "test", build.seed)
-            codes = input_codes(network.program, loaded.x)
+            codes, period = input_codes(network.program, loaded.x), loaded.steps
     image = device.load(build)
     with device.line(image) as channel:
         dialog = Dialog(channel)
@@ -142,10 +142,12 @@ def measure_build(
             check_board(info, board=image.board, digest=image.digest, where=port)
             _check_flash(dialog, folder, image)
         with stages.stage("measure") as advance:
-            run = image.measured(dialog, info, device_inputs(network, codes), 1, advance)
+            steps = (period or len(codes)) if network.program.states else 0
+            run = image.measured(dialog, info, device_inputs(network, codes), 1, advance, steps)
             more = _repeated(dialog, image, device_inputs(network, codes[-1:])[0].tobytes(), info, repeats)
     with stages.stage("prove"):
-        result = verify(network, run, codes)
+        codes, expected = sequences(network, codes, period)
+        result = verify(network, run, codes, expected=expected)
         if result.mismatch is not None:
             raise MismatchError(f"the board at {port} is wrong: {result.mismatch}")
     made = _measurement(build.report, port, run, more, [step.op.name for step in network.steps], result.layers)

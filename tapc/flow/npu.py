@@ -136,7 +136,7 @@ def compile_network_for_npu(
         check_replaceable(out.absolute())
     with stages.stage("import"):
         model = load(network, weights=source.weights, input_shape=source.input_shape, seed=options.seed,
-                     keep=options.keep is not False)  # fmt: skip
+                     keep=options.keep is not False, state=source.state)  # fmt: skip
         model = with_units(model, source.pixel_scale, source.mean, source.std)
     with stages.stage("data"):
         samples = load_data(model, data, options)

@@ -1,6 +1,7 @@
 """The pipeline: model -> bits -> ONNX -> C -> firmware -> simulator -> report. Each stage is one function."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ def compile(
     data: Any = None,
     weights: Path | None = None,
     input_shape: tuple[int, ...] | None = None,
+    state: Mapping[str, str] | Sequence[str] = (),
     pixel_scale: float | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -105,6 +107,8 @@ def compile(
         State dict for a torch model.
     input_shape : tuple of int, optional
         With batch, for torch models that do not say.
+    state : mapping of str to str, or sequence of str
+        What the network keeps between calls: input -> output that it is in the next one, or texts INPUT=OUTPUT.
     pixel_scale : float, optional
         Factor from raw data values to the network's input units; the model's own where None.
     mean, std : tuple of float, optional
@@ -139,17 +143,19 @@ def compile(
     if output is not None:
         check_replaceable(Path(output).absolute())
     if isinstance(model, FloatModel):
-        if weights is not None or input_shape is not None:
-            raise UsageError("the network is loaded already: give weights and input_shape to tapc.frontend.load")
+        if weights is not None or input_shape is not None or state:
+            raise UsageError("the network is loaded already: give weights, input_shape, state to tapc.frontend.load")
         network_model = model
     else:
         with stages.stage("import"):
             network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed,
-                                 keep=options.keep is not False)  # fmt: skip
+                                 keep=options.keep is not False, state=state)  # fmt: skip
     network_model = with_units(network_model, pixel_scale, mean, std)
     options, target = kept_options(network_model, options), arithmetic_for(network_model, target, options)
     if train and network_model.given is not None:
         raise UsageError(f"{network_model.name} is quantized already and is kept as it is: training needs --requantize")
+    if train and network_model.states:
+        raise UsageError(f"{network_model.name} keeps states between calls; training does not follow sequences")
     destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
     with replaced_folder(destination) as folder:
         with stages.stage("data"):

@@ -8,7 +8,7 @@ from tapc.base.arithmetic import Ints
 from tapc.base.errors import MismatchError
 from tapc.base.progress import Stages
 from tapc.data import Samples
-from tapc.device.verify import device_inputs, reference_outputs, verify
+from tapc.device.verify import run_sequences, sequences, verify
 from tapc.flow.build import Built
 from tapc.flow.devices import device_of
 from tapc.flow.fidelity import affordable, check_same, source_outputs
@@ -22,6 +22,8 @@ from tapc.quantize.runtime import Float
 from tapc.report import Measured
 
 EXACT_SAMPLES = 4
+EXACT_STEPS = 8
+"""Samples of which every layer is compared; of networks with states, steps of a sequence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +32,13 @@ class Expected:
 
     Attributes
     ----------
-    outputs : ndarray of int64, shape (N, H, W, C)
-        Output codes of the reference executor.
+    codes, outputs : ndarray of int64, shape (N, H, W, C)
+        Input and output codes of the reference executor.
     float_logits, onnx_logits : float32 (N, ...)
         Outputs of the source network in its own runtime, and of model.onnx in onnxruntime.
     """
 
+    codes: Ints
     outputs: Ints
     float_logits: Float
     onnx_logits: Float
@@ -43,9 +46,9 @@ class Expected:
 
 def expect(model: FloatModel, quantized: QuantizedModel, lowered: Lowered, test: Samples) -> Expected:
     """Run the evaluation samples everywhere but on the device."""
-    outputs = reference_outputs(lowered, input_codes(lowered.program, test.x))
+    codes, outputs = sequences(lowered, input_codes(lowered.program, test.x), test.steps)
     float_logits = source_outputs(model, test.x)
-    return Expected(outputs, float_logits, evaluate(quantized.onnx, test, optimized=quantized.optimizable))
+    return Expected(codes, outputs, float_logits, evaluate(quantized.onnx, test, optimized=quantized.optimizable))
 
 
 def measure(
@@ -67,12 +70,13 @@ def measure(
     """
     lowered = built.lowered
     codes = input_codes(lowered.program, test.x)
-    inputs, layers = device_inputs(lowered, codes), min(EXACT_SAMPLES, len(codes))
+    layers = min(EXACT_STEPS if lowered.program.states else EXACT_SAMPLES, len(codes))
     with stages.stage("simulate") as advance:
-        run = device_of(target, device, board).load(built.images).run(inputs, layers=layers, progress=advance)
+        image = device_of(target, device, board).load(built.images)
+        run = run_sequences(image, lowered, codes, test.steps, layers=layers, progress=advance)
         known = expected.result()
     with stages.stage("prove"):
-        verification = verify(lowered, run, codes, expected=known.outputs)
+        verification = verify(lowered, run, known.codes, expected=known.outputs)
         if verification.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {verification.mismatch}")
         if model.run is not None:

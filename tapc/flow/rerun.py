@@ -15,11 +15,12 @@ from tapc.base.files import read_regular, reading
 from tapc.base.options import ARITHMETICS, Source
 from tapc.base.output import MARKER
 from tapc.base.progress import Stages
-from tapc.data import PixelUnits, Samples, Split, find_data, in_order, load_samples
-from tapc.data.metrics import Score, choose, measure
+from tapc.data import PixelUnits, Samples, Split, find_data, in_order
+from tapc.data.metrics import Score, measure
 from tapc.device import DeviceRun, Timing, device_for
-from tapc.device.verify import Verification, device_inputs, verify
-from tapc.graph.interface import input_ports
+from tapc.device.verify import Verification, run_sequences, sequences, verify
+from tapc.flow.sequences import load_steps, metric_of
+from tapc.graph.state import states
 from tapc.hardware.board import Board, board_names, load_board
 from tapc.hardware.target import load_target
 from tapc.ir.bands import Patch
@@ -157,11 +158,10 @@ class Build:
     def samples(self, data: Path, count: int | None, split: Split, seed: int) -> Samples:
         """Load samples in the network's input units."""
         r = self.report
-        units = PixelUnits(
-            float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))),
-            bool(r.get("units_given", False)),
-        )  # fmt: skip
-        samples = load_samples(data, input_ports(self.model), pixel_scale=units, count=count, split=split, seed=seed)
+        units = PixelUnits(float(r["pixel_scale"]), tuple(r.get("mean", (0.0,))), tuple(r.get("std", (1.0,))),
+                           bool(r.get("units_given", False)))  # fmt: skip
+        graph = self.float_model() if states(self.model) else self.model
+        samples = load_steps(data, graph, units, count, split, seed)
         return in_order(samples, tuple(r["labels"]) if r.get("labels") else None)
 
     def float_model(self) -> onnx.ModelProto:
@@ -175,8 +175,9 @@ class Build:
         layers: int = 0,
         progress: Callable[[int, int], None] | None = None,
         device: str | None = None,
+        steps: int = 0,
     ) -> DeviceRun:
-        """Run the build on input codes; what it returns is of the network's sizes.
+        """Run the build on input codes, in sequences of so many steps; what it returns is of the network's sizes.
 
         Raises
         ------
@@ -186,13 +187,13 @@ class Build:
         tensors, target = network.program.tensors, load_target(str(self.report["core"]))
         board = self._board(device)
         image = device_for(target, device, foreign=True, board=board).load(self)
-        inputs = device_inputs(network, codes)
+        given = sum(tensors[name].bytes for name in network.program.given)
         sizes = [tensors[step.output].bytes for step in network.steps]
         outputs = sum(tensors[name].bytes for name in network.program.outputs)
-        expected = len(sizes), inputs.shape[1], outputs
+        expected = len(sizes), given, outputs
         if (image.steps, image.input_bytes, image.output_bytes) != expected:
             raise DataError(f"{self.folder}: {image.path.name} is not that of model.onnx; compile the network again")
-        run = image.run(inputs, layers=layers, progress=progress)
+        run = run_sequences(image, network, codes, steps, layers=layers, progress=progress)
         if any([len(output) for output in sample] != sizes for sample in run.layer_outputs):
             raise DataError(f"{self.folder}: {image.path.name} returns layers of other sizes than those of model.onnx")
         return run
@@ -202,9 +203,9 @@ class Build:
         return load_board(self.board) if device is not None or self.board in board_names() else None
 
     def prove(
-        self, network: Lowered, codes: Ints, layers: int, stages: Stages, device: str | None = None
+        self, network: Lowered, codes: Ints, layers: int, stages: Stages, device: str | None = None, steps: int = 0
     ) -> tuple[DeviceRun, Verification]:
-        """Run the build on input codes and compare it with the reference executor.
+        """Run the build on input codes, in sequences of so many steps, and compare it with the reference executor.
 
         Raises
         ------
@@ -212,9 +213,10 @@ class Build:
             The device differs.
         """
         with stages.stage("simulate") as advance:
-            run = self.run(network, codes, layers, advance, device)
+            run = self.run(network, codes, layers, advance, device, steps)
         with stages.stage("prove"):
-            result = verify(network, run, codes)
+            codes, expected = sequences(network, codes, steps)
+            result = verify(network, run, codes, expected=expected)
         if result.mismatch is not None:
             raise MismatchError(f"the firmware in {self.folder} is wrong: {result.mismatch}")
         return run, result
@@ -364,8 +366,9 @@ def rerun(
         else:
             loaded = build.samples(Path(str(data)), samples, "test", seed)
             tested, codes = loaded, input_codes(network.program, loaded.x)
-            metric = choose(wanted, loaded, build.float_model())
-    run, result = build.prove(network, codes, len(codes) if all_layers else min(4, len(codes)), stages, device)
+            metric = metric_of(wanted, loaded, build.float_model())
+    layers = len(codes) if all_layers else min(8 if network.program.states else 4, len(codes))
+    run, result = build.prove(network, codes, layers, stages, device, 0 if tested is None else tested.steps)
     names = [step.op.name for step in network.steps]
     counts = _by_layer(names, run.instructions_per_step)
     cycles = _by_layer(names, run.timing.steps if run.timing is not None else ())

@@ -1,22 +1,27 @@
 """Any supported source -> one canonical float ONNX graph, checked against the source's own runtime."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from tapc import zoo
 from tapc.base import worker
 from tapc.base.errors import UnsupportedError, UsageError
+from tapc.base.ports import Ports
 from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
 from tapc.frontend.given import float_inside, resolve, without_marks
 from tapc.frontend.model import FloatModel, Imported, Reference
+from tapc.frontend.pairs import with_pairs
 from tapc.frontend.verify import arranged, source_error
 from tapc.graph.interface import input_ports, output_ports
+from tapc.graph.state import State, check_states, parsed, set_states
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +37,7 @@ def load(
     samples: NDArray[Any] | None = None,
     seed: int = 0,
     keep: bool = True,
+    state: Mapping[str, str] | Sequence[str] = (),
 ) -> FloatModel:
     """Load a network and check the canonical graph against the source's own runtime.
 
@@ -50,6 +56,9 @@ def load(
     keep : bool
         Of a network that is quantized already, scales and integers are kept; without it, it is read as a float network,
         as one is that has quantizers at its ends alone.
+    state : mapping of str to str, or sequence of str
+        What the network keeps between calls: input -> output that it is in the next call, or texts INPUT=OUTPUT.
+        TFLite files say it themselves.
 
     Returns
     -------
@@ -67,24 +76,29 @@ def load(
     """
     from tapc.frontend.canonical import canonical_form  # onnx-ir takes a second, which not everyone here needs
 
+    pairs = dict(state) if isinstance(state, Mapping) else parsed((state,) if isinstance(state, str) else state)
     name = str(source) if isinstance(source, str | Path) else type(source).__name__
     with reading(name):  # no reader foresees everything that a file may hold
         if isinstance(source, str | Path):
-            imported = _read(name, weights, input_shape, seed)
+            imported = _read(name, weights, input_shape, seed, pairs)
         else:
-            imported = _read_module(source, weights, input_shape)
+            imported = _read_module(source, weights, input_shape, pairs)
         given, source_graph = (imported.given if keep else None), imported.graph
         if given is None and imported.given is not None:
             source_graph = without_marks(source_graph)
-        canonical = canonical_form(source_graph, channels_last=imported.channels_last)
+        own = {kept.input: kept.output for kept in imported.states}
+        canonical = canonical_form(source_graph, channels_last=imported.channels_last, pairs=own)
         if given is not None and float_inside(canonical.onnx, given):
             given = None
-            canonical = canonical_form(without_marks(source_graph), channels_last=imported.channels_last)
+            bare = without_marks(source_graph)
+            canonical = canonical_form(bare, channels_last=imported.channels_last, pairs=own)
         graph, run = canonical.onnx, arranged(canonical.inputs, canonical.outputs, imported.run)
         if given is not None:
             if given.obstacle:
                 raise UnsupportedError(f"{given.obstacle}, or compile it with --requantize")
             graph, given = resolve(graph, given)
+        set_states(graph, [_arranged(kept, canonical.inputs) for kept in imported.states])
+        check_states(graph)
         inputs, outputs = input_ports(graph), output_ports(graph)
         if imported.channels_last and input_shape is not None and tuple(input_shape) != inputs[0].shape:
             raise UsageError(f"its input has shape {inputs[0].shape}, not {tuple(input_shape)}")
@@ -110,7 +124,17 @@ def load(
     )
 
 
-def _read_module(module: "nn.Module", weights: Path | None, input_shape: tuple[int, ...] | None) -> Imported:
+def _arranged(kept: State, ports: Ports) -> State:
+    """Return a state whose initial values lie as the canonical input does."""
+    port = next(port for port in ports if port.name == kept.input)
+    if len(kept.initial) != port.size:
+        return kept
+    return replace(kept, initial=tuple(port.canonical(np.array(kept.initial, np.float32)[None]).reshape(-1).tolist()))
+
+
+def _read_module(
+    module: "nn.Module", weights: Path | None, input_shape: tuple[int, ...] | None, pairs: dict[str, str]
+) -> Imported:
     """Read a module object."""
     from tapc.frontend.torch_source import import_module
 
@@ -122,13 +146,17 @@ def _read_module(module: "nn.Module", weights: Path | None, input_shape: tuple[i
         raise UsageError(f"{name}: the input shape is unknown; pass input_shape=(1, C, H, W)")
     if weights is not None:
         zoo.load_weights(module, weights)
-    return import_module(module, shape, name, f"torch module {name}")
+    return with_pairs(import_module(module, shape, name, f"torch module {name}"), pairs)
 
 
-def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:
+def _read(
+    source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int, pairs: dict[str, str]
+) -> Imported:
     """Choose the importer; each is imported only when it is needed, because their runtimes are large."""
     known = {entry.name: entry for entry in zoo.models()}
     if source in known:
+        if pairs:
+            raise UsageError(f"--state: the zoo model {source} keeps nothing between calls")
         imported = _read_zoo(known[source], weights)
         given = _shape(imported.graph.graph.input[0])
         if input_shape is not None and tuple(input_shape) != given:
@@ -141,13 +169,15 @@ def _read(source: str, weights: Path | None, input_shape: tuple[int, ...] | None
     if CALLABLE.fullmatch(source):
         from tapc.frontend.torch_source import read_callable
 
-        return read_callable(source, weights, input_shape, seed)
+        return with_pairs(read_callable(source, weights, input_shape, seed), pairs)
     if path.suffix.lower() == ".onnx":
         from tapc.frontend.onnx_source import read_onnx
 
-        return read_onnx(path, input_shape)
+        return read_onnx(path, input_shape, pairs)
     from tapc.frontend.tflite_source import read_tflite
 
+    if pairs:
+        raise UsageError(f"--state: {source} is a TFLite file, which says itself what it keeps; leave --state out")
     return read_tflite(path)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tapc.base.errors import UnsupportedError
 from tapc.base.ports import Port, Ports
 from tapc.data import PixelUnits
 from tapc.graph.given import Given
+from tapc.graph.state import States, given_inputs, own_outputs, states
 
 Runner = Callable[[NDArray[Any]], NDArray[Any]]
 """float32 network inputs (N, ...) -> float32 outputs (N, ...), each sample for itself, both in canonical layout.
@@ -104,6 +106,21 @@ class FloatModel:
     reference: Reference | None = field(default=None, compare=False, repr=False)
     given: Given | None = field(default=None, compare=False, repr=False)
 
+    @cached_property
+    def states(self) -> States:
+        """What is kept between calls: the last of `inputs` and of `outputs`."""
+        return states(self.onnx)
+
+    @cached_property
+    def given_inputs(self) -> Ports:
+        """The inputs that are given with every call: those that are no states."""
+        return given_inputs(self.onnx)
+
+    @cached_property
+    def own_outputs(self) -> Ports:
+        """The outputs that are no states."""
+        return own_outputs(self.onnx)
+
     @property
     def input_name(self) -> str:
         """Name of the one input."""
@@ -161,6 +178,8 @@ class Imported:
         Inputs and outputs of four axes are (N, H, W, C).
     given : Given or None
         What a quantized source brings along; its quantizers are marks in `graph`, see `tapc.frontend.given`.
+    states : tuple of State
+        What is kept between calls, the last inputs and outputs of `graph`; as they lie there.
     """
 
     name: str
@@ -174,3 +193,4 @@ class Imported:
     dataset: str = ""
     channels_last: bool = False
     given: Given | None = None
+    states: States = ()

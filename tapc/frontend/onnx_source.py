@@ -1,5 +1,6 @@
 """ONNX files: read, check, fix the batch."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
@@ -13,11 +14,12 @@ from tapc.frontend.onnx_checks import OLDEST_OPSET, check_kind, check_sizes, def
 from tapc.frontend.onnx_spellings import modern
 from tapc.frontend.quantized_onnx import is_quantized, real_graph
 from tapc.frontend.verify import onnx_runner
+from tapc.graph.state import State, paired
 
 _TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)
 
 
-def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
+def read_onnx(path: Path, input_shape: tuple[int, ...] | None, pairs: dict[str, str] | None = None) -> Imported:
     """Read an ONNX file.
 
     Parameters
@@ -26,6 +28,8 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
         The file; external data is looked up beside it.
     input_shape : tuple of int or None
         Shape that fixes the one input's dynamic dimensions; needed only where one besides the batch is dynamic.
+    pairs : dict of str to str, optional
+        Input -> the output that it is in the next call.
 
     Raises
     ------
@@ -46,8 +50,11 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:
         raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
+    pairs = pairs or {}
+    if pairs:
+        paired(model, pairs)
     if is_quantized(model):
-        return _quantized(path, model, input_shape)
+        return _quantized(path, model, input_shape, pairs)
     opset, own = default_opset(model), model
     model = modern(model)
     check_kind(model)
@@ -60,32 +67,38 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None) -> Imported:
     if model is own:
         model = onnx.ModelProto()
         model.CopyFrom(own)
-    fix_inputs(model, input_shape)
-    batch = _batch(given)
+    fix_inputs(model, input_shape, pairs)
+    batch = _batch(given, pairs)
+    if batch > 1 and pairs:
+        raise UnsupportedError(f"{path}: the batch is {batch}; a network with states is exported with batch 1")
     if batch == 1:
-        fix_inputs(given, input_shape)
+        fix_inputs(given, input_shape, pairs)
     run = onnx_runner(given, batch)  # what the file says is what is compared with
-    return Imported(printable(path.stem), model, run, f"onnx file {path}, checked against onnxruntime")
+    kept = tuple(State(*pair) for pair in pairs.items())
+    return Imported(printable(path.stem), model, run, f"onnx file {path}, checked against onnxruntime", states=kept)
 
 
-def _quantized(path: Path, model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> Imported:
+def _quantized(
+    path: Path, model: onnx.ModelProto, input_shape: tuple[int, ...] | None, pairs: dict[str, str]
+) -> Imported:
     """Read a quantized network as its real values and what it gives."""
     check_kind(model, quantized=True)
     real, given = real_graph(model)
     real = modern(real)
-    fix_inputs(real, input_shape)
+    fix_inputs(real, input_shape, pairs)
     origin = f"onnx file {path}, {given.kind}; its real values checked against onnxruntime"
-    return Imported(printable(path.stem), real, onnx_runner(without_marks(real)), origin, given=given)
+    kept = tuple(State(*pair) for pair in pairs.items())
+    return Imported(printable(path.stem), real, onnx_runner(without_marks(real)), origin, given=given, states=kept)
 
 
-def _batch(model: onnx.ModelProto) -> int:
+def _batch(model: onnx.ModelProto, states: Collection[str]) -> int:
     """Return the batch that the inputs say, 1 where it is free."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    dims = [value.type.tensor_type.shape.dim for value in model.graph.input if value.name not in constants]
+    others = {*(tensor.name for tensor in model.graph.initializer), *states}
+    dims = [value.type.tensor_type.shape.dim for value in model.graph.input if value.name not in others]
     return max([own[0].dim_value for own in dims if own and own[0].dim_value > 0], default=1)
 
 
-def fix_inputs(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> None:
+def fix_inputs(model: onnx.ModelProto, input_shape: tuple[int, ...] | None, states: Collection[str] = ()) -> None:
     """Fix the batch of the model's inputs to 1, in place; one that is fixed to another value is set to 1.
 
     Parameters
@@ -93,14 +106,19 @@ def fix_inputs(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> N
     model : onnx.ModelProto
     input_shape : tuple of int or None
         Of the one input.
+    states : collection of str
+        Inputs that are states: any of their dimensions may be the batch.
 
     Raises
     ------
     UnsupportedError
         See `read_onnx`.
     """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
+    others = {*(tensor.name for tensor in model.graph.initializer), *states}
+    inputs = [value for value in model.graph.input if value.name not in others]
+    for value in model.graph.input:
+        if value.name in states:
+            _fix_state(value)
     if input_shape is not None and len(inputs) != 1:
         names = [value.name for value in inputs]
         raise UnsupportedError(
@@ -118,6 +136,16 @@ def fix_inputs(model: onnx.ModelProto, input_shape: tuple[int, ...] | None) -> N
         )
     if batches != {1}:
         _rebatch(model, max(batches))
+
+
+def _fix_state(value: onnx.ValueInfoProto) -> None:
+    """Fix the dynamic dimensions of a state to 1."""
+    if value.type.tensor_type.elem_type not in _TYPES:
+        raise UnsupportedError(f"input {value.name!r} is {_kind(value.type.tensor_type.elem_type)}")
+    dims = value.type.tensor_type.shape.dim
+    for dim in dims:
+        dim.dim_value = dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else 1
+    check_elements(value.name, [dim.dim_value for dim in dims])
 
 
 def _fix(value: onnx.ValueInfoProto, input_shape: tuple[int, ...] | None) -> int:

@@ -27,7 +27,8 @@ def arranged(inputs: Ports, outputs: Ports, run: Runner | None) -> Runner | None
         return None
 
     def each(x: NDArray[Any]) -> NDArray[Any]:
-        given = joined([port.restored(part) for port, part in _parts(inputs, x)])
+        parts = [port.restored(part) for port, part in _parts(inputs, x)]
+        given = joined(parts if len(parts) == 1 else [part.reshape(len(x), -1) for part in parts])
         return joined([port.canonical(part) for port, part in _parts(outputs, run(given).reshape(len(x), -1))])
 
     return each
@@ -52,7 +53,9 @@ def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
     constants = {tensor.name for tensor in model.graph.initializer}
     values = [value for value in model.graph.input if value.name not in constants]
     shapes = [tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in values]
-    ports = tuple(Port(value.name, (1, *shape[1:])) for value, shape in zip(values, shapes, strict=True))
+    # A state of batch 1 may have another first axis.
+    extents = [shape if batch == 1 else shape[1:] for shape in shapes]
+    ports = tuple(Port(value.name, (1, *own)) for value, own in zip(values, extents, strict=True))
     types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in values}
 
     @functools.cache
@@ -71,6 +74,8 @@ def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
         count = len(x)
         whole = np.concatenate([x, np.repeat(x[-1:], batch - count, axis=0)]) if count < batch else x
         feed = {name: value.astype(types[name], copy=False) for name, value in split(ports, whole).items()}
+        if batch == 1:
+            feed = {name: value.reshape(own) for (name, value), own in zip(feed.items(), shapes, strict=True)}
         try:
             found = session().run(None, feed)
         except DataError:

@@ -17,6 +17,7 @@ from tapc.graph.interface import input_ports
 from tapc.graph.network import Group, Layer, LayerOp, Network
 from tapc.graph.parts import joins
 from tapc.graph.rules import Rule, rule, rules
+from tapc.graph.state import States, states
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ class Graph:
     def output_ports(self) -> Ports:
         """The outputs with their shapes."""
         return tuple(Port(name, self.shape(name)) for name in self.outputs)
+
+    @cached_property
+    def states(self) -> States:
+        """What is kept between calls."""
+        return states(self.model)
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -259,7 +265,19 @@ def quantization_points(graph: Graph) -> tuple[Point, ...]:
             points[tensor] = Point(tensor, op, None, *graph.bounds(node))
         else:
             points[tensor] = Point(tensor, node.op_type, fixed=graph.rule(node).output)
-    return tuple(_with_parts(graph, points).values())
+    return tuple(_with_states(graph, _with_parts(graph, points)).values())
+
+
+def _with_states(graph: Graph, points: dict[str, Point]) -> dict[str, Point]:
+    """Let what is kept between calls have the scale of what it was in the last one: keeping it only moves codes."""
+    found = dict(points)
+    for state in graph.states:
+        before, after = (found[name].like or name for name in (state.input, state.output))
+        if before != after:
+            for name, point in found.items():
+                if name == before or point.like == before:
+                    found[name] = replace(point, like=after, fixed=None)
+    return found
 
 
 def _with_parts(graph: Graph, points: dict[str, Point]) -> dict[str, Point]:

@@ -16,6 +16,7 @@ from tapc.base.isa import Isa
 from tapc.ir.bands import Patch, Rows, RowWindow
 from tapc.ir.channels import Bounds, Kept, anything
 from tapc.ir.overlap import Overlap
+from tapc.ir.states import KeptState
 from tapc.kernels.layout import Plane
 from tapc.kernels.packing import row_bytes
 from tapc.kernels.schedule import Schedule
@@ -323,6 +324,8 @@ class Program:
         Tensor -> the rows that it holds of the network's tensor, which may be nowhere as a whole.
     patches : tuple of Patch
         The parts that are computed in bands.
+    states : tuple of KeptState
+        What lives between calls, as the last of `inputs` and of `outputs`.
     """
 
     name: str
@@ -339,17 +342,28 @@ class Program:
     views: dict[str, Rows] = field(default_factory=dict)
     bands: dict[str, Rows] = field(default_factory=dict)
     patches: tuple[Patch, ...] = ()
+    states: tuple[KeptState, ...] = ()
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The inputs that come with every call."""
+        return self.inputs[: len(self.inputs) - len(self.states)]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The outputs that a caller reads."""
+        return self.outputs[: len(self.outputs) - len(self.states)]
 
     @property
     def input(self) -> str:
         """The one input; ValueError where there are several."""
-        (name,) = self.inputs
+        (name,) = self.given
         return name
 
     @property
     def output(self) -> str:
         """The one output; ValueError where there are several."""
-        (name,) = self.outputs
+        (name,) = self.results
         return name
 
     def whole(self, name: str) -> tuple[str, int]:

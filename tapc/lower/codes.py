@@ -56,7 +56,7 @@ def apart(program: Program, names: Sequence[str], codes: NDArray[Any]) -> list[N
     """Return the codes (N, H, W, C) of each of the inputs or outputs, of which several come in rows."""
     shapes = [Port(name, (1, *program.tensors[name].shape)) for name in names]
     parts = split(shapes, codes)
-    return [parts[name] for name in names]
+    return [parts[port.name].reshape(len(codes), *port.shape[1:]) for port in shapes]
 
 
 def values(program: Program, codes: Ints) -> NDArray[np.float32]:

@@ -8,6 +8,8 @@ from tapc.base.arithmetic import Mode
 from tapc.base.errors import UnsupportedError
 from tapc.base.isa import Isa
 from tapc.graph.interface import input_ports
+from tapc.graph.state import states
+from tapc.ir.keeping import keeping
 from tapc.ir.lowering import Lowering, handlers
 from tapc.ir.program import Op, Program, Tensor
 
@@ -51,11 +53,11 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
     targets = tuple(graph.quantized(value.name) for value in model.graph.output)
     for op in lowering.ops:
         _check_scales(op, lowering.tensors, mode)
-    return Program(
-        name, mode, lowering.tensors, tuple(lowering.ops), sources, targets, isa,
-        input_names=tuple(value.name for value in model.graph.input),
-        output_names=tuple(value.name for value in model.graph.output),
-    )  # fmt: skip
+    outputs = [str(value.name) for value in model.graph.output]
+    program = Program(name, mode, lowering.tensors, tuple(lowering.ops), sources, targets, isa,
+                      input_names=tuple(names), output_names=tuple(outputs))  # fmt: skip
+    keys = dict(zip((*names, *outputs), (*sources, *targets), strict=True))
+    return keeping(program, states(model), keys)
 
 
 def _check_scales(op: Op, tensors: dict[str, Tensor], mode: Mode) -> None:

@@ -18,6 +18,7 @@ from tapc.lower.facts import Facts
 from tapc.lower.names import Names
 from tapc.lower.plan import Plan
 from tapc.lower.sides import sides
+from tapc.lower.states import state_bytes
 
 OPTIMIZATION = (
     "-O2",
@@ -63,6 +64,7 @@ def interface_files(
         "name": program.name,
         "n": names,
         "plan": plan,
+        "state_bytes": state_bytes(program),
         "steps": steps,
         "inputs": inputs,
         "outputs": outputs,
@@ -110,7 +112,7 @@ def _markdown(text: str) -> str:
 
 def _codes(program: Program, facts: Facts) -> list[list[str]]:
     """Return lines with the input's codes of all raw bytes: for each channel, or once where channels are alike."""
-    if facts.units is None or not facts.bytes_in or len(program.inputs) > 1:
+    if facts.units is None or not facts.bytes_in or len(program.given) > 1:
         return []
     channels = program.tensors[program.input].shape[2]
     raw = np.repeat(np.arange(256)[:, None], channels, axis=1)

@@ -17,6 +17,7 @@ from tapc.lower.place import own_bytes
 from tapc.lower.plan import Plan
 from tapc.lower.sides import sides
 from tapc.lower.sources import kernel_files, steps_header, weights_header, weights_source
+from tapc.lower.states import resets
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def generate(
             outputs=outputs,
             offsets=plan.offsets,
             calls=calls,
+            states=resets(program, plan),
         ),
         names.file("stepwise.c"): stepwise.render(version=version("tapc"), name=program.name, n=names, calls=calls),
         **kernel_files(list(kernels.values()), names),

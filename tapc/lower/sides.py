@@ -62,14 +62,14 @@ def sides(program: Program, names: Names, labels: Sequence[str]) -> tuple[list[S
     labels : sequence of str
         Names of the classes; they belong to the one output that has as many.
     """
-    classes = [_classes(program.tensors[key]) for key in program.outputs]
+    classes = [_classes(program.tensors[key]) for key in program.results]
     labelled = classes.index(len(labels)) if labels and classes.count(len(labels)) == 1 else None
     found: list[list[Side]] = []
     for kind, keys, given, convert in (
-        ("input", program.inputs, program.input_names, "quantize"),
-        ("output", program.outputs, program.output_names, "dequantize"),
+        ("input", program.given, program.input_names, "quantize"),
+        ("output", program.results, program.output_names, "dequantize"),
     ):
-        own = []
+        own, given = [], given[: len(keys)]  # states have no names in C
         words = _words([*(given or (program.tensors[key].name for key in keys))])
         for index, (key, word) in enumerate(zip(keys, words, strict=True)):
             tail = f"_{word}" if word else ""

@@ -116,4 +116,8 @@ def steps_header(program: Program, steps: Sequence[Step], plan: Plan, names: Nam
                 f"use({side.function}(), {', '.join(f'{side.macro}_{part}' for part in parts)})" for side in own
             )
             lines += [f"#define {names.macro('EACH_RESULT')}(use) {uses}"]
+    if program.states:
+        places = ((plan.offsets[kept.before], program.tensors[kept.before].bytes) for kept in program.states)
+        uses = " ".join(f"use({names.symbol('arena')} + {offset}, {size})" for offset, size in places)
+        lines += [f"#define {names.macro('EACH_STATE')}(use) {uses}"]
     return guarded(names, "STEPS_H", lines)

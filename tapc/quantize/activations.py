@@ -180,10 +180,9 @@ def activation_parameters(calibration: Calibration, bits: int | Mapping[str, int
     dict of str to ActivationParameters
         Keyed by tensor name in the float graph; outputs of MaxPool, Flatten, Reshape and Pad share their input's.
     """
-    result: dict[str, ActivationParameters] = {}
+    own: dict[str, ActivationParameters] = {}
     for name, statistics in calibration.tensors.items():
-        if statistics.point.like is not None:
-            result[name] = result[statistics.point.like]
-        else:
-            result[name] = tensor_parameters(statistics, bits if isinstance(bits, int) else bits[name])
-    return result
+        if statistics.point.like is None:
+            own[name] = tensor_parameters(statistics, bits if isinstance(bits, int) else bits[name])
+    # A state's scale is that of a tensor that comes later.
+    return {name: own[statistics.point.like or name] for name, statistics in calibration.tensors.items()}

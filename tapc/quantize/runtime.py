@@ -13,6 +13,7 @@ from tapc.base.ports import joined, sample_shape, split, typed
 from tapc.data import Samples
 from tapc.graph.interface import input_ports
 from tapc.graph.rules import nodes_where
+from tapc.graph.state import initial_rows, states
 
 THREADS = 2
 BATCH_BYTES = 256 << 20
@@ -103,7 +104,8 @@ def evaluate(onnx_model: onnx.ModelProto, samples: Samples | Float, *, optimized
     Returns
     -------
     float32 (N, ...)
-        The network's output per sample; rows (N, values) where there are several outputs.
+        The network's output per sample; rows (N, values) where there are several outputs. What is kept between calls
+        is what the samples say; of `Samples` in sequences, what the network itself kept.
 
     Raises
     ------
@@ -117,11 +119,50 @@ def evaluate(onnx_model: onnx.ModelProto, samples: Samples | Float, *, optimized
         raise DataError("no samples to evaluate; give a data set with at least one sample")
     if x.shape[1:] != expected:
         raise DataError(f"samples have shape {x.shape[1:]}, the network takes {expected}")
+    if isinstance(samples, Samples) and samples.steps and states(onnx_model):
+        return carried(onnx_model, x, samples.steps, optimized=optimized)[1]
     runner = session(batched(onnx_model), optimized=optimized)
     per_sample = 64 * int(np.prod(expected)) * 4
     return np.concatenate(
         [joined(runner.run(None, typed(ports, split(ports, part)))) for part in batches(x, per_sample)]
     )
+
+
+def carried(onnx_model: onnx.ModelProto, x: Float, steps: int, *, optimized: bool) -> tuple[Float, Float]:
+    """Run a network with states over sequences.
+
+    Parameters
+    ----------
+    onnx_model : onnx.ModelProto
+    x : float32 (N, ...)
+        What is given with every call, one sequence after the other, or rows (N, values) of all inputs, of which the
+        states count for nothing.
+    steps : int
+        Of a sequence.
+    optimized : bool
+
+    Returns
+    -------
+    float32 (N, values)
+        All inputs, the states as the network left them.
+    float32 (N, values)
+        All outputs.
+    """
+    ports, first = input_ports(onnx_model), initial_rows(onnx_model, len(x) // steps)
+    free = sum(port.size for port in ports) - first.shape[1]
+    given = x.reshape(len(x) // steps, steps, -1)[:, :, :free]
+    runner, found = session(batched(onnx_model), optimized=optimized), []
+    most = max(1, min(MAX_BATCH, BATCH_BYTES // (256 * (free + first.shape[1]))))
+    for start in range(0, len(given), most):
+        state, inputs, outputs = first[start : start + most], [], []
+        for step in range(steps):
+            inputs.append(np.concatenate([given[start : start + most, step], state], axis=1, dtype=np.float32))
+            values = runner.run(None, typed(ports, split(ports, inputs[-1])))
+            outputs.append(joined([np.asarray(value, np.float32) for value in values]))
+            state = outputs[-1][:, -first.shape[1] :]
+        found.append((np.stack(inputs, axis=1), np.stack(outputs, axis=1)))
+    rows, results = (np.concatenate(parts).reshape(len(x), -1) for parts in zip(*found, strict=True))
+    return rows, results
 
 
 def top1(logits: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]]) -> float:

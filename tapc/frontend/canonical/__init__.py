@@ -1,5 +1,7 @@
 """Any float ONNX graph of supported operators -> the canonical graph that the rest of tapc reads."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +11,7 @@ from onnx import checker, inliner, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import Ports
-from tapc.base.strides import strided
+from tapc.base.strides import strided, visited
 from tapc.frontend.boundary import check_elements, first_line
 from tapc.frontend.canonical import translate  # noqa: F401 - its operators register themselves
 from tapc.frontend.canonical.affine import fold_affine
@@ -36,6 +38,7 @@ _SHAPELESS = ("GroupNormalization",)
 """Operators whose shape inference onnx leaves to their function's body; they keep the shape."""
 _NOTHING = ("Identity", "Dropout", "Cast")
 IR_VERSION = 10
+_MOST_TRIES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,9 @@ def canonicalize(model: onnx.ModelProto) -> onnx.ModelProto:
     return canonical_form(model).onnx
 
 
-def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Canonical:
+def canonical_form(
+    model: onnx.ModelProto, *, channels_last: bool = False, pairs: Mapping[str, str] | None = None
+) -> Canonical:
     """Bring a float ONNX graph to canonical form; the argument is left as it is.
 
     Canonical: batch 1, static shapes, opset 21 and IR 10; what is quantized, inputs and outputs included, has the shape
@@ -78,6 +83,8 @@ def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Ca
         Checked model with static input shape, any opset from 7.
     channels_last : bool
         Inputs and outputs of four axes are (1, H, W, C).
+    pairs : mapping of str to str, optional
+        Input -> output that it is in the next call: both are arranged alike.
 
     Returns
     -------
@@ -114,7 +121,28 @@ def canonical_form(model: onnx.ModelProto, *, channels_last: bool = False) -> Ca
         asked = [_asked(*pair) for pair in zip(usual, demanded, strict=True)]
         if any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(asked, usual, strict=True)):
             found, _ = _translate(_decode(plain), opset, asked, channels_last=channels_last)
+            usual = asked
+    for _ in range(_MOST_TRIES if pairs else 0):
+        alike = _as_outputs(found, usual, pairs or {})
+        if alike is None:
+            break
+        usual = alike
+        found, _ = _translate(_decode(plain), opset, usual, channels_last=channels_last)
     return found
+
+
+def _as_outputs(found: Canonical, elements: list[Index], pairs: Mapping[str, str]) -> list[Index] | None:
+    """Return the inputs' elements, those of states as their outputs have them; None where they are so already."""
+    outputs, changed = {port.name: port for port in found.outputs}, list(elements)
+    for position, port in enumerate(found.inputs):
+        after = outputs.get(pairs.get(port.name, ""))
+        if after is None or math.prod(after.source or after.shape) != elements[position].size:
+            continue  # that they differ in shape is told elsewhere
+        order = np.asarray(visited(after.loops)) if after.source else np.arange(after.size)
+        wanted = order.reshape(after.shape[1:]).astype(np.int64)
+        if wanted.shape != elements[position].shape or not np.array_equal(wanted, elements[position]):
+            changed[position] = wanted
+    return None if all(a is b for a, b in zip(changed, elements, strict=True)) else changed
 
 
 def _asked(elements: Index, wanted: Index | None) -> Index:

@@ -18,7 +18,7 @@ def arrangement(extents: Sequence[int], *, channels_last: bool) -> Index:
     order = np.arange(int(np.prod(extents)), dtype=np.int64).reshape(tuple(extents))
     if len(extents) < 3 and sum(extent != 1 for extent in extents) < 2:
         return order.reshape(-1)
-    if len(extents) == 4:
+    if len(extents) == 4 and extents[0] == 1:
         return np.asarray(arrange(order, ((3,), (1,), (2,)) if channels_last else ((1,), (2,), (3,))))
     return np.asarray(arrange(order, candidates(extents)[0]))
 

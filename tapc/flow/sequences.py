@@ -1,0 +1,72 @@
+"""Samples of networks that keep something between calls, and what they measure."""
+
+from dataclasses import replace
+from typing import Any
+
+import onnx
+
+from tapc.data import Samples, Split, load_samples, random_samples
+from tapc.data.metrics import Metric, choose
+from tapc.data.units import PixelUnits
+from tapc.graph.state import given_inputs, own_outputs, states
+from tapc.quantize.runtime import carried
+
+RANDOM_STEPS = 50
+"""Of a sequence of random inputs."""
+
+
+def load_steps(
+    source: Any, graph: onnx.ModelProto, units: PixelUnits, count: int | None, split: Split, seed: int, **more: Any
+) -> Samples:
+    """Load samples of a network: of one with states sequences in order, with what it keeps from step to step.
+
+    Parameters
+    ----------
+    source, units, count, split, seed
+        See `tapc.data.load_samples`.
+    graph : onnx.ModelProto
+        Float network, or one that stands for it.
+    more
+        As for `load_samples`.
+    """
+    kept = bool(states(graph))
+    samples = load_samples(source, given_inputs(graph), pixel_scale=units, count=count, split=split, seed=seed,
+                           sequences=kept, **more)  # fmt: skip
+    return with_states(samples, graph)
+
+
+def random_steps(graph: onnx.ModelProto, count: int, seed: int, low: float, high: float) -> Samples:
+    """Return random inputs, of a network with states in sequences; without what it keeps."""
+    ports = given_inputs(graph)
+    if not states(graph):
+        return random_samples(ports, count, seed, low, high)
+    steps = min(RANDOM_STEPS, count)
+    samples = random_samples(ports, count // steps * steps, seed, low, high)
+    steps = min(steps, len(samples.x))
+    whole = len(samples.x) // steps * steps
+    return replace(samples, x=samples.x[:whole], steps=steps)
+
+
+def with_states(samples: Samples, graph: onnx.ModelProto) -> Samples:
+    """Return samples with what a network keeps from each step to the next, as its other inputs."""
+    if not states(graph):
+        return samples
+    return replace(samples, x=carried(graph, samples.x, samples.steps, optimized=True)[0])
+
+
+def metric_of(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
+    """Return what samples measure of a network; its states are not measured."""
+    if not states(graph):
+        return choose(wanted, samples, graph)
+    inputs, outputs = ({port.name for port in ports} for ports in (given_inputs(graph), own_outputs(graph)))
+    view = onnx.ModelProto()
+    view.CopyFrom(graph)
+    for field, names in ((view.graph.input, inputs), (view.graph.output, outputs)):
+        values = [value for value in field if value.name in names]
+        kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in values]
+        del field[:]
+        field.extend(kept)
+    size = sum(port.size for port in own_outputs(graph))
+    free = sum(port.size for port in given_inputs(graph))
+    metric = choose(wanted, replace(samples, x=samples.x.reshape(len(samples.x), -1)[:, :free]), view)
+    return metric if metric.span is not None else replace(metric, span=(0, size))

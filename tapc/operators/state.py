@@ -1,0 +1,111 @@
+"""What a network keeps between calls: its new value is moved to where the next call reads it, at the end of each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tapc.base.arithmetic import Ints, Mode, Ratios
+from tapc.base.errors import UnsupportedError
+from tapc.graph.state import State, States
+from tapc.ir.channels import Bounds
+from tapc.ir.keeping import keeps
+from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.states import KeptState
+from tapc.kernels.schedule import Schedule
+from tapc.operators.common import check_ratios, monotone, move, rescaled, scale_ratio
+
+
+@dataclass(frozen=True, eq=False)
+class Keep(Op):
+    """A copy to a tensor of its own, or to where a state lies.
+
+    Attributes
+    ----------
+    ratio : ndarray, shape ()
+        Scale of the input over that of the output.
+    """
+
+    ratio: Ratios
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratio, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        y = program.tensors[self.output]
+        return rescaled(program, x[0], self.inputs[0], self.output, self.ratio, y.low, y.high)
+
+    def bounds(self, program: Program, x: list[Bounds]) -> Bounds:
+        return monotone(self, program, x)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        y = program.tensors[self.output]
+        return [move(program, self, self.inputs[0], self.ratio, (y.low, y.high), None)]
+
+
+@keeps
+def with_states(program: Program, known: States, keys: Mapping[str, str]) -> Program:
+    """Return a program that ends by keeping its states; see `tapc.ir.keeping`.
+
+    Raises
+    ------
+    UnsupportedError
+        States that exchange their values, or have other than 8 bits.
+    """
+    if narrow := [own.input for own in known if program.tensors[keys[own.input]].bits != 8]:
+        raise UnsupportedError(f"state {narrow[0]!r} is not of 8 bits; states are kept as values of 8 bits")
+    tensors, ops = dict(program.tensors), list(program.ops)
+    same = {op.output: op.inputs[0] for op in ops if op.in_place}
+
+    def root(key: str) -> str:
+        while key in same:
+            key = same[key]
+        return key
+
+    def copied(source: str, like: str, name: str) -> str:
+        y = replace(tensors[like], name=name)
+        tensors[name] = y
+        ops.append(Keep(name, (source,), name, scale_ratio(tensors[source], y, program.mode)))
+        return name
+
+    stored = {keys[own.input] for own in known}
+    outputs = []
+    for key in program.outputs[: len(program.outputs) - len(known)]:
+        # What is read after the call must not lie where a state is written in it.
+        outputs.append(copied(key, key, _free(f"{key}.read", tensors)) if root(key) in stored else key)
+    states, lying = [], {}
+    for own in _ordered([(own, root(keys[own.output]), keys[own.input]) for own in known]):
+        key = keys[own.input]
+        name = copied(keys[own.output], key, _free(f"{own.input}.next", tensors))
+        lying[own.input] = KeptState(own.input, key, name, _codes(own.initial, tensors[key]))
+    states = [lying[own.input] for own in known]
+    return replace(program, tensors=tensors, ops=tuple(ops), states=tuple(states),
+                   outputs=(*outputs, *(kept.after for kept in states)))  # fmt: skip
+
+
+def _free(name: str, tensors: Mapping[str, Tensor]) -> str:
+    while name in tensors:
+        name += "_"
+    return name
+
+
+def _ordered(moves: Sequence[tuple[State, str, str]]) -> list[State]:
+    """Return states so that each is written after all that read what it was."""
+    left, found = list(moves), list[State]()
+    while left:
+        ready = [one for one in left if not any(other is not one and other[1] == one[2] for other in left)]
+        if not ready:
+            raise UnsupportedError("states exchange their values, which takes a third place: export it with a copy")
+        found.append(ready[0][0])
+        left.remove(ready[0])
+    return found
+
+
+def _codes(initial: Sequence[float], t: Tensor) -> tuple[int, ...]:
+    """Return the codes that a state begins with, as it is stored: (H, W, C), or one for all of them."""
+    values = np.array(initial, np.float32)
+    codes = np.clip(np.rint(values / np.float32(t.scale)) + t.zero, t.low, t.high).astype(np.int64)
+    if codes.size == 1 or (codes == codes[0]).all():
+        return (int(codes[0]),)
+    height, width, channels = t.shape
+    return tuple(codes.reshape(channels, height, width).transpose(1, 2, 0).reshape(-1).tolist())
