@@ -14,7 +14,7 @@ from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.learn import Rounded, fake_quantize
 from tapc.quantize.model import QuantizedModel
 from tapc.quantize.torch_graph import TorchGraph
-from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, code_range, integer_bias
+from tapc.quantize.weights import QuantizedLayer, QuantizedWeights, code_range, integer_bias, without_bias
 
 _REACH = 0.49
 
@@ -84,7 +84,7 @@ class QuantizedGraph(nn.Module):
                 uses[name] -= 1
                 if not uses[name] and name not in names:
                     del values[name]
-            if rule(node).weighted:
+            if rule(node).weighted or rule(node).nearest:
                 operands += [self.weight(index), self.biases[index]]
                 index += 1
             values[target] = self._stored(target, self.module.step(target)(operands), scales)
@@ -114,7 +114,10 @@ class QuantizedGraph(nn.Module):
                 codes = (self.latents[index] / step).round().clamp(low, high).cpu().numpy().astype(np.int8)
                 steps = step.reshape(-1).cpu().numpy().astype(np.float32)
                 bias = self.biases[index].detach().cpu().numpy()
-            bias_scales = np.float32(parameters[sources[name]].scale) * steps
             weights = QuantizedWeights(codes, steps, start.bits)
+            if name not in sources:  # a recurrent layer, whose biases are those of its input
+                result[name] = without_bias(weights)
+                continue
+            bias_scales = np.float32(parameters[sources[name]].scale) * steps
             result[name] = QuantizedLayer(weights, integer_bias(bias, bias_scales), bias_scales)
         return result, parameters

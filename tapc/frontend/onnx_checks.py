@@ -11,6 +11,8 @@ from tapc.frontend.boundary import MOST_BYTES, MOST_NODES
 OLDEST_OPSET = 7
 STANDARD = ("", "ai.onnx")
 _RECURRENT = ("LSTM", "GRU", "RNN")
+_STEPWISE = ("Identity", "Cast", "Dropout", "Relu", "Clip", "Tanh", "Sigmoid", "Add", "Sub", "Mul", "Div", "MatMul")
+"""What acts on each step alone."""
 _CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 _BYTES = {TensorProto.DOUBLE: 8, TensorProto.INT64: 8, TensorProto.UINT64: 8, TensorProto.COMPLEX64: 8}
 
@@ -93,13 +95,27 @@ def check_kind(model: onnx.ModelProto, *, quantized: bool = False) -> None:
                 f"node {name!r}: operator {node.domain}.{node.op_type} is not supported, it belongs to a runtime or "
                 "tool; export the model with standard ONNX operators"
             )
-        if node.op_type in _RECURRENT:
-            raise UnsupportedError(f"node {name!r}: a recurrent layer ({node.op_type}) is not supported")
         if node.op_type in _CONTROL:
             raise UnsupportedError(
                 f"node {name!r}: control flow ({node.op_type}) is not supported; export the model with fixed shapes, "
                 "by tracing"
             )
+
+
+def time_major(model: onnx.ModelProto) -> set[str]:
+    """Return the inputs whose first dimension is the steps of a recurrent layer, which reads them before all else."""
+    readers = (
+        node for node in model.graph.node
+        if node.op_type in _RECURRENT and not any(item.name == "layout" and item.i for item in node.attribute)
+    )  # fmt: skip
+    producer = {node.output[0]: node for node in model.graph.node if node.op_type in _STEPWISE and node.input}
+    found = set()
+    for reader in readers:
+        name = reader.input[0]
+        while name in producer:
+            name = producer[name].input[0]
+        found.add(name)
+    return found & {str(value.name) for value in model.graph.input}
 
 
 def default_opset(model: onnx.ModelProto) -> int | None:

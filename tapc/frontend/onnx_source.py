@@ -10,7 +10,7 @@ from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.boundary import check_elements, check_file, first_line, printable
 from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported
-from tapc.frontend.onnx_checks import OLDEST_OPSET, check_kind, check_sizes, default_opset
+from tapc.frontend.onnx_checks import OLDEST_OPSET, check_kind, check_sizes, default_opset, time_major
 from tapc.frontend.onnx_spellings import modern
 from tapc.frontend.quantized_onnx import is_quantized, real_graph
 from tapc.frontend.verify import onnx_runner
@@ -73,6 +73,7 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None, pairs: dict[str, 
         raise UnsupportedError(f"{path}: the batch is {batch}; a network with states is exported with batch 1")
     if batch == 1:
         fix_inputs(given, input_shape, pairs)
+        batch = _batch(given, pairs)  # or the steps of a sequence
     run = onnx_runner(given, batch)  # what the file says is what is compared with
     kept = tuple(State(*pair) for pair in pairs.items())
     return Imported(printable(path.stem), model, run, f"onnx file {path}, checked against onnxruntime", states=kept)
@@ -93,8 +94,10 @@ def _quantized(
 
 def _batch(model: onnx.ModelProto, states: Collection[str]) -> int:
     """Return the batch that the inputs say, 1 where it is free."""
-    others = {*(tensor.name for tensor in model.graph.initializer), *states}
-    dims = [value.type.tensor_type.shape.dim for value in model.graph.input if value.name not in others]
+    constants = {tensor.name for tensor in model.graph.initializer}
+    values = [value for value in model.graph.input if value.name not in constants]
+    others = {*states, *(time_major(model) if len(values) > 1 else ())}
+    dims = [value.type.tensor_type.shape.dim for value in values if value.name not in others]
     return max([own[0].dim_value for own in dims if own and own[0].dim_value > 0], default=1)
 
 
@@ -124,11 +127,11 @@ def fix_inputs(model: onnx.ModelProto, input_shape: tuple[int, ...] | None, stat
         raise UnsupportedError(
             f"the network has inputs {names}, and an input shape is for one; export the model with fixed shapes"
         )
-    batches = set()
+    batches, timed = set(), time_major(model)
     for value in inputs:
         if value.type.tensor_type.elem_type not in _TYPES:
             raise UnsupportedError(f"input {value.name!r} is {_kind(value.type.tensor_type.elem_type)}")
-        batches.add(_fix(value, input_shape))
+        batches.add(_fix(value, input_shape, time_major=value.name in timed))
     if batches > {1}:
         raise UnsupportedError(
             f"the first dimensions of the inputs are {sorted(batches)}: that of some is no batch; export the model "
@@ -148,7 +151,7 @@ def _fix_state(value: onnx.ValueInfoProto) -> None:
     check_elements(value.name, [dim.dim_value for dim in dims])
 
 
-def _fix(value: onnx.ValueInfoProto, input_shape: tuple[int, ...] | None) -> int:
+def _fix(value: onnx.ValueInfoProto, input_shape: tuple[int, ...] | None, *, time_major: bool) -> int:
     """Fix an input's shape, with batch 1; return the batch that it had, 1 where that was free."""
     dims = value.type.tensor_type.shape.dim
     if input_shape is not None and len(input_shape) != len(dims):
@@ -160,11 +163,11 @@ def _fix(value: onnx.ValueInfoProto, input_shape: tuple[int, ...] | None) -> int
         given = input_shape[axis] if input_shape is not None else None
         if dim.HasField("dim_value") and dim.dim_value > 0:
             fixed = dim.dim_value
-            if given is not None and axis > 0 and given != fixed:
+            if given is not None and (axis > 0 or time_major) and given != fixed:
                 raise UnsupportedError(
                     f"input {value.name!r}: dimension {axis} is {fixed}, the given shape says {given}"
                 )
-        elif axis == 0:
+        elif axis == (1 if time_major else 0):
             fixed = 1
         elif given is not None:
             fixed = given
@@ -173,7 +176,7 @@ def _fix(value: onnx.ValueInfoProto, input_shape: tuple[int, ...] | None) -> int
                 f"input {value.name!r}: dimension {axis} ({dim.dim_param or 'unnamed'}) is dynamic; "
                 "export the model with a fixed shape, or give the input shape"
             )
-        if axis == 0:
+        if axis == 0 and not time_major:
             batch, fixed = fixed, 1
         dim.dim_value = fixed
     check_elements(value.name, [dim.dim_value for dim in dims])

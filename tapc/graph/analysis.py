@@ -16,6 +16,7 @@ from tapc.base.ports import Port, Ports, split, typed
 from tapc.graph.interface import input_ports
 from tapc.graph.network import Group, Layer, LayerOp, Network
 from tapc.graph.parts import joins
+from tapc.graph.places import weight_input
 from tapc.graph.rules import Rule, rule, rules
 from tapc.graph.state import States, states
 
@@ -329,17 +330,19 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
 
 
 def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, int]) -> Layer:
-    table = rule(node).table
-    weights = graph.constants.get(node.input[0 if table else 1])
+    table, place = rule(node).table, weight_input(node)
+    weights = graph.constants.get(node.input[place])
     if weights is None:
-        raise UnsupportedError(f"layer {node.name!r}: its weights {node.input[0 if table else 1]!r} are not constant")
+        raise UnsupportedError(f"layer {node.name!r}: its weights {node.input[place]!r} are not constant")
     for name in list(node.input)[:1] if table else list(node.input)[1:]:
         if name and not np.isfinite(graph.constants[name]).all():
             raise DataError(f"layer {node.name!r}: {name!r} holds NaN or infinite values; retrain or repair the model")
     op: LayerOp = "dense"
-    if table:  # a dense layer of tokens, each of which is a vector of zeros and a single one
+    if rule(node).nearest:
+        # A dense layer of tokens, each of which is a vector of zeros and a single one, or of its own results of a step.
         group = group_of[graph.stored(node)]
-        return Layer(node.name, op, weights.shape[::-1], 0, group, group, depth)
+        shape, steps = (weights.shape[::-1], 0) if table else (weights.shape[1:], graph.shape(node.output[0])[0])
+        return Layer(node.name, op, shape, steps * math.prod(shape), group, group, depth)
     if node.op_type == "Conv":
         groups = int(attribute(node, "group", 1))
         op = "depthwise" if groups > 1 and weights.shape[1] == 1 and weights.shape[0] == groups else "conv"
@@ -389,7 +392,7 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
     points = quantization_points(graph)
     groups = _groups(graph, points)
     group_of = {tensor: index for index, group in enumerate(groups) for tensor in group.tensors}
-    weighted = [node for node in graph.nodes if rule(node).weighted or rule(node).table]
+    weighted = [node for node in graph.nodes if rule(node).weighted or rule(node).nearest]
     layers = tuple(_layer(graph, node, depth, group_of) for depth, node in enumerate(weighted))
     names = [layer.name for layer in layers]
     if len(set(names)) != len(names) or "" in names:

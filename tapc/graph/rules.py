@@ -62,6 +62,8 @@ class Rule:
         A layer: its second input holds weights whose bits are chosen, the third a bias.
     table : bool
         A layer whose first input holds weights (rows, channels), of which its second, tokens, chooses rows.
+    recurrent : bool
+        A layer whose third input holds weights (1, gates, units), by which it takes its own results of the step before.
     activation : bool
         It clamps and does nothing else; the bounds are `Graph.bounds`.
     clamped : bool
@@ -122,6 +124,7 @@ class Rule:
     reach: Callable[[Any, onnx.NodeProto, list[Reach]], Reach] | None = None
     weighted: bool = False
     table: bool = False
+    recurrent: bool = False
     activation: bool = False
     clamped: bool = False
     repeats: bool = False
@@ -148,6 +151,11 @@ class Rule:
     opset: int = OPSET
     check: Callable[[Any, onnx.NodeProto], None] | None = None
     tflite: TfliteForm | None = None
+
+    @property
+    def nearest(self) -> bool:
+        """Whether it is a layer whose weights are rounded to the nearest, by what it gives: no product of its input."""
+        return self.table or self.recurrent
 
 
 _known: dict[str, Rule] = {}

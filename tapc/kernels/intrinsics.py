@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tapc.base.arithmetic import arithmetics
+from tapc.base.arithmetic.gates import GATE_INTRINSICS
 from tapc.base.arithmetic.interface import Part
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.kernels.halves import asm, halves, join, signed, smlad
@@ -275,6 +276,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *_of_arithmetics("average"),
     *_of_arithmetics("softmax"),
     *_of_arithmetics("normalize"),
+    *GATE_INTRINSICS,
     *TRANSFORM_INTRINSICS,
     *MVE_INTRINSICS,
     *TFLITE_LANES,

@@ -71,8 +71,8 @@ def measured_losses(
     run = NodeRunner(opset)
     result: Losses = {}
     for node, inputs, output in float_walk(graph, fit, run):
-        if rule(node).table:
-            result[node.name] = _table_losses(graph, logits, node, probe, wbits, error, seen)
+        if rule(node).nearest:
+            result[node.name] = _nearest_losses(graph, logits, node, probe, wbits, error, seen)
         if not rule(node).weighted:
             continue
         weights = graph.constants[node.input[1]].astype(np.float32)
@@ -120,7 +120,7 @@ def kept_back(graph: Graph, network: Network, x: Float) -> tuple[Float, Float]:
     return np.ascontiguousarray(x[:fits]), np.ascontiguousarray(x[-probes:])
 
 
-def _table_losses(
+def _nearest_losses(
     graph: Graph,
     logits: onnx.ModelProto,
     node: onnx.NodeProto,

@@ -5,7 +5,7 @@ import onnx
 
 from tapc.base.errors import DataError
 from tapc.graph.analysis import Graph
-from tapc.graph.layers import layer_weights
+from tapc.graph.layers import layer_weights, rounded_operands
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
 from tapc.graph.rules import rule
 from tapc.quantize.activations import activation_parameters, fake_quantize
@@ -61,10 +61,11 @@ def layer_distortion(
             continue
         power = float(np.square(output).sum(dtype=np.float64))
         result[node.name] = {}
-        if rule(node).table:
+        if rule(node).nearest:
             for w_bits in WEIGHT_BITS:
-                table = quantize_weights(layer_weights(graph, node), w_bits).dequantized()
-                error = _relative_error(run(node, [np.ascontiguousarray(table.T), inputs[0]]), output, power)
+                rounded = quantize_weights(layer_weights(graph, node), w_bits).dequantized()
+                operands = rounded_operands(graph, node, rounded, inputs[0])
+                error = _relative_error(run(node, operands), output, power)
                 result[node.name] |= {(w_bits, a_bits): error for a_bits in ACTIVATION_BITS}
             continue
         weights = {bits: _dequantized(graph, node, bits) for bits in WEIGHT_BITS}

@@ -12,7 +12,9 @@ from tapc.base.arithmetic import FAR
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph
 from tapc.graph.given import GivenConstant, GivenPoint
+from tapc.graph.layers import as_stored
 from tapc.graph.opset import OPSET
+from tapc.graph.places import weight_input
 from tapc.graph.rules import nodes_where, opset_of, rule
 from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
@@ -116,10 +118,10 @@ class _Builder:
             )
         return names
 
-    def table(self, node: onnx.NodeProto, layer: QuantizedLayer) -> str:
-        """Append the DequantizeLinear of a table; return what the node reads."""
+    def nearest(self, node: onnx.NodeProto, layer: QuantizedLayer) -> str:
+        """Append the DequantizeLinear of a table or of recurrent weights; return what the node reads."""
         prefix = f"{node.name}.weight"
-        values = layer.weights.values.T.astype(_WEIGHT_TYPES[layer.weights.bits])
+        values = as_stored(node, layer.weights.values).astype(_WEIGHT_TYPES[layer.weights.bits])
         inputs = [
             self.constant(f"{prefix}_quantized", values),
             self.constant(f"{prefix}_scale", layer.weights.scales),
@@ -176,9 +178,13 @@ def export_qdq(
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         del copy.input[:]
-        if rule(node).table:
-            copy.input.append(builder.table(node, layers[node.name]))
-            copy.input.append(node.input[1])
+        if rule(node).nearest:
+            for place, name in enumerate(node.input):
+                if place == weight_input(node):
+                    name = builder.nearest(node, layers[node.name])
+                elif name in graph.constants:
+                    builder.constant(name, graph.constants[name])
+                copy.input.append(name)
         elif rule(node).weighted:
             copy.input.append(builder.read(node.input[0]))
             copy.input.extend(builder.layer_constants(node, layers[node.name]))

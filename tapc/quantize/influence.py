@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from tapc.graph.analysis import Graph
-from tapc.graph.layers import layer_weights
+from tapc.graph.layers import layer_weights, result_of, rounded_operands
 from tapc.graph.network import Layer
 from tapc.graph.rules import rule
 from tapc.proxy.columns import Row
@@ -53,10 +53,12 @@ def influence(
         Of the output; None where the network's outputs do not depend on it.
     run : NodeRunner
     """
-    errors, power = _table(graph, node, values, run) if rule(node).table else _rounded(graph, node, layer, values)
+    errors, power = _nearest(graph, node, values, run) if rule(node).nearest else _rounded(graph, node, layer, values)
     channels = len(errors[BITS[0]])
     none = np.zeros(channels)
-    apart, alike = (none, none) if gain is None else (gain.apart * power, gain.alike * power)
+    apart = alike = none
+    if gain is not None:  # a unit of a recurrent layer has several gates
+        apart, alike = (np.resize(own, channels) * power for own in (gain.apart, gain.alike))
     row: Row = {"logit_gain": float(apart.mean()), "logit_gain_alike": float(alike.mean())}
     row |= {f"gptq_error_{bits}": float(errors[bits].sum()) for bits in BITS}
     own: Row = {"channel_logit_gain": apart.tolist()}
@@ -96,16 +98,17 @@ def _squares(problem: LayerProblem, weights: Float) -> Doubles:
     return np.concatenate([np.einsum("ol,ol->o", w @ m.whole.inputs, w) for w, m in pairs])
 
 
-def _table(
+def _nearest(
     graph: Graph, node: onnx.NodeProto, values: Sequence[Float], run: NodeRunner
 ) -> tuple[dict[int, Doubles], float]:
-    """Return the same of a table, which is rounded to the nearest."""
+    """Return the same of a table or a recurrent layer, which are rounded to the nearest."""
     rows = layer_weights(graph, node)
-    tokens, exact = values[0], values[1].reshape(-1, len(rows)).astype(np.float64)
-    power = float(exact.var(axis=0).sum())
+    read, exact = values[0], result_of(graph, node, values[1]).astype(np.float64)
+    axes = (0, *range(2, exact.ndim))
+    power = float(exact.var(axis=axes).sum())
     errors = {}
     for bits in BITS:
-        table = np.ascontiguousarray(quantize_weights(rows, bits).dequantized().T)
-        found = np.square(run(node, [table, tokens]).reshape(exact.shape) - exact).mean(axis=0)
+        operands = rounded_operands(graph, node, quantize_weights(rows, bits).dequantized(), read)
+        found = np.square(result_of(graph, node, run(node, operands)) - exact).mean(axis=axes)
         errors[bits] = found / power if power > 0 else np.zeros(len(rows))
     return errors, power

@@ -233,6 +233,8 @@ class Learner:
             if rule(node).weighted:
                 layer = layers[node.name]
                 operands += [layer.weight(), layer.bias]
+            elif rule(node).nearest:
+                operands += [self.module.weights()[node.name], self.module.biases()[node.name]]
             output = str(node.output[0])
             value = self.module.step(output)(operands)
             if output in parameters and (every or parameters[output].bits < 8):
@@ -249,7 +251,7 @@ class Learner:
             operands = [found[name] for name in self.graph.activations(node)]
             for name in last[node.name]:
                 del found[name]
-            if rule(node).weighted:
+            if rule(node).weighted or rule(node).nearest:
                 operands += [weights[node.name], biases[node.name]]
             found[str(node.output[0])] = self.module.step(str(node.output[0]))(operands)
         return found[unit.output]

@@ -175,7 +175,7 @@ def quantize(
     )
     onnx_model = export_qdq(graph, walked.layers, walked.parameters, owners)
     methods = dict.fromkeys(walked.layers, base) | dict.fromkeys(walked.learned, rounding)
-    methods |= {str(node.name): "nearest" for node in graph.nodes if rule(node).table}
+    methods |= {str(node.name): "nearest" for node in graph.nodes if rule(node).nearest}
     return QuantizedModel(onnx_model, bits, walked.parameters, walked.layers, methods)
 
 

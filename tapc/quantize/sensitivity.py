@@ -52,9 +52,9 @@ def proxy_context(
     nodes = {node.name: node for node in graph.nodes}
     weights = {layer.name: layer_weights(graph, nodes[layer.name]) for layer in network.layers}
     results = {layer.name: nodes[layer.name].output[0] for layer in network.layers}
-    # Tokens are no values: of a table its result stands for what it reads.
-    tables = {layer.name for layer in network.layers if rule(nodes[layer.name]).table}
-    sources = {name: result if name in tables else nodes[name].input[0] for name, result in results.items()}
+    # Tokens are no values: of a table its result stands for what it reads; a recurrent layer reads its own.
+    own = {layer.name for layer in network.layers if rule(nodes[layer.name]).nearest}
+    sources = {name: result if name in own else nodes[name].input[0] for name, result in results.items()}
     if not network.layers:
         raise UnsupportedError(
             "the network has no layer with weights (Conv or Gemm): there is nothing to quantize; "

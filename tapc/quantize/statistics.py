@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tapc.base import worker
 from tapc.graph.analysis import Graph, attribute, layer_output
-from tapc.graph.layers import layer_weights
+from tapc.graph.layers import layer_weights, result_of
 from tapc.graph.network import Layer, Network
 from tapc.graph.rules import rule
 from tapc.proxy.builtin.tap import activation_entropy
@@ -58,7 +58,7 @@ def statistics(
     powers = Powers()
     seen = np.ascontiguousarray(x[:SAMPLES], np.float32)
     nodes = [node for node in graph.nodes if node.name in layers]
-    axes = {str(node.output[0]): len(graph.shape(node.output[0])) - 1 if rule(node).table else 1 for node in nodes}
+    axes = {str(node.output[0]): len(graph.shape(node.output[0])) - 1 if rule(node).nearest else 1 for node in nodes}
     # torch stays where it is: imported here it would take every command seconds to start.
     gained: dict[str, Gains] = worker.call("tapc.quantize.gains:gains", graph, seen, axes)
     for node, inputs, output in float_walk(graph, seen, run):
@@ -69,8 +69,8 @@ def statistics(
         read, source = inputs[0], str(node.input[0])
         reached = gained.get(str(node.output[0]))
         rounded, by_channel = influence(graph, node, layer, (read, output), reached, run)
-        if rule(node).table:  # tokens are no values: what they choose stands for them
-            output = np.moveaxis(output, -1, 1)
+        if rule(node).nearest:  # tokens are no values: what they choose stands for them; others read their own results
+            output = result_of(graph, node, output)
             read, source = output, graph.stored(node)
         row = _architecture(graph, node, layer, network)
         row |= _weights(weights)
@@ -86,14 +86,13 @@ def statistics(
 
 
 def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Network) -> Row:
-    shape = graph.shape(node.output[0])
+    shape = graph.shape(graph.stored(node) if rule(node).recurrent else node.output[0])
     spatial = len(shape) == 4
     strides = attribute(node, "strides", [1, 1])
     kernel = layer.weight_shape[2:] if len(layer.weight_shape) == 4 else (1, 1)
     groups = int(attribute(node, "group", 1))
     count = len(network.layers)
-    table = rule(node).table
-    inputs = (1, layer.weight_shape[1]) if table else graph.shape(node.input[0])
+    inputs = (1, layer.weight_shape[1]) if rule(node).nearest else graph.shape(node.input[0])
     row: Row = {
         "name": layer.name,
         "op": layer.op,

@@ -128,7 +128,7 @@ def _layers_before(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     for other in reversed(graph.nodes):
         if other.output[0] not in wanted:
             continue
-        if rule(other).weighted or rule(other).table:
+        if rule(other).weighted or rule(other).nearest:
             found.append(other)
         else:
             wanted.update(graph.activations(other))

@@ -48,11 +48,11 @@ class TorchGraph(nn.Module):
         super().__init__()
         self.graph = graph
         self.dtype = dtype
-        nodes = [node for node in graph.nodes if rule(node).weighted or rule(node).table]
+        nodes = [node for node in graph.nodes if rule(node).weighted or rule(node).nearest]
         self.layers = tuple(str(node.name) for node in nodes)
         self._index = {name: index for index, name in enumerate(self.layers)}
         self.weight = nn.ParameterList(
-            self._table(node) if rule(node).table else self._constant(node, 1) for node in nodes
+            self._nearest(node) if rule(node).nearest else self._constant(node, 1) for node in nodes
         )
         self.bias = nn.ParameterList(self._constant(node, 2) for node in nodes)
         self._steps = {node.output[0]: rule(node).torch(graph, node, dtype) for node in graph.nodes}
@@ -135,7 +135,7 @@ class TorchGraph(nn.Module):
                 uses[name] -= 1
                 if not uses[name]:
                     del values[name]
-            if rule(node).weighted or rule(node).table:
+            if rule(node).weighted or rule(node).nearest:
                 index = self._index[node.name]
                 weight, bias = weights.get(node.name), biases.get(node.name)
                 operands.append(self.weight[index] if weight is None else weight)
@@ -143,11 +143,11 @@ class TorchGraph(nn.Module):
             values[output] = self._steps[output](operands)
             yield output, values[output]
 
-    def _table(self, node: onnx.NodeProto) -> nn.Parameter:
+    def _nearest(self, node: onnx.NodeProto) -> nn.Parameter:
         return nn.Parameter(torch.tensor(layer_weights(self.graph, node), dtype=self.dtype))
 
     def _constant(self, node: onnx.NodeProto, position: int) -> nn.Parameter:
-        if rule(node).table:
+        if rule(node).nearest:
             return nn.Parameter(torch.zeros(len(layer_weights(self.graph, node)), dtype=self.dtype))
         name = node.input[position] if len(node.input) > position else ""
         if not name:

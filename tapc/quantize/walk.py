@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tapc.base.progress import Advance
 from tapc.graph.analysis import Graph, attribute
-from tapc.graph.layers import layer_weights
+from tapc.graph.layers import layer_weights, rounded_operands
 from tapc.graph.network import Bits, Layer
 from tapc.graph.parts import is_join
 from tapc.graph.rules import rule
@@ -20,7 +20,7 @@ from tapc.quantize.problem import LayerProblem
 from tapc.quantize.rounding import Rounding
 from tapc.quantize.runtime import Array, Float, NodeRunner, batched
 from tapc.quantize.units import Reconstruction, Unit
-from tapc.quantize.weights import QuantizedLayer, integer_bias, per_channel, quantize_weights
+from tapc.quantize.weights import QuantizedLayer, integer_bias, per_channel, quantize_weights, without_bias
 
 _BIAS_LIMIT = 2.0**28
 _DEAD_BIAS = 2.0**20
@@ -222,11 +222,10 @@ class _Walk:
         if rule(node).weighted:
             value = self._round(node, inputs[0], reference[0])
             self.advance(len(self.result), len(self.layers))
-        elif rule(node).table:
+        elif rule(node).nearest:
             weights = quantize_weights(layer_weights(self.graph, node), self.bits.weights[node.name])
-            none = np.zeros(len(weights.scales))
-            self.result[node.name] = QuantizedLayer(weights, none.astype(np.int32), none.astype(np.float32) + 1)
-            value = self.run(node, [np.ascontiguousarray(weights.dequantized().T), inputs[0]])
+            self.result[node.name] = without_bias(weights)
+            value = self.run(node, rounded_operands(self.graph, node, weights.dequantized(), inputs[0]))
             self.advance(len(self.result), len(self.layers))
         else:
             value = self.run(node, operands(self.free, node, inputs))
@@ -239,6 +238,9 @@ class _Walk:
             given = [values[name] for name in self.graph.activations(node)]
             if rule(node).weighted:
                 value = self._apply(node, given[0], self.result[node.name])
+            elif rule(node).nearest:
+                weights = self.result[node.name].weights.dequantized()
+                value = self.run(node, rounded_operands(self.graph, node, weights, given[0]))
             else:
                 value = self.run(node, operands(self.free, node, given))
             values[str(node.output[0])] = self._stored(str(node.output[0]), value)

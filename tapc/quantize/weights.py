@@ -142,3 +142,9 @@ def integer_bias(bias: Float, scales: Float) -> NDArray[np.int32]:
     """Return bias / scales rounded half to even and saturated to int32."""
     exact = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
     return np.clip(exact, _INT32.min, _INT32.max).astype(np.int32)
+
+
+def without_bias(weights: QuantizedWeights) -> QuantizedLayer:
+    """Return a layer whose bias is no part of it."""
+    count = len(weights.scales)
+    return QuantizedLayer(weights, np.zeros(count, np.int32), np.ones(count, np.float32))

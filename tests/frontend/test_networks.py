@@ -95,7 +95,7 @@ REFUSED = {
     "esphome__vad.tflite": "state variables",
     "fastml__three_layer_bn_keras.onnx": "Transpose .* lies before it",
     "mlonmcu__toycar.onnx": "reads the integers of input 'input_1' without a scale",
-    "onnx2c__lstm_k1_b1_r1.onnx": r"a recurrent layer \(LSTM\)",
+    "onnx2c__lstm_k1_b1_r1.onnx": "dimension 1 .* is dynamic",
     "pypi_pymicro-wakeword__hey_jarvis.tflite": "state variables",
     "pypi_pymicro-wakeword__okay_nabu.tflite": "state variables",
     "pypi_rapidocr-onnxruntime__ch_ppocr_mobile_v2.0_cls_infer.onnx": "dimension 2 .* is dynamic",

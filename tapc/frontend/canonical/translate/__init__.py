@@ -5,6 +5,7 @@ from tapc.frontend.canonical.translate import (  # noqa: F401 - they register th
     joining,
     layers,
     normalization,
+    recurrent,
     reductions,
     views,
 )
