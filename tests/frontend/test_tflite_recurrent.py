@@ -1,0 +1,59 @@
+"""TFLite's fused LSTM, against LiteRT's reference kernels."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frontend.canonical_form import assert_canonical
+from frontend.tflite_builder import TfliteBuilder
+from tapc.base.errors import UnsupportedError
+from tapc.frontend import load
+
+STEPS, INPUTS, UNITS = 6, 5, 7
+
+
+def lstm(
+    file: Path, *, missing: tuple[int, ...] = (), extra: tuple[int, ...] = (), major: bool = False, **options: Any
+) -> str:
+    """Write a network of one LSTM; return the file's name."""
+    b = TfliteBuilder(1, STEPS, INPUTS)
+    inputs = [b.input, *(b.weights(UNITS, INPUTS) for _ in range(4)), *(b.weights(UNITS, UNITS) for _ in range(4))]
+    inputs += [-1] * 3 + [b.weights(UNITS) for _ in range(4)] + [-1] * 2
+    for name in ("h", "c"):
+        inputs.append(b.tensor((1, UNITS), name))
+        b.graph.tensors[inputs[-1]].isVariable = True
+    inputs += [-1] * 4
+    for position in extra:
+        inputs[position] = b.weights(UNITS)
+    for position in missing:
+        inputs[position] = -1
+    given = {"fusedActivationFunction": 4, "cellClip": 10.0, "timeMajor": major} | options
+    shape = (1, STEPS, UNITS)
+    made = b.operator("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, shape, "UnidirectionalSequenceLSTMOptions", **given)
+    file.write_bytes(b.finish(b.operator("TANH", [made], shape)))
+    return str(file)
+
+
+def test_a_fused_lstm_equals_litert(tmp_path: Path) -> None:
+    loaded = load(lstm(tmp_path / "net.tflite"))
+    assert_canonical(loaded.onnx)
+    assert "checked against LiteRT" in loaded.provenance
+    assert loaded.source_error is not None
+    assert loaded.source_error < 1e-5
+    assert [node.op_type for node in loaded.onnx.graph.node] == [
+        "Conv", "Reshape", "Transpose", "LSTM", "Transpose", "Tanh",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"extra": (9,)}, "peepholes"),
+    ({"extra": (16,)}, "a projection"),
+    ({"extra": (21,)}, "layer normalization"),
+    ({"missing": (1,)}, "coupled to the forget gate"),
+    ({"cellClip": 3.0}, "clips its cell state to 3"),
+    ({"fusedActivationFunction": 1}, "none of Tanh"),
+])  # fmt: skip
+def test_what_no_loop_computes_is_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        load(lstm(tmp_path / "net.tflite", **given))
