@@ -26,6 +26,7 @@ from tapc.hardware.board import Board
 from tapc.ir.program import Program
 from tapc.lower.codes import input_codes, random_codes, values
 from tapc.npu.parts import Divided, NpuPart
+from tapc.npu.tables import check_stateless
 from tapc.quantize import calibrate, check_rounding
 from tapc.quantize.keep import keep
 
@@ -87,6 +88,7 @@ def compile_for_npu(
     """
     npu_of(board)
     stages, found = stages or Stages(), open_build(build)
+    check_stateless(found.model)
     with stages.stage("vela"):
         placement = placed_on(board, found.model, found.name)
     program = _program(placement)
@@ -137,6 +139,7 @@ def compile_network_for_npu(
     with stages.stage("import"):
         model = load(network, weights=source.weights, input_shape=source.input_shape, seed=options.seed,
                      keep=options.keep is not False, state=source.state)  # fmt: skip
+        check_stateless(model.onnx)
         model = with_units(model, source.pixel_scale, source.mean, source.std)
     with stages.stage("data"):
         samples = load_data(model, data, options)

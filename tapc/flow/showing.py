@@ -10,6 +10,7 @@ from tapc.flow.rerun import open_build, part
 from tapc.flow.tflite import operators_of
 from tapc.lower.names import names_in
 from tapc.lower.patches import summaries
+from tapc.report.states import state_reports, states_line
 
 _MOST_FILE = 64 << 20
 
@@ -33,6 +34,8 @@ def describe(folder: Path, stage: str) -> str:
     lines = [f"arena {plan.size} bytes", *patches, f"{'offset':>8} {'bytes':>8}  steps      buffer"]
     for b in sorted(plan.buffers, key=lambda b: (b.first, plan.offsets[b.name])):
         lines.append(f"{plan.offsets[b.name]:8} {b.size:8}  {b.first:3}..{b.last:<3}   {b.name}")
+    if states := state_reports(network.program):
+        lines.append(f"state: {states_line(states, network.names.symbol('reset'))}")
     with reading(f"build {folder}"):
         lines += _algorithms(build.report)
     return "\n".join(lines)

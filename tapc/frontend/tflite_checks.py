@@ -5,7 +5,6 @@ from typing import Any
 
 from tapc.base.errors import UnsupportedError
 
-_STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _RECURRENT = (
     "WHILE",
     "LSTM",
@@ -20,7 +19,7 @@ _INTEGERS = ("INT16", "INT4", "type 17")
 
 
 def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[int, str]) -> None:
-    """Refuse networks that are quantized, recurrent or keep state, with every reason.
+    """Refuse networks that are quantized, or recurrent, with every reason.
 
     Parameters
     ----------
@@ -37,8 +36,6 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
     """
     kinds = list(_kinds(model, operators))
     reasons = []
-    if (state := next((kind for kind in kinds if kind in _STATE), None)) is not None:
-        reasons.append(f"the network keeps state variables between calls ({state}), which is not supported")
     if (layer := next((kind for kind in kinds if kind in _RECURRENT), None)) is not None:
         reasons.append(f"a recurrent layer ({layer}) is not supported")
     if _LSTM in kinds and any(types.get(model.Subgraphs(0).Tensors(i).Type()) == "INT16" for i in _states(model)):
@@ -47,7 +44,8 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
         reasons.append(
             f"{tensor}: activations of 16 or 4 bits are not supported in TFLite; pass the float32 or int8 network"
         )
-    if reasons or model.SubgraphsLength() != 1:
+    several = model.SubgraphsLength() - kinds.count("CALL_ONCE") != 1  # what initializes variables has its own
+    if reasons or several:
         reasons += [] if reasons else [f"{model.SubgraphsLength()} subgraphs; only one is supported"]
         raise UnsupportedError("; ".join([f"{where}: {reasons[0]}", *reasons[1:], *_invalid(model.Subgraphs(0))]))
 

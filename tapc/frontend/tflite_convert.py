@@ -10,6 +10,7 @@ import tapc.frontend.tflite_recurrent  # noqa: F401
 from tapc.frontend.tflite_converter import Converter
 from tapc.frontend.tflite_given import Collector
 from tapc.frontend.tflite_reader import TfliteGraph
+from tapc.graph.state import States
 
 
 def convert(graph: TfliteGraph, name: str, given: Collector | None = None) -> onnx.ModelProto:
@@ -36,4 +37,10 @@ def convert(graph: TfliteGraph, name: str, given: Collector | None = None) -> on
     DataError
         NaN or infinite weights.
     """
-    return Converter(graph, given or Collector({})).convert(name)
+    return converted(graph, name, given)[0]
+
+
+def converted(graph: TfliteGraph, name: str, given: Collector | None = None) -> tuple[onnx.ModelProto, States]:
+    """Convert a graph as `convert` does; return what it keeps between calls, too."""
+    converter = Converter(graph, given or Collector({}))
+    return converter.convert(name), converter.states

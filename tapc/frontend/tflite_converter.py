@@ -14,6 +14,7 @@ from tapc.frontend.tflite_names import layer_name, tensor_names
 from tapc.frontend.tflite_onnx import OnnxBuilder, as_array
 from tapc.frontend.tflite_reader import Operator, TfliteGraph
 from tapc.graph.rules import rules
+from tapc.graph.state import State
 
 _CLAMPS = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}
 _FUSED = {0: None, 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
@@ -53,6 +54,10 @@ class Converter:
         self.constants = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
         self.forms = {form.kind: (name, form) for name, rule in rules().items() if (form := rule.tflite) is not None}
         self._written: dict[int, str] = {}
+        self.states = tuple(
+            State(name, f"{name}.next", own.initial)
+            for own, name in zip(graph.variables, self._variable_names(), strict=True)
+        )
         self.kinds = {index: op.kind for op in graph.operators for index in op.outputs}
 
     def convert(self, name: str) -> onnx.ModelProto:
@@ -61,6 +66,8 @@ class Converter:
         for index in self.graph.inputs:
             self._require_input(index)
             self.values[index] = self._marked(index, self.names[index])
+        for own, state in zip(self.graph.variables, self.states, strict=True):
+            self.values[own.before] = self._marked(own.before, state.input)
         for op in _live(self.graph):
             if op.kind not in known:
                 raise self.unsupported(
@@ -78,7 +85,19 @@ class Converter:
                 raise UnsupportedError(f"output {self.names[index]!r} is not computed from the input")
         inputs = [(self.names[i], *self._described(i)) for i in self.graph.inputs]
         outputs = [(self.values[i], *self._described(i)) for i in dict.fromkeys(self.graph.outputs)]
+        for own, state in zip(self.graph.variables, self.states, strict=True):
+            if own.after not in self.values:
+                raise UnsupportedError(f"variable {own.name!r} is assigned what is not computed from the input")
+            inputs.append((state.input, *self._described(own.before)))
+            outputs.append((state.output, *self._described(own.after)))
+            self.builder.node("Identity", [self.values[own.after]], "", state.output)
         return self.builder.model(name, inputs, outputs)
+
+    def _variable_names(self) -> list[str]:
+        known = zip(self.names, self.graph.tensors, strict=True)
+        taken = {name for name, tensor in known if not tensor.type.startswith("type")}  # handles have the names, too
+        names = [own.name or f"state_{index}" for index, own in enumerate(self.graph.variables)]
+        return [f"{name}.state" if name in taken else name for name in names]
 
     def _described(self, index: int) -> tuple[tuple[int, ...], str]:
         return self.graph.tensors[index].shape, self.graph.tensors[index].type
@@ -206,7 +225,7 @@ def elementwise(c: Converter, op: Operator) -> None:
 
 def _live(graph: TfliteGraph) -> tuple[Operator, ...]:
     """Return the operators that the outputs depend on; target shapes are static, so what computes them is dead."""
-    needed, live = set(graph.outputs), []
+    needed, live = {*graph.outputs, *(own.after for own in graph.variables)}, []
     for op in reversed(graph.operators):
         if needed.intersection(op.outputs):
             live.append(op)

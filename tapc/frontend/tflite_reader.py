@@ -57,6 +57,8 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
         ("FusedActivationFunction", "CellClip", "ProjClip", "TimeMajor"),
     ),
     "SOFTMAX": (tflite.SoftmaxOptions, ("Beta",)),
+    "VAR_HANDLE": (tflite.VarHandleOptions, ("Container", "SharedName")),
+    "CALL_ONCE": (tflite.CallOnceOptions, ("InitSubgraphIndex",)),
 }
 _FORMS = {form.kind: form for rule in rules().values() if (form := rule.tflite) is not None}
 _OPTIONS |= {kind: (getattr(tflite, form.table), form.fields) for kind, form in _FORMS.items() if form.table}
@@ -79,6 +81,8 @@ class Tensor:
         Content of a constant; quantized and half-precision weights dequantized to float32.
     dequantized : bool
         Whether `data` was stored with a scale.
+    quantization : tuple of float
+        Scales and zero points.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Tensor:
     type: str
     data: NDArray[Any] | None
     dequantized: bool
+    quantization: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,33 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """A tensor that is kept between calls.
+
+    Attributes
+    ----------
+    name : str
+    before, after : int
+        The tensors that it is when a call begins, and when it ends.
+    initial : tuple of float
+        Its values in the first call, one for all or each.
+    """
+
+    name: str
+    before: int
+    after: int
+    initial: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class TfliteGraph:
-    """The one subgraph of a TFLite file."""
+    """The one subgraph of a TFLite file that computes something."""
 
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    variables: tuple[Variable, ...] = ()
 
 
 def parse(blob: bytes, where: str) -> TfliteGraph:
@@ -141,7 +166,21 @@ def _parse(blob: bytes, where: str) -> TfliteGraph:
     if model.SubgraphsLength() == 0:
         raise DataError(f"{where}: corrupt TFLite file: it holds no graph")
     check_kind(model, where, _OPERATORS, {code: name for code, (name, _) in _TYPES.items()})
-    graph = model.Subgraphs(0)
+    return _subgraph(model, model.Subgraphs(0), where)
+
+
+def initializer(blob: bytes, graph: TfliteGraph, where: str) -> TfliteGraph | None:
+    """Return the graph that is run once before another one; None where there is none."""
+    model = tflite.Model.GetRootAs(blob, 0)
+    indices = {int(op.options["InitSubgraphIndex"]) for op in graph.operators if op.kind == "CALL_ONCE"}
+    if not indices:
+        return None
+    if len(indices) > 1 or not 0 < max(indices) < model.SubgraphsLength():
+        raise DataError(f"{where}: corrupt TFLite file: its variables are initialized by subgraphs {sorted(indices)}")
+    return _subgraph(model, model.Subgraphs(max(indices)), where)
+
+
+def _subgraph(model: Any, graph: Any, where: str) -> TfliteGraph:
     if graph.OperatorsLength() > MOST_NODES:
         raise DataError(f"{where}: {graph.OperatorsLength()} operators; networks of up to {MOST_NODES} are read")
     inputs, outputs = _integers(graph.InputsAsNumpy()), _integers(graph.OutputsAsNumpy())
@@ -172,7 +211,7 @@ def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
         raise ValueError(f"tensor {name!r} has shape {list(shape)}")
     kind, dtype = _TYPES.get(tensor.Type(), (f"type {tensor.Type()}", np.uint8))
     if buffer.DataLength() == 0:
-        return Tensor(name, shape, kind, None, False)
+        return Tensor(name, shape, kind, None, False, _scales(tensor.Quantization()))
     data: NDArray[Any] = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<"))
     sparsity = tensor.Sparsity()
     data = (data.reshape(shape) if sparsity is None else dense(data, sparsity, shape)).astype(np.dtype(dtype))
@@ -182,6 +221,13 @@ def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
     if scaled is not None:
         return Tensor(name, shape, kind, scaled, True)
     return Tensor(name, shape, kind, data.astype(np.float32) if kind == "FLOAT16" else data, False)
+
+
+def _scales(quantization: Any) -> tuple[float, ...]:
+    if quantization is None or quantization.ScaleLength() == 0:
+        return ()
+    zeros = quantization.ZeroPointAsNumpy() if quantization.ZeroPointLength() else [0]
+    return (*(float(scale) for scale in quantization.ScaleAsNumpy()), *(float(zero) for zero in zeros))
 
 
 def _dequantize(data: NDArray[Any], quantization: Any) -> NDArray[np.float32] | None:
@@ -216,4 +262,5 @@ def _operator(model: Any, operator: Any, index: int) -> Operator:
             raise ValueError(f"operator {index} ({kind}) has no options")
         view.Init(stored.Bytes, stored.Pos)
         options = {field: getattr(view, field)() for field in fields}
+        options = {field: own.decode() if isinstance(own, bytes) else own for field, own in options.items()}
     return Operator(index, kind, _integers(operator.InputsAsNumpy()), _integers(operator.OutputsAsNumpy()), options)

@@ -1,5 +1,6 @@
 """TFLite files: read, convert, and run in LiteRT for comparison."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from tapc.base.ports import Port, joined, split
 from tapc.frontend.boundary import check_file, first_line, printable
 from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported, Runner, one_by_one
-from tapc.frontend.tflite_convert import convert
+from tapc.frontend.tflite_convert import converted
 from tapc.frontend.tflite_given import Collector, integers
-from tapc.frontend.tflite_reader import TfliteGraph, parse
+from tapc.frontend.tflite_reader import TfliteGraph, initializer, parse
+from tapc.frontend.tflite_variables import initial_values, without_variables
 from tapc.frontend.verify import onnx_runner
 
 
@@ -39,8 +41,11 @@ def read_tflite(path: Path) -> Imported:
         raise DataError(f"{path}: cannot be read: {error}") from error
     graph = parse(blob, str(path))
     try:
+        once = initializer(blob, graph, str(path))
+        known = {} if once is None else initial_values(once.tensors, once.operators)
+        graph = without_variables(graph, known)
         collector = Collector(integers(blob))
-        model = convert(graph, printable(path.stem), collector)
+        model, states = converted(graph, printable(path.stem), collector)
     except (TapcError, MemoryError):
         raise
     except Exception as error:
@@ -52,11 +57,12 @@ def read_tflite(path: Path) -> Imported:
         for node in real.graph.node:
             node.name = ""  # layers may share theirs
         run = onnx_runner(real)
-        return Imported(printable(path.stem), model, run, origin, channels_last=True, given=given)
+        return Imported(printable(path.stem), model, run, origin, channels_last=True, given=given, states=states)
     stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
     try:
-        run = litert_runner(float_weights(blob, graph) if stored else blob, graph)
+        blob = float_weights(blob, graph) if stored else blob
+        run = litert_runner(*(one_step(blob, graph) if states else (blob, graph)))
     except ImportError:
         return Imported(
             printable(path.stem),
@@ -64,8 +70,10 @@ def read_tflite(path: Path) -> Imported:
             None,
             f"{origin}, not checked: ai-edge-litert is missing (pip install ai-edge-litert)",
             channels_last=True,
+            states=states,
         )
-    return Imported(printable(path.stem), model, run, f"{origin}, checked against LiteRT", channels_last=True)
+    origin += ", checked against LiteRT"
+    return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states)
 
 
 def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
@@ -104,6 +112,33 @@ def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
         return found[0] if len(found) == 1 else joined([y.reshape(1, -1) for y in found])
 
     return one_by_one(run)
+
+
+def one_step(blob: bytes, graph: TfliteGraph) -> tuple[bytes, TfliteGraph]:
+    """Return the file with inputs and outputs in place of variables, and its graph with all of them.
+
+    LiteRT keeps variables where nobody else can write them.
+
+    Raises
+    ------
+    ImportError
+        ai-edge-litert is not installed.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))
+    model.subgraphs, model.signatureDefs = model.subgraphs[:1], None
+    own, operators = model.subgraphs[0], []
+    for op in graph.operators:
+        operators.append(own.operators[op.index])
+        operators[-1].inputs = list(op.inputs)
+    own.operators = operators
+    own.inputs = [*graph.inputs, *(variable.before for variable in graph.variables)]
+    own.outputs = [*graph.outputs, *(variable.after for variable in graph.variables)]
+    packer = flatbuffers.Builder(len(blob) * 2)
+    packer.Finish(model.Pack(packer), b"TFL3")
+    return bytes(packer.Output()), replace(graph, inputs=tuple(own.inputs), outputs=tuple(own.outputs))
 
 
 def float_weights(blob: bytes, graph: TfliteGraph) -> bytes:

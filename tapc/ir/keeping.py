@@ -7,12 +7,26 @@ from tapc.ir.program import Program
 
 Keeper = Callable[[Program, States, Mapping[str, str]], Program]
 _known: list[Keeper] = []
+_settlers: list[Callable[[Program], Program]] = []
 
 
 def keeps(function: Keeper) -> Keeper:
     """Decorate what makes a program keep its states."""
     _known.append(function)
     return function
+
+
+def settles(function: Callable[[Program], Program]) -> Callable[[Program], Program]:
+    """Decorate what lets states be written where they lie; none of the output bits changes."""
+    _settlers.append(function)
+    return function
+
+
+def settled(program: Program) -> Program:
+    """Return a program whose states are written early, and where they lie: after all rewrites."""
+    for settle in _settlers if program.states else ():
+        program = settle(program)
+    return program
 
 
 def keeping(program: Program, states: States, keys: Mapping[str, str]) -> Program:

@@ -51,14 +51,15 @@ def cuts(program: Program) -> dict[int, str]:
 
 def parts(program: Program) -> Iterator[Part]:
     """Yield what may be computed in bands: operators between two cuts, each of which reads windows of rows."""
-    places = cuts(program)
+    places, kept = cuts(program), {own.after for own in program.states}
     for start, source in places.items():
         for stop in range(start + 1, len(program.ops) + 1):
             op = program.ops[stop - 1]
             if op.in_place or op.output in program.bands or op.row_windows(program) is None:
                 break
             # A tensor that is needed behind the result too would have to stay as a whole.
-            if stop in places and places[stop] == op.output and source != op.output:
+            # A state may lie where the source does, and must not be written before that was read.
+            if stop in places and places[stop] == op.output not in (source, *kept):
                 yield Part(source, op.output, range(start, stop))
 
 

@@ -65,7 +65,11 @@ Places = dict[str, tuple[str, int]]
 def places_of(program: Program) -> Places:
     """Return where tensors lie that are others under another shape, or parts of others."""
     same = {op.output: (op.inputs[0], op.begin) for op in program.ops if op.in_place}
-    same |= {kept.after: (kept.before, 0) for kept in program.states}  # an inference writes what the next one reads
+    for kept in program.states:  # an inference writes what the next one reads
+        name = kept.after
+        while name in same:
+            name = same[name][0]
+        same[name] = kept.before, 0
     places = {}
     for tensor in (*same, *program.views):
         name, first = tensor, 0

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import onnx
 
+from tapc.base.errors import UnsupportedError
+from tapc.graph.state import states
 from tapc.ir.lowering import QdqGraph
 from tapc.ir.program import Program
 from tapc.ir.tflite import TfliteNetwork, tflite_of
@@ -37,6 +39,15 @@ class Tables:
     cpu: frozenset[str] = frozenset()
 
 
+def check_stateless(model: onnx.ModelProto) -> None:
+    """Refuse a network that keeps something between calls; UnsupportedError names it."""
+    if kept := states(model):
+        raise UnsupportedError(
+            f"the network keeps {kept[0].input!r} between calls: files for TFLite and for NPUs are of networks without "
+            "states; the C library has them"
+        )
+
+
 def network_of(model: onnx.ModelProto, name: str) -> tuple[Program, TfliteNetwork]:
     """Return a QDQ network in TFLite's integers, and its file.
 
@@ -45,6 +56,7 @@ def network_of(model: onnx.ModelProto, name: str) -> tuple[Program, TfliteNetwor
     UnsupportedError
         It has activations of 4 bits, or operators that TFLite does not have.
     """
+    check_stateless(model)
     # The instruction set chooses kernels, and no integers.
     program = program_from_onnx(model, name, "tflite", "scalar")
     return program, tflite_of(program, QdqGraph(model), f"tapc, {name}")

@@ -9,7 +9,7 @@ from tapc.base.arithmetic import Ints, Mode, Ratios
 from tapc.base.errors import UnsupportedError
 from tapc.graph.state import State, States
 from tapc.ir.channels import Bounds
-from tapc.ir.keeping import keeps
+from tapc.ir.keeping import keeps, settles
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.states import KeptState
 from tapc.kernels.schedule import Schedule
@@ -81,6 +81,81 @@ def with_states(program: Program, known: States, keys: Mapping[str, str]) -> Pro
     states = [lying[own.input] for own in known]
     return replace(program, tensors=tensors, ops=tuple(ops), states=tuple(states),
                    outputs=(*outputs, *(kept.after for kept in states)))  # fmt: skip
+
+
+@settles
+def settle(program: Program) -> Program:
+    """Write states as early as they may be, and where they lie where nothing reads there any more: no copy then."""
+    ops = _early(program)
+    program = replace(program, ops=tuple(ops))
+    makers = {op.output: place for place, op in enumerate(ops)}
+    states, outputs = list(program.states), list(program.outputs)
+    for index, kept in enumerate(states):
+        keep = ops[makers[kept.after]]
+        source = keep.inputs[0]
+        whole = _root(ops, makers, source)
+        x, y = program.tensors[source], program.tensors[kept.after]
+        alike = (x.shape, x.bits, x.quantization) == (y.shape, y.bits, y.quantization)
+        alike = alike and program.tensors[whole].bytes == x.bytes
+        elsewhere = any(whole in (other.before, _root(ops, makers, other.after)) for other in states)
+        if not isinstance(keep, Keep) or whole not in makers or not alike or elsewhere:
+            continue
+        readers = [makers[op.output] for op in ops if kept.before in (_root(ops, makers, name) for name in op.inputs)]
+        if {source, whole}.isdisjoint(program.live) and max(readers, default=-1) < makers[whole]:
+            states[index] = replace(kept, after=source)
+            outputs[len(outputs) - len(states) + index] = source
+    written = {kept.after for kept in states}
+    gone = {kept.after for kept in program.states} - written
+    return replace(program, states=tuple(states), outputs=tuple(outputs)).with_ops(
+        tuple(op for op in ops if op.output not in gone)
+    )
+
+
+def _root(ops: Sequence[Op], makers: Mapping[str, int], name: str) -> str:
+    """Return the tensor in whose memory another one lies."""
+    while name in makers and ops[makers[name]].in_place:
+        name = ops[makers[name]].inputs[0]
+    return name
+
+
+def _early(program: Program) -> list[Op]:
+    """Return the operators with those that only states need right behind what they read."""
+    needed = set(program.results)
+    for op in reversed(program.ops):
+        if op.output in needed:
+            needed.update(op.inputs)
+    makers = {op.output: place for place, op in enumerate(program.ops)}
+    before = {kept.after: kept.before for kept in program.states}
+    readers: dict[str, list[Op]] = {}
+    for op in program.ops:
+        for name in op.inputs:
+            readers.setdefault(_root(program.ops, makers, name), []).append(op)
+    found: list[Op] = []
+    done = set(program.inputs)
+    left = [op for op in program.ops if op.output not in needed]
+
+    def take() -> None:
+        while True:
+            ready = next((op for op in left if _ready(op)), None)
+            if ready is None:
+                return
+            left.remove(ready)
+            found.append(ready)
+            done.add(ready.output)
+
+    def _ready(op: Op) -> bool:
+        if any(name not in done for name in op.inputs):
+            return False
+        return all(other is op or other.output in done for other in readers.get(before.get(op.output, ""), ()))
+
+    take()
+    for op in program.ops:
+        if op.output in needed:
+            found.append(op)
+            done.add(op.output)
+            take()
+    assert not left, "states that wait for each other"
+    return found
 
 
 def _free(name: str, tensors: Mapping[str, Tensor]) -> str:

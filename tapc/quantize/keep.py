@@ -101,6 +101,10 @@ def _moved_back(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, Giv
         moves, clamps = rule(node).repeats, rule(node).activation
         if (moves or clamps) and node.output[0] in found and (source := graph.activations(node)[0]) in stored:
             found.setdefault(source, found[node.output[0]])
+    for kept in graph.states:  # one tells the other
+        for name, other in ((kept.input, kept.output), (kept.output, kept.input)):
+            if other in found:
+                found.setdefault(name, found[other])
     return found
 
 

@@ -30,6 +30,7 @@ from tapc.report.schema import (
     TensorReport,
 )
 from tapc.report.stack import stack_report
+from tapc.report.states import state_reports
 from tapc.report.timing import predicted_time, timing_report
 
 _CONFUSION = 100
@@ -97,6 +98,7 @@ def make_report(c: Compilation) -> Report:
         refused=refused_reports(c),
         schedules=c.lowered.schedules,
         patches=patch_reports(c.lowered.program),
+        states=state_reports(c.lowered.program),
         without_tflite=c.without_tflite,
         warnings=(
             *c.warnings,

@@ -11,6 +11,7 @@ from tapc.report.refused import RefusedReport
 from tapc.report.regions import RegionReport
 from tapc.report.samples import Inputs, SampleFiles
 from tapc.report.stack import StackReport
+from tapc.report.states import StateReport
 from tapc.report.timing import PredictedTime, TimingReport
 
 SCHEMA = 1
@@ -308,6 +309,8 @@ class Report(_Frozen):
         Layer -> its schedule (rows, pixels, unroll, algorithm, single), where it is not the default.
     patches : tuple of PatchReport
         Parts of the network that are computed band by band, so that the arena fits.
+    states : tuple of StateReport
+        What lives in the arena between calls.
     without_tflite : str
         Why there is no model.tflite; empty where there is.
     seconds : dict
@@ -355,6 +358,7 @@ class Report(_Frozen):
     refused: tuple[RefusedReport, ...] = ()
     schedules: dict[str, Schedule] = Field(default_factory=dict)
     patches: tuple[PatchReport, ...] = ()
+    states: tuple[StateReport, ...] = ()
     without_tflite: str = ""
     warnings: tuple[str, ...]
     seconds: dict[str, float]

@@ -4,6 +4,7 @@ from tapc.base.terminal import Column, Table, columns, print_table, say
 from tapc.data.metrics import outcome, shown
 from tapc.report.schema import Accuracy, Quantity, Report, TrainingReport
 from tapc.report.stack import stack_line
+from tapc.report.states import states_line
 
 NO_SILICON = "; its board was an emulator, whose time means nothing"
 
@@ -125,6 +126,8 @@ def print_report(report: Report) -> None:
     print_table(totals_table(report))
     for patch in report.patches:
         say(f": {patch}", label="in patches")
+    if report.states:
+        say(f": {states_line(report.states, 'PREFIX_reset')}", label="state")
     say(stack_line(report.memory.run_stack))
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)
