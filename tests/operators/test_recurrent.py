@@ -107,6 +107,33 @@ def test_zeros_and_whole_lengths_say_nothing() -> None:
     assert canonical_form(recurrent("LSTM", extra=zeros | {7: np.zeros((1, 18), np.float32)})).onnx == plain
 
 
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize(("op", "more"), [
+    ("LSTM", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}), ("RNN", {"activations": ["Relu"]}),
+])  # fmt: skip
+def test_one_step_from_states_that_are_given(op: str, more: dict[str, Any], direction: str) -> None:
+    count, directions = (2 if op == "LSTM" else 1), 2 if direction == "bidirectional" else 1
+    more = {key: value * directions if isinstance(value, list) else value for key, value in more.items()}
+    model = recurrent(op, steps=1, output=count, direction=direction, **more)
+    node = model.graph.node[0]
+    node.input.extend(["", *["h", "c"][:count]])
+    node.output[:] = ["r0", "r1", "r2"][: count + 1]
+    for name in ("h", "c")[:count]:
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, (directions, 1, 6)))
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.output)
+    found = canonical_form(model)
+    assert op not in {node.op_type for node in found.onnx.graph.node}
+    run = arranged(found.inputs, found.outputs, onnx_runner(model))
+    assert run is not None
+    assert source_error(found.onnx, run, None, 0) < 1e-5
+    longer = recurrent(op, steps=3)
+    longer.graph.node[0].input.extend(["", "h"])
+    longer.graph.input.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, (1, 1, 6)))
+    with pytest.raises(UnsupportedError, match="computed, and it has 3 steps; export it for one step"):
+        canonical_form(longer)
+
+
 def _sequences(count: int, channels: int, steps: int) -> np.ndarray:
     x = np.random.default_rng(1).normal(0, 1, (count, channels, 1, steps))
     for t in range(1, steps):

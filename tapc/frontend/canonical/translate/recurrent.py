@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tapc.base.errors import DataError
 from tapc.frontend.canonical.edit import AttributeValue, attribute, constant, content, operand, shape, unsupported
 from tapc.frontend.canonical.translate.layers import POINTWISE
+from tapc.frontend.canonical.translate.recurrent_step import StepWriter, Weights
 from tapc.frontend.canonical.translator import Translator, translates
 
 Array = NDArray[Any]
@@ -38,19 +39,20 @@ def recurrent(t: Translator, node: ir.Node) -> None:
         raise unsupported(node, "its bias must be constant")
     biases = np.zeros((len(directions), 2 * gates * units), np.float32) if given is None else given.astype(np.float32)
     activations = _check(node, steps, len(directions))
+    linear = bool(attribute(node, "linear_before_reset", 0)) and node.op_type == "GRU"
+    layers = [
+        Weights(node.op_type, weights[d], hidden[d], biases[d], linear, activations[d * len(_USUAL[node.op_type])])
+        for d in range(len(directions))
+    ]
+    names = [f"{node.name}.reverse" if reverse and len(directions) > 1 else str(node.name) for reverse in directions]
+    if any(_computed(operand(node, place)) for place in _STATES):
+        _one_step(t, node, names, layers, batch_first=batch_first)
+        return
     value = t.arranged(node, placed, index[:, 0].T.reshape(inputs, 1, steps))
-    maps = []
-    for place, reverse in enumerate(directions):
-        name = node.name or node.op_type.lower()
-        name = f"{name}.reverse" if reverse and len(directions) > 1 else name
-        linear = bool(attribute(node, "linear_before_reset", 0))
-        kind = activations[place * len(_USUAL[node.op_type])]
-        maps.append(
-            write_loop(
-                t, node, name, value, weights[place], hidden[place], biases[place],
-                reverse=reverse, linear=linear and node.op_type == "GRU", activation=kind,
-            )
-        )  # fmt: skip
+    maps = [
+        write_loop(t, node, name, value, own, reverse=reverse)
+        for name, own, reverse in zip(names, layers, directions, strict=True)
+    ]
     base = maps[0]
     if len(maps) > 1:
         base = t.emit(node, "Concat", maps, {"axis": 1}, (1, 2 * units, 1, steps), f"{node.name}.both")
@@ -65,10 +67,44 @@ def recurrent(t: Translator, node: ir.Node) -> None:
         raise unsupported(node, f"its cell state {node.outputs[2].name!r} is read; it is kept within the layer")
 
 
-def write_loop(
-    t: Translator, node: ir.Node, name: str, value: ir.Value, weights: Array, hidden: Array, bias: Array,
-    *, reverse: bool = False, linear: bool = False, activation: str = "Tanh", kind: str = "",
-) -> ir.Value:  # fmt: skip
+def _computed(value: ir.Value | None) -> bool:
+    return value is not None and content(value) is None
+
+
+def _one_step(t: Translator, node: ir.Node, names: list[str], layers: list[Weights], *, batch_first: bool) -> None:
+    """Write one step from states that are computed, or come with every call."""
+    placed, units = t.of(node), layers[0].hidden.shape[1]
+    index = placed.index.reshape(-1)
+    if index.size != layers[0].input.shape[1]:
+        raise unsupported(
+            node, f"its initial state is computed, and it has {placed.index.size // layers[0].input.shape[1]} steps; "
+            "export it for one step of each call"
+        )  # fmt: skip
+    x = t.arranged(node, placed, index)
+    found: list[tuple[ir.Value, ir.Value | None]] = []
+    for place, (name, own) in enumerate(zip(names, layers, strict=True)):
+        states: list[ir.Value | None] = []
+        for position in _STATES:
+            value = operand(node, position)
+            if value is None or (position == 6 and own.kind != "LSTM") or not _computed(value):
+                states.append(None)
+                continue
+            given = t.of(node, position)
+            rows = given.index[0] if batch_first else given.index[:, 0]
+            states.append(t.arranged(node, given, rows[place]))
+        found.append(StepWriter(t, node, name, own).write(x, *states))
+    hidden, cells = [h for h, _ in found], [c for _, c in found if c is not None]
+    for output, values in enumerate((hidden, hidden, cells)):
+        if output >= len(node.outputs) or not values:
+            continue
+        base = values[0]
+        if len(values) > 1:
+            extents = (1, len(values) * units)
+            base = t.emit(node, "Concat", values, {"axis": 1}, extents, f"{node.name}.both{output}")
+        t.result(node, base, np.arange(len(values) * units), output)
+
+
+def write_loop(t: Translator, node: ir.Node, name: str, value: ir.Value, own: Weights, *, reverse: bool) -> ir.Value:
     """Write a recurrent layer of one direction.
 
     Parameters
@@ -78,24 +114,17 @@ def write_loop(
     name : str
     value : onnx_ir.Value
         (1, inputs, 1, T).
-    weights, hidden : ndarray, shape (gates * units, inputs) and (gates * units, units)
-        As ONNX orders them.
-    bias : ndarray, shape (2 * gates * units,)
-        Of the input and of the hidden state.
+    own : Weights
     reverse : bool
-    linear : bool
-        A GRU multiplies its reset gate with the product of the hidden state.
-    activation : {"Tanh", "Relu"}
-        Of an RNN.
-    kind : str
-        LSTM, GRU or RNN; by default that of the node.
+        The last step comes first.
 
     Returns
     -------
     onnx_ir.Value
         (1, units, 1, T).
     """
-    kind, (rows, units), steps = kind or node.op_type, hidden.shape, shape(value)[3]
+    kind, (rows, units), steps = own.kind, own.hidden.shape, shape(value)[3]
+    weights, hidden, bias, linear, activation = own.input, own.hidden, own.bias, own.linear, own.activation
     split = np.zeros(2 * rows, np.float32)
     added = bias[:rows] + bias[rows:]
     if linear and bias[rows + 2 * units :].any():  # it stands within the product
@@ -132,9 +161,7 @@ def _check(node: ir.Node, steps: int, directions: int) -> tuple[str, ...]:
         if state is None or (place == 6 and kind != "LSTM"):
             continue
         known = content(state)
-        if known is None:
-            raise unsupported(node, f"its {what} {state.name!r} is computed; it must be constant")
-        if np.any(known):
+        if known is not None and np.any(known):
             raise unsupported(node, f"its {what} {state.name!r} is not zero")
     if kind == "LSTM" and (peephole := operand(node, 7)) is not None:
         known = content(peephole)
