@@ -143,7 +143,7 @@ def sequences(network: Lowered, codes: Ints, steps: int) -> tuple[Ints, Ints]:
 def run_sequences(
     image: LoadedImage, network: Lowered, codes: Ints, steps: int, *, layers: int, progress: Progress | None = None
 ) -> DeviceRun:
-    """Run a device on sequences of so many steps; where it keeps something, on the first step once more at the end.
+    """Run a device on sequences; of several steps, and where it keeps something, on the first once more at the end.
 
     Raises
     ------
@@ -153,6 +153,8 @@ def run_sequences(
     inputs = device_inputs(network, codes)
     if not network.program.states:
         return image.run(inputs, layers=layers, progress=progress)
+    if len(inputs) == 1:
+        return image.run(inputs, layers=layers, progress=progress, period=1)
     run = image.run(np.concatenate([inputs, inputs[:1]]), layers=layers, progress=progress, period=steps or len(inputs))
     if not np.array_equal(run.outputs[-1], run.outputs[0]):
         reset = network.names.symbol("reset")

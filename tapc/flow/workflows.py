@@ -10,7 +10,7 @@ from tapc.base.templates import text_environment
 from tapc.device import device_for
 from tapc.device.dialog import CHUNK
 from tapc.device.speaking import SpeakingImage
-from tapc.device.verify import device_inputs, reference_outputs
+from tapc.device.verify import device_inputs, sequences
 from tapc.flow.rerun import Build, library_prefix, open_build
 from tapc.hardware.board import Board, load_board
 from tapc.hardware.target import Target, load_target
@@ -72,7 +72,7 @@ def _renode(build: Build, board: Board, target: Target, path: PurePosixPath, see
     codes = random_codes(network.program, 1, seed)
     data = device_inputs(network, codes)[0].tobytes()
     program = network.program
-    outputs = apart(program, program.outputs, reference_outputs(network, codes))
+    outputs = apart(program, program.outputs, sequences(network, codes, 1)[1])
     packed = [
         pack_activations(part, program.tensors[name].bits) for name, part in zip(program.outputs, outputs, strict=True)
     ]

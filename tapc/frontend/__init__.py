@@ -146,7 +146,7 @@ def _read_module(
         raise UsageError(f"{name}: the input shape is unknown; pass input_shape=(1, C, H, W)")
     if weights is not None:
         zoo.load_weights(module, weights)
-    return with_pairs(import_module(module, shape, name, f"torch module {name}"), pairs)
+    return with_pairs(import_module(module, shape, name, f"torch module {name}", pairs), pairs)
 
 
 def _read(
@@ -169,7 +169,7 @@ def _read(
     if CALLABLE.fullmatch(source):
         from tapc.frontend.torch_source import read_callable
 
-        return with_pairs(read_callable(source, weights, input_shape, seed), pairs)
+        return with_pairs(read_callable(source, weights, input_shape, seed, pairs), pairs)
     if path.suffix.lower() == ".onnx":
         from tapc.frontend.onnx_source import read_onnx
 

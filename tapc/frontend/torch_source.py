@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -109,7 +109,9 @@ def run_held(key: int, x: NDArray[Any]) -> NDArray[Any]:
     return _held[key](x)
 
 
-def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int) -> Imported:
+def read_callable(
+    source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int, states: Collection[str] = ()
+) -> Imported:
     """Call `file.py:callable` and export the module that it returns.
 
     Parameters
@@ -122,6 +124,8 @@ def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...
         Wins over the returned shape and over the module's attribute `input_shape`.
     seed : int
         torch seed while the callable runs, so that random weights are reproducible.
+    states : collection of str
+        Inputs that are states, whose shapes may be any.
 
     Raises
     ------
@@ -150,10 +154,10 @@ def read_callable(source: str, weights: Path | None, input_shape: tuple[int, ...
     if weights is not None:
         load_weights(module, weights)
     origin = f"torch module {source}" + (f", weights {weights}" if weights is not None else "")
-    return import_module(module, shape, name, origin)
+    return import_module(module, shape, name, origin, states)
 
 
-def import_module(module: "nn.Module", shape: Any, name: str, origin: str) -> Imported:
+def import_module(module: "nn.Module", shape: Any, name: str, origin: str, states: Collection[str] = ()) -> Imported:
     """Export a module in inference mode for batch 1.
 
     Parameters
@@ -165,6 +169,8 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str) -> Im
         of integers in place of a shape says that the input holds tokens.
     name, origin : str
         The network's name and where it comes from.
+    states : collection of str
+        Inputs that are states: their shapes are taken as they are.
 
     Raises
     ------
@@ -175,8 +181,9 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str) -> Im
     """
     import torch
 
-    examples = _examples(shape, origin)
-    names = _input_names(module, len(examples), origin)
+    shapes = _shapes(shape)
+    names = _input_names(module, len(shapes), origin)
+    examples = _examples(dict(zip(names, shapes, strict=True)), origin, states)
     module = module.eval()
     for key, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -186,18 +193,24 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str) -> Im
     return Imported(name, graph, run, f"{origin}, checked against torch {torch.__version__}")
 
 
-def _examples(shape: Any, origin: str) -> "list[torch.Tensor]":
-    """Return an example of each input."""
-    import torch
-
+def _shapes(shape: Any) -> list[Any]:
+    """Return the shape, or the example, of each input."""
     several = isinstance(shape, (tuple, list)) and any(
         hasattr(one, "shape") or isinstance(one, (tuple, list)) for one in shape
     )
+    return list(shape) if several else [shape]
+
+
+def _examples(shapes: dict[str, Any], origin: str, states: Collection[str]) -> "list[torch.Tensor]":
+    """Return an example of each input."""
+    import torch
+
     found = []
-    for one in shape if several else [shape]:
+    for name, one in shapes.items():
         kind = getattr(one, "dtype", torch.float32)
         tokens = isinstance(kind, torch.dtype) and not kind.is_floating_point
-        full = _full_shape(getattr(one, "shape", one), origin)
+        extents = getattr(one, "shape", one)
+        full = tuple(map(int, extents)) if name in states else _full_shape(extents, origin)
         found.append(torch.zeros(full, dtype=kind if tokens else torch.float32))
     return found
 
@@ -260,17 +273,22 @@ def _runner(module: "nn.Module", examples: "list[torch.Tensor]", names: list[str
     """Return a function that runs a module, in batches where that gives what single samples give."""
     import torch
 
-    ports = tuple(Port(name, tuple(example.shape)) for name, example in zip(names, examples, strict=True))
+    odd = any(example.shape[0] != 1 for example in examples)  # states that have the batch elsewhere, if at all
+    extents = [(1, *example.shape) if odd else tuple(example.shape) for example in examples]
+    ports = tuple(Port(*pair) for pair in zip(names, extents, strict=True))
 
     def once(x: NDArray[Any]) -> NDArray[Any]:
         inputs = [
-            torch.from_numpy(value.copy()).to(example.dtype)
+            torch.from_numpy((value.reshape(example.shape) if odd else value).copy()).to(example.dtype)
             for value, example in zip(split(ports, x).values(), examples, strict=True)
         ]
         with torch.no_grad():
-            return joined([np.asarray(value.numpy()) for value in _flat(module(*inputs))])
+            found = [np.asarray(value.numpy()) for value in _flat(module(*inputs))]
+        return joined([value.reshape(1, -1) for value in found] if odd else found)
 
     single = one_by_one(once)
+    if odd:
+        return single
 
     def run(x: NDArray[Any]) -> NDArray[Any]:
         parts = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]

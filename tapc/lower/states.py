@@ -24,6 +24,14 @@ def given_codes(program: Program, codes: Ints) -> Ints:
     return codes.reshape(len(codes), -1)[:, :size]
 
 
+def with_room(program: Program, codes: Ints) -> Ints:
+    """Return codes of the inputs that come with every call, in rows that have room for states."""
+    if not program.states:
+        return codes
+    size = sum(int(np.prod(program.tensors[kept.before].shape)) for kept in program.states)
+    return np.concatenate([codes.reshape(len(codes), -1), np.zeros((len(codes), size), np.int64)], axis=1)
+
+
 def carried(program: Program, codes: Ints, steps: int) -> tuple[Ints, Ints]:
     """Run the reference executor on sequences.
 

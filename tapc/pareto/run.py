@@ -10,7 +10,7 @@ from tapc.base.errors import BudgetError, MismatchError
 from tapc.base.files import scratch_folder
 from tapc.base.options import Options
 from tapc.base.progress import Stages
-from tapc.device.verify import device_inputs, verify
+from tapc.device.verify import run_sequences, sequences, verify
 from tapc.flow.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
 from tapc.flow.build import build
 from tapc.flow.devices import device_of
@@ -178,8 +178,9 @@ def _image(
         lowered, made = built.lowered, built.images
         with stages.stage("simulate") as advance:
             image = device_of(target, device, board).load(made)
-            run = image.run(device_inputs(lowered, codes), layers=len(codes), progress=advance)
-        proof = verify(lowered, run, codes)
+            run = run_sequences(image, lowered, codes, 0, layers=len(codes), progress=advance)
+        codes, expected = sequences(lowered, codes, 0)
+        proof = verify(lowered, run, codes, expected=expected)
         if proof.mismatch is not None:
             raise MismatchError(f"the firmware is wrong: {proof.mismatch}")
     return Image(made.memory.flash, made.memory.static_ram + run.stack_high_water, run.instructions)

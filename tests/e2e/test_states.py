@@ -1,5 +1,6 @@
 """A network that keeps something between calls, from an ONNX file to firmware that runs sequences."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tapc.base.progress import Stages
 from tapc.device import DeviceRun
 from tapc.device.verify import run_sequences, sequences, verify
 from tapc.flow.evaluation import evaluate_build
+from tapc.flow.export import export
 from tapc.flow.npu import compile_for_npu
 from tapc.flow.rerun import Build, open_build, rerun
 from tapc.flow.showing import describe
@@ -114,3 +116,15 @@ def test_runs_again(result: tapc.Result) -> None:
 def test_an_npu_takes_none(result: tapc.Result) -> None:
     with pytest.raises(UnsupportedError, match="keeps 'h_in' between calls"):
         compile_for_npu(result.output, load_board("mps3-an547"))
+
+
+def test_a_package_begins_anew_before_it_checks_itself(result: tapc.Result, tmp_path: Path) -> None:
+    (package,) = export(result.output, "single-file")
+    text = (package.folder / "example" / "gate_check.h").read_text()
+    assert text.index("gate_reset();") < text.index("gate_run();")
+    assert "call `gate_reset()` before the first" in (package.folder / "README.md").read_text()
+    sources = [str(path) for path in sorted(package.folder.rglob("*.c"))]
+    flags = ("-ffp-contract=off", "-fno-strict-aliasing", f"-I{package.folder}")
+    subprocess.run(["gcc", *flags, *sources, "-o", str(tmp_path / "check"), "-lm"], check=True)
+    done = subprocess.run([str(tmp_path / "check")], capture_output=True, text=True, check=True)
+    assert done.stdout == "gate: exact\n"

@@ -98,3 +98,39 @@ def test_a_module_that_returns_its_state() -> None:
     found = loaded.run(np.concatenate([x, h], axis=1))
     np.testing.assert_allclose(found[:, :2], expected["y"].detach(), atol=1e-5)
     np.testing.assert_allclose(found[:, 2:], expected["kept"].detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_the_state_of_a_module_may_have_any_shape(dynamo: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class Cell(torch.nn.Module):
+        input_shape = ((1, 5), (2, 1, 3))
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(8, 3), torch.nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            a = torch.tanh(self.first(torch.cat([x, h[0]], 1)))
+            b = torch.tanh(self.second(torch.cat([a, h[1]], 1)))
+            return b * 2, torch.stack([a, b])
+
+    if dynamo:
+        export = torch.onnx.export
+
+        def only_new(*arguments, dynamo: bool, **options):  # type: ignore[no-untyped-def]
+            if not dynamo:
+                raise RuntimeError("the other exporter")
+            return export(*arguments, dynamo=True, **options)
+
+        monkeypatch.setattr(torch.onnx, "export", only_new)
+    module = Cell()
+    loaded = load(module, state={"h": "output_1"})
+    assert loaded.states == (State("h", "output_1"),)
+    assert loaded.outputs[-1].source == (2, 1, 3)
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    found, h = steps(onnx_runner(loaded.onnx), x, 6), torch.zeros(2, 1, 3)
+    for row, y in zip(x, found, strict=True):
+        expected, h = module(torch.from_numpy(row[None]), h)
+        np.testing.assert_allclose(y[:3], expected.detach()[0], atol=1e-5)
