@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from frontend.tflite_builder import schema
+from frontend.tflite_builder import TfliteBuilder, schema
 from tflite_micro_files import Int8Builder, Quantization
 
 _RESOURCE = 13
@@ -12,14 +12,14 @@ _RESOURCE = 13
 
 @dataclass
 class VariablesBuilder:
-    """An int8 network whose variables begin with constants.
+    """A network, of int8 or float32, whose variables begin with constants.
 
     Attributes
     ----------
-    net : Int8Builder
+    net : TfliteBuilder
     """
 
-    net: Int8Builder
+    net: TfliteBuilder
     initial: dict[str, np.ndarray] = field(default_factory=dict)
     scales: dict[str, Quantization] = field(default_factory=dict)
 
@@ -45,17 +45,23 @@ class VariablesBuilder:
         self._operator(graph, "VAR_HANDLE", [], [len(graph.tensors) - 1], options)
         return len(graph.tensors) - 1
 
-    def variable(self, name: str, initial: np.ndarray, q: Quantization) -> int:
-        """Add a variable of these codes at first; return its handle."""
-        self.initial[name], self.scales[name] = initial, q
+    def variable(self, name: str, initial: np.ndarray, q: Quantization | None = None) -> int:
+        """Add a variable of these codes or values at first; return its handle."""
+        self.initial[name] = initial
+        if q is not None:
+            self.scales[name] = q
         return self._handle(self.net.graph, name)
 
     def read(self, handle: int) -> int:
         name = self.net.graph.tensors[handle].name.decode()
-        result = self.net.tensor(self.initial[name].shape, dtype="int8")
-        self.net.scaled(result, self.scales[name])
+        result = self._scaled(self.net.tensor(self.initial[name].shape, dtype=str(self.initial[name].dtype)), name)
         self._operator(self.net.graph, "READ_VARIABLE", [handle], [result])
         return result
+
+    def _scaled(self, index: int, name: str) -> int:
+        if name in self.scales:
+            self.net.quantize(index, np.array([self.scales[name].scale], np.float32), 0, self.scales[name].zero)
+        return index
 
     def assign(self, handle: int, value: int) -> None:
         self._operator(self.net.graph, "ASSIGN_VARIABLE", [handle, value], [])
@@ -68,7 +74,7 @@ class VariablesBuilder:
         for name, codes in self.initial.items():
             handle = self._handle(once, name)
             index = self.net.constant(codes)
-            once.tensors.append(self.net.graph.tensors[self.net.scaled(index, self.scales[name])])
+            once.tensors.append(self.net.graph.tensors[self._scaled(index, name)])
             self._operator(once, "ASSIGN_VARIABLE", [handle, len(once.tensors) - 1], [])
         options = schema.CallOnceOptionsT()
         options.initSubgraphIndex = 1
@@ -120,3 +126,14 @@ def streaming(initial: np.random.Generator | None = None, channels: int = 4, fra
     return b.finish(b.net.node("CONCATENATION", [flat, b.net.node("QUANTIZE", [mean], (1, channels),
                     Quantization(0.3, -100))], (1, 3 + channels), Quantization(0.3, -100), "ConcatenationOptions",
                     axis=1))  # fmt: skip
+
+
+def averaging(initial: np.ndarray) -> bytes:
+    """Return a float network that mixes its input with what it gave before, (1, F), and gives a layer of that."""
+    b = VariablesBuilder(TfliteBuilder(*initial.shape))
+    handle = b.variable("mean", initial.astype(np.float32))
+    total = b.net.operator("ADD", [b.net.input, b.read(handle)], initial.shape, "AddOptions")
+    half = b.net.constant(np.float32([[0.5]]))
+    mixed = b.net.operator("MUL", [total, half], initial.shape, "MulOptions")
+    b.assign(handle, mixed)
+    return b.finish(b.net.dense(mixed, 3))

@@ -264,7 +264,8 @@ class _Own:
             over[place] |= {name: max(d.least, 0) for name, d in step.distance.items()}
         sizes = {name: t.bytes for name, t in program.tensors.items()}
         last = {name: place for place, op in enumerate(program.ops) for name in op.inputs}
-        last |= dict.fromkeys(program.outputs, count)
+        last |= dict.fromkeys((*program.outputs, *(kept.before for kept in program.states)), count)
+        sizes |= {kept.after: 0 for kept in program.states}  # there already
         alive, needs = set(program.inputs), []
         for place, op in enumerate(program.ops):
             dying = {name for name in op.inputs if last[name] == place}

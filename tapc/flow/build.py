@@ -167,7 +167,7 @@ def _fast_room(lowered: Lowered, board: Board, cost: CostModel, options: Options
     if options.optimize != "speed":
         return {}
     program, arena = lowered.program, lowered.plan.size
-    besides = cost.coefficients.data_bytes + _SPEAKING + sum(program.tensors[name].bytes for name in program.inputs)
+    besides = cost.coefficients.data_bytes + _SPEAKING + sum(program.tensors[name].bytes for name in program.given)
     found = {}
     for region in board.memory:
         if region.kind == "ram":

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.base.errors import UnsupportedError, UsageError
+from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.base.ports import Ports
 from tapc.graph.interface import input_ports, output_ports
 
@@ -40,9 +40,30 @@ States = tuple[State, ...]
 
 
 def states(model: onnx.ModelProto) -> States:
-    """Return what a canonical or QDQ graph keeps between calls."""
-    text = next((entry.value for entry in model.metadata_props if entry.key == _KEY), "[]")
-    return tuple(State(own["input"], own["output"], tuple(map(float, own["initial"]))) for own in json.loads(text))
+    """Return what a canonical or QDQ graph keeps between calls.
+
+    Raises
+    ------
+    DataError
+        Its metadata are damaged.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == _KEY), None)
+    if text is None:
+        return ()
+    try:
+        found = tuple(
+            State(str(own["input"]), str(own["output"]), tuple(map(float, own["initial"]))) for own in json.loads(text)
+        )
+        constants = {tensor.name for tensor in model.graph.initializer}
+        inputs = [value.name for value in model.graph.input if value.name not in constants]
+        ends = inputs[-len(found) :], [value.name for value in model.graph.output][-len(found) :]
+        if not found or len(inputs) <= len(found) or len(model.graph.output) <= len(found):
+            raise ValueError("no states, or nothing besides")
+        if ends != ([own.input for own in found], [own.output for own in found]):
+            raise ValueError("the states are not the last inputs and outputs")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the metadata {_KEY} of the graph are damaged: {error}") from error
+    return found
 
 
 def set_states(model: onnx.ModelProto, kept: Iterable[State]) -> None:

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import stateful
-from tapc.base.errors import UnsupportedError, UsageError
+from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.frontend import load
 from tapc.frontend.verify import onnx_runner
-from tapc.graph.state import State
+from tapc.graph.state import State, states
 
 
 def steps(run, x: np.ndarray, size: int, initial: float = 0.0) -> np.ndarray:  # type: ignore[no-untyped-def]
@@ -134,3 +135,34 @@ def test_the_state_of_a_module_may_have_any_shape(dynamo: bool, monkeypatch: pyt
     for row, y in zip(x, found, strict=True):
         expected, h = module(torch.from_numpy(row[None]), h)
         np.testing.assert_allclose(y[:3], expected.detach()[0], atol=1e-5)
+
+
+def test_damaged_metadata_are_told(tmp_path: Path) -> None:
+    model = load(stateful.cell(tmp_path / "cell.onnx"), state=["h_in=h_out"]).onnx
+    for text in ("[", "[1]", "[]", '[{"input": "x", "output": "h_out", "initial": [0]}]'):
+        onnx.helper.set_model_props(model, {"tapc.states": text})
+        with pytest.raises(DataError, match=r"metadata tapc\.states of the graph are damaged"):
+            states(model)
+
+
+def test_a_float_tflite_file_goes_on_as_in_its_own_runtime(tmp_path: Path) -> None:
+    tflite_variables = pytest.importorskip("tflite_variables")
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    initial = np.array([[1.0, -2.0, 0.5, 3.0]], np.float32)
+    blob = tflite_variables.averaging(initial)
+    (tmp_path / "mean.tflite").write_bytes(blob)
+    loaded = load(tmp_path / "mean.tflite")
+    assert loaded.states == (State("mean", "mean.next", (1.0, -2.0, 0.5, 3.0)),)
+    assert "checked against LiteRT" in loaded.provenance
+    interpreter = Interpreter(model_content=blob, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    run, state = onnx_runner(loaded.onnx), initial
+    for step in x[:, None]:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], step)
+        interpreter.invoke()
+        expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        y = run(np.concatenate([step, state], axis=1)).reshape(1, -1)
+        np.testing.assert_allclose(y[:, :3], expected, atol=1e-5)
+        state = y[:, 3:]
