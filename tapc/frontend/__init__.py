@@ -58,7 +58,7 @@ def load(
         as one is that has quantizers at its ends alone.
     state : mapping of str to str, or sequence of str
         What the network keeps between calls: input -> output that it is in the next call, or texts INPUT=OUTPUT.
-        TFLite files say it themselves.
+        Variables of TFLite files are kept anyway.
 
     Returns
     -------
@@ -176,9 +176,7 @@ def _read(
         return read_onnx(path, input_shape, pairs)
     from tapc.frontend.tflite_source import read_tflite
 
-    if pairs:
-        raise UsageError(f"--state: {source} is a TFLite file, which says itself what it keeps; leave --state out")
-    return read_tflite(path)
+    return with_pairs(read_tflite(path), pairs)
 
 
 def _read_zoo(entry: zoo.ZooEntry, weights: Path | None) -> Imported:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tapc.base.errors import UsageError
 from tapc.frontend.model import Imported, Runner
 from tapc.graph.state import State, paired
 
@@ -24,6 +25,9 @@ def with_pairs(imported: Imported, pairs: Mapping[str, str]) -> Imported:
     """
     if not pairs:
         return imported
+    for own in imported.states:
+        if own.input in pairs or own.output in pairs.values():
+            raise UsageError(f"--state: {own.input!r} is a variable of the file, which is kept anyway")
     graph = onnx.ModelProto()
     graph.CopyFrom(imported.graph)
     before = _names(graph.graph.input), _names(graph.graph.output)
@@ -32,7 +36,7 @@ def with_pairs(imported: Imported, pairs: Mapping[str, str]) -> Imported:
     run, sizes = imported.run, _sizes(graph)
     if run is not None:
         run = _reordered(run, sizes, before, after)
-    return replace(imported, graph=graph, run=run, states=tuple(State(*pair) for pair in pairs.items()))
+    return replace(imported, graph=graph, run=run, states=(*imported.states, *(State(*pair) for pair in pairs.items())))
 
 
 def _names(values: Any) -> list[str]:

@@ -163,7 +163,8 @@ def check_states(model: onnx.ModelProto) -> None:
     for own in states(model):
         source, target = inputs[own.input], outputs[own.output]
         shapes = [port.source or port.shape for port in (source, target)]
-        if shapes[0] != shapes[1]:
+        bare = [[extent for extent in shape if extent != 1] for shape in shapes]
+        if bare[0] != bare[1]:
             raise UnsupportedError(
                 f"state {own.input!r} has shape {shapes[0]}, and {own.output!r}, which it is to become, {shapes[1]}"
             )

@@ -85,6 +85,67 @@ def test_microwakeword_equals_tflite_micro(name: str, shared_data: Path) -> None
     equal(path, x, 128)
 
 
+def fed(blob: bytes, x: np.ndarray, count: int, states: dict[int, tuple[int, np.ndarray]]) -> tuple[np.ndarray, ...]:
+    """Return so many outputs of TFLite-Micro; some are inputs of the next call: input -> output, first value."""
+    module = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="needs tflite-micro")
+    interpreter = module.Interpreter.from_bytes(blob, arena_size=1 << 20)
+    now, found = {index: first for index, (_, first) in states.items()}, []
+    (given,) = set(range(len(states) + 1)) - set(states)
+    for step in x:
+        interpreter.set_input(step.reshape(interpreter.get_input_details(given)["shape"]), given)
+        for index, value in now.items():
+            interpreter.set_input(value.reshape(interpreter.get_input_details(index)["shape"]), index)
+        interpreter.invoke()
+        outputs = [np.array(interpreter.get_output(k)) for k in range(count)]
+        now = {index: outputs[own] for index, (own, _) in states.items()}
+        found.append([output.reshape(-1).astype(np.int64) for output in outputs])
+    return tuple(np.stack(own) for own in zip(*found, strict=True))
+
+
+def test_pairs_of_inputs_and_outputs_at_two_scales(tmp_path: Path) -> None:
+    q, other = Quantization(0.05, 3), Quantization(0.08, -11)
+    b = Int8Builder(1, 4, quantization=q)
+    h = b.scaled(b.tensor((1, 4), name="h", dtype="int8"), other)
+    b.graph.inputs = [h, b.input]
+    total = b.node("ADD", [b.input, h], (1, 4), q, "AddOptions")
+    y = b.node("ADD", [total, b.input], (1, 4), Quantization(0.1, 0), "AddOptions")
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b.finish(total, y))
+    name = b.graph.tensors[total].name.decode()
+    model = load(path, state={"h": name})
+    assert [port.name for port in model.inputs] == ["in", "h"]
+    assert model.given is not None
+    made = keep(model, analyse(model.onnx, model.name), model.given)
+    network = lower(made.onnx, "live", "tflite", "dsp")
+    x = np.random.default_rng(0).integers(-128, 128, (STEPS, 4)).astype(np.int8)
+    _, found = sequences(network, np.concatenate([x.astype(np.int64), np.zeros((STEPS, 4), np.int64)], axis=1), STEPS)
+    state = np.full(4, other.zero)
+    for step, row in zip(x, found, strict=True):  # one call of TFLite-Micro for each: codes change their scale between
+        outputs = fed(path.read_bytes(), step[None], 2, {0: (0, state.astype(np.int8))})
+        np.testing.assert_array_equal(row[:4], outputs[1][0])
+        real = (outputs[0][0] - q.zero) * q.scale
+        assert np.abs(row[4:] - (real / other.scale + other.zero)).max() <= 0.5 + 1e-4
+        state = row[4:]
+
+
+def test_rnnoise_equals_tflite_micro(shared_data: Path) -> None:
+    path = shared_data / "networks" / "mlonmcu__rnnoise_INT8.tflite"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    names = {"vad_gru": "Identity_3_int8", "noise_gru": "Identity_2_int8", "denoise_gru": "Identity_int8"}
+    model = load(path, state={f"{gru}_prev_state_int8": output for gru, output in names.items()})
+    assert model.given is not None
+    rng = np.random.default_rng(0)
+    ranges = rng.normal(size=(8, 42 + 168)).astype(np.float32)  # of what the file leaves as real values
+    made = keep(model, analyse(model.onnx, model.name), model.given, ranges)
+    network = lower(made.onnx, "live", "tflite", "dsp")
+    x = rng.integers(-128, 128, (STEPS, 42)).astype(np.int8)
+    first = {1: (3, np.full(24, -1, np.int8)), 2: (2, np.full(48, -128, np.int8)), 3: (0, np.full(96, -1, np.int8))}
+    outputs = fed(path.read_bytes(), x, 5, first)
+    _, found = sequences(network, np.concatenate([x.astype(np.int64), np.zeros((STEPS, 168), np.int64)], axis=1), STEPS)
+    np.testing.assert_array_equal(found, np.concatenate([outputs[k] for k in (1, 4, 3, 2, 0)], axis=1))
+
+
 def test_a_variable_that_never_changes_is_told(tmp_path: Path) -> None:
     q = Quantization(0.1, 0)
     b = VariablesBuilder(Int8Builder(1, 4, quantization=q))
