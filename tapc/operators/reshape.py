@@ -1,6 +1,7 @@
 """Flattening and its inverse, in NCHW order; Transpose and Reshape that only arrange what attention reads."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,11 +18,12 @@ from tapc.graph.rules import Rule, TorchStep, register
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.rewriting import rewrites
 from tapc.ir.sampling import Sampler, samples
 from tapc.ir.tflite import Point, TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import monotone, move
-from tapc.operators.move import lower_move
+from tapc.operators.move import Move, loops_of, lower_move, placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,36 @@ def _write(op: Reshape, file: TfliteFile) -> None:
         file.reshaped(source, planes, (channels, height, width))
         order = file.constant(np.array([0, 2, 3, 1], np.int32))
         file.node("TRANSPOSE", [planes, order], file.tensor(op.output), "TransposeOptions", 2)
+
+
+@rewrites
+def _joined(program: Program) -> Program:
+    """Let a move read what another one reads, where nothing else needs what lies between and no table tells the way."""
+    ops: list[Op] = []
+    made: dict[str, Op] = {}
+    readers = Counter(name for op in program.ops for name in op.inputs)
+    for op in program.ops:
+        before = made.get(op.inputs[0]) if isinstance(op, Move) and readers[op.inputs[0]] == 1 else None
+        moving = isinstance(before, Move) or (isinstance(before, Reshape) and before.moves)
+        if before is not None and isinstance(op, Move) and moving and before.output not in program.outputs:
+            whole = _together(program, before, op)
+            if whole is not None:
+                ops.remove(before)
+                op = whole
+        ops.append(op)
+        made[op.output] = op
+    return program.with_ops(tuple(ops))
+
+
+def _together(program: Program, first: Op, second: Move) -> Move | None:
+    """Return two moves as one; None where it would lie in place, or need a table."""
+    x, y = program.tensors[first.inputs[0]], program.tensors[second.output]
+    if {x.bits, y.bits} != {8}:
+        return None
+    places = np.arange(math.prod(x.shape), dtype=np.int64).reshape(1, *x.shape)
+    index = second.reference(program, [first.reference(program, [places])])[0]
+    found = Move(second.name, first.inputs, second.output, index.astype(np.int32), index.size == places.size)
+    return None if found.in_place or len(loops_of(placed(index, x.plane, y.plane)[1])[2]) else found
 
 
 def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:

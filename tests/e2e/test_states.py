@@ -9,6 +9,7 @@ import pytest
 
 import stateful
 import tapc
+from device.emulated import EmulatedBoard
 from e2e.settings import few
 from tapc.base.errors import MismatchError, UnsupportedError
 from tapc.base.progress import Stages
@@ -16,13 +17,14 @@ from tapc.device import DeviceRun
 from tapc.device.verify import run_sequences, sequences, verify
 from tapc.flow.evaluation import evaluate_build
 from tapc.flow.export import export
+from tapc.flow.measuring import measure_build
 from tapc.flow.npu import compile_for_npu
 from tapc.flow.rerun import Build, open_build, rerun
 from tapc.flow.showing import describe
 from tapc.hardware.board import load_board
 from tapc.lower.codes import random_codes
 
-BOARD = "nrf52840dk"
+BOARD = "netduinoplus2"
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,18 @@ def test_runs_again(result: tapc.Result) -> None:
 def test_an_npu_takes_none(result: tapc.Result) -> None:
     with pytest.raises(UnsupportedError, match="keeps 'h_in' between calls"):
         compile_for_npu(result.output, load_board("mps3-an547"))
+
+
+def test_a_board_that_is_measured_goes_on_from_inference_to_inference(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with EmulatedBoard(BOARD, tmp_path) as board:
+        board.flash(build.folder / "firmware.elf")
+        for source in (None, "random"):  # sequences of six steps, and one of twelve
+            made = measure_build(build.folder, board.port, data=source, samples=12, repeats=2)
+            assert (made.samples, made.runs) == (12, 14)
+            assert all(layer.exact for layer in made.layers)
 
 
 def test_a_package_begins_anew_before_it_checks_itself(result: tapc.Result, tmp_path: Path) -> None:
