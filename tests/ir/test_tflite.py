@@ -21,7 +21,7 @@ from tapc.npu.micro import outputs
 from tapc.operators.lookup import Lookup
 
 NUMBERS = range(6)
-WITHOUT = {"GatherND", "LayerNormalization", "RMSNormalization"}
+WITHOUT = {"GRU", "GatherND", "LSTM", "LayerNormalization", "RMSNormalization", "RNN"}
 """Operators of which no instance has a form in TFLite of the same integers, or none that is written."""
 SEVERAL = ("ArgMax", "Gelu", "HardSigmoid", "LogSoftmax", "LpNormalization", "MatMul", "Neg", "PRelu")
 """Operators that become several, or one of their own integers: more instances."""
