@@ -11,7 +11,7 @@ from tapc.data import Samples, find_data, in_order, overlap, shipped_note
 from tapc.data.doubts import few, uneven
 from tapc.data.load import open_data
 from tapc.data.metrics import Metric, check_classes
-from tapc.flow.sequences import load_steps, metric_of, random_steps, with_states
+from tapc.flow.sequences import LEAST_STEPS, load_steps, metric_of, random_steps, with_states
 from tapc.frontend import FloatModel, load
 from tapc.hardware.board import Board
 
@@ -110,15 +110,16 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
     # Once for both splits: what is drawn in another order each time would mix them, an iterator would be used up.
     source = None if source is None else open_data(source, model.given_inputs, options.seed)
     tested: Any = source if options.test_data is None else options.test_data
+    tests = max(options.eval, LEAST_STEPS) if model.states else options.eval
     calibration = (
         _random(model, options.calibration, options.seed)
         if source is None
         else load_steps(source, model.onnx, model.units, options.calibration, "calibration", options.seed)
     )
     test = (
-        _random(model, options.eval, options.seed + 1)
+        _random(model, tests, options.seed + 1)
         if tested is None
-        else load_steps(tested, model.onnx, model.units, options.eval, "test" if options.test_data is None else "all",
+        else load_steps(tested, model.onnx, model.units, tests, "test" if options.test_data is None else "all",
                         options.seed)
     )  # fmt: skip
     calibration, test = (in_order(samples, model.labels) for samples in (calibration, test))

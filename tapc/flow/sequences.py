@@ -13,6 +13,8 @@ from tapc.quantize.runtime import carried
 
 RANDOM_STEPS = 50
 """Of a sequence of random inputs."""
+LEAST_STEPS = 4
+"""That prove a network with states, however few samples are asked for."""
 
 
 def load_steps(
