@@ -14,7 +14,6 @@ _RECURRENT = (
     "BIDIRECTIONAL_SEQUENCE_RNN",
     "SVDF",
 )
-_LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 _INTEGERS = ("INT16", "INT4", "type 17")
 
 
@@ -38,8 +37,6 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
     reasons = []
     if (layer := next((kind for kind in kinds if kind in _RECURRENT), None)) is not None:
         reasons.append(f"a recurrent layer ({layer}) is not supported")
-    if _LSTM in kinds and any(types.get(model.Subgraphs(0).Tensors(i).Type()) == "INT16" for i in _states(model)):
-        reasons.append(f"a recurrent layer of integers ({_LSTM}) is not supported")
     if (tensor := _quantized(model.Subgraphs(0), types)) is not None:
         reasons.append(
             f"{tensor}: activations of 16 or 4 bits are not supported in TFLite; pass the float32 or int8 network"
@@ -56,11 +53,6 @@ def _kinds(model: Any, operators: dict[int, str]) -> Iterator[str]:
         for i in range(graph.OperatorsLength()):
             code = model.OperatorCodes(graph.Operators(i).OpcodeIndex())
             yield operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
-
-
-def _states(model: Any) -> list[int]:
-    graph = model.Subgraphs(0)
-    return [index for index in range(graph.TensorsLength()) if graph.Tensors(index).IsVariable()]
 
 
 def _quantized(graph: Any, types: dict[int, str]) -> str | None:

@@ -1,7 +1,7 @@
 """The integers of a quantized TFLite file: how its tensors are quantized, and the codes of its layers and constants."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ _MODE = "tflite"
 _ACTIVATIONS: dict[int, tuple[Any, int]] = {
     tflite.TensorType.INT8: (np.int8, 0),
     tflite.TensorType.UINT8: (np.uint8, 128),
+    tflite.TensorType.INT16: (np.int16, 0),
 }
 _LAYERS = {
     "CONV_2D": (0, 1, 2, (0, 1, 2, 3)),
@@ -81,7 +82,8 @@ def _integers(model: Any, tensor: Any) -> Integers | None:
         codes = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
     point = None
     if len(scales) == 1 and tensor.Type() in _ACTIVATIONS:
-        point = GivenPoint(float(scales[0]), int(zeros[0]) - offset)
+        wide = tensor.Type() == tflite.TensorType.INT16
+        point = GivenPoint(float(scales[0]), int(zeros[0]) - offset, 16 if wide else 8)
     return Integers(scales, zeros, quantization.QuantizedDimension(), codes, point)
 
 
@@ -117,7 +119,10 @@ class Collector:
         own = self.tensors.get(index)
         if own is None or own.point is None or own.codes is not None:
             return None
-        point = GivenPoint(own.point.scale, own.point.zero, windowed=kind in _POOLS)
+        return self.mark_as(replace(own.point, windowed=kind in _POOLS))
+
+    def mark_as(self, point: GivenPoint) -> int:
+        """Return the number of a new mark."""
         number = len(self.points)
         self.points[mark_name(number)] = point
         return number

@@ -1,9 +1,13 @@
-"""TFLite's fused LSTM as ONNX's."""
+"""TFLite's fused LSTM as ONNX's; one of integers as the operators that it is made of, with its states."""
+
+from dataclasses import replace
 
 import numpy as np
 
+from tapc.base.errors import DataError
 from tapc.frontend.tflite_converter import Converter, converts
-from tapc.frontend.tflite_reader import Operator
+from tapc.frontend.tflite_reader import Operator, TfliteGraph, Variable
+from tapc.graph.given import GivenPoint
 
 _ORDER = (0, 3, 1, 2)
 """Input, forget, cell and output gate of TFLite in the order of ONNX."""
@@ -12,6 +16,7 @@ _NONE = {
     **dict.fromkeys(range(16, 18), "a projection of its hidden state"),
     **dict.fromkeys(range(20, 24), "layer normalization of its gates"),
 }
+_LSTM, _HIDDEN, _CELL = "UNIDIRECTIONAL_SEQUENCE_LSTM", 18, 19
 _TANH = 4
 _LEAST_CLIP = 8
 """Of a cell state: beyond it a tanh is 1."""
@@ -27,6 +32,9 @@ def lstm(c: Converter, op: Operator) -> None:
         raise c.unsupported(op, "its input gate is coupled to the forget gate")
     if op.options["FusedActivationFunction"] != _TANH:
         raise c.unsupported(op, "its activation is none of Tanh")
+    if c.graph.tensors[op.inputs[0]].type == "INT8":
+        _integer_lstm(c, op)
+        return
     if op.options["ProjClip"] or 0 < op.options["CellClip"] < _LEAST_CLIP:
         raise c.unsupported(op, f"it clips its cell state to {op.options['CellClip']:g}; {_LEAST_CLIP} is the least")
     weights, hidden = (np.concatenate([c.constant(op, first + gate) for gate in _ORDER]) for first in (1, 5))
@@ -44,3 +52,71 @@ def lstm(c: Converter, op: Operator) -> None:
     if not op.options["TimeMajor"]:
         merged = c.builder.node("Transpose", [merged], perm=[1, 0, 2])
     c.done(op.outputs[0], merged)
+
+
+def with_states(graph: TfliteGraph) -> tuple[TfliteGraph, dict[int, int]]:
+    """Return a graph whose integer LSTMs write their states to tensors of their own, and what these are like.
+
+    A float LSTM begins with zeros in every call.
+    """
+    tensors, variables, operators = list(graph.tensors), list(graph.variables), []
+    alike: dict[int, int] = {}
+    for op in graph.operators:
+        if op.kind == _LSTM and len(op.inputs) > _CELL and tensors[op.inputs[0]].type == "INT8":
+            made = []
+            for position, what in ((_HIDDEN, "hidden"), (_CELL, "cell")):
+                before = op.inputs[position]
+                if before < 0:
+                    raise DataError(f"operator {op.index} ({op.kind}) has no tensor for its {what} state")
+                name = f"lstm_{op.index}.{what}"
+                tensors.append(replace(tensors[before], name=f"{name}.after"))
+                made.append(len(tensors) - 1)
+                alike[made[-1]] = before
+                variables.append(Variable(name, before, made[-1], (0.0,)))
+            op = replace(op, outputs=(*op.outputs, *made))
+        operators.append(op)
+    return replace(graph, tensors=tuple(tensors), operators=tuple(operators), variables=tuple(variables)), alike
+
+
+def _integer_lstm(c: Converter, op: Operator) -> None:
+    """Write one step of an LSTM of integers as layers, sums, gates and products, each with the scale it has there."""
+    shape = c.shape(op)
+    if len(shape) != 3 or shape[:2] != (1, 1):
+        raise c.unsupported(op, f"integers of shape {list(shape)}: only one step of each call, (1, 1, inputs), is kept")
+    if c.given.tensors[op.inputs[_CELL]].point is None:
+        raise c.unsupported(op, "its cell state has no scale")
+    held = c.given.tensors[op.inputs[_CELL]].point
+    assert held is not None
+    if held.bits != 16:
+        raise c.unsupported(op, "its cell state is not of 16 bits")
+    stem = c.name(op) or f"lstm_{op.index}"
+    x, h, cell = c.builder.reshape(c.value(op), (1, shape[2])), c.values[op.inputs[_HIDDEN]], c.values[op.inputs[_CELL]]
+    gate, unit, kept = GivenPoint(2.0**-12, 0, 16), GivenPoint(2.0**-15, 0, 16), held
+
+    def marked(node: str, point: GivenPoint) -> str:
+        return c.builder.mark(c.given.mark_as(point), node)
+
+    def dense(part: str, value: str, source: int, weights: int, bias: int) -> str:
+        name, inputs = f"{stem}.{part}", (source, weights, *((bias,) if bias >= 0 else ()))
+        operands = [value, *(c.builder.constant(c.constants[i], f"{name}.{n}") for n, i in enumerate(inputs[1:]))]
+        node = c.builder.node("Gemm", operands, name, transB=1)
+        c.given.operator("FULLY_CONNECTED", inputs, name, c.constants)
+        return marked(node, gate)
+
+    gates = []
+    for place, (part, function) in enumerate((("i", "Sigmoid"), ("f", "Sigmoid"), ("g", "Tanh"), ("o", "Sigmoid"))):
+        given = dense(f"{part}.input", x, op.inputs[0], op.inputs[1 + place], op.inputs[12 + place])
+        state = dense(f"{part}.hidden", h, op.inputs[_HIDDEN], op.inputs[5 + place], -1)
+        total = marked(c.builder.node("Add", [given, state], f"{stem}.{part}.sum"), gate)
+        gates.append(marked(c.builder.node(function, [total], f"{stem}.{part}"), unit))
+    i, f, g, o = gates
+    left = marked(c.builder.node("Mul", [f, cell], f"{stem}.kept"), kept)
+    added = marked(c.builder.node("Mul", [i, g], f"{stem}.added"), kept)
+    new = c.builder.node("Add", [left, added], f"{stem}.cell")
+    if op.options["CellClip"]:
+        ends = (c.builder.constant(np.array(sign * op.options["CellClip"], np.float32)) for sign in (-1, 1))
+        new = c.builder.node("Clip", [new, *ends], f"{stem}.clip")
+    c.done(op.outputs[2], new)
+    shown = marked(c.builder.node("Tanh", [c.values[op.outputs[2]]], f"{stem}.tanh"), unit)
+    c.done(op.outputs[1], c.builder.node("Mul", [shown, o], f"{stem}.result"))
+    c.done(op.outputs[0], c.builder.reshape(c.values[op.outputs[1]], c.graph.tensors[op.outputs[0]].shape))

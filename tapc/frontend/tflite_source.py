@@ -15,6 +15,7 @@ from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import converted
 from tapc.frontend.tflite_given import Collector, integers
 from tapc.frontend.tflite_reader import TfliteGraph, initializer, parse
+from tapc.frontend.tflite_recurrent import with_states
 from tapc.frontend.tflite_variables import initial_values, without_variables
 from tapc.frontend.verify import onnx_runner
 
@@ -44,7 +45,10 @@ def read_tflite(path: Path) -> Imported:
         once = initializer(blob, graph, str(path))
         known = {} if once is None else initial_values(once.tensors, once.operators)
         graph = without_variables(graph, known)
-        collector = Collector(integers(blob))
+        graph, alike = with_states(graph)
+        known_integers = integers(blob)
+        known_integers |= {new: known_integers[old] for new, old in alike.items() if old in known_integers}
+        collector = Collector(known_integers)
         model, states = converted(graph, printable(path.stem), collector)
     except (TapcError, MemoryError):
         raise

@@ -18,8 +18,8 @@ class GivenPoint:
     scale : float
         A float32 value: real = scale * (code - zero).
     zero : int
-    bits : {4, 8}
-        Unsigned 4-bit or signed 8-bit codes; what a file keeps as uint8 has its zero point 128 lower here.
+    bits : {4, 8, 16}
+        Unsigned 4-bit, or signed 8-bit or 16-bit codes; what a file keeps as uint8 has its zero point 128 lower here.
     windowed : bool
         A pooling made it, which is no mean even where its window is the whole map: they round differently.
     """

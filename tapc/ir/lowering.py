@@ -14,6 +14,7 @@ from tapc.graph.rules import rule, rules
 from tapc.ir.program import Op, Tensor
 
 _BITS = {
+    onnx.TensorProto.INT16: 16,
     onnx.TensorProto.INT8: 8,
     onnx.TensorProto.UINT4: 4,
     onnx.TensorProto.INT4: 4,

@@ -35,8 +35,8 @@ class Tensor:
         Name in the ONNX graph.
     shape : (int, int, int)
         Height, width, channels; vectors are 1 x 1 x F.
-    bits : {4, 8, 32}
-        Unsigned 4-bit or signed 8-bit codes; 32 for tokens, which an input of the network holds.
+    bits : {4, 8, 16, 32}
+        Unsigned 4-bit, or signed 8-bit or 16-bit codes; 32 for tokens, which an input of the network holds.
     scale : float
         float32 value: real = scale * (code - zero).
     zero : int
@@ -55,14 +55,14 @@ class Tensor:
     @property
     def low(self) -> int:
         """Smallest code."""
-        return -128 if self.bits == 8 else 0
+        return {8: -128, 16: -32768}.get(self.bits, 0)
 
     @property
     def high(self) -> int:
         """Largest code."""
         if self.tokens:
             return self.tokens - 1
-        return 15 if self.bits == 4 else 127
+        return {4: 15, 16: 32767}.get(self.bits, 127)
 
     @property
     def row(self) -> int:
@@ -87,7 +87,7 @@ class Tensor:
     def __str__(self) -> str:
         if self.tokens:
             return f"{self.name}: int32[{'x'.join(map(str, self.shape))}] tokens below {self.tokens}"
-        kind = "uint4" if self.bits == 4 else "int8"
+        kind = "uint4" if self.bits == 4 else f"int{self.bits}"
         return f"{self.name}: {kind}[{'x'.join(map(str, self.shape))}] scale={self.scale:.8g} zero={self.zero}"
 
 

@@ -19,8 +19,8 @@ class Plane:
     Attributes
     ----------
     height, width, channels : int
-    bits : {4, 8}
-        Signed 8-bit or unsigned 4-bit codes.
+    bits : {4, 8, 16}
+        Signed 8-bit or 16-bit, or unsigned 4-bit codes.
     """
 
     height: int
@@ -53,18 +53,24 @@ class Plane:
 
     def parameter(self, name: str, *, constant: bool = True) -> Parameter:
         """Declare a pointer to the tensor."""
+        if self.bits == 16:
+            return Parameter(name, "int16", self.bytes // 2, constant)
         return Parameter(name, "int8" if self.bits == 8 else "uint8", self.bytes, constant)
 
     def load(self, b: Body, buffer: Any, pixel: Any, channel: Any) -> Any:
         """Return the code at a pixel and channel as int32."""
         if self.bits == 8:
             return b.T.Cast("int32", buffer[pixel * self.row + channel])
+        if self.bits == 16:
+            return b.T.Cast("int32", buffer[pixel * self.channels + channel])
         return b.call("t_load4", b.address(buffer, pixel * self.row), channel)
 
     def store(self, b: Body, buffer: Any, pixel: Any, channel: Any, code: Any) -> None:
         """Store a code; the other half of a shared byte keeps its value."""
         if self.bits == 8:
             b.store(buffer, pixel * self.row + channel, b.T.Cast("int8", code))
+        elif self.bits == 16:
+            b.store(buffer, pixel * self.channels + channel, b.T.Cast("int16", code))
         else:
             b.do("t_store4", b.address(buffer, pixel * self.row), channel, code)
 

@@ -84,14 +84,14 @@ def pack_activations(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     ----------
     codes : ndarray of int, shape (..., C)
         Signed 8-bit or unsigned 4-bit codes, or tokens.
-    bits : {4, 8, 32}
+    bits : {4, 8, 16, 32}
 
     Returns
     -------
-    ndarray of uint8, shape (..., C), (..., ceil(C / 2)) or (..., 4 C); the low nibble is the lower channel.
+    ndarray of uint8, shape (..., C), (..., ceil(C / 2)), (..., 2 C) or (..., 4 C); the low nibble is the lower channel.
     """
-    if bits == 32:
-        return np.ascontiguousarray(codes, "<i4").view(np.uint8)
+    if bits > 8:
+        return np.ascontiguousarray(codes, f"<i{bits // 8}").view(np.uint8)
     data = (np.asarray(codes).astype(np.int64) & ((1 << bits) - 1)).astype(np.uint8)
     if bits == 8:
         return data
@@ -105,6 +105,8 @@ def unpack_activations(data: NDArray[np.uint8], shape: Sequence[int], bits: int)
     lead = data.shape[:-1]
     if bits == 8:
         return data.view(np.int8).astype(np.int64).reshape(*lead, *shape)
+    if bits == 16:
+        return np.ascontiguousarray(data).view("<i2").astype(np.int64).reshape(*lead, *shape)
     rows = data.reshape(*lead, *shape[:-1], row_bytes(shape[-1], 4))
     nibbles = np.stack([rows & 15, rows >> 4], axis=-1).reshape(*lead, *shape[:-1], -1)
     return nibbles[..., : shape[-1]].astype(np.int64)

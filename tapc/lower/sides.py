@@ -44,12 +44,13 @@ class Side:
     @property
     def c_type(self) -> str:
         """Type of its elements in C."""
-        return "int8_t" if self.tensor.bits <= 8 else "int32_t"
+        return {16: "int16_t", 32: "int32_t"}.get(self.tensor.bits, "int8_t")
 
     @property
     def elements(self) -> str:
         """How many elements it has, in C."""
-        return f"{self.macro}_BYTES" if self.tensor.bits <= 8 else f"({self.macro}_BYTES / 4)"
+        wide = self.tensor.bits > 8
+        return f"({self.macro}_BYTES / {self.tensor.bits // 8})" if wide else f"{self.macro}_BYTES"
 
 
 def sides(program: Program, names: Names, labels: Sequence[str]) -> tuple[list[Side], list[Side]]:

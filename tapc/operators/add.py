@@ -33,6 +33,7 @@ from tapc.operators.binary import (
     variant_of,
 )
 from tapc.operators.common import as_words, keep_alike, monotone, small_shape, sums
+from tapc.operators.wide import wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,12 @@ def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
     constants = [name for name in node.input if graph.producer[name].input[0] in graph.constants]
     if not constants:
         a, b = (graph.quantized(name) for name in node.input)
-        lowering.add(node, lambda y, key, low, high: Add(node.name, (a, b), key, low, high))
+        x = lowering.tensors[a], lowering.tensors[b]
+
+        def total(y: Tensor, key: str, low: int, high: int) -> Op:
+            return wide(node.name, "sum", (a, b), x, y, key, low, high) or Add(node.name, (a, b), key, low, high)
+
+        lowering.add(node, total)
         return
     other = next(name for name in node.input if name not in constants)
     if constant_codes(lowering, constants[0])[2] or len(graph.shapes[node.output[0]]) != 4:

@@ -19,6 +19,7 @@ from tapc.ir.tflite import VALID, TfliteFile, write
 from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import as_words
+from tapc.operators.wide import wide_gate
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,8 @@ def lower_function(
     x, source = lowering.source(node, index), lowering.graph.quantized(node.input[index])
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        if (found := wide_gate(node.name, name, source, x, y, key)) is not None:
+            return found
         given, known = np.arange(-128, 128), own.functions.get(name)
         codes: Any = known and known(given, x.quantization, y.quantization, **attributes)
         named = "" if codes is None or (low, high) != (y.low, y.high) else name

@@ -7,10 +7,12 @@ import onnx
 from tapc.graph.rules import TfliteForm
 from tapc.ir.lowering import Lowering
 from tapc.operators.binary import lower_binary, register_binary
+from tapc.operators.wide import lower_wide_product
 
 
 def _multiply(lowering: Lowering, node: onnx.NodeProto) -> None:
-    lower_binary(lowering, node, "mul", operator.mul)
+    if not lower_wide_product(lowering, node):
+        lower_binary(lowering, node, "mul", operator.mul)
 
 
 _FORM = TfliteForm("MUL", ("mul", "Mul", "multiply"), "MulOptions", ("FusedActivationFunction",))

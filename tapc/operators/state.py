@@ -12,6 +12,7 @@ from tapc.ir.channels import Bounds
 from tapc.ir.keeping import keeps, settles
 from tapc.ir.program import Op, Program, Step, Tensor
 from tapc.ir.states import KeptState
+from tapc.kernels.elementwise import MoveSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, monotone, move, rescaled, scale_ratio
 
@@ -39,7 +40,10 @@ class Keep(Op):
         return monotone(self, program, x)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
-        y = program.tensors[self.output]
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        if x.bits == 16:
+            spec = MoveSpec(x.plane.of_bytes(), y.plane.of_bytes(), False)
+            return [Step(self, spec, {"x": self.inputs[0], "y": self.output})]
         return [move(program, self, self.inputs[0], self.ratio, (y.low, y.high), None)]
 
 
@@ -52,8 +56,8 @@ def with_states(program: Program, known: States, keys: Mapping[str, str]) -> Pro
     UnsupportedError
         States that exchange their values, or have other than 8 bits.
     """
-    if narrow := [own.input for own in known if program.tensors[keys[own.input]].bits != 8]:
-        raise UnsupportedError(f"state {narrow[0]!r} is not of 8 bits; states are kept as values of 8 bits")
+    if narrow := [own.input for own in known if program.tensors[keys[own.input]].bits not in (8, 16)]:
+        raise UnsupportedError(f"state {narrow[0]!r} is of 4 bits; states are kept as values of 8 or 16 bits")
     tensors, ops = dict(program.tensors), list(program.ops)
     same = {op.output: op.inputs[0] for op in ops if op.in_place}
 
@@ -181,6 +185,8 @@ def _codes(initial: Sequence[float], t: Tensor) -> tuple[int, ...]:
     """Return the codes that a state begins with, as it is stored: (H, W, C), or one for all of them."""
     values = np.array(initial, np.float32)
     codes = np.clip(np.rint(values / np.float32(t.scale)) + t.zero, t.low, t.high).astype(np.int64)
+    if t.bits == 16 and codes.any():
+        raise UnsupportedError(f"state {t.name!r} has 16 bits and begins with other values than 0")
     if codes.size == 1 or (codes == codes[0]).all():
         return (int(codes[0]),)
     height, width, channels = t.shape

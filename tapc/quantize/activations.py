@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tapc.quantize.calibration import Calibration, TensorStatistics
 
 Float = NDArray[np.float32]
-_RANGES: dict[int, tuple[int, int]] = {4: (0, 15), 8: (-128, 127)}
+_RANGES: dict[int, tuple[int, int]] = {4: (0, 15), 8: (-128, 127), 16: (-32768, 32767)}
 _COARSE, _FINE = 40, 9
 _LATTICE_TOLERANCE = 1e-2
 _BLOCK = 1 << 16
@@ -25,7 +25,7 @@ class ActivationParameters:
     Attributes
     ----------
     bits : int
-        4 or 8.
+        4 or 8; 16 of kept networks.
     scale : float
         A float32 value.
     zero_point : int

@@ -22,7 +22,7 @@ from tapc.quantize.weights import QuantizedLayer
 
 _WEIGHT_TYPES = dict.fromkeys(range(5, 9), np.dtype(np.int8))
 _WEIGHT_TYPES |= {4: np.dtype(ml_dtypes.int4), 3: np.dtype(ml_dtypes.int4), 2: np.dtype(ml_dtypes.int2)}
-_ACTIVATION_TYPES = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.uint4)}
+_ACTIVATION_TYPES = {16: np.dtype(np.int16), 8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.uint4)}
 _OPSET_INT2 = 25
 
 

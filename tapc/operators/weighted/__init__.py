@@ -26,6 +26,7 @@ from tapc.kernels.spec import KernelSpec
 from tapc.operators.common import check_ratios, torch_pads
 from tapc.operators.weighted import bands, pruning, rebits, steps, sums
 from tapc.operators.weighted.layer import MaxPool, Residual, Weighted
+from tapc.operators.wide import WideDense
 
 __all__ = ["Conv", "MaxPool", "Residual"]
 
@@ -129,6 +130,9 @@ def _weighted(
         ratios = arithmetic_of(lowering.mode).ratios((x.scale, scales), y.scale)
         ratios = np.broadcast_to(ratios, bias.shape).copy()
         inputs = (lowering.graph.quantized(node.input[0]),)
+        if y.bits == 16:
+            rows = weights.reshape(len(bias), -1).astype(np.int8)
+            return WideDense(node.name, inputs, key, rows, bits, bias.astype(np.int32), ratios, low, high)
         return Conv(
             node.name, inputs, key, weights.astype(np.int8), bits, bias.astype(np.int32), ratios,
             stride, pads, groups, low, high, dilation,

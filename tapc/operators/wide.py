@@ -1,0 +1,217 @@
+"""Operators of 16-bit codes, as kept networks have them within integer LSTMs of TFLite.
+
+Sums have the scale of their operands. Sigmoid and tanh (`tapc.base.arithmetic.gates`) are of codes of 2^-12, a tanh
+also of other powers of two, and give codes of 2^-15. Zero points of 16-bit codes are 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from tapc.base import arithmetic
+from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of
+from tapc.base.arithmetic.gates import INPUT_BITS, OUTPUT_BITS, gate_words, sigmoid16, tanh16
+from tapc.base.errors import UnsupportedError
+from tapc.ir.lowering import Lowering
+from tapc.ir.overlap import Overlap
+from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
+from tapc.kernels.packing import pair_words, weights_per_word
+from tapc.kernels.schedule import Schedule
+from tapc.kernels.spec import KernelSpec
+from tapc.kernels.wide import WideDenseSpec, WideSpec, Work
+from tapc.operators.common import LARGEST, check_ratios, clamp, factors, quick
+
+_TABLE = Constant("t", 256, gate_words)
+
+
+@dataclass(frozen=True, eq=False)
+class Wide(Op):
+    """A sum or product of two tensors, or a gate of one.
+
+    Attributes
+    ----------
+    work : {"sum", "product", "sigmoid", "tanh"}
+    low, high : int
+        Clamp bounds.
+    """
+
+    work: Work
+    low: int
+    high: int
+
+    def kind(self, spec: KernelSpec) -> str:
+        return {"sum": "add16", "product": "multiply16"}.get(self.work, f"{self.work}16")
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        if self.work == "product":
+            check_ratios(self._ratio(tensors, mode), mode)
+
+    def _ratio(self, tensors: Mapping[str, Tensor], mode: Mode) -> Ratios:
+        a, b = (tensors[name].scale for name in self.inputs)
+        return np.atleast_1d(arithmetic_of(mode).ratios((a, b), tensors[self.output].scale))
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        y = program.tensors[self.output]
+        if self.work == "sum":
+            total: Ints = np.clip(x[0] + x[1], self.low, self.high)
+            return total
+        if self.work == "product":
+            m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
+            return arithmetic.requantize(x[0] * x[1], m, y.zero, self.low, self.high)
+        return sigmoid16(x[0]) if self.work == "sigmoid" else tanh16(x[0], self._left(program))
+
+    def _left(self, program: Program) -> int:
+        return INPUT_BITS + round(float(np.log2(program.tensors[self.inputs[0]].scale)))
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        gate = self.work in ("sigmoid", "tanh")
+        mode = program.mode if self.work == "product" else ""
+        spec = WideSpec(self.work, x.plane, y.plane, mode, self._left(program) if self.work == "tanh" else 0)
+        constants = {"table": _TABLE} if gate else {}
+        if self.work == "product":
+            constants["s"] = factors(self._ratio(program.tensors, program.mode), program.mode)
+        tensors = dict(zip(("x", "r"), self.inputs, strict=False)) | {"y": self.output}
+        scalars = {} if gate else clamp(y, self.low, self.high)
+        distance = {self.inputs[0]: Overlap(0)} if len(set(self.inputs)) == len(self.inputs) else {}
+        return [Step(self, spec, tensors, constants, scalars, distance)]
+
+
+@dataclass(frozen=True, eq=False)
+class WideDense(Op):
+    """A dense layer whose results have 16 bits.
+
+    Attributes
+    ----------
+    weights : ndarray of int8, shape (outputs, inputs)
+    w_bits : {2, 4, 8}
+    bias : ndarray of int32, shape (outputs,)
+        Without the input's zero point.
+    ratios : ndarray, shape (outputs,)
+    low, high : int
+        Clamp bounds.
+    """
+
+    weights: NDArray[np.int8]
+    w_bits: int
+    bias: NDArray[np.int32]
+    ratios: Ratios
+    low: int
+    high: int
+
+    @property
+    def weight_bits(self) -> int:
+        return self.w_bits
+
+    def kind(self, spec: KernelSpec) -> str:
+        return "dense16"
+
+    def macs(self, program: Program) -> int:
+        return int(self.weights.size)
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratios, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        codes = (x[0].reshape(len(x[0]), -1) - source.zero).astype(np.float64)
+        acc = np.rint(codes @ self.weights.T.astype(np.float64)).astype(np.int64) + self.bias
+        m = arithmetic.multipliers(self.ratios, program.mode)
+        return arithmetic.requantize(acc, m, y.zero, self.low, self.high).reshape(len(acc), *y.shape)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        sums = self.weights.astype(np.int64).sum(axis=1)
+        largest = np.abs(self.weights.astype(np.int64)).sum(axis=1) * LARGEST + np.abs(self.bias.astype(np.int64))
+        flat = x.plane if x.shape[:2] == (1, 1) else Tensor(x.name, (1, 1, int(np.prod(x.shape))), 8, 1.0, 0).plane
+        spec = WideDenseSpec(flat, y.plane, self.w_bits, program.mode, quick(program, self.ratios, largest))
+
+        def packed() -> NDArray[np.uint32]:
+            wide = self.weights.astype(np.int64)
+            wide = np.pad(wide, ((0, 0), (0, -wide.shape[1] % weights_per_word(self.w_bits))))
+            return pair_words(wide + (1 << (self.w_bits - 1)), self.w_bits).reshape(-1)
+
+        constants = {
+            "w": Constant("w", len(self.bias) * spec.row_words, packed),
+            "bias": Constant("b", len(self.bias), lambda: (self.bias - x.zero * sums).astype(np.int32)),
+            "s": factors(self.ratios, program.mode),
+        }
+        tensors = {"x": self.inputs[0], "y": self.output}
+        return [Step(self, spec, tensors, constants, clamp(y, self.low, self.high))]
+
+
+def wide(name: str, work: Work, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, key: str,
+         low: int, high: int) -> Op | None:  # fmt: skip
+    """Return an operator of 16-bit codes; None where all have 8 bits or fewer.
+
+    Raises
+    ------
+    UnsupportedError
+        Of other scales or widths than there are kernels for.
+    """
+    if y.bits != 16 and all(t.bits != 16 for t in x):
+        return None
+    one, power = 2.0**-OUTPUT_BITS, 2.0 ** np.rint(np.log2(x[0].scale))
+    fits = all(t.bits == 16 and t.zero == 0 for t in x)
+    if work == "sum":
+        fits = fits and y.bits == 16 and all(t.quantization == y.quantization for t in x)
+    elif work == "product":
+        fits = fits and (y.bits == 8 or (y.bits == 16 and y.zero == 0))
+    else:
+        scale = 2.0**-INPUT_BITS if work == "sigmoid" else power
+        fits = fits and y.bits == 16 and y.quantization == (one, 0) and x[0].scale == scale
+        fits = fits and abs(INPUT_BITS + np.log2(power)) < 8
+    if not fits:
+        scales = ", ".join(f"{t.scale:.3g} ({t.bits} bits)" for t in (*x, y))
+        raise UnsupportedError(f"node {name!r}: no kernel for 16-bit codes of the scales {scales}")
+    return Wide(name, inputs, key, work, low, high)
+
+
+@samples("wide", 2.0)
+def _sample(s: Sampler) -> None:
+    work: Work = ("sum", "product", "product", "sigmoid", "tanh")[s.pick(0, 1, 2, 3, 4)]
+    shape = (1, 1, s.pick(*range(8, 300)))
+    one = {"scale": 2.0**-INPUT_BITS, "zero": 0}
+    inputs = [s.tensor(shape, 16, **one) for _ in range(2 if work in ("sum", "product") else 1)]
+    y = s.tensor(shape, s.pick(8, 16) if work == "product" else 16, scale=2.0**-OUTPUT_BITS, zero=0)
+    s.add(Wide(s.name, tuple(t.name for t in inputs), y.name, work, y.low, y.high))
+
+
+@samples("wide", 1.0)
+def _sample_dense(s: Sampler) -> None:
+    outputs, depth, bits = s.pick(1, 3, 8, 20, 64), s.pick(1, 7, 16, 40, 129), s.pick(2, 4, 8)
+    half = 1 << (bits - 1)
+    x, y = s.tensor((1, 1, depth), 8), s.tensor((1, 1, outputs), 16, scale=2.0**-INPUT_BITS, zero=0)
+    weights = s.rng.integers(-half, half, (outputs, depth)).astype(np.int8)
+    ratios = arithmetic_of(s.mode).ratios((s.ratios(outputs),), 1.0)
+    s.add(WideDense(s.name, (x.name,), y.name, weights, bits, np.zeros(outputs, np.int32), ratios, y.low, y.high))
+
+
+def wide_gate(name: str, function: str, source: str, x: Tensor, y: Tensor, key: str) -> Op | None:
+    """Return a gate of 16-bit codes by the name of its function; None where all have 8 bits or fewer."""
+    if x.bits != 16 and y.bits != 16:
+        return None
+    if function not in ("sigmoid", "tanh"):
+        raise UnsupportedError(f"node {name!r}: of 16-bit codes only sigmoid and tanh have kernels")
+    return wide(name, "sigmoid" if function == "sigmoid" else "tanh", (source,), (x,), y, key, y.low, y.high)
+
+
+def lower_wide_product(lowering: Lowering, node: onnx.NodeProto) -> bool:
+    """Lower a product of 16-bit codes; False for any other."""
+    known = [lowering.graph.quantized(name) for name in node.input if name in lowering.graph.producer]
+    inputs = tuple(name for name in known if name in lowering.tensors)
+    x = tuple(lowering.tensors[name] for name in inputs)
+    if len(inputs) != 2 or all(t.bits != 16 for t in x):
+        return False
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        found = wide(node.name, "product", inputs, x, y, key, low, high)
+        assert found is not None
+        return found
+
+    lowering.add(node, make)
+    return True
