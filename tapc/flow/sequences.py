@@ -3,8 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx
 
+from tapc.base.errors import DataError
 from tapc.data import Samples, Split, load_samples, random_samples
 from tapc.data.metrics import Metric, choose
 from tapc.data.units import PixelUnits
@@ -53,7 +55,14 @@ def with_states(samples: Samples, graph: onnx.ModelProto) -> Samples:
     """Return samples with what a network keeps from each step to the next, as its other inputs."""
     if not states(graph):
         return samples
-    return replace(samples, x=carried(graph, samples.x, samples.steps, optimized=True)[0])
+    rows = carried(graph, samples.x, samples.steps, optimized=True)[0]
+    if not np.isfinite(rows).all():
+        step = int(np.argmin(np.isfinite(rows).all(axis=1))) % samples.steps
+        raise DataError(
+            f"{samples.source}: what the network keeps is NaN or infinite from step {step} of a sequence on; check the "
+            "samples' units, and that each state is the output that it should be"
+        )
+    return replace(samples, x=rows)
 
 
 def metric_of(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:

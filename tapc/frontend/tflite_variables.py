@@ -102,4 +102,6 @@ def _initial(name: str, graph: TfliteGraph, index: int, initial: Mapping[str, ND
     if values.size != np.prod(graph.tensors[index].shape):
         raise DataError(f"variable {name!r} has shape {graph.tensors[index].shape}, its initializer {values.shape}")
     flat = values.reshape(-1).astype(np.float32)
+    if not np.isfinite(flat).all():
+        raise DataError(f"variable {name!r} begins with NaN or infinite values")
     return (float(flat[0]),) if (flat == flat[0]).all() else tuple(flat.tolist())

@@ -10,7 +10,7 @@ import pytest
 
 import stateful
 from kernels.programs import WARNINGS
-from tapc.base.errors import UnsupportedError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.data import Samples
 from tapc.device.verify import device_inputs, device_outputs, sequences
 from tapc.flow.sequences import random_steps, with_states
@@ -137,3 +137,11 @@ def test_states_that_exchange_their_values_are_told(tmp_path: Path) -> None:
     made, _ = quantized(stateful.delays, tmp_path, pairs={"a": "y", "b": "b_out"})
     with pytest.raises(UnsupportedError, match="exchange"):
         lower(made.onnx, "live", "float", "dsp")
+
+
+def test_states_that_grow_without_end_are_told(tmp_path: Path) -> None:
+    model = load(stateful.delays(tmp_path / "d.onnx"), state={"a": "sum", "b": "a_out"})  # a sum of all
+    samples = random_steps(model.onnx, 400, 0, 1.0, 2.0)
+    samples = replace(samples, x=samples.x * 1e36, steps=400)
+    with pytest.raises(DataError, match="NaN or infinite from step"):
+        with_states(samples, model.onnx)
