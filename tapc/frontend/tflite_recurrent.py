@@ -24,7 +24,7 @@ _LEAST_CLIP = 8
 
 @converts("UNIDIRECTIONAL_SEQUENCE_LSTM")
 def lstm(c: Converter, op: Operator) -> None:
-    """Convert an LSTM over (N, T, inputs), or (T, N, inputs), which begins with zeros in every call."""
+    """Convert an LSTM over (N, T, inputs), or (T, N, inputs); of several steps it begins with zeros in every call."""
     for position, what in _NONE.items():
         if c.has(op, position):
             raise c.unsupported(op, f"it has {what}")
@@ -47,7 +47,15 @@ def lstm(c: Converter, op: Operator) -> None:
     value = c.value(op)
     if not op.options["TimeMajor"]:
         value = c.builder.node("Transpose", [value], perm=[1, 0, 2])
-    found = c.builder.node("LSTM", [value, *constants], c.name(op), hidden_size=hidden.shape[1])
+    units = hidden.shape[1]
+    if len(op.outputs) == 3:  # one step, from states that the network keeps
+        states = [c.builder.reshape(c.values[op.inputs[place]], (1, 1, units)) for place in (_HIDDEN, _CELL)]
+        results = [f"{stem}.result.{part}" for part in ("y", "h", "c")]
+        c.builder.nodes("LSTM", [value, *constants, "", *states], results, c.name(op), hidden_size=units)
+        for output, result in zip(op.outputs, results, strict=True):
+            c.done(output, c.builder.reshape(result, c.graph.tensors[output].shape))
+        return
+    found = c.builder.node("LSTM", [value, *constants], c.name(op), hidden_size=units)
     merged = c.builder.node("Squeeze", [found, c.builder.integers(1)])
     if not op.options["TimeMajor"]:
         merged = c.builder.node("Transpose", [merged], perm=[1, 0, 2])
@@ -55,14 +63,15 @@ def lstm(c: Converter, op: Operator) -> None:
 
 
 def with_states(graph: TfliteGraph) -> tuple[TfliteGraph, dict[int, int]]:
-    """Return a graph whose integer LSTMs write their states to tensors of their own, and what these are like.
+    """Return a graph whose LSTMs write their states to tensors of their own, and what these are like.
 
-    A float LSTM begins with zeros in every call.
+    A float LSTM of several steps begins with zeros in every call.
     """
     tensors, variables, operators = list(graph.tensors), list(graph.variables), []
     alike: dict[int, int] = {}
     for op in graph.operators:
-        if op.kind == _LSTM and len(op.inputs) > _CELL and tensors[op.inputs[0]].type == "INT8":
+        x = tensors[op.inputs[0]] if op.inputs else None
+        if op.kind == _LSTM and len(op.inputs) > _CELL and x and (x.type == "INT8" or x.shape[:2] == (1, 1)):
             made = []
             for position, what in ((_HIDDEN, "hidden"), (_CELL, "cell")):
                 before = op.inputs[position]

@@ -45,6 +45,7 @@ def read_tflite(path: Path) -> Imported:
         once = initializer(blob, graph, str(path))
         known = {} if once is None else initial_values(once.tensors, once.operators)
         graph = without_variables(graph, known)
+        count = len(graph.tensors)
         graph, alike = with_states(graph)
         known_integers = integers(blob)
         known_integers |= {new: known_integers[old] for new, old in alike.items() if old in known_integers}
@@ -64,6 +65,10 @@ def read_tflite(path: Path) -> Imported:
         return Imported(printable(path.stem), model, run, origin, channels_last=True, given=given, states=states)
     stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
+    if any(own.after >= count for own in graph.variables):
+        origin += ", its states as ONNX has them: LiteRT's LSTM keeps them to itself"
+        run = onnx_runner(model)
+        return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states)
     try:
         blob = float_weights(blob, graph) if stored else blob
         run = litert_runner(*(one_step(blob, graph) if states else (blob, graph)))

@@ -3,21 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from frontend.canonical_form import assert_canonical
 from frontend.tflite_builder import TfliteBuilder
 from tapc.base.errors import UnsupportedError
 from tapc.frontend import load
+from tapc.quantize.runtime import carried
 
 STEPS, INPUTS, UNITS = 6, 5, 7
 
 
 def lstm(
-    file: Path, *, missing: tuple[int, ...] = (), extra: tuple[int, ...] = (), major: bool = False, **options: Any
+    file: Path, *, steps: int = STEPS, missing: tuple[int, ...] = (), extra: tuple[int, ...] = (), **options: Any
 ) -> str:
     """Write a network of one LSTM; return the file's name."""
-    b = TfliteBuilder(1, STEPS, INPUTS)
+    b = TfliteBuilder(1, steps, INPUTS)
     inputs = [b.input, *(b.weights(UNITS, INPUTS) for _ in range(4)), *(b.weights(UNITS, UNITS) for _ in range(4))]
     inputs += [-1] * 3 + [b.weights(UNITS) for _ in range(4)] + [-1] * 2
     for name in ("h", "c"):
@@ -28,8 +31,8 @@ def lstm(
         inputs[position] = b.weights(UNITS)
     for position in missing:
         inputs[position] = -1
-    given = {"fusedActivationFunction": 4, "cellClip": 10.0, "timeMajor": major} | options
-    shape = (1, STEPS, UNITS)
+    given = {"fusedActivationFunction": 4, "cellClip": 10.0} | options
+    shape = (1, steps, UNITS)
     made = b.operator("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, shape, "UnidirectionalSequenceLSTMOptions", **given)
     file.write_bytes(b.finish(b.operator("TANH", [made], shape)))
     return str(file)
@@ -44,6 +47,22 @@ def test_a_fused_lstm_equals_litert(tmp_path: Path) -> None:
     assert [node.op_type for node in loaded.onnx.graph.node] == [
         "Conv", "Reshape", "Transpose", "LSTM", "Transpose", "Tanh",
     ]  # fmt: skip
+
+
+def test_one_step_of_each_call_keeps_its_states(tmp_path: Path) -> None:
+    path = lstm(tmp_path / "net.tflite", steps=1)
+    loaded = load(path)
+    assert "LiteRT's LSTM keeps them to itself" in loaded.provenance
+    assert [state.input for state in loaded.states] == ["lstm_0.hidden", "lstm_0.cell"]
+    x = np.random.default_rng(0).normal(size=(8, INPUTS)).astype(np.float32)
+    _, found = carried(loaded.onnx, x, len(x), optimized=False)
+    interpreter = Interpreter(model_path=path, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    for step, own in zip(x, found, strict=True):
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], step.reshape(1, 1, INPUTS))
+        interpreter.invoke()
+        expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
+        np.testing.assert_allclose(own[:UNITS], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("given", "message"), [
