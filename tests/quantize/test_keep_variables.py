@@ -15,6 +15,7 @@ from tapc.lower import Lowered, lower
 from tapc.quantize.keep import keep
 from tflite_micro_files import Int8Builder, Quantization
 from tflite_variables import VariablesBuilder, streaming
+from thorough import thorough
 
 STEPS = 24
 
@@ -73,8 +74,15 @@ def test_windows_need_no_copies(tmp_path: Path) -> None:
     assert plan.size < 2 * sum(program.tensors[own.before].bytes for own in program.states) + 24
 
 
-@pytest.mark.parametrize("name", ["esphome__vad", "esphome__alexa", "pypi_pymicro-wakeword__okay_nabu",
-                                  "pypi_pymicro-wakeword__hey_jarvis"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "esphome__vad",
+        thorough("esphome__alexa"),
+        thorough("pypi_pymicro-wakeword__okay_nabu"),
+        thorough("pypi_pymicro-wakeword__hey_jarvis"),
+    ],
+)
 def test_microwakeword_equals_tflite_micro(name: str, shared_data: Path) -> None:
     path, rng = shared_data / "networks" / f"{name}.tflite", np.random.default_rng(0)
     if not path.exists():
