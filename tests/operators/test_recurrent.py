@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from graph_builder import Model
 from tapc.base.arithmetic.gates import sigmoid16, tanh16
 from tapc.base.errors import UnsupportedError
+from tapc.data import Samples
+from tapc.finetune import Training, finetune
 from tapc.frontend.canonical import canonical_form
 from tapc.frontend.verify import arranged, onnx_runner, source_error
 from tapc.graph.analysis import Graph, analyse
@@ -194,3 +196,12 @@ def test_code_does_not_grow_with_steps() -> None:
         for steps in (3, 300)
     )
     assert long.source == short.source.replace("< 3;", "< 300;")
+
+
+def test_training_knows_the_loop() -> None:
+    model = Model(canonical_form(recurrent("LSTM")).onnx)
+    network, x = analyse(model.onnx, "net"), _sequences(40, 4, 5)
+    made = quantize(model, network, uniform_bits(network, 4, 8), calibrate(model, x, seed=0), x=x, rounding="nearest")
+    trained, _ = finetune(model, made, Samples(x, None, "d"), Training(epochs=1))
+    assert set(trained.layers) == {"layer.input", "layer"}
+    assert evaluate(trained.onnx, x, optimized=False).shape == evaluate(model.onnx, x, optimized=False).shape
