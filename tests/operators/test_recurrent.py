@@ -202,6 +202,6 @@ def test_training_knows_the_loop() -> None:
     model = Model(canonical_form(recurrent("LSTM")).onnx)
     network, x = analyse(model.onnx, "net"), _sequences(40, 4, 5)
     made = quantize(model, network, uniform_bits(network, 4, 8), calibrate(model, x, seed=0), x=x, rounding="nearest")
-    trained, _ = finetune(model, made, Samples(x, None, "d"), Training(epochs=1))
+    trained = finetune(model, made, Samples(x, None, "d"), Training(epochs=1))[0]
     assert set(trained.layers) == {"layer.input", "layer"}
     assert evaluate(trained.onnx, x, optimized=False).shape == evaluate(model.onnx, x, optimized=False).shape
