@@ -10,10 +10,15 @@ tapc/bench/data/losses/NAME.json.gz, each when it is complete, and partial resul
 """
 
 import argparse
+import io
 import json
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from tapc.base.errors import TapcError
 from tapc.base.files import write_whole
@@ -44,6 +49,8 @@ class Network:
         File in DIR.
     answers : bool
         Nothing says the samples' classes: the float network's answers stand for them.
+    side : int
+        Photographs are made so large, and their values 0 to 1; 0 leaves them.
     """
 
     model: str
@@ -53,6 +60,7 @@ class Network:
     test: int = 508
     weights: str = ""
     answers: bool = False
+    side: int = 0
 
 
 NETWORKS = {
@@ -61,10 +69,25 @@ NETWORKS = {
     "mobilenetv1-0.25": Network("mobilenetv1-0.25", CIFAR),
     "autoencoder": Network("mlperf-tiny/ad01_fp32.tflite", ""),
     "vit-micro": Network("vit-micro", CIFAR),
-    "vww": Network("mlperf-tiny/vww_96_float.tflite", "imagenet-1k-sample-dev.zip", test=244, answers=True),
+    "vww": Network("mlperf-tiny/vww_96_float.tflite", "imagenet-1k-sample-dev.zip", test=244, answers=True, side=96),
     "resnet18": Network("resnet18", CIFAR, rounding=64, test=254),
     "mobilenetv2": Network("mobilenetv2", "imagenet-1k-sample-dev.zip", 64, 32, 128, "mobilenet_v2-b0353104.pth"),
 }
+
+
+def resized(path: Path, side: int, folder: Path) -> Path:
+    """Return a file of the photographs of `path`, (N, 3, side, side) of 0 to 1, which is made where it is missing."""
+    made = folder / f"{path.stem}-{side}.npz"
+    if not made.exists():
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
+            pictures = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
+        pixels = np.stack([np.asarray(p.resize((side, side), Image.Resampling.BOX)) for p in pictures])
+        content = io.BytesIO()
+        np.savez_compressed(content, x=pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(made, content.getvalue())
+    return made
 
 
 def main() -> None:
@@ -102,6 +125,8 @@ def main() -> None:
             network = NETWORKS[name]
             weights, model = weights_of(network), model_of(network)
             data = options.data / network.data if network.data else None
+            if data and network.side:
+                data = resized(data, network.side, options.partial)
             source = Source(
                 name,
                 model,

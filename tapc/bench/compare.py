@@ -1,7 +1,7 @@
 """How well proxies rank configurations of equal size by loss, and what the bits lose that they lead to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ Doubles = NDArray[np.float64]
 BASELINES = ("uniform", "sqnr", "hawq_v2")
 """Proxies that the others are compared with."""
 
+MEASUREMENT = "error"
+"""The built-in proxy that measures what the others predict: no rival."""
+
 
 @dataclass(frozen=True)
 class LossFigure:
@@ -41,9 +44,12 @@ class LossFigure:
     spearman, kendall : Interval
         Rank correlation of predicted and measured loss within a group, mean of the groups, -1 to 1.
     over : dict of str to Interval
-        Baseline -> this proxy's `spearman` less that of the baseline, over the same resamples.
+        Baseline -> this proxy's `spearman` less that of the baseline, over the same resamples; a program's also less
+        that of the best proxy made by hand, other than `error`.
     regrets : tuple of Regret
         By budget.
+    best : str or None
+        The best proxy made by hand on this network.
     """
 
     network: str
@@ -54,6 +60,7 @@ class LossFigure:
     kendall: Interval
     over: dict[str, Interval]
     regrets: tuple[Regret, ...]
+    best: str | None = None
 
     @property
     def regret(self) -> float:
@@ -130,9 +137,13 @@ def compare(
             )  # fmt: skip
             done += proxy != MEASURED
             advance(done, total)
+        by_hand = [name for name in table.scores if name in own and name != MEASUREMENT]
+        best = max(by_hand, key=lambda name: values[name]) if by_hand else None
         for proxy, figure in own.items():
-            for base in BASELINES:
+            program = proxy not in table.scores and proxy != MEASURED
+            for base in [*BASELINES, *([best] if program and best is not None and best not in BASELINES else [])]:
                 if base in own and base != proxy:
                     figure.over[base] = interval(values[proxy] - values[base], drawn[proxy] - drawn[base])
-        figures += sorted(own.values(), key=lambda figure: -figure.spearman.value)
+        ranked = sorted(own.values(), key=lambda figure: -figure.spearman.value)
+        figures += [replace(figure, best=best) for figure in ranked]
     return figures

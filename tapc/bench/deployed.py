@@ -22,7 +22,7 @@ from tapc.flow.losses.measure import Setup, bits_of, float_metric, in_this_proce
 from tapc.flow.losses.partial import append_line, in_processes
 from tapc.flow.losses.table import Measured
 from tapc.graph.network import WEIGHT_BITS
-from tapc.proxy import ProxyContext, get_proxy, load_program
+from tapc.proxy import FOUND, ProxyContext, get_proxy, load_program
 from tapc.proxy.program import ProgramProxy
 from tapc.quantize import layer_distortion
 from tapc.quantize.sensitivity import proxy_context
@@ -71,7 +71,7 @@ class Transfer:
     float_metric : float
     calibration_samples, rounding_samples, test_samples : int
     found : dict of str to bool
-        Proxy programs -> whether they were searched on this very network.
+        Proxies that a search found -> whether they were searched on this very network.
     wide : dict of int to Measured
         Bits of activations -> the network with 8-bit weights.
     figures : tuple of Deployed
@@ -172,6 +172,8 @@ def deploy(
     measuring = _Measuring(
         setup, folder / f"{source.name}.jsonl", digest(setup.content, rounding, code_digest(*_CODE)), rounding, jobs
     )
+    origins = {name: program.origin for name, program in loaded.items()}
+    origins |= {name: FOUND[name].origin for name in builtin if name in FOUND}
     exact = float_metric(setup)
     with stages.stage("8-bit weights") as advance:
         wide = {a: _wide(setup, a) for a in a_bits}
@@ -193,7 +195,7 @@ def deploy(
     return Transfer(
         source.name, setup.identity, rounding, setup.metric, exact, len(setup.samples.x),
         min(source.rounding, len(setup.samples.x)), len(setup.test.x),
-        {name: setup.identity in program.origin.digests for name, program in loaded.items()}, first, tuple(figures),
+        {name: setup.identity in origin.digests for name, origin in origins.items()}, first, tuple(figures),
         len({drawn.key for drawn in chosen.values()}),
     )  # fmt: skip
 

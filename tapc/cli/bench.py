@@ -142,10 +142,10 @@ def register(main: click.Group) -> None:
             check_picture(plot)
         from tapc.bench.configurations import load_table, table_names
         from tapc.bench.proxies import evaluate_proxies
-        from tapc.flow.losses.ranking import builtin_scores, program_scores
+        from tapc.flow.losses.ranking import builtin_scores, found_scores, program_scores
 
         loaded = [load_table(name) for name in dict.fromkeys(networks) or table_names()]
-        scores = builtin_scores(loaded)
+        scores = builtin_scores(loaded) | found_scores(loaded)
         for file in dict.fromkeys(files):
             name = file.stem if file.stem not in scores else str(file)
             scores[name] = dict(program_scores(file, loaded))
@@ -166,7 +166,7 @@ def register(main: click.Group) -> None:
     @click.option(
         "--board", type=Board(), default="stm32h7", show_default=True, help="Its core's costs enter the allocation."
     )
-    @click.option("--proxy", type=click.Path(path_type=Path), default=None, help="Proxy file; default: TAP's formula.")
+    @click.option("--proxy", default=None, help="Proxy file, or one that a search found; default: TAP's formula.")
     @click.option(
         "--target-bits", type=click.FloatRange(2, 8), default=3, show_default=True, help="Average weight bits."
     )
@@ -174,18 +174,19 @@ def register(main: click.Group) -> None:
     @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
     @JSON
     def bench_search_command(
-        board: str, proxy: Path | None, target_bits: float, repetitions: int, seed: int, as_json: bool
+        board: str, proxy: str | None, target_bits: float, repetitions: int, seed: int, as_json: bool
     ) -> None:
         """How long a proxy program and the allocator take for ResNet-18, once its statistics exist.
 
         \b
         Example:
           tapc bench search
+          tapc bench search --proxy tapc-1
         """
-        from tapc.proxy import load_program
+        from tapc.proxy import FOUND, load_program
         from tapc.search.timing import FORMULA, bench_search
 
-        program = FORMULA if proxy is None else load_program(proxy)
+        program = FOUND.get(proxy) or load_program(Path(proxy)) if proxy else FORMULA
         times = bench_search(
             board, program=program, target_bits=target_bits, repetitions=repetitions, seed=seed,
             stages=progress(),
@@ -196,11 +197,11 @@ def register(main: click.Group) -> None:
         title = f"ResNet-18, {times.layers} layers, {times.repetitions} repetitions"
         table = Table(title, columns("step", "ms", right=("ms",)))
         rows = {
-            "score in the sandbox": times.score,
+            "score": times.score,
             "allocate": times.allocate,
             "both": times.total,
             "both, slowest": times.worst,
-            "score, sandbox not started before": times.first_score,
+            "score, the first time": times.first_score,
         }
         for name, value in rows.items():
             table.add(name, f"{value:.1f}")

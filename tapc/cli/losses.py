@@ -29,7 +29,7 @@ def bench_losses(
     """
     from tapc.bench.compare import compare
     from tapc.flow.losses import load_losses, loss_names
-    from tapc.flow.losses.ranking import builtin_scores, program_scores
+    from tapc.flow.losses.ranking import builtin_scores, found_scores, program_scores
 
     loaded = [load_losses(path) for path in dict.fromkeys(tables)]
     if not loaded:
@@ -44,7 +44,7 @@ def bench_losses(
     names = [table.network for table in loaded]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"--table: two tables are of {twice}; name one")
-    scores = builtin_scores(loaded)
+    scores = builtin_scores(loaded) | found_scores(loaded)
     for file in dict.fromkeys(files):
         scores[file.stem if file.stem not in scores else str(file)] = dict(program_scores(file, loaded))
     with progress().stage("compare proxies") as advance:
@@ -59,6 +59,7 @@ def bench_losses(
 def print_losses(figures: "Sequence[LossFigure]", tables: "Sequence[LossTable]", rounding: str) -> None:
     """Print a table per network, and the means of several; at most 80 columns wide."""
     from tapc.bench.compare import BASELINES
+    from tapc.flow.losses.ranking import MEASURED
 
     numbers = ("Spearman", "Kendall", *(f"- {base}" for base in BASELINES), "regret")
     for table in tables:
@@ -70,6 +71,11 @@ def print_losses(figures: "Sequence[LossFigure]", tables: "Sequence[LossTable]",
             differences = [_sure(f, base) for base in BASELINES]
             shown.add(f.proxy, f"{f.spearman.value:.3f}", f"{f.kendall.value:.3f}", *differences, f"{f.regret:.3f}")
         print_table(shown)
+        for f in own:
+            if f.best and f.best in f.over and f.proxy not in (*table.scores, MEASURED):
+                gain = f.over[f.best]
+                interval = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+                say(f"{f.proxy} less {f.best}, the best made by hand: {interval}")
         say(f"{p.model} on {p.test_samples} samples of {p.data}; float {p.metric} {p.float_metric:.3f}.")
     if len(tables) > 1:
         shown = Table(f"mean of {len(tables)} networks", columns("proxy", "Spearman", "least", "regret", right=numbers))

@@ -87,10 +87,10 @@ class Proxy(Named):
     name = "proxy"
 
     def names(self) -> Sequence[str]:
-        """Return the built-in proxies."""
-        from tapc.proxy import proxy_names
+        """Return the proxies that come with tapc."""
+        from tapc.proxy import all_names
 
-        return proxy_names()
+        return all_names()
 
 
 class Data(Named):

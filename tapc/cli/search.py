@@ -199,9 +199,9 @@ def register(main: click.Group) -> None:
         """
         if context.invoked_subcommand is not None:
             return
-        from tapc.proxy import get_proxy, proxy_names
+        from tapc.proxy import all_names, get_proxy
 
-        rows = [(name, get_proxy(name).summary) for name in proxy_names()]
+        rows = [(name, get_proxy(name).summary) for name in all_names()]
         if as_json:
             print_json([{"name": name, "summary": text} for name, text in rows])
             return

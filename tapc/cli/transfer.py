@@ -82,17 +82,17 @@ def register(bench: click.Group) -> None:
         """
         from tapc.bench.deployed import deploy
         from tapc.flow.losses.measure import Source, prepare
-        from tapc.proxy import proxy_names
+        from tapc.proxy import all_names
 
         programs: dict[str, Path] = {}
         for file in dict.fromkeys(files):
-            name = file.stem if file.stem not in {*programs, *proxy_names()} else str(file)
+            name = file.stem if file.stem not in {*programs, *all_names()} else str(file)
             programs[name] = file
         if len(programs) < len(dict.fromkeys(files)):
             raise UsageError("--proxy: two files have one name")
-        if unknown := next((name for name in skip if name not in proxy_names()), None):
-            raise UsageError(f"--skip {unknown}: no built-in proxy; there are: {', '.join(proxy_names())}")
-        builtin = [name for name in proxy_names() if name not in skip]
+        if unknown := next((name for name in skip if name not in all_names()), None):
+            raise UsageError(f"--skip {unknown}: no built-in proxy; there are: {', '.join(all_names())}")
+        builtin = [name for name in all_names() if name not in skip]
         source = Source(Path(network).stem, network, data, calibration, seen, test, weights, seed)
         stages = progress()
         with stages.stage("network"):

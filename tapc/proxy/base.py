@@ -118,7 +118,7 @@ def registered() -> Mapping[str, Proxy]:
 
 
 def proxy_names() -> tuple[str, ...]:
-    """Return the names of all registered proxies, sorted."""
+    """Return the names of all registered proxies, sorted: those made by hand; see also `tapc.proxy.found`."""
     return tuple(sorted(_REGISTRY))
 
 

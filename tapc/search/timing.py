@@ -14,7 +14,7 @@ from tapc.graph.analysis import analyse
 from tapc.graph.network import Network
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
-from tapc.proxy import Program
+from tapc.proxy import FoundProxy, Program
 from tapc.proxy.base import normalize
 from tapc.proxy.columns import Table
 from tapc.proxy.contract import scored
@@ -48,7 +48,7 @@ class SearchTimes:
     first_score : float
         Scoring where the sandbox's process had to be started first.
     score : float
-        Scoring in a waiting sandbox, the program's parse and check included.
+        Scoring; in a waiting sandbox, the program's parse and check included, unless it comes with tapc.
     allocate : float
         Choosing the bits.
     total : float
@@ -86,8 +86,8 @@ def resnet18(board: str, options: SearchOptions) -> tuple[Network, Table, Alloca
 
 
 def bench_search(
-    board: str, *, program: Program = FORMULA, target_bits: float = 3.0, repetitions: int = 21, seed: int = 0,
-    stages: Stages | None = None,
+    board: str, *, program: Program | FoundProxy = FORMULA, target_bits: float = 3.0, repetitions: int = 21,
+    seed: int = 0, stages: Stages | None = None,
 ) -> SearchTimes:  # fmt: skip
     """Measure a proxy program and the allocator on ResNet-18.
 
@@ -95,7 +95,8 @@ def bench_search(
     ----------
     board : str
         Its core's costs enter the allocation; the budget is the average of the bits.
-    program : Program
+    program : Program or FoundProxy
+        One that comes with tapc runs without the sandbox.
     target_bits : float
         Average weight bits.
     repetitions, seed : int
@@ -116,7 +117,10 @@ def bench_search(
             if i:
                 sandbox.protection()  # waits until the next process is locked in
             start = time.perf_counter()
-            raw = scored(sandbox, program.code, [table], program.inputs)[0]
+            if isinstance(program, FoundProxy):
+                raw = program.score_table(table)
+            else:
+                raw = scored(sandbox, program.code, [table], program.inputs)[0]
             middle_time = time.perf_counter()
             names = [layer.name for layer in network.layers]
             scores = normalize(program.name, dict(zip(names, raw, strict=True)), network)

@@ -15,7 +15,7 @@ from tapc.flow.losses.draw import BUDGETS, SIZES, TOLERANCE
 from tapc.flow.losses.facts import LayerFacts, StatisticsRow
 from tapc.flow.losses.table import LossRow, LossTable, RoundingName
 from tapc.graph.network import WEIGHT_BITS
-from tapc.proxy import get_proxy
+from tapc.proxy import FOUND, get_proxy
 
 Doubles = NDArray[np.float64]
 
@@ -110,6 +110,19 @@ def builtin_scores(tables: Sequence[HasScores]) -> dict[str, dict[str, Sequence[
     """Return the shipped scores, proxy -> network -> per layer, of the proxies that all tables have."""
     shared = set.intersection(*(set(table.scores) for table in tables)) if tables else set()
     return {name: {table.network: table.scores[name] for table in tables} for name in sorted(shared)}
+
+
+def found_scores(tables: Sequence[HasScores]) -> dict[str, dict[str, Sequence[float]]]:
+    """Return proxy -> network -> scores of the proxies that a search found and that come with tapc.
+
+    One that reads a column which some table lacks is left out.
+    """
+    rows = {table.network: [dict(row) for row in table.statistics or ()] for table in tables}
+    return {
+        name: {network: found.score_table(own) for network, own in rows.items()}
+        for name, found in FOUND.items()
+        if rows and all(own and found.knows(own) for own in rows.values())
+    }
 
 
 def program_scores(path: Path, tables: Sequence[HasScores]) -> dict[str, Sequence[float]]:

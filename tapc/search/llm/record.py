@@ -1,9 +1,11 @@
 """Answers that are kept: recorded to a file, replayed from one, or awaited from a person."""
 
+import gzip
 import json
 import os
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 from tapc.base.cache import Store, digest
 from tapc.base.errors import DataError, OutputError
 from tapc.search.llm.types import LanguageModel, LLMError, Reply, Request
+
+_GZIP = b"\x1f\x8b"
 
 
 class Recorder:
@@ -32,6 +36,8 @@ class Recorder:
         self._inner = inner
         self._writing = threading.Lock()
         self._path = path
+        if path.exists() and _compressed(path):
+            raise DataError(f"record {path}: is compressed and can only be replayed; gunzip it to add to it")
         self._known, end = read_record(path) if path.exists() else ({}, 0)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,10 +130,7 @@ def read_record(path: Path) -> tuple[dict[str, Reply], int]:
     ------
     DataError
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"record {path}: {error.strerror}") from None
+    raw = _read(path)
     known: dict[str, Reply] = {}
     end = 0
     while (stop := raw.find(b"\n", end)) >= 0:
@@ -141,7 +144,19 @@ def read_record(path: Path) -> tuple[dict[str, Reply], int]:
 
 
 def _keys(path: Path) -> set[str]:
-    return {str(json.loads(line)["key"]) for line in path.read_bytes().split(b"\n")[:-1]}
+    return {str(json.loads(line)["key"]) for line in _read(path).split(b"\n")[:-1]}
+
+
+def _compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_GZIP)) == _GZIP
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if _compressed(path) else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"record {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 class Files:

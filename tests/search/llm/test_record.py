@@ -1,3 +1,4 @@
+import gzip
 import threading
 import time
 
@@ -163,3 +164,16 @@ def test_prompts_of_your_own(tmp_path):
         Prompts.load(tmp_path).render("mutation", context())
     with pytest.raises(DataError, match="holds none of"):
         Prompts.load(tmp_path / "empty")
+
+
+def test_a_compressed_record_replays_and_is_not_written_to(tmp_path):
+    plain, packed = tmp_path / "r.jsonl", tmp_path / "r.jsonl.gz"
+    asked = request("a", "one")
+    answer = Recorder(Echo(), plain).complete(asked)
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert Replay(packed).complete(asked) == answer
+    with pytest.raises(DataError, match="gunzip"):
+        Recorder(Echo(), packed)
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"r\.jsonl\.gz: "):
+        Replay(packed)
