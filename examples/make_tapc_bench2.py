@@ -11,7 +11,6 @@ tapc/bench/data/losses/NAME.json.gz, each when it is complete, and partial resul
 
 import argparse
 import io
-import json
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from tapc.base.errors import TapcError
 from tapc.base.files import write_whole
 from tapc.flow.losses import save_losses
 from tapc.flow.losses.generate import generate
-from tapc.flow.losses.identities import PATH as IDENTITIES
+from tapc.flow.losses.identities import save_identities
 from tapc.flow.losses.measure import Source
 from tapc.flow.losses.table import FOLDER, SUFFIX
 from tapc.frontend import load
@@ -118,8 +117,7 @@ def main() -> None:
                 name: network_digest(load(model_of(own), weights=weights_of(own), keep=False).onnx)
                 for name, own in NETWORKS.items()
             }
-            lines = [f'{json.dumps(name)} = "{value}"' for name, value in sorted(found.items())]
-            write_whole(IDENTITIES, "\n".join(lines) + "\n")
+            save_identities(found)
             return
         for name in names:
             network = NETWORKS[name]

@@ -25,9 +25,12 @@ from train_cifar10 import augment, estimate_statistics, evaluate, load_jpegs
 from tapc.base.files import write_whole
 from tapc.flow.losses import save_losses
 from tapc.flow.losses.generate import generate
+from tapc.flow.losses.identities import save_identities
 from tapc.flow.losses.measure import Source
 from tapc.flow.losses.sounds import machine_sounds
 from tapc.flow.losses.table import SUFFIX
+from tapc.frontend import load
+from tapc.frontend.identity import network_digest
 
 ORIGINALS = "cifar10-original-subset.npz"
 
@@ -216,6 +219,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=110, help="configurations; default %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--identities", action="store_true", help="write the networks' digests into tapc, too")
     options = parser.parse_args()
     names = options.networks or [*CLASSIFIERS, "sounds"]
     if unknown := set(names) - {*CLASSIFIERS, "sounds"}:
@@ -234,6 +238,8 @@ def main() -> None:
                 source, count=options.count, folder=options.output, command=command, jobs=options.jobs, advance=advance
             )
             save_losses(found, table)
+    if options.identities:
+        save_identities({n: network_digest(load(str(options.output / f"{n}.onnx"), keep=False).onnx) for n in names})
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def register(main: click.Group) -> None:
     @click.option(
         "--llm",
         default=None,
-        help="Who writes proxies: a litellm model (openai/NAME), files:DIR, or offline (a grammar, not TAP).",
+        help="Who writes proxies: a litellm model (openai/NAME), files:DIR, pool:RECORD (earlier answers, drawn), or "
+        "offline (a grammar, not TAP).",
     )
     @click.option("--data", multiple=True, help="Labelled samples, once per network; zoo networks find theirs.")
     @click.option("--table", "tables", multiple=True, type=click.Path(path_type=Path), metavar="FILE|DIR",

@@ -19,6 +19,7 @@ from tapc.search.log import Event
 from tapc.search.networks import SearchNetwork
 from tapc.search.offline import LABEL, OfflineGenerator
 from tapc.search.options import SearchOptions
+from tapc.search.pooled import POOL, Pooled
 
 OFFLINE = "offline"
 
@@ -29,7 +30,7 @@ class GeneratorOptions(BaseModel):
     Attributes
     ----------
     llm : str
-        ``offline``, ``files:DIR``, or a litellm model string.
+        ``offline``, ``files:DIR``, ``pool:RECORD,...``, or a litellm model string.
     prompts : str or None
         Folder whose files take the place of the shipped prompts of the same names.
     options : LLMOptions
@@ -52,6 +53,9 @@ def make_generator(
     """Return the generator that a request names; `events` tell what earlier sessions of the run spent."""
     if request.llm == OFFLINE:
         return Offline(options)
+    if request.llm.startswith(POOL):
+        paths = [Path(path) for path in request.llm.removeprefix(POOL).split(",")]
+        return Pooled(paths, options.population, options.seed)
     spent = sum(event.data["usage"].get("cost_usd") or 0.0 for event in events if event.kind == "candidate")
     prompts = Prompts.load(None if request.prompts is None else Path(request.prompts))
     return Asked(
@@ -141,7 +145,7 @@ class Asked:
             "rivals": rivals(background.baselines),
             "theme": self._prompts.theme(seed),
         }
-        asked = ask(self._model, Request(key, self._prompts.render(operator, context)), self._problem)
+        asked = ask(self._model, Request(key, self._prompts.render(operator, context), operator), self._problem)
         usage = total(asked.replies)
         generator = asked.replies[-1].model if asked.replies else self.label
         if asked.draft is None:

@@ -17,7 +17,7 @@ from tapc.flow.losses.facts import LayerFacts
 from tapc.flow.losses.identities import identities
 from tapc.flow.losses.measure import Setup
 from tapc.flow.losses.ranking import Ranking
-from tapc.flow.losses.table import LossTable, load_losses, loss_names
+from tapc.flow.losses.table import SEARCHED, LossTable, load_losses, loss_names
 from tapc.frontend import FloatModel
 from tapc.graph.network import WEIGHT_BITS, Network
 from tapc.hardware.board import Board
@@ -160,7 +160,8 @@ def _shipped(table: LossTable) -> bool:
 
 @lru_cache
 def _shipped_model(name: str) -> str:
-    return load_losses(name).provenance.model_sha256 if name in loss_names() else ""
+    known = (*loss_names(), *loss_names(SEARCHED))
+    return load_losses(name).provenance.model_sha256 if name in known else ""
 
 
 def on_device(setup: Setup, table: LossTable, board: Board, target: Target, options: SearchOptions) -> OnDevice:

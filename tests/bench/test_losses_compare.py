@@ -96,6 +96,17 @@ def test_correlations_are_means_of_groups_and_differences_are_paired() -> None:
     assert figures["wrong"].spearman.value < 0
 
 
+def test_a_program_is_compared_with_the_best_made_by_hand_that_measures_nothing() -> None:
+    by_hand = {"uniform": SCORES["uniform"], "near": (3.0, 1.0, 2.0, 0.5, 2.5, 1.5), "error": TRUE}
+    scores = {p: {"tiny": s} for p, s in by_hand.items()} | {"program": {"tiny": SCORES["twice"]}}
+    figures = {f.proxy: f for f in compare([replace(table(), scores=by_hand)], scores, 0, resamples=50)}
+    assert {f.best for f in figures.values()} == {"near"}
+    gain = figures["program"].over["near"]
+    assert gain.value == pytest.approx(1 - figures["near"].spearman.value)
+    assert gain.low > 0
+    assert all("near" not in figures[name].over for name in by_hand)
+
+
 def test_the_other_rounding_is_compared_on_request() -> None:
     (figure,) = compare([table()], {"true": {"tiny": TRUE}}, 0, rounding="nearest", resamples=20)
     assert figure.spearman.value == pytest.approx(-1)

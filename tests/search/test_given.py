@@ -15,7 +15,7 @@ from tapc.base.cache import Store
 from tapc.base.errors import DataError, UsageError
 from tapc.base.progress import Stages
 from tapc.cli import main
-from tapc.flow.losses import load_losses, save_losses
+from tapc.flow.losses import load_losses, loss_names, save_losses
 from tapc.flow.losses.identities import identities
 from tapc.search import given
 from tapc.search.given import Named, Tables, default_names, given_network, measured_table
@@ -84,7 +84,10 @@ def test_networks_are_told_apart_by_content(others, tmp_path):
     run = str(tmp_path / "run")
     twice = ["search", "resnet8", "kin", "--hold-out", "kin", "--table", str(others), "--llm", "offline", "-o", run]
     assert "kin is named twice" in CliRunner().invoke(main, twice).output
-    assert default_names(tables)[0][:1] == ("resnet8",)
+    names, held = default_names(tables)
+    assert held == "inverted"
+    assert held not in names
+    assert not {*names, held} & {*loss_names(), "kin"}  # the benchmark stays unseen
     old = replace(shipped, network="old", statistics=tuple({"name": row["name"]} for row in shipped.statistics))
     save_losses(old, tmp_path / "old.json.gz")
     refused = CliRunner().invoke(main, ["search", str(tmp_path / "old.json.gz"), "--llm", "offline", "-o", run])

@@ -12,6 +12,10 @@ from tapc.base.files import write_whole
 from tapc.flow.losses.facts import LayerFacts, StatisticsRow
 
 FOLDER = Path(tapc.__file__).parent / "bench" / "data" / "losses"
+"""Tables of tapc-bench 2."""
+
+SEARCHED = FOLDER.with_name("searched")
+"""Tables of the networks that searches are run on, so that those of the benchmark stay unseen."""
 SCHEMA = 1
 SUFFIX = ".json.gz"
 
@@ -166,7 +170,7 @@ def load_losses(name: str | Path) -> LossTable:
     Parameters
     ----------
     name : str or Path
-        A network of tapc-bench 2, or the path of a .json.gz file.
+        A network of tapc-bench 2, one that comes with tapc for searches, or the path of a .json.gz file.
 
     Raises
     ------
@@ -177,10 +181,11 @@ def load_losses(name: str | Path) -> LossTable:
     """
     path = Path(name)
     if not path.name.endswith(SUFFIX):
-        if str(name) not in loss_names():
-            known = ", ".join(loss_names()) or "none"
+        folders = {known: folder for folder in (SEARCHED, FOLDER) for known in loss_names(folder)}
+        if str(name) not in folders:
+            known = ", ".join(folders) or "none"
             raise UsageError(f"no network {str(name)!r} in the loss tables; there are: {known}")
-        path = FOLDER / f"{name}{SUFFIX}"
+        path = folders[str(name)] / f"{name}{SUFFIX}"
     try:
         values = json.loads(gzip.decompress(path.read_bytes()))
         if values.pop("schema") != SCHEMA:

@@ -7,7 +7,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ class Recorder:
         if request.digest in self._known:
             return self._known[request.digest]
         reply = self._inner.complete(request)
-        line = {"digest": request.digest, "key": request.key, "messages": [asdict(m) for m in request.messages],
-                "reply": reply.to_dict()}  # fmt: skip
+        line = {"digest": request.digest, "key": request.key, "operator": request.operator,
+                "messages": [asdict(m) for m in request.messages], "reply": reply.to_dict()}  # fmt: skip
         with self._writing:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
@@ -141,6 +141,27 @@ def read_record(path: Path) -> tuple[dict[str, Reply], int]:
             raise DataError(f"record {path}: line {len(known) + 1} is damaged: {error}") from None
         end = stop + 1
     return known, end
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded answer, and the operator that it was asked by; empty where the record does not say."""
+
+    operator: str
+    reply: Reply
+
+
+def recorded_answers(path: Path) -> list[Recorded]:
+    """Return a record's answers in their order, without those to what was quoted back.
+
+    Raises
+    ------
+    DataError
+        The file is missing or damaged.
+    """
+    read_record(path)
+    lines = [json.loads(line) for line in _read(path).split(b"\n")[:-1]]
+    return [Recorded(line.get("operator", ""), Reply(**line["reply"])) for line in lines if "/" not in line["key"]]
 
 
 def _keys(path: Path) -> set[str]:

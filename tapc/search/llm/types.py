@@ -34,10 +34,13 @@ class Request:
     key : str
         Unique in a search, e.g. "g2s3" or "g2s3/repair".
     messages : tuple of Message
+    operator : str
+        What asks; no part of the question.
     """
 
     key: str
     messages: tuple[Message, ...]
+    operator: str = ""
 
     @property
     def digest(self) -> str:

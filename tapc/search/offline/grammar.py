@@ -94,6 +94,9 @@ These are finer than the units of `tapc.proxy.columns`, where ratios, weights an
 STARTS = ("weight_error_2", "weight_error_4", "output_error_2", "output_error_4", "gptq_error_2", "gptq_error_4")
 """Half of all fresh trees start from one of these errors, which alone rank layers usefully."""
 
+GAINS = ("downstream_gain", "logit_gain", "logit_gain_alike")
+"""What becomes of an error on its way to the logits."""
+
 IGNORED = ("index", "layers")
 """Numeric columns no expression uses: `depth` is `index` on a scale that networks share; `layers` ranks no layer."""
 
@@ -116,6 +119,7 @@ class Grammar:
         self._channel = {name for name, c in visible.items() if c.scope == "channel"}
         self._names = list(self._family)
         self._errors = [name for name in STARTS if name in visible]
+        self._gains = [name for name in GAINS if name in visible]
         weights = np.array([f.weight for f in families for _ in f.columns])
         self._prior = weights / weights.sum()
 
@@ -129,10 +133,19 @@ class Grammar:
         return depth(tree) <= MOST_DEPTH and size(tree) <= MOST_NODES and bool(column_names(tree))
 
     def fresh(self, rng: np.random.Generator) -> Expression:
-        """Return a product of one to three terms; in half of the cases an error's column, mostly weighed by another."""
+        """Return a product of one to three terms; in half of the cases an error's column, mostly weighed by another.
+
+        That is a gain in half of these cases: an error of the logits is the layer's own times what becomes of it.
+        """
         if self._errors and rng.random() < 0.5:
             error = Column(_any(self._errors, rng))
-            return self._weighed(error, rng) if rng.random() < 0.75 else error
+            if rng.random() < 0.25:
+                return error
+            if not self._gains or rng.random() < 0.5:
+                return self._weighed(error, rng)
+            gain, exponent = Column(_any(self._gains, rng)), _any((0.5, 1.0), rng)
+            felt = Apply("*", (error, gain if exponent == 1.0 else Apply("power", (gain,), exponent)))
+            return self._weighed(felt, rng) if rng.random() < 0.5 else felt
         tree = self._term(rng)
         for _ in range(int(rng.choice(3, p=[0.2, 0.5, 0.3]))):
             longer = Apply("*" if rng.random() < 0.8 else "/", (tree, self._term(rng)))
