@@ -31,7 +31,8 @@ def test_listing_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(("name", "value", "expected"), [
     ("wbits", (3,), "2, 4 and 8"), ("wbits", "4", "2, 4 and 8"), ("wbits", (), "2, 4 and 8"), ("wbits", None, "2, 4"),
     ("abits", (2,), "4 and 8"), ("allocator", "milp", "'ilp'"), ("flash", -1, "bytes"), ("flash", "64K", "bytes"),
-    ("ram", 1.5, "bytes"), ("latency", 0, "instructions"), ("target_bits", 9, "2 to 8"), ("target_bits", "3", "2 to 8"),
+    ("score_exponent", -1, "0 to 4"), ("ram", 1.5, "bytes"), ("latency", 0, "instructions"),
+    ("target_bits", 9, "2 to 8"), ("target_bits", "3", "2 to 8"),
     ("target_bits", float("nan"), "2 to 8"), ("eval", 0, "at least 1"), ("calibration", True, "samples"),
     ("seed", -1, "at least 0"), ("proxy", 3, "name or file"), ("equalize", "yes", "True or False"),
 ])  # fmt: skip

@@ -61,6 +61,9 @@ class Options:
         What scores the layers: a registered name or a proxy file.
     allocator : {"ilp", "proxy"}
         Who chooses the weight bits: the mixed-integer program from the scores, or the proxy's own ``allocate``.
+    score_exponent : float
+        Scores are raised to it. Below 1 it says that layers behind make up for much of a large error; what `error`
+        measured stays as it is.
     flash, ram : int or None
         Budgets in bytes; the board's regions where None.
     latency : Latency or None
@@ -122,6 +125,7 @@ class Options:
     abits: tuple[int, ...] = (8,)
     proxy: str = "error"
     allocator: Literal["ilp", "proxy"] = "ilp"
+    score_exponent: float = 1.0
     flash: int | None = None
     ram: int | None = None
     latency: Latency | None = None
@@ -234,6 +238,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "abits": (_bits(4, 8), "some of 4 and 8, such as (8,) or (4, 8)"),
     "proxy": (_text, "a proxy's name or file"),
     "allocator": (_one_of("ilp", "proxy"), "'ilp' or 'proxy'"),
+    "score_exponent": (_number(0, 4), "a number from 0 to 4"),
     "flash": (_maybe(_whole(1)), "a number of bytes, or None"),
     "ram": (_maybe(_whole(1)), "a number of bytes, or None"),
     "latency": (_maybe(latency_of), f"{EXPECTED}, or None"),

@@ -67,6 +67,13 @@ _OPTIONS = (
         help="Who chooses weight bits: the integer program, or the proxy file's own allocate().",
     ),
     click.option(
+        "--score-exponent",
+        type=click.FloatRange(0, 4),
+        default=1.0,
+        show_default=True,
+        help="Scores are raised to it; does nothing to what error measures.",
+    ),
+    click.option(
         "--pin",
         type=click.Choice(["none", "first", "last", "both"]),
         default="none",

@@ -194,7 +194,7 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
             raise UsageError(f"--allocator proxy needs a proxy file with its own allocate; {options.proxy!r} has none")
         overrides = own_bits(proxy, scores, statistics(), options)
     problem = bit_problem(evidence.network, evidence.distortion, cost, board, options, overrides)
-    problem = with_scores(problem, scores)
+    problem = with_scores(problem, {layer: score**options.score_exponent for layer, score in scores.items()})
     allocation = solve(problem)
     if options.proxy == MEASURED and options.allocator == "ilp" and not widest(problem, allocation):
         problem = with_losses(problem, evidence.losses)

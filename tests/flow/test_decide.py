@@ -109,3 +109,22 @@ def test_one_width_for_all_needs_no_ranking(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(decision.allocation.bits.weights.values()) == {4}
     assert decision.sensitivity == {}
     assert decision.specs
+
+
+def test_scores_are_raised_to_the_exponent() -> None:
+    model = residual()
+    shape = [d.dim_value for d in model.onnx.graph.input[0].type.tensor_type.shape.dim]
+    x = np.random.default_rng(0).normal(size=(16, *shape[1:])).astype(np.float32)
+    network, calibration = analyse(model.onnx, "net"), calibrate(model, x, seed=0)
+
+    def losses(exponent: float) -> dict[str, float]:
+        options = Options(proxy="weight_norm", score_exponent=exponent, target_bits=4.0)
+        evidence = Evidence(model, network, calibration, x, options)
+        problem = decide(evidence, load_board("stm32h7"), load_target("cortex-m7"), options).problem
+        assert problem is not None
+        return {layer.name: layer.choices[0].loss for layer in problem.layers}
+
+    scores = losses(1.0)
+    assert len(set(scores.values())) == len(scores) > 2
+    assert losses(0.5) == pytest.approx({layer: score**0.5 for layer, score in scores.items()})
+    assert set(losses(0.0).values()) == {1.0}
