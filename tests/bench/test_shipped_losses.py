@@ -12,7 +12,7 @@ from tapc.flow.losses.ranking import groups_of
 from tapc.flow.losses.table import FOLDER, ROUNDINGS, SUFFIX
 from tapc.proxy.columns import COLUMNS
 
-SHIPPED = ("autoencoder", "dscnn", "mobilenetv1-0.25", "resnet8", "vit-micro")
+SHIPPED = ("autoencoder", "dscnn", "mobilenetv1-0.25", "resnet8", "vit-micro", "vww")
 LIMIT = 3_000_000
 
 
