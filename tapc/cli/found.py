@@ -96,7 +96,7 @@ def _by_network(outcome: "Outcome") -> Table:
 
     numbers, bests = ("rho", "accuracy"), ("best rho", "best accuracy")
     title = f"{outcome.key} by network"
-    table = Table(title, columns("network", *numbers, *bests, right=numbers, prose=("network",)))
+    table = Table(title, columns("network", *numbers, *bests, right=numbers, prose=("network", *bests)))
     searched = {n.network: n for n in outcome.fitness.networks}
     elsewhere = {name: f.networks[0] for name, f in outcome.elsewhere.get(outcome.key, {}).items()}
     rivals = [name for name, f in outcome.baselines.items() if f is not None and name not in REFERENCES]

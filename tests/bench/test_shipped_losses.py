@@ -9,11 +9,14 @@ import pytest
 from tapc.flow.losses import LossTable, load_losses, loss_names, save_losses
 from tapc.flow.losses.draw import BUDGETS
 from tapc.flow.losses.ranking import groups_of
-from tapc.flow.losses.table import FOLDER, ROUNDINGS, SUFFIX
+from tapc.flow.losses.table import FOLDER, ROUNDINGS, SEARCHED, SUFFIX
 from tapc.proxy.columns import COLUMNS
 
 SHIPPED = ("autoencoder", "dscnn", "mobilenetv1-0.25", "resnet8", "vit-micro", "vww")
 LIMIT = 3_000_000
+
+
+FOR_SEARCHES = ("bottlenecks", "inverted", "plain", "sounds", "tokens")
 
 
 @pytest.fixture(scope="module", params=SHIPPED)
@@ -23,7 +26,9 @@ def table(request: pytest.FixtureRequest) -> LossTable:
 
 def test_the_tables_are_there_and_small() -> None:
     assert loss_names() == SHIPPED
+    assert loss_names(SEARCHED) == FOR_SEARCHES
     files = [FOLDER / f"{name}{SUFFIX}" for name in SHIPPED]
+    files += [SEARCHED / f"{name}{SUFFIX}" for name in FOR_SEARCHES]
     assert sum(path.stat().st_size for path in files) < LIMIT
     assert all(b"/work" not in gzip.decompress(path.read_bytes()) for path in files)
 
@@ -87,3 +92,11 @@ def test_layers_statistics_and_scores_are_of_all_layers(table: LossTable) -> Non
     assert all(len(own) == len(names) for own in table.scores.values())
     assert set(table.alone) == set(ROUNDINGS)
     assert all(len(own) == len(names) for own in table.alone.values())
+
+
+@pytest.mark.parametrize("name", FOR_SEARCHES)
+def test_tables_for_searches_have_what_a_search_needs(name: str) -> None:
+    table = load_losses(name)
+    assert len({row.key for row in table.rows}) == len(table.rows) >= 100
+    assert len(groups_of(table)) >= 5
+    assert {column.name for column in COLUMNS} == set(table.statistics[0])

@@ -1,7 +1,5 @@
 """Proxies that a search found and that come with tapc: what they are, against the record of how they were found."""
 
-from pathlib import Path
-
 import pytest
 
 from tapc.base.errors import DataError
@@ -12,14 +10,11 @@ from tapc.flow.losses.table import SEARCHED
 from tapc.proxy import FOUND, ProgramProxy, all_names, get_proxy, load_program, proxy_names
 from tapc.proxy.base import ProxyContext
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
 
 @pytest.mark.parametrize("name", sorted(FOUND))
 def test_it_is_what_the_search_found(name: str) -> None:
     """The code that was taken over scores every network as the program of the search does in the sandbox."""
-    program = load_program(EXAMPLES / name / "proxy.toml")
-    assert FOUND[name].origin == program.origin
+    program = load_program(FOUND[name].file)
     for network in (*loss_names(SEARCHED), *loss_names()):
         table = [dict(row) for row in load_losses(network).statistics]
         assert FOUND[name].score_table(table) == pytest.approx(ProgramProxy(program).score_table(table), rel=1e-12)

@@ -5,12 +5,14 @@ Their code was read before it was taken over, so it runs in this process, withou
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from tapc.base.errors import DataError
 from tapc.proxy.base import ProxyContext, Scores, normalize
 from tapc.proxy.columns import Row
 from tapc.proxy.found import tapc_1
-from tapc.proxy.program import Origin
+from tapc.proxy.program import Origin, load_program
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,20 @@ class FoundProxy:
         Of `tapc.proxy.columns`, that it reads.
     function : callable
         Rows of `tapc.proxy.columns` -> raw scores.
-    origin : Origin
-        By what it was found, and on which networks.
+    file : Path
+        The program as it was found.
     """
 
     name: str
     summary: str
     columns: tuple[str, ...]
     function: Callable[[Sequence[Row]], list[float]]
-    origin: Origin
+    file: Path
+
+    @cached_property
+    def origin(self) -> Origin:
+        """By what it was found, and on which networks."""
+        return load_program(self.file).origin
 
     def knows(self, table: Sequence[Row]) -> bool:
         """Whether a table, perhaps of an earlier version, has all columns that it reads."""
@@ -58,5 +65,5 @@ class FoundProxy:
 
 
 FOUND: Mapping[str, FoundProxy] = {
-    "tapc-1": FoundProxy("tapc-1", tapc_1.SUMMARY, tapc_1.COLUMNS, tapc_1.score, tapc_1.ORIGIN),
+    "tapc-1": FoundProxy("tapc-1", tapc_1.SUMMARY, tapc_1.COLUMNS, tapc_1.score, tapc_1.PROGRAM),
 }
