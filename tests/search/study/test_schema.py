@@ -91,7 +91,7 @@ def test_what_is_left_out_is_as_on_the_command_line(tmp_path: Path) -> None:
     text = TEXT.replace('networks = ["resnet8"]\n', "").replace('board = "stm32h7"\n', "").replace("beta = 0\n", "")
     path.write_text(text.format())
     request = read_study(path)[1][0].cells[0].request
-    assert request.models[:2] == ("resnet8", "dscnn")
+    assert request.models == ("bottlenecks", "plain", "sounds", "tokens")
     assert (request.board, request.options.beta, request.options.cost) == (None, 0.0, "bops")
     path.write_text(text.replace("[options]", '[options]\nboard = "pico"').format())
     assert read_study(path)[1][0].cells[0].request.options.beta == SearchOptions().beta > 0
