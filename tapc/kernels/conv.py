@@ -177,7 +177,7 @@ class ConvSpec(KernelSpec):
     sum_clamped : bool
         The sum is clamped more narrowly than y's codes.
     clamped : bool
-        The convolution's result is clamped more narrowly than its codes.
+        The convolution's result is clamped to other codes than all that y has.
     run : int
         Weight words, a divisor of an output channel's whole ones. dsp: after so many, sums at the top of the
         accumulators are shifted back; 0 where they never overflow. scalar: the products of so many with two pixels

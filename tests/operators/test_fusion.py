@@ -1,12 +1,19 @@
 """What layers take in, and what they leave alone."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from kernels.programs import conv_op, program, random_codes, tensor
+from kernels.programs import conv_op, program, random_codes, run_together_on_host, tensor
+from tapc.base.arithmetic import arithmetics
+from tapc.base.isa import Isa
 from tapc.ir.program import Program, Tensor
 from tapc.lower.fuse import fuse
 from tapc.lower.reference import execute
+from tapc.operators.add import Add
 from tapc.operators.move import Move
 from tapc.operators.reshape import Reshape
 
@@ -22,6 +29,37 @@ def test_only_a_dense_layer_takes_in_a_flattening(groups: int, left: int) -> Non
     assert len(fused.ops) == left
     codes = random_codes(x, 4, rng)
     np.testing.assert_array_equal(execute(fused, codes), execute(p, codes))
+
+
+def test_a_summand_keeps_the_range_of_its_own_bits(tmp_path: Path) -> None:
+    """Of 4 bits in a sum of 8, and the other way round: neither saturates where the other would."""
+    rng = np.random.default_rng(0)
+    x, short, wide, long, y = (
+        Tensor(name, (2, 2, 4), bits, scale, zero)
+        for name, bits, scale, zero in [("x", 8, 0.05, 0), ("short", 4, 0.1, 3), ("wide", 8, 0.1, -4),
+                                        ("long", 8, 0.1, -4), ("y", 4, 0.2, 7)]
+    )  # fmt: skip
+    layers = [
+        replace(conv_op(rng, a, b, (1, 1), (1, 1), (0, 0, 0, 0), 1, 4, b.name), low=b.low, high=b.high,
+                ratios=np.full(4, 0.1, np.float32), bias=np.zeros(4, np.int32))
+        for a, b in ((x, short), (wide, long))
+    ]  # fmt: skip
+    sums = [Add("first", ("x", "short"), "wide", -128, 127), Add("second", ("wide", "long"), "y", 0, 15)]
+    plain = program([layers[0], sums[0], layers[1], sums[1]], [x, short, wide, long, y])
+    forms = [(isa, arithmetic.name) for isa in get_args(Isa) for arithmetic in arithmetics()]
+    made = [replace(fuse(plain), isa=isa, mode=mode) for isa, mode in forms]
+    assert all(len(p.ops) == 2 for p in made)
+    codes = random_codes(x, 4, rng)
+    seen: dict[str, np.ndarray] = {}
+    execute(plain, codes, observe=lambda op, found: seen.__setitem__(op.output, found))
+    assert (seen["short"] == 15).any()
+    assert (seen["long"] < 0).any()
+    assert (seen["long"] > 15).any()
+    found = run_together_on_host([(p, codes, None) for p in made], tmp_path)
+    wrong = [
+        form for form, p, own in zip(forms, made, found, strict=True) if not np.array_equal(own, execute(p, codes))
+    ]
+    assert not wrong
 
 
 def _two_moves(index: np.ndarray, twice: bool = False) -> Program:

@@ -127,7 +127,8 @@ def dense(op: Weighted, program: Program, schedule: Schedule | None) -> Step:
         op.w_bits,
         program.mode,
         program.isa,
-        clamped=op.low > middle.low or op.high < middle.high,
+        # Kernels saturate to y's codes, which are not those of a summand of other bits.
+        clamped=op.low > middle.low or op.high < middle.high or middle.bits != y.bits,
         lines=0 if op.pool is None else op.pool.kernel[0],
     )
     if schedule is not None:
