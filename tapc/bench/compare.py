@@ -12,6 +12,7 @@ from tapc.bench.proxies import RESAMPLES, Interval, interval, kendall_rows, spea
 from tapc.flow.losses.ranking import (
     LEAST,
     MEASURED,
+    REFERENCES,
     Regret,
     alone_loss,
     groups_of,
@@ -27,9 +28,6 @@ Doubles = NDArray[np.float64]
 
 BASELINES = ("uniform", "sqnr", "hawq_v2")
 """Proxies that the others are compared with."""
-
-MEASUREMENT = "error"
-"""The built-in proxy that measures what the others predict: no rival."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +135,12 @@ def compare(
             )  # fmt: skip
             done += proxy != MEASURED
             advance(done, total)
-        by_hand = [name for name in table.scores if name in own and name != MEASUREMENT]
+        by_hand = [name for name in table.scores if name in own and name not in REFERENCES]
         best = max(by_hand, key=lambda name: values[name]) if by_hand else None
         for proxy, figure in own.items():
-            program = proxy not in table.scores and proxy != MEASURED
-            for base in [*BASELINES, *([best] if program and best is not None and best not in BASELINES else [])]:
-                if base in own and base != proxy:
+            program = proxy not in (*table.scores, *REFERENCES)
+            for base in dict.fromkeys((*BASELINES, best)) if program else BASELINES:
+                if base is not None and base in own and base != proxy:
                     figure.over[base] = interval(values[proxy] - values[base], drawn[proxy] - drawn[base])
         ranked = sorted(own.values(), key=lambda figure: -figure.spearman.value)
         figures += [replace(figure, best=best) for figure in ranked]

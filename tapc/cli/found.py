@@ -63,7 +63,7 @@ def print_outcome(outcome: "Outcome") -> None:
 
 
 def _ranking(outcome: "Outcome") -> Table:
-    from tapc.search.report.summary import REFERENCES
+    from tapc.flow.losses.ranking import REFERENCES
 
     costs = any(f is not None and f.cost for f in outcome.baselines.values())
     unseen = any(f is not None for f in outcome.unseen.values())
@@ -92,7 +92,7 @@ def _ranking(outcome: "Outcome") -> Table:
 
 def _by_network(outcome: "Outcome") -> Table:
     """Return the winner's figures on every network, and the best of the built-in proxies."""
-    from tapc.search.report.summary import REFERENCES
+    from tapc.flow.losses.ranking import REFERENCES
 
     numbers, bests = ("rho", "accuracy"), ("best rho", "best accuracy")
     title = f"{outcome.key} by network"
@@ -126,7 +126,7 @@ def _phi(fitness: "Fitness | None") -> str:
 
 def verdict(outcome: "Outcome") -> str:
     """Say in words how the winner stands beside the built-in proxies."""
-    from tapc.search.report.summary import REFERENCES
+    from tapc.flow.losses.ranking import REFERENCES
 
     better = [(f.phi, name) for name, f in outcome.baselines.items()
               if f is not None and name not in REFERENCES and f.phi >= outcome.fitness.phi]  # fmt: skip

@@ -5,12 +5,12 @@ from typing import Any
 
 from scipy.stats import rankdata
 
+from tapc.flow.losses.ranking import REFERENCES
 from tapc.proxy.columns import Row, columns
 from tapc.search.candidate import Background, Candidate
 from tapc.search.fitness import Fitness, NetworkFitness
 from tapc.search.networks import SearchNetwork
 from tapc.search.options import SearchOptions
-from tapc.search.report.summary import REFERENCES
 
 SHOWN = (
     "op", "kernel_h", "out_channels", "output_pixels", "parameter_share", "mac_share", "readers", "activation",

@@ -17,7 +17,7 @@ from tapc.base.errors import BudgetError, DataError, OutputError, TapcError, Usa
 from tapc.base.options import Source
 from tapc.base.progress import Stages
 from tapc.flow.devices import device_of
-from tapc.flow.losses.ranking import MEASURED, Ranking
+from tapc.flow.losses.ranking import MEASURED, REFERENCES, Ranking
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 from tapc.proxy import Origin, Program, save_program
@@ -37,7 +37,7 @@ from tapc.search.networks import SearchNetwork, identity_of, missing_columns
 from tapc.search.options import SearchOptions
 from tapc.search.report import NAME as REPORT
 from tapc.search.report import write_report
-from tapc.search.report.summary import REFERENCES, check_version
+from tapc.search.report.summary import check_version
 from tapc.search.workers import DaskWorkers, ProcessWorkers, Workers
 
 BEST = "proxy.toml"

@@ -24,6 +24,9 @@ RankName = Literal["spearman", "kendall"]
 MEASURED = "(layers alone)"
 """Reference that is no proxy: the measured losses of the layers, each alone, added."""
 
+REFERENCES = ("error", MEASURED)
+"""Measurements of each layer alone, in place of a prediction: no rivals."""
+
 LEAST = 5
 """Configurations of a group, below which ranks mean nothing."""
 

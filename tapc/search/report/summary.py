@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 
 from tapc.base.errors import DataError
-from tapc.flow.losses.ranking import MEASURED, spearman
+from tapc.flow.losses.ranking import REFERENCES, spearman
 from tapc.search.fitness import VERSION
 from tapc.search.log import NAME, read_events
-
-REFERENCES = ("error", MEASURED)
-"""Measurements of each layer alone, in place of a prediction: no rivals."""
 
 _UNREADY: dict[str, Any] = {"generator": "", "prompts": {}, "networks": [], "held_out": None, "unseen": []}
 
