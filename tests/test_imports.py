@@ -14,7 +14,7 @@ ROOT = Path(tapc.__file__).parent
 # From the ground up: a folder imports from its own and from lower floors, never from its neighbours.
 FLOORS = (
     ("base",),
-    ("data", "graph", "hardware", "kernels", "zoo"),
+    ("audio", "data", "graph", "hardware", "kernels", "zoo"),
     ("allocate", "frontend", "ir", "proxy"),
     ("operators",),
     ("lower", "quantize"),

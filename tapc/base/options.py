@@ -119,6 +119,8 @@ class Options:
         quarter more flash and 15 % more arena. "speed": by whatever fits the board, and start-up copies hot code and
         constants to the board's fast memories, where it has some. "ram": the smallest arena, in patches of at most
         twice the instructions; of all that has it, the fastest.
+    front_end : str or None
+        Features of audio that the network takes, see `tapc.audio.front_end`: C that makes them is written beside it.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -153,6 +155,7 @@ class Options:
     device: str | None = None
     toolchain: str = "gcc"
     optimize: str = "balanced"
+    front_end: str | None = None
 
     def __post_init__(self) -> None:
         for name, (convert, expected) in _VALUES.items():
@@ -262,6 +265,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "keep": (_maybe(_flag), "True, False or None"),
     "device": (_maybe(_text), "a device's name, or None"),
     "toolchain": (_one_of("gcc", "zig"), "'gcc' or 'zig'"),
+    "front_end": (_maybe(_text), "a front end such as 'mfcc:kws01', a file, or None"),
     "optimize": (_one_of("size", "balanced", "speed", "ram"), "'size', 'balanced', 'speed' or 'ram'"),
     "arithmetic": (
         lambda value: None if value == "auto" else _maybe(_one_of(*ARITHMETICS))(value),

@@ -147,6 +147,12 @@ _OPTIONS = (
         "for as much as there is, and hot code and constants are copied to the board's fast memories; ram: the "
         "smallest peak of RAM: layers in patches for up to twice the instructions, and the least scratch memory.",
     ),
+    click.option(
+        "--front-end",
+        metavar="NAME",
+        default=None,
+        help="Write C that makes the network's input of samples of audio: mfcc:kws01, log-mel:kws01 or a .toml file.",
+    ),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     DEVICE,
     click.option(
@@ -191,6 +197,7 @@ def register(main: click.Group) -> None:
           tapc compile resnet8 --board stm32h7
           tapc compile net.onnx --board nrf52840dk --data images/ --target-bits 4
           tapc compile resnet8 --board pico --flash 64K --abits 4,8
+          tapc compile kws.tflite --board nrf52840dk --data mfcc.npz --front-end mfcc:kws01
         """
         _compile(**given)
 
@@ -287,6 +294,8 @@ def _compile(
         print_json(result.report.to_dict())
         return
     print_report(result.report)
+    if result.front_end is not None:
+        say(f"front end: {result.front_end}")
     for place in (result.output, *(package.folder for package in written)):
         say(f"written to {place}")
     if silicon.npu is not None:

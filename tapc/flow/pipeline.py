@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from tapc.allocate import Allocation
+from tapc.audio import front_end
 from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Options, with_settings
 from tapc.base.output import MARKER, check_replaceable, remove_checkpoints, replaced_folder
@@ -25,6 +26,7 @@ from tapc.flow.decide import Evidence
 from tapc.flow.describe import call, describe_library, facts_of
 from tapc.flow.devices import device_of
 from tapc.flow.fidelity import check_on, imprecise, unmoved
+from tapc.flow.front_end import Figures, add_front_end
 from tapc.flow.groups import in_groups
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
@@ -58,6 +60,8 @@ class Result:
     quantized : QuantizedModel
     allocation : Allocation
     lowered : Lowered
+    front_end : Figures or None
+        What a front end beside the library takes.
     """
 
     report: Report
@@ -66,6 +70,7 @@ class Result:
     quantized: QuantizedModel
     allocation: Allocation
     lowered: Lowered
+    front_end: Figures | None = None
 
     def __repr__(self) -> str:
         return f"{self.report!r}\n{self.output}: firmware, lib, model.onnx, report.html; figures: .report"
@@ -136,6 +141,8 @@ def compile(
     check_rounding(options.rounding)
     if options.prefix is not None:
         check_prefix(options.prefix)
+    if options.front_end is not None:
+        front_end(options.front_end)  # what is wrong with it is told before anything takes time
     silicon = board if isinstance(board, Board) else load_board(str(board))
     target = load_target(silicon.core)
     if options.simulate and options.device is not None:
@@ -243,13 +250,18 @@ def compile(
         )
         command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)
         facts = facts_of(network_model, samples.calibration, target, report, folder / "model.onnx", command)
+        figures = None
+        if options.front_end is not None:
+            with stages.stage("front end"):
+                facts, figures = add_front_end(folder / "lib", options.front_end, attempt.lowered, target, facts,
+                                               simulate=options.simulate)  # fmt: skip
         describe_library(folder / "lib", attempt.lowered, facts)
         write_page(folder, report, *times_of(destination, folder / "firmware.bin"))
         (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
     if train:
         remove_checkpoints(checkpoints)
     allocation = attempt.decision.allocation
-    return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
+    return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered, figures)
 
 
 def device_scores(attempt: Attempt, metric: Metric, test: Samples) -> dict[str, float]:

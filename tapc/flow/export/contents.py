@@ -13,6 +13,7 @@ from tapc.base.errors import DataError
 from tapc.base.files import read_regular
 from tapc.base.ports import joined
 from tapc.device.verify import sequences
+from tapc.flow.front_end import HEADER, SOURCE
 from tapc.flow.rerun import Build, part
 from tapc.hardware.target import load_target
 from tapc.kernels.packing import pack_activations, unpack_activations
@@ -120,6 +121,7 @@ def contents_of(build: Build) -> Contents:
     if missing := [names.file(end) for end in (*SOURCES, *HEADERS) if names.file(end) not in library]:
         raise DataError(f"{folder}: {missing[0]} is missing; compile the network again")
     header = library[names.file(".h")]
+    sources, headers = ((*SOURCES, SOURCE), (*HEADERS, HEADER)) if names.file(SOURCE) in library else (SOURCES, HEADERS)
     words = plain(build.name)
     inputs, target = sample_inputs(network), load_target(str(build.report["core"]))
     return Contents(
@@ -128,8 +130,8 @@ def contents_of(build: Build) -> Contents:
         board=build.board,
         core=target.name,
         flags=target.cflags,
-        sources={names.file(end): library[names.file(end)] for end in SOURCES},
-        headers={names.file(end): library[names.file(end)] for end in HEADERS},
+        sources={names.file(end): library[names.file(end)] for end in sources},
+        headers={names.file(end): library[names.file(end)] for end in headers},
         library=library,
         functions=tuple(sorted(set(re.findall(rf"\b({re.escape(names.prefix)}_\w+)\(", _code(header))))),
         macros=tuple(sorted(set(re.findall(rf"^#define ({names.upper}_\w+) ", header, re.MULTILINE)))),

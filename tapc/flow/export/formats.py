@@ -9,6 +9,7 @@ from typing import Any
 from tapc.flow.export.contents import Contents
 from tapc.flow.export.single import single_file
 from tapc.flow.export.templates import render
+from tapc.flow.front_end import HEADER, SOURCE
 
 Files = dict[str, str | bytes]
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -19,6 +20,7 @@ def single(c: Contents) -> Files:
     """Make one C file, one header, and an example."""
     p = c.names.prefix
     files: Files = {f"{p}.c": single_file(c), f"{p}.h": c.headers[c.names.file(".h")]}
+    files |= {name: text for name, text in c.library.items() if name in map(c.names.file, (SOURCE, HEADER))}
     return files | {"README.md": render("single.md", c=c)} | _example(c, "example/main.c", "main.c")
 
 
