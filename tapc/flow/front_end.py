@@ -1,4 +1,4 @@
-"""A front end of audio beside a build's library: fitted to the network's input, proved and measured in the simulator."""
+"""A front end of audio beside a library: fitted to the network's input, proved and measured in the simulator."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,12 +67,15 @@ def fitted(spec: FrontEnd, program: Program) -> tuple[Quantization, int]:
         raise UsageError(f"front end: the network has {len(program.given)} inputs, and must have one")
     tensor = program.tensors[program.given[0]]
     height, width, channels = tensor.shape
-    if tensor.bits != 8 or spec.features not in (channels, width * channels, height * width * channels):
+    # A vector may be columns behind each other: who takes it knows.
+    flat, size = height == width == 1, height * width * channels
+    rows = (channels, width * channels, size)
+    if tensor.bits != 8 or not (spec.features in rows or (flat and size % spec.features == 0)):
         raise UsageError(
             f"front end: columns of {spec.features} values do not make the network's input, {height} x {width} x "
             f"{channels} (height, width, channels) of {tensor.bits} bits; its rows should have {width * channels}"
         )
-    return Quantization(float(tensor.scale), tensor.zero), height * width * channels // spec.features
+    return Quantization(float(tensor.scale), tensor.zero), size // spec.features
 
 
 def add_front_end(
@@ -92,8 +95,8 @@ def add_front_end(
     for name, content in files_of(spec, quantization, columns, names.prefix).items():
         (folder / name).write_text(content, encoding="utf-8", newline="\n")
     figures = measured(spec, quantization, target) if simulate and obstacle(target) is None else None
-    what = f"{names.file(SOURCE)} makes the input of samples of audio: {spec.kind}, {spec.features} values for every "
-    what += f"{spec.hop} samples at {spec.rate} Hz ({names.file(HEADER)} says how)."
+    what = f"`{names.file(SOURCE)}` makes the input of samples of audio: {spec.kind}, {spec.features} values for every "
+    what += f"{spec.hop} samples at {spec.rate} Hz (`{names.file(HEADER)}` says how)."
     remark = what if figures is None else f"{what} {figures}."
     return replace(facts, sources=(*facts.sources, names.file(SOURCE)), remarks=(*facts.remarks, remark)), figures
 

@@ -1,11 +1,17 @@
 """Front ends on simulated cores, beside a library, and in packages."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from tapc.audio import PRESETS, FrontEnd, Quantization, front_end
-from tapc.base.errors import MismatchError
+from tapc.base.errors import MismatchError, UsageError
 from tapc.flow import front_end as flow
 from tapc.hardware.target import load_target
+from tapc.ir.program import Program, Tensor
+from tapc.lower.facts import Facts
+from tapc.lower.names import Names
 from thorough import thorough
 
 KWS01 = PRESETS["kws01"]
@@ -38,3 +44,36 @@ def test_another_column_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow.Reference, "columns", off_by_one)
     with pytest.raises(MismatchError, match="front end: column 0 of cortex-m3"):
         flow.measured(FrontEnd(window=64, hop=64, fft=64, filters=4, coefficients=2), CODES, load_target("cortex-m3"))
+
+
+def input_of(*shape: int, bits: int = 8) -> Program:
+    tensor = Tensor("x", shape, bits, 0.25, -7)  # type: ignore[arg-type]
+    return Program("spotter", "float", {"x": tensor}, (), ("x",), ("x",), "dsp")
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns"), [((49, 10, 1), 49), ((1, 49, 10), 49), ((1, 1, 490), 49), ((1, 1, 10), 1)]
+)
+def test_columns_are_those_of_the_input(shape: tuple[int, int, int], columns: int) -> None:
+    assert flow.fitted(KWS01, input_of(*shape)) == (Quantization(0.25, -7), columns)
+
+
+@pytest.mark.parametrize(("shape", "bits"), [((10, 49, 1), 8), ((49, 12, 1), 8), ((49, 10, 1), 4)])
+def test_other_inputs_are_refused(shape: tuple[int, int, int], bits: int) -> None:
+    with pytest.raises(UsageError, match=r"front end: columns of 10 values do not make .*, \d+ x \d+ x 1"):
+        flow.fitted(KWS01, input_of(*shape, bits=bits))
+
+
+def test_files_lie_beside_the_library_and_are_told(tmp_path: Path) -> None:
+    network = SimpleNamespace(program=input_of(49, 10, 1), names=Names("spot"))
+    facts, figures = flow.add_front_end(
+        tmp_path, "mfcc:kws01", network, load_target("cortex-m4"), Facts(remarks=("first",)), simulate=False,
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert figures is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spot_frontend.c", "spot_frontend.h"]
+    assert facts.sources == ("spot_frontend.c",)
+    assert facts.remarks[0] == "first"
+    assert "`spot_frontend.c` makes the input of samples of audio: mfcc, 10 values" in facts.remarks[1]
+    header = (tmp_path / "spot_frontend.h").read_text()
+    assert "#define SPOT_FRONTEND_COLUMNS 49 " in header
+    assert "#define SPOT_FRONTEND_CLIP_SAMPLES 15840 " in header
