@@ -27,7 +27,8 @@ def log2(values: NDArray[np.uint64], table: Ints) -> Ints:
     part = (mantissa >> (15 - LOG_BITS)) & 0xFFFF
     low = table[place]
     between: Ints = ((table[place + 1] - low) * part + (1 << 15)) >> 16
-    return exponent * ONE + low + between
+    found: Ints = exponent * ONE + low + between
+    return found
 
 
 def _length(values: NDArray[np.uint64]) -> Ints:
@@ -37,7 +38,8 @@ def _length(values: NDArray[np.uint64]) -> Ints:
         more = rest >> np.uint64(bits) != 0
         length += np.where(more, bits, 0)
         rest = np.where(more, rest >> np.uint64(bits), rest)
-    return length + (rest != 0)
+    length += rest != 0
+    return length
 
 
 @dataclass(frozen=True)
@@ -115,20 +117,22 @@ class Reference:
             half *= 2
         return re, im
 
-    def sums(self, frames: Ints) -> NDArray[np.uint64]:
-        """Return what the filters add up, shape (frames, filters)."""
-        t = self.tables()
+    def bins(self, frames: Ints) -> NDArray[np.uint64]:
+        """Return what the filters add up, shape (frames, FFT / 2)."""
         re, im = (abs(part) for part in self.spectrum(frames))
         shift = np.maximum(0, _length(np.maximum(re, im).astype(np.uint64)) - 15)
         power = (re >> shift) ** 2 + (im >> shift) ** 2
         if self.spec.spectrum == "power":
-            bins = (power << (2 * shift)) >> t.power_shift
-        else:
-            bins = np.floor(np.sqrt(power)).astype(np.int64) << shift  # exact below 2^52
+            return ((power << (2 * shift)) >> self.tables().power_shift).astype(np.uint64)
+        return (np.floor(np.sqrt(power)).astype(np.int64) << shift).astype(np.uint64)  # exact below 2^52
+
+    def sums(self, frames: Ints) -> NDArray[np.uint64]:
+        """Return the sums of the filters, shape (frames, filters)."""
+        t, bins = self.tables(), self.bins(frames)
         sums, begin = [], 0
         for first, count in zip(t.first, t.counts, strict=True):
             weights = t.weights[begin : begin + count].astype(np.uint64)
-            sums.append((bins[:, first : first + count].astype(np.uint64) * weights).sum(1, dtype=np.uint64))
+            sums.append((bins[:, first : first + count] * weights).sum(1, dtype=np.uint64))
             begin += count
         return np.stack(sums, 1)
 

@@ -12,7 +12,11 @@ from tapc.audio import FrontEnd, Quantization, files_of
 _MAIN = """
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef BINS
+#include "x_frontend.c"
+#else
 #include "x_frontend.h"
+#endif
 static int8_t features[X_FRONTEND_COLUMNS * X_FRONTEND_FEATURES], column[X_FRONTEND_FEATURES];
 int main(int argc, char **argv)
 {
@@ -34,7 +38,11 @@ int main(int argc, char **argv)
             const int16_t *next = samples + begin;
             uint32_t left = count - begin < piece ? count - begin : piece;
             while (x_frontend_push(&next, &left, column)) {
+#ifdef BINS
+                fwrite(work, 1, sizeof work, stdout);
+#else
                 fwrite(column, 1, sizeof column, stdout);
+#endif
                 x_frontend_slide(features, column);
             }
         }
@@ -54,7 +62,7 @@ def built(spec: FrontEnd, quantization: Quantization, columns: int, folder: Path
     (folder / "main.c").write_text(_MAIN)
     program = folder / "program"
     done = subprocess.run(
-        ["gcc", *_FLAGS, *_SANITIZE, *more, "main.c", "x_frontend.c", "-o", program],
+        ["gcc", *_FLAGS, *_SANITIZE, *more, "main.c", *(() if "-DBINS" in more else ("x_frontend.c",)), "-o", program],
         cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

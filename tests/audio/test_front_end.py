@@ -68,6 +68,20 @@ def test_c_equals_the_reference(spec: FrontEnd, tmp_path: Path) -> None:
     check(spec, CODES if spec is KWS01 else FINE, tmp_path)
 
 
+@pytest.mark.parametrize("spec", [KWS01, OTHERS[0]], ids=("magnitude", "power"))
+def test_bins_of_c_equal_those_of_the_reference(spec: FrontEnd, tmp_path: Path) -> None:
+    """Codes are coarse: what is rounded otherwise on the way would rarely change one."""
+    program = host.built(spec, CODES, 1, tmp_path, "-DBINS")
+    sounds = [sound[: spec.window] for sound in (*hard_sounds(spec, spec.window), *oracle.sounds(16000, 480).values())]
+    last = int((tables_of(spec, CODES).first + tables_of(spec, CODES).counts).max())
+    words = host.outputs(program, replace(spec, kind="log-mel", filters=8, coefficients=1), sounds, spec.window).view(
+        np.uint32
+    )
+    found = words.reshape(len(sounds), spec.fft // 2, 2)[:, 1:last].astype(np.uint64)
+    bins = found[..., 0] | found[..., 1] << np.uint64(32) if spec.spectrum == "power" else found[..., 0]
+    np.testing.assert_array_equal(bins, Reference(spec, CODES).bins(np.stack(sounds).astype(np.int64))[:, 1:last])
+
+
 def test_products_of_32_bits_are_the_same(tmp_path: Path) -> None:
     check(KWS01, CODES, tmp_path, "-D__ARM_ARCH=6")
 
