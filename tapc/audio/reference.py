@@ -123,8 +123,10 @@ class Reference:
         shift = np.maximum(0, _length(np.maximum(re, im).astype(np.uint64)) - 15)
         power = (re >> shift) ** 2 + (im >> shift) ** 2
         if self.spec.spectrum == "power":
-            return ((power << (2 * shift)) >> self.tables().power_shift).astype(np.uint64)
-        return (np.floor(np.sqrt(power)).astype(np.int64) << shift).astype(np.uint64)  # exact below 2^52
+            bins: Ints = (power << (2 * shift)) >> self.tables().power_shift
+        else:
+            bins = np.floor(np.sqrt(power)).astype(np.int64) << shift  # exact below 2^52
+        return bins.astype(np.uint64)
 
     def sums(self, frames: Ints) -> NDArray[np.uint64]:
         """Return the sums of the filters, shape (frames, filters)."""
