@@ -294,8 +294,6 @@ def _compile(
         print_json(result.report.to_dict())
         return
     print_report(result.report)
-    if result.front_end is not None:
-        say(f"front end: {result.front_end}")
     for place in (result.output, *(package.folder for package in written)):
         say(f"written to {place}")
     if silicon.npu is not None:

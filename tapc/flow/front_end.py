@@ -1,6 +1,6 @@
 """A front end of audio beside a library: fitted to the network's input, proved and measured in the simulator."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ from tapc.base.files import scratch_folder
 from tapc.base.templates import text_environment
 from tapc.device import device_for, obstacle
 from tapc.firmware import build_firmware
+from tapc.frontend import FloatModel
 from tapc.hardware.target import Target
 from tapc.ir.program import Program
 from tapc.lower import Lowered
 from tapc.lower.facts import Facts
+from tapc.report.front_end import FrontEndReport
 
 SOURCE, HEADER = "frontend.c", "frontend.h"
 _TEMPLATES = Path(__file__).parent / "templates" / "front_end"
@@ -23,36 +25,19 @@ _PREFIX = "trial"
 _SOUNDS = 12
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What a front end takes on a core.
+def check_columns(spec: FrontEnd, model: FloatModel) -> None:
+    """Check that columns of a front end can make the input of a network that is not quantized yet.
 
-    Attributes
-    ----------
-    core : str
-    flash : int
-        Bytes of its code and tables.
-    ram : int
-        Bytes of its variables.
-    first, instructions : int
-        Instructions until a stream's first hop is missing, and from there to its first column: a hop's samples and
-        all of the computation, as every later column takes.
-    columns : int
-        Columns that were compared with the reference.
+    Raises
+    ------
+    UsageError
     """
-
-    core: str
-    flash: int
-    ram: int
-    first: int
-    instructions: int
-    columns: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.flash:,} bytes of flash, {self.ram:,} of RAM, {self.instructions:,} instructions a column on "
-            f"{self.core} (qemu); {self.columns} columns equal the reference"
-        )
+    given = model.given_inputs
+    if len(given) != 1:
+        raise UsageError(f"front end: the network has {len(given)} inputs, and must have one")
+    if given[0].size % spec.features:
+        shape = " x ".join(map(str, given[0].shape[1:]))
+        raise UsageError(f"front end: columns of {spec.features} values do not make the network's input, {shape}")
 
 
 def fitted(spec: FrontEnd, program: Program) -> tuple[Quantization, int]:
@@ -80,8 +65,10 @@ def fitted(spec: FrontEnd, program: Program) -> tuple[Quantization, int]:
 
 def add_front_end(
     folder: Path, text: str, network: Lowered, target: Target, facts: Facts, *, simulate: bool
-) -> tuple[Facts, Figures | None]:
+) -> tuple[Facts, FrontEndReport]:
     """Write PREFIX_frontend.h and .c to a library's folder; return what its README and CMake file tell besides.
+
+    The report has figures where a simulator ran it.
 
     Raises
     ------
@@ -94,11 +81,18 @@ def add_front_end(
     quantization, columns = fitted(spec, network.program)
     for name, content in files_of(spec, quantization, columns, names.prefix).items():
         (folder / name).write_text(content, encoding="utf-8", newline="\n")
-    figures = measured(spec, quantization, target) if simulate and obstacle(target) is None else None
+    report = told(spec, text)
+    if simulate and obstacle(target) is None:
+        report = measured(spec, quantization, target, text)
     what = f"`{names.file(SOURCE)}` makes the input of samples of audio: {spec.kind}, {spec.features} values for every "
     what += f"{spec.hop} samples at {spec.rate} Hz (`{names.file(HEADER)}` says how)."
-    remark = what if figures is None else f"{what} {figures}."
-    return replace(facts, sources=(*facts.sources, names.file(SOURCE)), remarks=(*facts.remarks, remark)), figures
+    remark = what if report.flash is None else f"{what} On {target.name} (qemu): {report}."
+    return replace(facts, sources=(*facts.sources, names.file(SOURCE)), remarks=(*facts.remarks, remark)), report
+
+
+def told(spec: FrontEnd, name: str) -> FrontEndReport:
+    """Return the report of a front end that did not run."""
+    return FrontEndReport(name=name, kind=spec.kind, rate=spec.rate, hop=spec.hop, features=spec.features)
 
 
 def hard_sounds(spec: FrontEnd) -> NDArray[np.int16]:
@@ -110,7 +104,7 @@ def hard_sounds(spec: FrontEnd) -> NDArray[np.int16]:
     return np.stack([rng.integers(-9000, 9000, count), *sounds[: _SOUNDS - 1]]).astype(np.int16)
 
 
-def measured(spec: FrontEnd, quantization: Quantization, target: Target) -> Figures:
+def measured(spec: FrontEnd, quantization: Quantization, target: Target, asked: str = "") -> FrontEndReport:
     """Run a front end on a simulated core, every window from a fresh start, and compare with the reference."""
     windows = hard_sounds(spec)
     files = files_of(spec, quantization, 1, _PREFIX)
@@ -134,7 +128,9 @@ def measured(spec: FrontEnd, quantization: Quantization, target: Target) -> Figu
             f"{wanted[which].tolist()}"
         )
     first, column = run.instructions_per_step
-    return Figures(target.name, *symbols, first, column, len(windows))
+    (flash, ram), count = symbols, len(windows)
+    figures = {"flash": flash, "ram": ram, "first": first, "instructions": column, "columns": count}
+    return told(spec, asked or spec.kind).model_copy(update=figures)
 
 
 def own_bytes(path: Path) -> tuple[int, int]:

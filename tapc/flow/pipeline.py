@@ -26,7 +26,7 @@ from tapc.flow.decide import Evidence
 from tapc.flow.describe import call, describe_library, facts_of
 from tapc.flow.devices import device_of
 from tapc.flow.fidelity import check_on, imprecise, unmoved
-from tapc.flow.front_end import Figures, add_front_end
+from tapc.flow.front_end import add_front_end, check_columns
 from tapc.flow.groups import in_groups
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
@@ -60,8 +60,6 @@ class Result:
     quantized : QuantizedModel
     allocation : Allocation
     lowered : Lowered
-    front_end : Figures or None
-        What a front end beside the library takes.
     """
 
     report: Report
@@ -70,7 +68,6 @@ class Result:
     quantized: QuantizedModel
     allocation: Allocation
     lowered: Lowered
-    front_end: Figures | None = None
 
     def __repr__(self) -> str:
         return f"{self.report!r}\n{self.output}: firmware, lib, model.onnx, report.html; figures: .report"
@@ -141,8 +138,7 @@ def compile(
     check_rounding(options.rounding)
     if options.prefix is not None:
         check_prefix(options.prefix)
-    if options.front_end is not None:
-        front_end(options.front_end)  # what is wrong with it is told before anything takes time
+    sounds = None if options.front_end is None else front_end(options.front_end)
     silicon = board if isinstance(board, Board) else load_board(str(board))
     target = load_target(silicon.core)
     if options.simulate and options.device is not None:
@@ -158,6 +154,8 @@ def compile(
             network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed,
                                  keep=options.keep is not False, state=state)  # fmt: skip
     network_model = with_units(network_model, pixel_scale, mean, std)
+    if sounds is not None:
+        check_columns(sounds, network_model)  # before anything takes time
     options, target = kept_options(network_model, options), arithmetic_for(network_model, target, options)
     if train and network_model.given is not None:
         raise UsageError(f"{network_model.name} is quantized already and is kept as it is: training needs --requantize")
@@ -250,18 +248,18 @@ def compile(
         )
         command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)
         facts = facts_of(network_model, samples.calibration, target, report, folder / "model.onnx", command)
-        figures = None
         if options.front_end is not None:
             with stages.stage("front end"):
-                facts, figures = add_front_end(folder / "lib", options.front_end, attempt.lowered, target, facts,
-                                               simulate=options.simulate)  # fmt: skip
+                facts, own = add_front_end(folder / "lib", options.front_end, attempt.lowered, target, facts,
+                                           simulate=options.simulate)  # fmt: skip
+            report = report.model_copy(update={"front_end": own})
         describe_library(folder / "lib", attempt.lowered, facts)
         write_page(folder, report, *times_of(destination, folder / "firmware.bin"))
         (folder / MARKER).write_text(report.to_json(), encoding="utf-8")
     if train:
         remove_checkpoints(checkpoints)
     allocation = attempt.decision.allocation
-    return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered, figures)
+    return Result(report, destination, network_model, attempt.quantized, allocation, attempt.lowered)
 
 
 def device_scores(attempt: Attempt, metric: Metric, test: Samples) -> dict[str, float]:

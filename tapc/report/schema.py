@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tapc.kernels.schedule import Schedule
 from tapc.report.alternatives import AlternativeReport
+from tapc.report.front_end import FrontEndReport
 from tapc.report.patches import PatchReport
 from tapc.report.refused import RefusedReport
 from tapc.report.regions import RegionReport
@@ -311,6 +312,8 @@ class Report(_Frozen):
         Parts of the network that are computed band by band, so that the arena fits.
     states : tuple of StateReport
         What lives in the arena between calls.
+    front_end : FrontEndReport or None
+        C beside the library that makes its input of samples of audio.
     without_tflite : str
         Why there is no model.tflite; empty where there is.
     seconds : dict
@@ -359,6 +362,7 @@ class Report(_Frozen):
     schedules: dict[str, Schedule] = Field(default_factory=dict)
     patches: tuple[PatchReport, ...] = ()
     states: tuple[StateReport, ...] = ()
+    front_end: FrontEndReport | None = None
     without_tflite: str = ""
     warnings: tuple[str, ...]
     seconds: dict[str, float]

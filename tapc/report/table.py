@@ -128,6 +128,8 @@ def print_report(report: Report) -> None:
         say(f": {patch}", label="in patches")
     if report.states:
         say(f": {states_line(report.states, 'PREFIX_reset')}", label="state")
+    if report.front_end is not None:
+        say(f": {report.front_end}", label="front end")
     say(stack_line(report.memory.run_stack))
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)

@@ -1,10 +1,14 @@
 """Front ends on simulated cores, beside a library, and in packages."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnx
 import pytest
 
+import tapc
+from graph_builder import Builder
 from tapc.audio import PRESETS, FrontEnd, Quantization, front_end
 from tapc.base.errors import MismatchError, UsageError
 from tapc.flow import front_end as flow
@@ -66,10 +70,11 @@ def test_other_inputs_are_refused(shape: tuple[int, int, int], bits: int) -> Non
 
 def test_files_lie_beside_the_library_and_are_told(tmp_path: Path) -> None:
     network = SimpleNamespace(program=input_of(49, 10, 1), names=Names("spot"))
-    facts, figures = flow.add_front_end(
+    facts, report = flow.add_front_end(
         tmp_path, "mfcc:kws01", network, load_target("cortex-m4"), Facts(remarks=("first",)), simulate=False,
     )  # type: ignore[arg-type]  # fmt: skip
-    assert figures is None
+    assert report.flash is None
+    assert str(report) == "mfcc:kws01, 10 values for every 320 samples at 16000 Hz; not run"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spot_frontend.c", "spot_frontend.h"]
     assert facts.sources == ("spot_frontend.c",)
     assert facts.remarks[0] == "first"
@@ -77,3 +82,24 @@ def test_files_lie_beside_the_library_and_are_told(tmp_path: Path) -> None:
     header = (tmp_path / "spot_frontend.h").read_text()
     assert "#define SPOT_FRONTEND_COLUMNS 49 " in header
     assert "#define SPOT_FRONTEND_CLIP_SAMPLES 15840 " in header
+
+
+def test_the_report_and_an_early_word(tmp_path: Path) -> None:
+    """A dense layer over ten columns: figures in the report, its page and README; other inputs end at once."""
+    network, path = Builder((1, 100), seed=3), tmp_path / "spotter.onnx"
+    onnx.save(network.build(network.gemm("x", "dense", 100, 4)).onnx, path)
+
+    def compiled(front_end: str, folder: str) -> tapc.Result:
+        options = tapc.Options(wbits=(8,), calibration=8, eval=1, rounding="nearest", front_end=front_end)
+        return tapc.compile(path, board="pico", data="random", output=tmp_path / folder, options=options)
+
+    result = compiled("mfcc:kws01", "build")
+    own = json.loads((tmp_path / "build" / "report.json").read_text())["front_end"]
+    assert result.report.front_end is not None
+    assert own["flash"] == result.report.front_end.flash < 4700
+    assert (own["name"], own["features"], own["columns"]) == ("mfcc:kws01", 10, 12)
+    assert "mfcc:kws01, 10 values for every 320 samples" in (tmp_path / "build" / "report.html").read_text()
+    assert f"{own['instructions']:,} instructions a column" in (tmp_path / "build" / "lib" / "README.md").read_text()
+    with pytest.raises(UsageError, match=r"columns of 40 values do not make the network's input, 100"):
+        compiled("log-mel:kws01", "other")
+    assert not (tmp_path / "other").exists()
