@@ -187,7 +187,7 @@ def _matched(weights: NDArray[np.float32], bias: NDArray[np.float32], layer: Giv
     scales = np.broadcast_to(layer.scales, outputs)
     half = 1 << (layer.bits - 1)
     rows = weights.reshape(len(weights), -1)
-    codes = np.empty(rows.shape, np.int8)
+    codes = np.empty(rows.shape, layer.codes.dtype)
     chosen = np.empty(len(rows), np.int64)
     own = np.sort(layer.codes.reshape(len(scales), -1), axis=1) if layer.codes.size == weights.size else None
     for index, row in enumerate(rows):

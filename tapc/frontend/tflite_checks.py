@@ -12,9 +12,10 @@ _RECURRENT = (
     "UNIDIRECTIONAL_SEQUENCE_RNN",
     "BIDIRECTIONAL_SEQUENCE_LSTM",
     "BIDIRECTIONAL_SEQUENCE_RNN",
-    "SVDF",
 )
 _INTEGERS = ("INT16", "INT4", "type 17")
+_SHORT = ("QUANTIZE", "DEQUANTIZE", "SOFTMAX", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM")
+"""Operators that may read or write activations of 16 bits."""
 
 
 def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[int, str]) -> None:
@@ -37,7 +38,7 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
     reasons = []
     if (layer := next((kind for kind in kinds if kind in _RECURRENT), None)) is not None:
         reasons.append(f"a recurrent layer ({layer}) is not supported")
-    if (tensor := _quantized(model.Subgraphs(0), types)) is not None:
+    if (tensor := _quantized(model, operators, types)) is not None:
         reasons.append(
             f"{tensor}: activations of 16 or 4 bits are not supported in TFLite; pass the float32 or int8 network"
         )
@@ -55,15 +56,16 @@ def _kinds(model: Any, operators: dict[int, str]) -> Iterator[str]:
             yield operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
 
 
-def _quantized(graph: Any, types: dict[int, str]) -> str | None:
-    """Return what shows that activations are integers with a scale; weights alone may be."""
-    inputs = [graph.Inputs(i) for i in range(graph.InputsLength())]
-    outputs = [
-        graph.Operators(i).Outputs(j)
-        for i in range(graph.OperatorsLength())
-        for j in range(graph.Operators(i).OutputsLength())
-    ]
-    for index in (*inputs, *outputs):
+def _quantized(model: Any, operators: dict[int, str], types: dict[int, str]) -> str | None:
+    """Return an activation of 16 or 4 bits that an operator reads or writes which takes no such integers."""
+    graph, found = model.Subgraphs(0), []
+    for i in range(graph.OperatorsLength()):
+        op = graph.Operators(i)
+        code = model.OperatorCodes(op.OpcodeIndex())
+        if operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "") not in _SHORT:
+            found += [op.Outputs(j) for j in range(op.OutputsLength())]
+            found += [op.Inputs(j) for j in range(min(op.InputsLength(), 1))]
+    for index in found:
         tensor = graph.Tensors(index) if 0 <= index < graph.TensorsLength() else None
         scale = None if tensor is None else tensor.Quantization()
         kind = None if tensor is None else types.get(tensor.Type(), f"type {tensor.Type()}")

@@ -100,7 +100,9 @@ class Converter:
         return [f"{name}.state" if name in taken else name for name in names]
 
     def _described(self, index: int) -> tuple[tuple[int, ...], str]:
-        return self.graph.tensors[index].shape, self.graph.tensors[index].type
+        own, tensor = self.given.tensors.get(index), self.graph.tensors[index]
+        # What lies behind a mark is a real value.
+        return tensor.shape, tensor.type if own is None or own.point is None else "FLOAT32"
 
     def _require_input(self, index: int) -> None:
         tensor = self.graph.tensors[index]
@@ -180,7 +182,7 @@ class Converter:
     def _marked(self, index: int, node: str) -> str:
         """Return a value behind the mark of its quantizer, where it has one."""
         tensor, number = self.graph.tensors[index], self.given.mark(index, self.kinds.get(index, ""))
-        if number is None and tensor.type in ("INT8", "UINT8"):
+        if number is None and tensor.type in ("INT8", "INT16", "UINT8"):
             raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.type} without a scale; pass the float32 network")
         return node if number is None else self.builder.mark(number, node)
 

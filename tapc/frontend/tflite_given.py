@@ -18,12 +18,15 @@ _ACTIVATIONS: dict[int, tuple[Any, int]] = {
     tflite.TensorType.INT8: (np.int8, 0),
     tflite.TensorType.UINT8: (np.uint8, 128),
     tflite.TensorType.INT16: (np.int16, 0),
+    tflite.TensorType.INT32: (np.int32, 0),
 }
+_BITS = {tflite.TensorType.INT16: 16, tflite.TensorType.INT32: 32}
 _LAYERS = {
     "CONV_2D": (0, 1, 2, (0, 1, 2, 3)),
     "DEPTHWISE_CONV_2D": (0, 1, 2, (3, 0, 1, 2)),
     "FULLY_CONNECTED": (0, 1, 2, (0, 1)),
     "TRANSPOSE_CONV": (2, 1, 3, (0, 1, 2, 3)),
+    "SVDF": (0, 1, 2, (0, 1)),
 }
 """Operator -> where its input, weights and bias are, and the order of the weights' axes with the outputs first."""
 _POOLS = ("AVERAGE_POOL_2D",)
@@ -42,7 +45,7 @@ class Integers:
     codes : ndarray or None
         Of a constant, as stored.
     point : GivenPoint or None
-        Of an 8-bit tensor with one scale.
+        Of an activation, or an 8-bit or 16-bit constant, with one scale.
     """
 
     scales: NDArray[np.float32]
@@ -68,10 +71,9 @@ def _integers(model: Any, tensor: Any) -> Integers | None:
     quantization = tensor.Quantization()
     if quantization is None or quantization.ScaleLength() == 0:
         return None
-    kinds = {**_ACTIVATIONS, tflite.TensorType.INT32: (np.int32, 0)}
-    if tensor.Type() not in kinds:
+    if tensor.Type() not in _ACTIVATIONS:
         return None
-    dtype, offset = kinds[tensor.Type()]
+    dtype, offset = _ACTIVATIONS[tensor.Type()]
     scales = np.asarray(quantization.ScaleAsNumpy(), np.float32)
     zeros = np.zeros(len(scales), np.int64)
     if quantization.ZeroPointLength():
@@ -81,9 +83,8 @@ def _integers(model: Any, tensor: Any) -> Integers | None:
     if buffer.DataLength():
         codes = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
     point = None
-    if len(scales) == 1 and tensor.Type() in _ACTIVATIONS:
-        wide = tensor.Type() == tflite.TensorType.INT16
-        point = GivenPoint(float(scales[0]), int(zeros[0]) - offset, 16 if wide else 8)
+    if len(scales) == 1 and (codes is None or tensor.Type() != tflite.TensorType.INT32):
+        point = GivenPoint(float(scales[0]), int(zeros[0]) - offset, _BITS.get(tensor.Type(), 8))
     return Integers(scales, zeros, quantization.QuantizedDimension(), codes, point)
 
 
@@ -163,6 +164,20 @@ class Collector:
             if own is not None and own.codes is not None and own.point is not None and index in values:
                 self.constants.append(GivenConstant(np.asarray(values[index], np.float32), own.point))
 
+    def filters(self, inputs: tuple[int, int, int], name: str, rank: int, values: Mapping[int, NDArray[Any]]) -> None:
+        """Collect the filters over time of an SVDF, (filters, steps), as a layer that sums up those of each unit."""
+        own, bias = self.tensors.get(inputs[1]), self.tensors.get(inputs[2])
+        if own is None or own.codes is None or own.point is None:
+            return
+        whole = own.codes.astype(np.int64) - own.zeros
+        whole = whole.astype(np.int16) if own.point.bits == 16 else _of_8_bits(whole, name)
+        units = len(whole) // rank
+        codes = np.zeros(units, np.int32) if bias is None or bias.codes is None else bias.codes.reshape(-1)
+        real = np.asarray(values[inputs[2]], np.float32).reshape(-1) if bias is not None else codes.astype(np.float32)
+        self.layers[f"{len(self.layers)}"] = GivenLayer(
+            name, whole.reshape(units, rank, 1, -1), own.scales, own.point.bits, codes.astype(np.int32), real, True
+        )
+
     def _layer(self, kind: str, inputs: tuple[int, ...], name: str, values: Mapping[int, NDArray[Any]]) -> None:
         x, w, b, order = _LAYERS[kind]
         weights, source = self.tensors.get(inputs[w]), self.tensors.get(inputs[x])
@@ -177,7 +192,9 @@ class Collector:
         bias = self.tensors.get(inputs[b]) if len(inputs) > b and inputs[b] >= 0 else None
         codes = np.zeros(outputs, np.int32) if bias is None or bias.codes is None else bias.codes.reshape(-1)
         real = np.asarray(values[inputs[b]], np.float32).reshape(-1) if bias is not None else codes.astype(np.float32)
-        self.layers[f"{len(self.layers)}"] = GivenLayer(name, whole, weights.scales, 8, codes.astype(np.int32), real)
+        self.layers[f"{len(self.layers)}"] = GivenLayer(
+            name, whole, weights.scales, 8, codes.astype(np.int32), real, kind == "SVDF"
+        )
 
     def _matrices(self, inputs: tuple[int, ...], name: str, turned: bool) -> None:
         """Collect constant matrices, on either side, as a layer with an output for each column or row."""

@@ -56,6 +56,7 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
         tflite.UnidirectionalSequenceLSTMOptions,
         ("FusedActivationFunction", "CellClip", "ProjClip", "TimeMajor"),
     ),
+    "SVDF": (tflite.SVDFOptions, ("FusedActivationFunction", "Rank")),
     "SOFTMAX": (tflite.SoftmaxOptions, ("Beta",)),
     "VAR_HANDLE": (tflite.VarHandleOptions, ("Container", "SharedName")),
     "CALL_ONCE": (tflite.CallOnceOptions, ("InitSubgraphIndex",)),

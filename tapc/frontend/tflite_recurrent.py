@@ -1,4 +1,4 @@
-"""TFLite's fused LSTM as ONNX's; one of integers as the operators that it is made of, with its states."""
+"""TFLite's fused LSTM as ONNX's; one of integers, and SVDF, as the operators that they are made of, with states."""
 
 from dataclasses import replace
 
@@ -17,6 +17,8 @@ _NONE = {
     **dict.fromkeys(range(20, 24), "layer normalization of its gates"),
 }
 _LSTM, _HIDDEN, _CELL = "UNIDIRECTIONAL_SEQUENCE_LSTM", 18, 19
+_STEPS = 4
+"""Where an SVDF has what its filters gave in the last calls."""
 _TANH = 4
 _LEAST_CLIP = 8
 """Of a cell state: beyond it a tanh is 1."""
@@ -63,25 +65,37 @@ def lstm(c: Converter, op: Operator) -> None:
 
 
 def with_states(graph: TfliteGraph) -> tuple[TfliteGraph, dict[int, int]]:
-    """Return a graph whose LSTMs write their states to tensors of their own, and what these are like.
+    """Return a graph whose LSTMs and SVDFs write their states to tensors of their own, and what these are like.
 
     A float LSTM of several steps begins with zeros in every call.
     """
     tensors, variables, operators = list(graph.tensors), list(graph.variables), []
     alike: dict[int, int] = {}
+    places: tuple[tuple[int, str], ...]
     for op in graph.operators:
         x = tensors[op.inputs[0]] if op.inputs else None
         if op.kind == _LSTM and len(op.inputs) > _CELL and x and (x.type == "INT8" or x.shape[:2] == (1, 1)):
-            made = []
-            for position, what in ((_HIDDEN, "hidden"), (_CELL, "cell")):
-                before = op.inputs[position]
-                if before < 0:
-                    raise DataError(f"operator {op.index} ({op.kind}) has no tensor for its {what} state")
-                name = f"lstm_{op.index}.{what}"
-                tensors.append(replace(tensors[before], name=f"{name}.after"))
-                made.append(len(tensors) - 1)
-                alike[made[-1]] = before
-                variables.append(Variable(name, before, made[-1], (0.0,)))
+            places, stem = ((_HIDDEN, "hidden"), (_CELL, "cell")), "lstm"
+        elif op.kind == "SVDF" and len(op.inputs) > _STEPS:
+            places, stem = ((_STEPS, "steps"),), "svdf"
+        else:
+            places, stem = (), ""
+        made = []
+        for position, what in places:
+            before = op.inputs[position]
+            if before < 0:
+                raise DataError(f"operator {op.index} ({op.kind}) has no tensor for its {what} state")
+            if stem == "svdf":  # filters are channels, steps columns
+                count, steps = tensors[op.inputs[2]].shape
+                shape = (1, count, 1, steps)
+                if tensors[before].shape == (1, count * steps):
+                    tensors[before] = replace(tensors[before], shape=shape)
+            name = f"{stem}_{op.index}.{what}"
+            tensors.append(replace(tensors[before], name=f"{name}.after"))
+            made.append(len(tensors) - 1)
+            alike[made[-1]] = before
+            variables.append(Variable(name, before, made[-1], (0.0,)))
+        if made:
             op = replace(op, outputs=(*op.outputs, *made))
         operators.append(op)
     return replace(graph, tensors=tuple(tensors), operators=tuple(operators), variables=tuple(variables)), alike
@@ -129,3 +143,40 @@ def _integer_lstm(c: Converter, op: Operator) -> None:
     shown = marked(c.builder.node("Tanh", [c.values[op.outputs[2]]], f"{stem}.tanh"), unit)
     c.done(op.outputs[1], c.builder.node("Mul", [shown, o], f"{stem}.result"))
     c.done(op.outputs[0], c.builder.reshape(c.values[op.outputs[1]], c.graph.tensors[op.outputs[0]].shape))
+
+
+@converts("SVDF")
+def svdf(c: Converter, op: Operator) -> None:
+    """Write one step of an SVDF: a dense layer, its last results side by side, and a filter over them for each unit."""
+    features, filters, rank = c.constant(op, 1), c.constant(op, 2), op.options["Rank"]
+    if len(op.outputs) != 2:
+        raise c.unsupported(op, "it has no state")
+    if c.shape(op) != (1, features.shape[1]):
+        raise c.unsupported(op, f"inputs of shape {list(c.shape(op))}: only one step of each call is computed")
+    count, steps = filters.shape
+    if (own := c.shape(op, _STEPS)) != (1, count, 1, steps):
+        raise DataError(f"operator {op.index} (SVDF) has a state of shape {own}, not {(1, count * steps)}")
+    if rank < 1 or count % rank or len(features) != count:
+        raise DataError(f"operator {op.index} (SVDF) has {count} filters for {len(features)} features, rank {rank}")
+    stem, integers = c.name(op) or f"svdf_{op.index}", c.graph.tensors[op.inputs[0]].type == "INT8"
+    weights = c.builder.constant(features, f"{stem}.features.weight")
+    new = c.builder.node("Gemm", [c.value(op), weights], f"{stem}.features", transB=1)
+    if (held := c.given.tensors.get(op.inputs[_STEPS])) is not None and held.point is not None:
+        c.given.operator("SVDF", op.inputs[:2], f"{stem}.features", c.constants)
+        c.given.filters((op.inputs[0], op.inputs[2], op.inputs[3]), f"{stem}.filters", rank, c.constants)
+        new = c.builder.mark(c.given.mark_as(held.point), new)
+    new = c.builder.reshape(new, (1, count, 1, 1))
+    if steps > 1:
+        ends = [c.builder.integers(value) for value in (1, steps, 3, 1)]
+        new = c.builder.node("Concat", [c.builder.node("Slice", [c.values[op.inputs[_STEPS]], *ends]), new], axis=3)
+    c.done(op.outputs[1], new)
+    operands = [c.values[op.outputs[1]]]
+    operands.append(c.builder.constant(filters.reshape(count // rank, rank, 1, steps), f"{stem}.filters.weight"))
+    if c.has(op, 3):
+        operands.append(c.builder.constant(c.constant(op, 3), f"{stem}.filters.bias"))
+    made = c.builder.node("Conv", operands, f"{stem}.filters", group=count // rank, kernel_shape=[1, steps])
+    made = c.builder.reshape(made, c.result(op))
+    if integers:  # TFLite's integers end at their codes, whatever the activation
+        c.done(op.outputs[0], made)
+    else:
+        c.emit(op, made)

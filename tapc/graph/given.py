@@ -18,8 +18,9 @@ class GivenPoint:
     scale : float
         A float32 value: real = scale * (code - zero).
     zero : int
-    bits : {4, 8, 16}
-        Unsigned 4-bit, or signed 8-bit or 16-bit codes; what a file keeps as uint8 has its zero point 128 lower here.
+    bits : {4, 8, 16, 32}
+        Unsigned 4-bit, or signed 8-bit, 16-bit or (of outputs) 32-bit codes; what a file keeps as uint8 has its zero
+        point 128 lower here.
     windowed : bool
         A pooling made it, which is no mean even where its window is the whole map: they round differently.
     """
@@ -38,22 +39,25 @@ class GivenLayer:
     ----------
     name : str
         What the source calls it.
-    codes : ndarray of int8, shape (outputs, ...)
+    codes : ndarray of int8 or int16, shape (outputs, ...)
         With zero point 0.
     scales : ndarray of float32, shape (outputs,) or (1,)
-    bits : {2, 4, 8}
+    bits : {2, 4, 8, 16}
     bias : ndarray of int32, shape (outputs,), or None
         In units of the input's scale times the weights'; None where it comes as real values.
     real_bias : ndarray of float32, shape (outputs,), or None
         What the float graph holds for it.
+    single : bool
+        The ratio of its scales is one of float32 numbers in the source's arithmetic.
     """
 
     name: str
-    codes: NDArray[np.int8]
+    codes: NDArray[np.int8] | NDArray[np.int16]
     scales: NDArray[np.float32]
     bits: int
     bias: NDArray[np.int32] | None
     real_bias: NDArray[np.float32] | None
+    single: bool = False
 
     def weights(self) -> NDArray[np.float32]:
         """Return what the float graph holds for the codes."""

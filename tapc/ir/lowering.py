@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from tapc.base.arithmetic import Mode, arithmetic_of
 from tapc.base.errors import UnsupportedError
+from tapc.graph.exact import exact
 from tapc.graph.rules import rule, rules
 from tapc.ir.program import Op, Tensor
 
@@ -84,6 +85,7 @@ class Lowering:
     def __init__(self, model: onnx.ModelProto, mode: Mode) -> None:
         self.graph = QdqGraph(model)
         self.mode = mode
+        self.exact = exact(model)
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
         self.skip: set[str] = set()

@@ -36,7 +36,7 @@ class Tensor:
     shape : (int, int, int)
         Height, width, channels; vectors are 1 x 1 x F.
     bits : {4, 8, 16, 32}
-        Unsigned 4-bit, or signed 8-bit or 16-bit codes; 32 for tokens, which an input of the network holds.
+        Unsigned 4-bit, or signed 8-bit or 16-bit codes; 32 for tokens of an input, and outputs of kept networks.
     scale : float
         float32 value: real = scale * (code - zero).
     zero : int
@@ -55,14 +55,14 @@ class Tensor:
     @property
     def low(self) -> int:
         """Smallest code."""
-        return {8: -128, 16: -32768}.get(self.bits, 0)
+        return 0 if self.tokens else {4: 0, 16: -32768, 32: -(2**31)}.get(self.bits, -128)
 
     @property
     def high(self) -> int:
         """Largest code."""
         if self.tokens:
             return self.tokens - 1
-        return {4: 15, 16: 32767}.get(self.bits, 127)
+        return {4: 15, 16: 32767, 32: 2**31 - 1}.get(self.bits, 127)
 
     @property
     def row(self) -> int:

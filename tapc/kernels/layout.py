@@ -19,8 +19,8 @@ class Plane:
     Attributes
     ----------
     height, width, channels : int
-    bits : {4, 8, 16}
-        Signed 8-bit or 16-bit, or unsigned 4-bit codes.
+    bits : {4, 8, 16, 32}
+        Signed 8-bit, 16-bit or 32-bit, or unsigned 4-bit codes.
     """
 
     height: int
@@ -53,15 +53,15 @@ class Plane:
 
     def parameter(self, name: str, *, constant: bool = True) -> Parameter:
         """Declare a pointer to the tensor."""
-        if self.bits == 16:
-            return Parameter(name, "int16", self.bytes // 2, constant)
+        if self.bits > 8:
+            return Parameter(name, f"int{self.bits}", self.bytes // (self.bits // 8), constant)
         return Parameter(name, "int8" if self.bits == 8 else "uint8", self.bytes, constant)
 
     def load(self, b: Body, buffer: Any, pixel: Any, channel: Any) -> Any:
         """Return the code at a pixel and channel as int32."""
         if self.bits == 8:
             return b.T.Cast("int32", buffer[pixel * self.row + channel])
-        if self.bits == 16:
+        if self.bits > 8:
             return b.T.Cast("int32", buffer[pixel * self.channels + channel])
         return b.call("t_load4", b.address(buffer, pixel * self.row), channel)
 
@@ -69,8 +69,8 @@ class Plane:
         """Store a code; the other half of a shared byte keeps its value."""
         if self.bits == 8:
             b.store(buffer, pixel * self.row + channel, b.T.Cast("int8", code))
-        elif self.bits == 16:
-            b.store(buffer, pixel * self.channels + channel, b.T.Cast("int16", code))
+        elif self.bits > 8:
+            b.store(buffer, pixel * self.channels + channel, b.T.Cast(f"int{self.bits}", code))
         else:
             b.do("t_store4", b.address(buffer, pixel * self.row), channel, code)
 
@@ -248,7 +248,9 @@ class SoftmaxShares:
         if self._words is None:
             # The table keeps the total below 2^31; the scaled term needs 32 unsigned bits.
             return self.b.call("t_ratio", entry, self.levels, total)
-        return self.b.call(f"t_softmax_code_{self.form}", entry, self._words[0], self._words[1])
+        # Each bit more of the result is one less of the shift.
+        shift = self._words[1] - (self.levels.bit_length() - 9) if self.levels > 256 else self._words[1]
+        return self.b.call(f"t_softmax_code_{self.form}", entry, self._words[0], shift)
 
 
 def softmax_features(form: SoftmaxForm, codes: float, pixels: float, levels: int) -> Features:

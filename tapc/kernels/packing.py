@@ -105,8 +105,8 @@ def unpack_activations(data: NDArray[np.uint8], shape: Sequence[int], bits: int)
     lead = data.shape[:-1]
     if bits == 8:
         return data.view(np.int8).astype(np.int64).reshape(*lead, *shape)
-    if bits == 16:
-        return np.ascontiguousarray(data).view("<i2").astype(np.int64).reshape(*lead, *shape)
+    if bits > 8:
+        return np.ascontiguousarray(data).view(f"<i{bits // 8}").astype(np.int64).reshape(*lead, *shape)
     rows = data.reshape(*lead, *shape[:-1], row_bytes(shape[-1], 4))
     nibbles = np.stack([rows & 15, rows >> 4], axis=-1).reshape(*lead, *shape[:-1], -1)
     return nibbles[..., : shape[-1]].astype(np.int64)

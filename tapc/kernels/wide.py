@@ -1,4 +1,4 @@
-"""Kernels of 16-bit codes: what integer LSTMs of TFLite are made of."""
+"""Kernels of 16-bit codes: what integer LSTMs and SVDFs of TFLite are made of."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,18 +12,18 @@ from tapc.kernels.packing import weights_per_word
 from tapc.kernels.schedule import largest_divisor
 from tapc.kernels.spec import Features, KernelSpec
 
-Work = Literal["sum", "product", "sigmoid", "tanh"]
+Work = Literal["sum", "product", "scale", "sigmoid", "tanh"]
 
 
 @dataclass(frozen=True)
 class WideSpec(KernelSpec):
-    """A sum or product of two tensors, or a gate of one, element by element.
+    """A sum or product of two tensors, or a gate or change of scale of one, element by element.
 
     Attributes
     ----------
-    work : {"sum", "product", "sigmoid", "tanh"}
+    work : {"sum", "product", "scale", "sigmoid", "tanh"}
     x, y : Plane
-        Of 16 bits; the result of a product may have 8.
+        Of 16 bits; the result of a product may have 8, both ends of a change of scale any.
     mode : Mode
     left : int
         Codes that a tanh is taken of have steps of 2^(left - 12).
@@ -51,7 +51,7 @@ class WideSpec(KernelSpec):
     @property
     def _part(self) -> str:
         """What costs the same: all of a work, but that of products lies in how they are requantized."""
-        return f"product_{self.mode}" if self.work == "product" else self.work
+        return f"{self.work}_{self.mode}" if self.work in ("product", "scale") else self.work
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -59,10 +59,11 @@ class WideSpec(KernelSpec):
         gate = self.work in ("sigmoid", "tanh")
         parameters = (
             self.x.parameter("x"),
-            *(() if gate else (self.x.parameter("r"),)),
+            *((self.x.parameter("r"),) if self.work in ("sum", "product") else ()),
             self.y.parameter("y", constant=False),
-            *((multiplier_parameter(self.mode, 1),) if self.work == "product" else ()),
+            *((multiplier_parameter(self.mode, 1),) if self.work in ("product", "scale") else ()),
             *((Parameter("table", "int32", 256),) if gate else SCALAR_RANGE),
+            *((Parameter("start", "int32"),) if self.work == "scale" else ()),
         )
 
         def emit(b: Body) -> None:
@@ -77,10 +78,79 @@ class WideSpec(KernelSpec):
             return b.call("t_sigmoid16", x, b.address(b["table"], 0))
         if self.work == "tanh":
             return b.call("t_tanh16", x, *tanh_scalars(self.left), b.address(b["table"], 0))
+        if self.work == "scale":
+            return scaled(b, self.mode, x - b["start"], 0, b["zero"], b["low"], b["high"])
         r = b.bind(self.x.load(b, b["r"], 0, i))
         if self.work == "sum":
             return b.T.min(b.T.max(x + r, b["low"]), b["high"])
         return scaled(b, self.mode, x * r, 0, b["zero"], b["low"], b["high"])
+
+
+@dataclass(frozen=True)
+class WideFilterSpec(KernelSpec):
+    """A filter over all steps of 16-bit codes for each unit, by 16-bit weights.
+
+    Attributes
+    ----------
+    x : Plane
+        Steps, 1, units times rank.
+    y : Plane
+        1, 1, units; of 8 bits.
+    rank : int
+        Channels of a unit.
+    mode : Mode
+    """
+
+    x: Plane
+    y: Plane
+    rank: int
+    mode: Mode
+
+    @property
+    def kind(self) -> str:
+        """Short name of the code shape."""
+        return "wide_filter"
+
+    def instruction_features(self) -> Features:
+        """Count products and units."""
+        units = self.y.channels
+        own: Features = {
+            "wide_tap": self.x.pixels * self.x.channels,
+            "wide_turns": units * self.x.pixels,
+            "wide_unit": units,
+            "call": 1,
+        }
+        return own | requantized(self.mode, "", clamped=True, count=units)
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        return {"code_wide_filter": 1, **result_code(self.mode, "", "", 1)}
+
+    def kernel(self, name: str) -> Kernel:
+        """Generate the C function."""
+        units, count = self.y.channels, self.x.channels
+        parameters = (
+            self.x.parameter("x"),
+            self.y.parameter("y", constant=False),
+            Parameter("w", "int16", self.x.pixels * count),
+            Parameter("bias", "int32", units),
+            multiplier_parameter(self.mode, units),
+            *SCALAR_RANGE,
+        )
+
+        def emit(b: Body) -> None:
+            acc = b.array("acc", 1)
+            with b.loop(units) as u:
+                b.store(acc, 0, b["bias"][u])
+                with b.loop(self.x.pixels) as step:
+                    for r in range(self.rank):
+                        at = step * count + u * self.rank + r
+                        # Sums beyond int32 begin anew below, as TFLite's do.
+                        b.store(acc, 0, b.call("t_smlabb", *(b.T.Cast("int32", b[name][at]) for name in "xw"), acc[0]))
+                code = scaled(b, self.mode, acc[0], u, b["zero"], b["low"], b["high"])
+                self.y.store(b, b["y"], 0, u, code)
+
+        return build(name, parameters, emit)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import onnx
 
 import tapc.operators  # noqa: F401 - they register themselves
 from tapc.base.arithmetic import Mode
-from tapc.base.errors import UnsupportedError
+from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.isa import Isa
 from tapc.graph.interface import input_ports
 from tapc.graph.state import states
@@ -51,6 +51,9 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
     names = [str(value.name) for value in model.graph.input]
     sources = tuple(name if name in tokens else str(graph.consumers[name][0].output[0]) for name in names)
     targets = tuple(graph.quantized(value.name) for value in model.graph.output)
+    for value, key in zip(model.graph.output, targets, strict=True):
+        if value.name in lowering.exact.wide and lowering.tensors[key].bits != 32:
+            raise DataError(f"the metadata of the graph tell of an output {value.name!r} of 32 bits, which it has not")
     for op in lowering.ops:
         _check_scales(op, lowering.tensors, mode)
     outputs = [str(value.name) for value in model.graph.output]

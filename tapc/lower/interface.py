@@ -58,7 +58,7 @@ def interface_files(
     """
     facts = facts or Facts()
     inputs, outputs = sides(program, names, facts.labels)
-    convertible = all(side.tensor.bits in (8, 32) for side in (*inputs, *outputs))
+    convertible = all(side.tensor.bits == 8 or side.tensor.tokens for side in (*inputs, *outputs))
     context: dict[str, Any] = {
         "version": version("tapc"),
         "name": program.name,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tapc.base import arithmetic
 from tapc.base.arithmetic import AddFactors, Ints, Mode, Multipliers, Ratios, arithmetic_of, smm
 from tapc.base.arithmetic.interface import Quick
+from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import attribute
 from tapc.ir.channels import Bounds, Kept
 from tapc.ir.overlap import Overlap
@@ -210,6 +211,15 @@ def move(
         As for `MoveSpec`.
     """
     x, y = program.tensors[source], program.tensors[op.output]
+    if 16 in (x.bits, y.bits):
+        if (x.bits, x.quantization, ends) != (y.bits, y.quantization, (y.low, y.high)) or set(where) - {
+            "row",
+            "column",
+            "channel",
+        }:
+            raise UnsupportedError(f"operator {op.name!r}: 16-bit codes are moved as they are, to no other scale")
+        where = {key: 2 * value if key == "channel" else value for key, value in where.items()}
+        return Step(op, MoveSpec(x.plane.of_bytes(), y.plane.of_bytes(), False, **where), {"x": source, "y": op.output})
     codes = np.arange(x.low, x.high + 1)
     m = arithmetic.multipliers(np.atleast_1d(ratio), program.mode)
     own = arithmetic.requantize(codes - x.zero, m, y.zero, *ends)

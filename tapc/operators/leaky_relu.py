@@ -1,5 +1,6 @@
 """LeakyRelu: x where it is positive, alpha x elsewhere; a table."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TfliteForm, TorchStep, register
 from tapc.ir.lowering import Lowering
+from tapc.ir.program import Op, Tensor
 from tapc.operators.lookup import lower_function
+from tapc.operators.wide import Wide
 
 
 def _alpha(node: onnx.NodeProto) -> float:
@@ -24,6 +27,19 @@ def _values(x: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
 
 
 def _leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> None:
+    x = lowering.source(node)
+    if _alpha(node) == 1 and (lowering.result(node)[0].bits > 8 or x.bits > 8):  # a change of scale of a kept network
+        source = lowering.graph.quantized(node.input[0])
+
+        def make(y: Tensor, key: str, low: int, high: int) -> Op:
+            read = lowering.graph.consumers[key][0].output[0]
+            if read in lowering.exact.wide:  # the graph has no words for it
+                scale, zero = lowering.exact.wide[read]
+                lowering.tensors[key] = replace(y, bits=32, scale=scale, zero=zero)
+            return Wide(node.name, (source,), key, "scale", low, high)
+
+        lowering.add(node, make)
+        return
     lower_function(lowering, node, lambda x: _values(x, _alpha(node)), "leaky relu", alpha=_alpha(node))
 
 

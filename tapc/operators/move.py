@@ -82,6 +82,8 @@ def placed(index: Index, x: Plane, y: Plane) -> tuple[int, Index]:
     """
     if x.bits == 8:
         return 8, index
+    if x.bits == 16:
+        return 8, np.stack([2 * index, 2 * index + 1], axis=-1).reshape(*index.shape[:2], -1)
     halves = index + index // x.channels * (2 * x.row - x.channels)
     # The half that an odd number of channels leaves over may be anything.
     rows = np.concatenate([halves, halves[..., -1:] + 1], axis=2)[..., : 2 * y.row]
@@ -164,7 +166,7 @@ def lower_move(lowering: Lowering, node: onnx.NodeProto) -> None:
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         index = (value.transpose(0, 2, 3, 1) if value.ndim == 4 else value).reshape(y.shape).astype(np.int32)
-        same_rows = index.size == np.prod(x.shape) and (x.bits == 8 or x.shape[2] == y.shape[2])
+        same_rows = index.size == np.prod(x.shape) and (x.bits >= 8 or x.shape[2] == y.shape[2])
         return Move(node.name, (source,), key, index, bool(same_rows))
 
     lowering.add(node, make)

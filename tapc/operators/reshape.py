@@ -104,7 +104,7 @@ def _joined(program: Program) -> Program:
 def _together(program: Program, first: Op, second: Move) -> Move | None:
     """Return two moves as one; None where it would lie in place, or need a table."""
     x, y = program.tensors[first.inputs[0]], program.tensors[second.output]
-    if {x.bits, y.bits} != {8}:
+    if x.bits != y.bits or x.bits < 8:
         return None
     places = np.arange(math.prod(x.shape), dtype=np.int64).reshape(1, *x.shape)
     index = second.reference(program, [first.reference(program, [places])])[0]

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
-from tapc.base.arithmetic import Ints, softmax_form
+from tapc.base.arithmetic import Ints, Mode, SoftmaxForm, softmax_form
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import CHANNELS, Example
@@ -25,6 +25,9 @@ from tapc.operators.attention import softmax_of_scores
 from tapc.operators.common import clamp, scale_ratio
 from tapc.operators.requantize import Requantize
 
+_WIDE, _WIDE_FORM = 1 << 16, "tflite"
+"""Levels of a result of 16 bits, and how it is computed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Op):
@@ -35,15 +38,20 @@ class Softmax(Op):
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         y = program.tensors[self.output]
-        form = softmax_form(program.mode, self.levels, y.zero)
+        form = _form(program.mode, self.levels, y.zero)
         return arithmetic.softmax(x[0], self.table, self.levels, y.zero, y.low, y.high, form)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
-        form = softmax_form(program.mode, self.levels, y.zero)
+        form = _form(program.mode, self.levels, y.zero)
         spec = SoftmaxSpec(x.plane, y.plane, len(self.table), self.levels, form)
         constants = {"table": Constant("t", len(self.table), lambda: self.table)}
         return [Step(self, spec, {"x": self.inputs[0], "y": self.output}, constants, clamp(y, y.low, y.high))]
+
+
+def _form(mode: Mode, levels: int, zero: int) -> SoftmaxForm:
+    """Return how a softmax is computed: of 16 bits as TFLite does it, in any arithmetic."""
+    return _WIDE_FORM if levels == _WIDE else softmax_form(mode, levels, zero)
 
 
 @write.register
@@ -64,6 +72,11 @@ def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
         raise UnsupportedError(f"node {node.name!r}: a Softmax that is not attention's must be over axis 1")
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        if y.bits == 16:
+            if y.zero != y.low or abs(y.scale * _WIDE - 1) > 1e-3:
+                raise UnsupportedError(f"node {node.name!r}: a Softmax of 16 bits has codes of 1/65536 from -32768 on")
+            table = arithmetic.softmax_table(x.scale, x.shape[2], x.high - x.low + 1, _WIDE_FORM)
+            return Softmax(node.name, (lowering.graph.quantized(node.input[0]),), key, table, _WIDE)
         levels, result = round(1 / y.scale), key
         whole = levels == 1 / y.scale and levels <= 256
         if not whole:  # a scale that a quantized source gives: brought to it from the kernel's own

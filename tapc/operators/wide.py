@@ -1,7 +1,8 @@
-"""Operators of 16-bit codes, as kept networks have them within integer LSTMs of TFLite.
+"""Operators of 16-bit codes, as kept networks have them within integer LSTMs and SVDFs of TFLite.
 
 Sums have the scale of their operands. Sigmoid and tanh (`tapc.base.arithmetic.gates`) are of codes of 2^-12, a tanh
-also of other powers of two, and give codes of 2^-15. Zero points of 16-bit codes are 0.
+also of other powers of two, and give codes of 2^-15. Zero points of their 16-bit codes are 0. Changes of scale and
+softmax have any zero points.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.packing import pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
-from tapc.kernels.wide import WideDenseSpec, WideSpec, Work
+from tapc.kernels.wide import WideDenseSpec, WideFilterSpec, WideSpec, Work
 from tapc.operators.common import LARGEST, check_ratios, clamp, factors, quick
 
 _TABLE = Constant("t", 256, gate_words)
@@ -30,13 +31,13 @@ _TABLE = Constant("t", 256, gate_words)
 
 @dataclass(frozen=True, eq=False)
 class Wide(Op):
-    """A sum or product of two tensors, or a gate of one.
+    """A sum or product of two tensors, or a gate or a change of scale of one.
 
     Attributes
     ----------
-    work : {"sum", "product", "sigmoid", "tanh"}
+    work : {"sum", "product", "scale", "sigmoid", "tanh"}
     low, high : int
-        Clamp bounds.
+        Clamp bounds; a change of scale has those of its result.
     """
 
     work: Work
@@ -44,15 +45,15 @@ class Wide(Op):
     high: int
 
     def kind(self, spec: KernelSpec) -> str:
-        return {"sum": "add16", "product": "multiply16"}.get(self.work, f"{self.work}16")
+        return {"sum": "add16", "product": "multiply16", "scale": "requantize16"}.get(self.work, f"{self.work}16")
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
-        if self.work == "product":
+        if self.work in ("product", "scale"):
             check_ratios(self._ratio(tensors, mode), mode)
 
     def _ratio(self, tensors: Mapping[str, Tensor], mode: Mode) -> Ratios:
-        a, b = (tensors[name].scale for name in self.inputs)
-        return np.atleast_1d(arithmetic_of(mode).ratios((a, b), tensors[self.output].scale))
+        scales = tuple(tensors[name].scale for name in self.inputs)
+        return np.atleast_1d(arithmetic_of(mode).ratios(scales, tensors[self.output].scale))
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         y = program.tensors[self.output]
@@ -62,6 +63,10 @@ class Wide(Op):
         if self.work == "product":
             m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
             return arithmetic.requantize(x[0] * x[1], m, y.zero, self.low, self.high)
+        if self.work == "scale":
+            m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
+            centred = x[0] - program.tensors[self.inputs[0]].zero
+            return arithmetic.requantize(centred, m, y.zero, y.low, y.high)
         return sigmoid16(x[0]) if self.work == "sigmoid" else tanh16(x[0], self._left(program))
 
     def _left(self, program: Program) -> int:
@@ -70,13 +75,19 @@ class Wide(Op):
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         gate = self.work in ("sigmoid", "tanh")
-        mode = program.mode if self.work == "product" else ""
+        ends, scales = (self.low, self.high), self.work in ("product", "scale")
+        mode = program.mode if scales else ""
         spec = WideSpec(self.work, x.plane, y.plane, mode, self._left(program) if self.work == "tanh" else 0)
         constants = {"table": _TABLE} if gate else {}
-        if self.work == "product":
+        if scales:
             constants["s"] = factors(self._ratio(program.tensors, program.mode), program.mode)
         tensors = dict(zip(("x", "r"), self.inputs, strict=False)) | {"y": self.output}
-        scalars = {} if gate else clamp(y, self.low, self.high)
+        if self.work == "scale":
+            ends = (y.low, y.high)
+        scalars = {} if gate else clamp(y, *ends)
+        if self.work == "scale":
+            scalars["start"] = x.zero
+            return [Step(self, spec, tensors, constants, scalars)]
         distance = {self.inputs[0]: Overlap(0)} if len(set(self.inputs)) == len(self.inputs) else {}
         return [Step(self, spec, tensors, constants, scalars, distance)]
 
@@ -144,6 +155,89 @@ class WideDense(Op):
         return [Step(self, spec, tensors, constants, clamp(y, self.low, self.high))]
 
 
+@dataclass(frozen=True, eq=False)
+class WideFilter(Op):
+    """A filter over 16-bit codes of some steps for each unit, of one or more channels; sums end as int32 does.
+
+    Attributes
+    ----------
+    weights : ndarray of int16, shape (units, channels of one, steps)
+    bias : ndarray of int32, shape (units,)
+        Without the input's zero point.
+    ratios : ndarray, shape (units,)
+    low, high : int
+        Clamp bounds.
+    """
+
+    weights: NDArray[np.int16]
+    bias: NDArray[np.int32]
+    ratios: Ratios
+    low: int
+    high: int
+
+    @property
+    def weight_bits(self) -> int:
+        return 16
+
+    def kind(self, spec: KernelSpec) -> str:
+        return "filter16"
+
+    def macs(self, program: Program) -> int:
+        return int(self.weights.size)
+
+    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
+        check_ratios(self.ratios, mode)
+
+    def reference(self, program: Program, x: list[Ints]) -> Ints:
+        source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        units, rank, steps = self.weights.shape
+        codes = (x[0] - source.zero).reshape(len(x[0]), steps, units, rank)
+        acc = np.einsum("nsur,urs->nu", codes, self.weights.astype(np.int64)) + self.bias
+        acc = (acc + 2**31) % 2**32 - 2**31
+        m = arithmetic.multipliers(self.ratios, program.mode)
+        return arithmetic.requantize(acc, m, y.zero, self.low, self.high).reshape(len(acc), *y.shape)
+
+    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
+        x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
+        spec = WideFilterSpec(x.plane, y.plane, self.weights.shape[1], program.mode)
+        sums = self.weights.astype(np.int64).sum(axis=(1, 2))
+
+        def packed() -> NDArray[np.uint32]:
+            flat = self.weights.transpose(2, 0, 1).reshape(-1)
+            return np.pad(flat, (0, flat.size % 2)).view(np.uint32)
+
+        def bias() -> NDArray[np.int32]:
+            total: NDArray[np.int64] = self.bias - x.zero * sums
+            return total.astype(np.uint32).view(np.int32)
+
+        constants = {
+            "w": Constant("w", -(-self.weights.size // 2), packed),
+            "bias": Constant("b", len(self.bias), bias),
+            "s": factors(self.ratios, program.mode),
+        }
+        tensors = {"x": self.inputs[0], "y": self.output}
+        return [Step(self, spec, tensors, constants, clamp(y, self.low, self.high))]
+
+
+def wide_filter(name: str, source: str, x: Tensor, y: Tensor, key: str, weights: Ints, bias: Ints, ratios: Ratios,
+                groups: int, pads: tuple[int, ...], low: int, high: int) -> Op:  # fmt: skip
+    """Return a convolution of 16-bit codes by 16-bit weights.
+
+    Raises
+    ------
+    UnsupportedError
+        Other than a filter over all steps for each unit.
+    """
+    units, height, width, rank = weights.shape
+    whole = (height, width, rank * units) == x.shape and groups == units and not any(pads)
+    if x.bits != 16 or y.bits != 8 or not whole:
+        raise UnsupportedError(
+            f"node {name!r}: of 16-bit codes only filters over all steps, with results of 8 bits, have a kernel"
+        )
+    codes = weights.reshape(units, height * width, rank).transpose(0, 2, 1).astype(np.int16)
+    return WideFilter(name, (source,), key, codes, bias.astype(np.int32), ratios, low, high)
+
+
 def wide(name: str, work: Work, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, key: str,
          low: int, high: int) -> Op | None:  # fmt: skip
     """Return an operator of 16-bit codes; None where all have 8 bits or fewer.
@@ -179,6 +273,22 @@ def _sample(s: Sampler) -> None:
     inputs = [s.tensor(shape, 16, **one) for _ in range(2 if work in ("sum", "product") else 1)]
     y = s.tensor(shape, s.pick(8, 16) if work == "product" else 16, scale=2.0**-OUTPUT_BITS, zero=0)
     s.add(Wide(s.name, tuple(t.name for t in inputs), y.name, work, y.low, y.high))
+
+
+@samples("wide", 0.5)
+def _sample_scale(s: Sampler) -> None:
+    shape, bits = (1, 1, s.pick(*range(2, 300))), s.pick(8, 16, 16)
+    x, y = s.tensor(shape, bits), s.tensor(shape, s.pick(16, 32) if bits == 8 else s.pick(8, 16, 32))
+    s.add(Wide(s.name, (x.name,), y.name, "scale", y.low, y.high))
+
+
+@samples("wide", 1.0)
+def _sample_filter(s: Sampler) -> None:
+    units, rank, steps = s.pick(1, 3, 8, 20, 64), s.pick(1, 1, 2), s.pick(2, 8, 10, 32)
+    x, y = s.tensor((steps, 1, units * rank), 16, zero=0), s.tensor((1, 1, units), 8)
+    weights = s.rng.integers(-(2**15), 2**15, (units, rank, steps)).astype(np.int16)
+    ratios = arithmetic_of(s.mode).ratios((s.ratios(units),), 1.0)
+    s.add(WideFilter(s.name, (x.name,), y.name, weights, np.zeros(units, np.int32), ratios, y.low, y.high))
 
 
 @samples("wide", 1.0)

@@ -1,6 +1,7 @@
 """Mixed-precision QDQ ONNX from the float graph and its quantized layers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -20,8 +21,13 @@ from tapc.quantize.activations import ActivationParameters
 from tapc.quantize.runtime import Array
 from tapc.quantize.weights import QuantizedLayer
 
-_WEIGHT_TYPES = dict.fromkeys(range(5, 9), np.dtype(np.int8))
-_WEIGHT_TYPES |= {4: np.dtype(ml_dtypes.int4), 3: np.dtype(ml_dtypes.int4), 2: np.dtype(ml_dtypes.int2)}
+_WEIGHT_TYPES: dict[int, np.dtype[Any]] = dict.fromkeys(range(5, 9), np.dtype(np.int8))
+_WEIGHT_TYPES |= {
+    16: np.dtype(np.int16),
+    4: np.dtype(ml_dtypes.int4),
+    3: np.dtype(ml_dtypes.int4),
+    2: np.dtype(ml_dtypes.int2),
+}
 _ACTIVATION_TYPES = {16: np.dtype(np.int16), 8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.uint4)}
 _OPSET_INT2 = 25
 

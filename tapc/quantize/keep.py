@@ -7,6 +7,7 @@ import numpy as np
 
 from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, Point, quantization_points
+from tapc.graph.exact import set_exact
 from tapc.graph.given import Given, GivenLayer, GivenPoint
 from tapc.graph.network import Bits, Network
 from tapc.graph.rules import rule
@@ -46,9 +47,12 @@ def keep(model: HasGraph, network: Network, given: Given, x: Float | None = None
         found = {name: tensor_parameters(ranges[name], 8) for name in missing}
         own = {name: GivenPoint(p.scale, p.zero_point) for name, p in found.items()}
         given = replace(given, points={**given.points, **own})
+    wide = {name: (own.scale, own.zero) for name, own in given.points.items() if own.bits == 32}
+    given = replace(given, points={**given.points, **{name: _before(graph, name, given.points) for name in wide}})
     parameters = _parameters(graph, given.points)
     layers = {layer.name: _layer(graph, layer.name, given, parameters) for layer in network.layers}
     exported = export_qdq(graph, layers, parameters, {name: name for name in parameters}, given.constants)
+    set_exact(exported, [name for name in layers if given.layers[name].single], wide)
     return QuantizedModel(exported, given_bits(network, given), parameters, layers, dict.fromkeys(layers, KEPT))
 
 
@@ -89,6 +93,14 @@ def _parameters(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, Act
         elif node.output[0] in found and node.output[0] not in wanted and graph.arranges(node):
             found.pop(node.output[0])
     return found
+
+
+def _before(graph: Graph, name: str, points: Mapping[str, GivenPoint]) -> GivenPoint:
+    """Return how what comes before an output of 32 bits is quantized, which ONNX's quantizers do not write."""
+    node = graph.producer.get(name)
+    if name not in graph.outputs or node is None or graph.consumers.get(name) or node.input[0] not in points:
+        raise UnsupportedError(f"tensor {name!r} has 32 bits in the source; only outputs of the network may")
+    return points[node.input[0]]
 
 
 def _moved_back(graph: Graph, points: Mapping[str, GivenPoint]) -> dict[str, GivenPoint]:

@@ -23,7 +23,7 @@ class QuantizedWeights:
 
     Attributes
     ----------
-    values : int8, shape of the float weights
+    values : int8 (int16 of kept networks), shape of the float weights
         8 bits in [-127, 127], 4 bits in [-8, 7], 2 bits in [-2, 1], the others likewise.
     scales : float32 (outputs,)
         Positive; zero point 0.
@@ -31,7 +31,7 @@ class QuantizedWeights:
         2 to 8.
     """
 
-    values: NDArray[np.int8]
+    values: NDArray[Any]
     scales: Float
     bits: int
 

@@ -66,6 +66,8 @@ LOADED = (
 )
 WITH_STATES = (
     "tflm__dtln_noise_suppression.tflite",
+    "tflm__keyword_scrambled.tflite",
+    "tflm__keyword_scrambled_8bit.tflite",
     "esphome__alexa.tflite",
     "esphome__vad.tflite",
     "pypi_pymicro-wakeword__hey_jarvis.tflite",
@@ -104,8 +106,6 @@ REFUSED = {
     "mlonmcu__toycar.onnx": "reads the integers of input 'input_1' without a scale",
     "onnx2c__lstm_k1_b1_r1.onnx": "dimension 1 .* is dynamic",
     "pypi_rapidocr-onnxruntime__ch_ppocr_mobile_v2.0_cls_infer.onnx": "dimension 2 .* is dynamic",
-    "tflm__keyword_scrambled.tflite": "a recurrent layer",
-    "tflm__keyword_scrambled_8bit.tflite": "a recurrent layer",
 }
 
 

@@ -65,6 +65,26 @@ def test_one_step_of_each_call_keeps_its_states(tmp_path: Path) -> None:
         np.testing.assert_allclose(own[:UNITS], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("rank", [1, 2])
+def test_an_svdf_keeps_its_steps(rank: int, tmp_path: Path) -> None:
+    b, path, filters, memory = TfliteBuilder(1, INPUTS), tmp_path / "net.tflite", 3 * rank, 4
+    inputs = [b.input, b.weights(filters, INPUTS), b.weights(filters, memory), b.weights(3)]
+    inputs.append(b.tensor((1, filters * memory), "s"))
+    b.graph.tensors[inputs[-1]].isVariable = True
+    path.write_bytes(b.finish(b.operator("SVDF", inputs, (1, 3), "SVDFOptions", rank=rank, fusedActivationFunction=1)))
+    loaded = load(str(path))
+    assert [state.input for state in loaded.states] == ["svdf_0.steps"]
+    x = np.random.default_rng(0).normal(size=(8, INPUTS)).astype(np.float32)
+    _, found = carried(loaded.onnx, x, len(x), optimized=False)
+    interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    for step, own in zip(x, found, strict=True):
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], step[None])
+        interpreter.invoke()
+        expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
+        np.testing.assert_allclose(own[:3], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("given", "message"), [
     ({"extra": (9,)}, "peepholes"),
     ({"extra": (16,)}, "a projection"),

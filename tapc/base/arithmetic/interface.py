@@ -238,8 +238,8 @@ class Arithmetic(Generic[AddT]):
         """Return what its softmax makes of the differences 0..span-1 to the largest code."""
         raise NotImplementedError
 
-    def softmax(self, terms: Ints) -> Ints:
-        """Return what its softmax adds to the zero point, over the last axis of entries of its table."""
+    def softmax(self, terms: Ints, levels: int) -> Ints:
+        """Return what its softmax adds to the zero point, over the last axis of entries of its table; 1 / its scale."""
         raise NotImplementedError
 
     def log_steps(self, scale: float) -> NDArray[np.int32]:

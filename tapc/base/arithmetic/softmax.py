@@ -33,7 +33,7 @@ def softmax(
     """Quantized softmax over the last axis with output scale 1 / levels, in integers only."""
     terms = table.astype(np.int64)[x.max(axis=-1, keepdims=True) - x]
     if form != RATIO:
-        return np.clip(arithmetic_of(form).softmax(terms) + zero, low, high)
+        return np.clip(arithmetic_of(form).softmax(terms, levels) + zero, low, high)
     total = terms.sum(axis=-1, keepdims=True)
     codes: Ints = np.clip((terms * levels + total // 2) // total + zero, low, high)
     return codes

@@ -26,7 +26,7 @@ from tapc.kernels.spec import KernelSpec
 from tapc.operators.common import check_ratios, torch_pads
 from tapc.operators.weighted import bands, pruning, rebits, steps, sums
 from tapc.operators.weighted.layer import MaxPool, Residual, Weighted
-from tapc.operators.wide import WideDense
+from tapc.operators.wide import WideDense, wide_filter
 
 __all__ = ["Conv", "MaxPool", "Residual"]
 
@@ -120,7 +120,7 @@ def _weighted(
 ) -> None:
     bias = lowering.graph.dequantized_constant(node.input[2])[0]
     bound = np.abs(bias) + np.abs(weights).reshape(len(bias), -1).sum(axis=1) * 255
-    if bound.max() >= 2**31:
+    if bound.max() >= 2**31 and x.bits != 16:
         channel = int(bound.argmax())
         raise UnsupportedError(
             f"node {node.name!r}, channel {channel}: the accumulator may reach {int(bound.max())}, beyond int32"
@@ -128,8 +128,25 @@ def _weighted(
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         ratios = arithmetic_of(lowering.mode).ratios((x.scale, scales), y.scale)
+        if node.name in lowering.exact.single:
+            ratios = (np.float32(x.scale) * scales / np.float32(y.scale)).astype(ratios.dtype)
         ratios = np.broadcast_to(ratios, bias.shape).copy()
         inputs = (lowering.graph.quantized(node.input[0]),)
+        if bits == 16 or x.bits == 16:
+            return wide_filter(
+                node.name,
+                inputs[0],
+                x,
+                y,
+                key,
+                weights,
+                bias,
+                ratios,
+                groups,
+                (*pads, *np.subtract(stride, 1)),
+                low,
+                high,
+            )
         if y.bits == 16:
             rows = weights.reshape(len(bias), -1).astype(np.int8)
             return WideDense(node.name, inputs, key, rows, bits, bias.astype(np.int32), ratios, low, high)

@@ -333,6 +333,6 @@ class Tflite(FixedPoint):
         factor, shift = inverse_root(squares)
         return Multipliers(self.name, factor, (shift - _UNIT_BITS).astype(np.int32))
 
-    def softmax(self, terms: Ints) -> Ints:
+    def softmax(self, terms: Ints, levels: int) -> Ints:
         scale, over = reciprocal(divide(terms, _SUM_BITS).sum(axis=-1, keepdims=True), _SUM_BITS)
-        return divide(high_product(scale, terms), over + 23)
+        return divide(high_product(scale, terms), over + 32 - levels.bit_length())
