@@ -50,8 +50,10 @@ class WideSpec(KernelSpec):
 
     @property
     def _part(self) -> str:
-        """What costs the same: all of a work, but that of products lies in how they are requantized."""
-        return f"{self.work}_{self.mode}" if self.work in ("product", "scale") else self.work
+        """What costs the same: all of a work, but that of products and scales lies in how they are requantized."""
+        if self.work == "scale":
+            return f"scale_{self.x.bits}o{self.y.bits}_{self.mode}"
+        return f"product_{self.mode}" if self.work == "product" else self.work
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""
@@ -115,8 +117,8 @@ class WideFilterSpec(KernelSpec):
         """Count products and units."""
         units = self.y.channels
         own: Features = {
-            "wide_tap": self.x.pixels * self.x.channels,
-            "wide_turns": units * self.x.pixels,
+            **({"wide_tap": units * self.rank * self.x.pixels} if self.rank > 1 else {}),
+            "wide_turns_of_several" if self.rank > 1 else "wide_turns_of_one": units * self.x.pixels,
             "wide_unit": units,
             "call": 1,
         }

@@ -282,9 +282,9 @@ def _sample_scale(s: Sampler) -> None:
     s.add(Wide(s.name, (x.name,), y.name, "scale", y.low, y.high))
 
 
-@samples("wide", 1.0)
+@samples("wide", 1.4)
 def _sample_filter(s: Sampler) -> None:
-    units, rank, steps = s.pick(1, 3, 8, 20, 64), s.pick(1, 1, 2), s.pick(2, 8, 10, 32)
+    units, rank, steps = s.pick(1, 3, 8, 8, 16, 20, 20, 64), s.pick(1, 1, 2), s.pick(2, 8, 8, 10, 10, 32)
     x, y = s.tensor((steps, 1, units * rank), 16, zero=0), s.tensor((1, 1, units), 8)
     weights = s.rng.integers(-(2**15), 2**15, (units, rank, steps)).astype(np.int16)
     ratios = arithmetic_of(s.mode).ratios((s.ratios(units),), 1.0)
