@@ -10,7 +10,19 @@ import click
 from tapc.base.errors import DataError
 from tapc.base.options import Source
 from tapc.base.terminal import Table, columns, print_json, print_table, progress, say
-from tapc.cli.options import DEVICE, JSON, TEST_DATA, Board, Model, Proxy, data_option, source_options, unit_options
+from tapc.cli.options import (
+    DEVICE,
+    GRANULARITY,
+    JSON,
+    SCORE_EXPONENT,
+    TEST_DATA,
+    Board,
+    Model,
+    Proxy,
+    data_option,
+    source_options,
+    unit_options,
+)
 from tapc.cli.types import metric_option
 
 if TYPE_CHECKING:
@@ -32,6 +44,8 @@ _SHARED = (
                  help="The first of them."),
     click.option("--equalize/--no-equalize", default=True, show_default=True, help="Balance channel ranges."),
     click.option("--proxy", type=Proxy(), default="error", show_default=True, help="What scores the layers."),
+    SCORE_EXPONENT,
+    GRANULARITY,
     metric_option,
 )  # fmt: skip
 
@@ -82,7 +96,8 @@ def register(main: click.Group) -> None:
     @JSON
     def accuracy_command(
         model: str, settings: tuple[str, ...], roundings: tuple[str, ...], board: str, data: str | None,
-        source: Source, proxy: str, pin: str, overrides: Path | None, as_json: bool, **rest: Any,
+        source: Source, proxy: str, pin: str, overrides: Path | None, score_exponent: float, granularity: str,
+        as_json: bool, **rest: Any,
     ) -> None:  # fmt: skip
         """Measure the accuracy of integer networks over seeds, without building firmware.
 
@@ -100,7 +115,7 @@ def register(main: click.Group) -> None:
             check_rounding_name(rounding)
         network, found = open_source(model, source, data)
         from tapc.base.options import Options
-        from tapc.flow.accuracy import bits_of, evidence_of, figure, parse_setting, summarize, trials
+        from tapc.flow.accuracy import evidence_of, figure, parse_setting, summarize, trials, with_bits
         from tapc.hardware.target import load_target
 
         wanted = [parse_setting(text) for text in settings]
@@ -109,14 +124,14 @@ def register(main: click.Group) -> None:
         stages = progress()
         for trial in trials(network, found, tested=rest.pop("samples"), **rest):
             evidence = evidence_of(
-                trial, proxy, Options().rounding, pin, overrides
+                trial, proxy, Options().rounding, pin, overrides, score_exponent, granularity
             )  # one choice of bits for all methods
             for setting in wanted:
                 with stages.stage(f"bits {setting.name}"):
-                    bits = bits_of(evidence, setting, silicon, target)
+                    own, bits = with_bits(trial, evidence, setting, silicon, target)
                 for rounding in roundings:
                     with stages.stage(f"{setting.name} {rounding} {trial.seed}") as advance:
-                        figures.append(figure(trial, bits, setting.name, rounding, advance)[0])
+                        figures.append(figure(own, bits, setting.name, rounding, advance)[0])
         summary = summarize(figures)
         if as_json:
             rows = {"model": network.name, "data": str(found.name), "figures": [asdict(f) for f in figures]}

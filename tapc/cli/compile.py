@@ -9,7 +9,19 @@ import click
 
 from tapc.base.terminal import print_json, progress, say
 from tapc.cli.export import FORMATS
-from tapc.cli.options import DEVICE, JSON, SEED, TEST_DATA, Board, Model, Proxy, data_option, source_options
+from tapc.cli.options import (
+    DEVICE,
+    GRANULARITY,
+    JSON,
+    SCORE_EXPONENT,
+    SEED,
+    TEST_DATA,
+    Board,
+    Model,
+    Proxy,
+    data_option,
+    source_options,
+)
 from tapc.cli.types import BitList, Bytes, LatencyType, PositiveNumber, metric_option
 
 if TYPE_CHECKING:
@@ -66,13 +78,7 @@ _OPTIONS = (
         show_default=True,
         help="Who chooses weight bits: the integer program, or the proxy file's own allocate().",
     ),
-    click.option(
-        "--score-exponent",
-        type=click.FloatRange(0, 4),
-        default=1.0,
-        show_default=True,
-        help="Scores are raised to it; does nothing to what error measures.",
-    ),
+    SCORE_EXPONENT,
     click.option(
         "--pin",
         type=click.Choice(["none", "first", "last", "both"]),
@@ -81,14 +87,7 @@ _OPTIONS = (
         help="Keep these layers at 8 bits.",
     ),
     click.option("--overrides", type=click.Path(path_type=Path), default=None, help="TOML of manual bits; wins."),
-    click.option(
-        "--granularity",
-        type=click.Choice(["layer", "channel"]),
-        default="layer",
-        show_default=True,
-        help="What gets weight bits of its own: layers, or up to three groups of a layer's output channels, where the "
-        "network loses less with them.",
-    ),
+    GRANULARITY,
     click.option(
         "--rounding",
         default="gptq",

@@ -38,6 +38,23 @@ DEVICE = click.option(
 )
 
 
+SCORE_EXPONENT = click.option(
+    "--score-exponent",
+    type=click.FloatRange(0, 4),
+    default=1.0,
+    show_default=True,
+    help="Scores are raised to it; does nothing to what error measures.",
+)
+GRANULARITY = click.option(
+    "--granularity",
+    type=click.Choice(["layer", "channel"]),
+    default="layer",
+    show_default=True,
+    help="What gets weight bits of its own: layers, or up to three groups of a layer's output channels, where the "
+    "network loses less with them.",
+)
+
+
 class Named(click.ParamType[str]):
     """A name that tapc knows, or a file; the shell completes both."""
 

@@ -16,6 +16,7 @@ from tapc.data.metrics import Metric, agreement, measure
 from tapc.flow.balancing import balance, suited
 from tapc.flow.decide import Evidence, decide
 from tapc.flow.fidelity import check_on, source_outputs
+from tapc.flow.groups import in_groups
 from tapc.flow.sequences import load_steps, metric_of
 from tapc.frontend import FloatModel
 from tapc.graph.analysis import analyse
@@ -163,29 +164,39 @@ def trials(
         )
 
 
-def evidence_of(trial: Trial, proxy: str, rounding: str, pin: str = "none", overrides: Path | None = None) -> Evidence:
+def evidence_of(
+    trial: Trial, proxy: str, rounding: str, pin: str = "none", overrides: Path | None = None,
+    score_exponent: float = 1.0, granularity: str = "layer",
+) -> Evidence:  # fmt: skip
     """Return what the settings of a trial are chosen by; nothing is measured before it is needed."""
     options = Options(
         proxy=proxy, rounding=rounding, seed=trial.seed, pin_first=pin in ("first", "both"),
         pin_last=pin in ("last", "both"), overrides=overrides, no_patches=True,
+        score_exponent=score_exponent, granularity=granularity,
     )  # fmt: skip
     return Evidence(trial.model, trial.network, trial.calibration, trial.x, options)
 
 
-def bits_of(evidence: Evidence, setting: Setting, board: Board, target: Target) -> Bits:
-    """Return the bits of a setting; budgets of the board play no part."""
+def with_bits(trial: Trial, evidence: Evidence, setting: Setting, board: Board, target: Target) -> tuple[Trial, Bits]:
+    """Return the bits of a setting, and the trial with the network that has them; budgets of the board play no part.
+
+    Of mixed settings by channel layers become parts where the network loses less with them.
+    """
     options = evidence.options
     if setting.mixed:
         options = replace(options, abits=setting.activations, target_bits=setting.weights)
     elif options.pin_first or options.pin_last or options.overrides is not None:
         options = replace(options, wbits=(int(setting.weights),), abits=setting.activations)
     else:
-        return uniform_bits(evidence.network, int(setting.weights), setting.activations[0])
+        return trial, uniform_bits(evidence.network, int(setting.weights), setting.activations[0])
     memory = tuple(region.model_copy(update={"size": _ROOM}) for region in board.memory)
     roomy = board.model_copy(update={"memory": memory})
     if len(setting.activations) > 1:
         options = replace(options, ram=evidence.least_ram(roomy, target, options))
-    return decide(evidence, roomy, target, options).allocation.bits
+    if setting.mixed and options.granularity == "channel":
+        evidence = in_groups(evidence, roomy, target, options).evidence
+        trial = replace(trial, model=evidence.model, network=evidence.network, calibration=evidence.calibration)
+    return trial, decide(evidence, roomy, target, options).allocation.bits
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tapc.base.files import scratch_folder
 from tapc.base.options import Options
 from tapc.base.progress import Stages
 from tapc.device.verify import run_sequences, sequences, verify
-from tapc.flow.accuracy import Figure, Setting, Summary, Trial, bits_of, evidence_of, figure, summarize, trials
+from tapc.flow.accuracy import Figure, Setting, Summary, Trial, evidence_of, figure, summarize, trials, with_bits
 from tapc.flow.build import build
 from tapc.flow.devices import device_of
 from tapc.flow.patches import with_patches
@@ -107,6 +107,8 @@ def pareto(
     rounding: str = "gptq",
     proxy: str = "error",
     metric: str = "auto",
+    score_exponent: float = 1.0,
+    granularity: str = "layer",
     device: str | None = None,
     stages: Stages | None = None,
 ) -> Front:
@@ -126,6 +128,9 @@ def pareto(
     overrides : Path, optional
         TOML file of manual bits.
     rounding, proxy, metric : str
+    score_exponent : float
+    granularity : {"layer", "channel"}
+        Of mixed settings, as for `tapc.Options`.
     device : str, optional
         What runs the images.
     stages : Stages, optional
@@ -146,17 +151,17 @@ def pareto(
     problems: dict[str, str] = {}
     for trial in trials(model, data, seeds=seeds, first=first, calibration=calibration, tested=tested,
                         test_data=test_data, equalize=equalize, metric=metric):  # fmt: skip
-        evidence = evidence_of(trial, proxy, rounding, pin, overrides)
+        evidence = evidence_of(trial, proxy, rounding, pin, overrides, score_exponent, granularity)
         for setting in settings:
             with stages.stage(f"bits {setting.name}"):
-                bits = bits_of(evidence, setting, board, target)
+                own, bits = with_bits(trial, evidence, setting, board, target)
             with stages.stage(f"{setting.name} seed {trial.seed}") as advance:
-                measured, quantized = figure(trial, bits, setting.name, rounding, advance)
+                measured, quantized = figure(own, bits, setting.name, rounding, advance)
             figures.append(measured)
             if setting.name in problems:
                 continue
             try:
-                image = _image(trial, quantized, board, target, stages, device)
+                image = _image(own, quantized, board, target, stages, device)
             except BudgetError as error:
                 problems[setting.name] = str(error)
                 continue

@@ -12,7 +12,7 @@ from tapc.base.errors import DataError, UsageError
 from tapc.base.options import Source
 from tapc.cli import main
 from tapc.data import PixelUnits
-from tapc.flow.accuracy import bits_of, evidence_of, parse_setting, trials
+from tapc.flow.accuracy import evidence_of, parse_setting, trials, with_bits
 from tapc.flow.rerun import Build
 from tapc.frontend import load
 from tapc.hardware.board import load_board
@@ -102,11 +102,15 @@ def test_pins_and_overrides_hold_for_settings(tmp_path: Path) -> None:
     trial = next(trials(model, tmp_path / "d.npz", seeds=1, first=5, calibration=12, equalize=False))
     assert trial.seed == 5
     names = [layer.name for layer in trial.network.layers]
-    pinned = bits_of(evidence_of(trial, "uniform", "nearest", "both"), parse_setting("w4a8"), board, target)
+    _, pinned = with_bits(trial, evidence_of(trial, "uniform", "nearest", "both"), parse_setting("w4a8"), board, target)
     assert [pinned.weights[name] for name in names] == [8, *[4] * (len(names) - 2), 8]
     (tmp_path / "o.toml").write_text(f'[weights]\n"{names[1]}" = 2\n')
-    manual = bits_of(
-        evidence_of(trial, "uniform", "nearest", "none", tmp_path / "o.toml"), parse_setting("w4a8"), board, target
+    _, manual = with_bits(
+        trial,
+        evidence_of(trial, "uniform", "nearest", "none", tmp_path / "o.toml"),
+        parse_setting("w4a8"),
+        board,
+        target,
     )
     assert [manual.weights[name] for name in names] == [4, 2, *[4] * (len(names) - 2)]
 

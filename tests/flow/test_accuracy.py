@@ -8,7 +8,7 @@ import pytest
 from tapc.base.errors import DataError, UsageError
 from tapc.cli.accuracy import print_summary
 from tapc.data import load_samples
-from tapc.flow.accuracy import Figure, Summary, bits_of, evidence_of, figure, parse_setting, summarize, trials
+from tapc.flow.accuracy import Figure, Summary, evidence_of, figure, parse_setting, summarize, trials, with_bits
 from tapc.frontend import load
 from tapc.graph.network import Bits
 from tapc.hardware.board import load_board
@@ -63,15 +63,23 @@ def test_figures_count_bits_and_an_average_is_kept(tmp_path: Path) -> None:
     evidence = evidence_of(trial, "error", "gptq")
     parameters = sum(layer.parameters for layer in trial.network.layers)
     macs = sum(layer.macs for layer in trial.network.layers)
-    four = bits_of(evidence, parse_setting("w4a8"), board, target)
+    _, four = with_bits(trial, evidence, parse_setting("w4a8"), board, target)
     measured, _ = figure(trial, four, "w4a8", "nearest")
     assert measured.weight_bytes == parameters // 2
     assert measured.bops == macs * 32
     assert 0 <= measured.agreement <= 100
-    mixed = bits_of(evidence, parse_setting("m3a8"), board, target)
+    _, mixed = with_bits(trial, evidence, parse_setting("m3a8"), board, target)
     used = sum(layer.parameters * mixed.weights[layer.name] for layer in trial.network.layers)
     assert used <= 3 * parameters
     assert set(mixed.weights.values()) <= {2, 4, 8}
+    by_channel = evidence_of(trial, "error", "nearest", score_exponent=0.5, granularity="channel")
+    divided, parts = with_bits(trial, by_channel, parse_setting("m2.5a8"), board, target)
+    assert len(divided.network.layers) > len(trial.network.layers)
+    measured, _ = figure(divided, parts, "m2.5a8", "nearest")
+    assert measured.weight_bytes <= parameters * 2.5 / 8
+    assert measured.bops == sum(layer.macs * np.prod(parts.pair(layer)).item() for layer in divided.network.layers)
+    _, alone = with_bits(trial, by_channel, parse_setting("w4a8"), board, target)
+    assert alone == four
 
 
 def test_wider_activations_take_no_more_ram(tmp_path: Path) -> None:
@@ -80,7 +88,7 @@ def test_wider_activations_take_no_more_ram(tmp_path: Path) -> None:
     trial = next(trials(model, write(tmp_path / "d.npz", 40), seeds=1, calibration=12, equalize=False))
     evidence = evidence_of(trial, "uniform", "nearest")
     narrow, wide, eight = (
-        bits_of(evidence, parse_setting(text), board, target) for text in ("w4a4", "m4r4", "w4a8")
+        with_bits(trial, evidence, parse_setting(text), board, target)[1] for text in ("w4a4", "m4r4", "w4a8")
     )  # fmt: skip
 
     def ram(bits: Bits) -> int:
