@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tapc.base.errors import UsageError
 from tapc.base.latency import EXPECTED, Latency, Unit, latency_of
 
-METRICS = ("auto", "top1", "binary", "regression", "auc", "none")
+METRICS = ("auto", "top1", "binary", "regression", "auc", "miou", "map", "none")
 """What accuracy may be; see `tapc.data.metrics`."""
 
 

@@ -112,7 +112,8 @@ def labels_of(parts: list[Part], every: list[Part], name: str) -> tuple[NDArray[
 def interpreted(y: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Return labels as class indices (N,) or targets (N, K), and names of classes where they are names.
 
-    Names become classes in their sorted order. Rows of zeros with a single one are classes, too.
+    Names become classes in their sorted order. Rows of zeros with a single one are classes, too. Masks (N, H, W) and
+    boxes (N, M, 5) become rows.
 
     Raises
     ------
@@ -134,6 +135,8 @@ def interpreted(y: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[str, ..
     if y.ndim == 1:
         return (y.astype(np.int64) if whole else y.astype(np.float32)), None
     rows = y.reshape(len(y), -1)
+    if max(y.shape[1:]) < rows.shape[1]:  # masks or boxes
+        return rows.astype(np.float32), None
     if whole and ((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all():
         return rows.argmax(axis=1).astype(np.int64), None
     return rows.astype(np.float32), None

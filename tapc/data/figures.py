@@ -67,3 +67,17 @@ def auc(score: Floats, y: NDArray[Any]) -> float | None:
     if not ones or not zeros:
         return None
     return float((rankdata(score)[y == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def intersections(
+    named: NDArray[np.int64], y: NDArray[Any], classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+    """Return for each class the pixels in both masks and in either, and the share of pixels that are right.
+
+    Pixels whose label is no class, as 255, count nowhere.
+    """
+    counted = (y >= 0) & (y < classes)
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (y[counted].astype(np.int64), named[counted]), 1)
+    both = table.diagonal()
+    return both, table.sum(axis=0) + table.sum(axis=1) - both, float(both.sum() / max(table.sum(), 1))

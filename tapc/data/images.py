@@ -42,7 +42,7 @@ def pictures_of_folder(path: Path) -> list[Picture]:
                 raise DataError(f"{path}: holds more than {_MOST_FILES:,} files; give the folder of the samples")
             name = item.relative_to(path).as_posix()
             if _wanted(name) and item.is_file():
-                found.append(Picture(name, partial(_read_file, path, item)))
+                found.append(Picture(name, partial(read_file, path, item)))
     return sorted(found, key=lambda picture: picture.name)
 
 
@@ -61,7 +61,8 @@ def _wanted(name: str) -> bool:
     return not hidden and name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def _read_file(folder: Path, file: Path) -> bytearray:
+def read_file(folder: Path, file: Path) -> bytearray:
+    """Return the bytes of a picture in a folder."""
     with file.open("rb") as stream:
         return _read_limited(stream, file.stat().st_size, f"{folder}: {file.relative_to(folder).as_posix()}")
 
@@ -105,7 +106,7 @@ def data_set(path: Path, found: list[Picture], shape: tuple[int, ...]) -> DataSe
 
     def taken(pool: NDArray[np.intp], index: NDArray[np.intp]) -> NDArray[Any]:
         check_memory(len(index) * shape[1] * shape[2] * shape[3], str(path))
-        return np.stack([_pixels(path, found[i], shape) for i in pool[index]])
+        return np.stack([pixels(path, found[i], shape) for i in pool[index]])
 
     def part(pool: NDArray[np.intp]) -> Part:
         return Part(len(pool), partial(taken, pool), None if y is None else y[pool])
@@ -161,8 +162,11 @@ def _class_of(name: str, divided: bool) -> str | None:
     return parts[-2]
 
 
-def _pixels(path: Path, picture: Picture, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a picture as (C, H, W): bytes, or floats from 0 to 255 where it has 16 bits."""
+def pixels(path: Path, picture: Picture, shape: tuple[int, ...], *, resized: bool = False) -> NDArray[Any]:
+    """Return a picture as (C, H, W): bytes, or floats from 0 to 255 where it has 16 bits.
+
+    One of another size is an error, or is `resized`, whatever becomes of its proportions.
+    """
     from io import BytesIO
 
     from PIL import Image, UnidentifiedImageError
@@ -176,7 +180,9 @@ def _pixels(path: Path, picture: Picture, shape: tuple[int, ...]) -> NDArray[Any
         except UnidentifiedImageError:
             kinds = ", ".join(FORMATS)
             raise DataError(f"{what} is not a readable image (none of {kinds}); remove or replace it") from None
-        with opened as image:
+        with opened as stored:
+            other = resized and stored.size != (width, height)
+            image = stored.convert("RGB").resize((width, height), Image.Resampling.BILINEAR) if other else stored
             if image.size != (width, height):
                 turned = image.size == (height, width)
                 advice = "width and height are exchanged: turn them" if turned else "crop or resize the images"
@@ -189,5 +195,5 @@ def _pixels(path: Path, picture: Picture, shape: tuple[int, ...]) -> NDArray[Any
                 if grey.ndim != 2 or grey.min() < 0 or grey.max() > 255:
                     raise DataError(f"{what}: pixels of mode {image.mode} have no known range; give 8 or 16 bits")
                 return np.repeat(grey[None], channels, axis=0)
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
-    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+            values = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+    return values.reshape(height, width, channels).transpose(2, 0, 1)

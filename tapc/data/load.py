@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tapc.base.errors import DataError
 from tapc.base.ports import Ports, sample_shape
 from tapc.data import images
+from tapc.data.annotations import is_coco, is_voc, open_coco, open_voc
 from tapc.data.arrays import from_python
 from tapc.data.csvfile import open_csv
 from tapc.data.dataset import DataSet, labels_of
@@ -46,6 +47,7 @@ def load_samples(
     `pixel_scale`; floats are taken as they are, unless the units were given by the user.
     Images: CLASS/NAME.jpg, labels numbered in the sorted order of the class folders, or CCCC_NAME.jpg with
     CCCC the class; folders named train, val or test (and their like) separate the splits. CSV: one sample per row.
+    Folders of Pascal VOC and COCO have boxes, see `tapc.data.annotations`.
 
     "calibration" takes the training set and "test" the test set where both exist. From a single set,
     calibration takes the first part of a permutation drawn from `seed` (half, at most `reserve`) and test the
@@ -127,6 +129,7 @@ def load_samples(
         raw.dtype.kind in "biu" or bool(data.pictures),
         min(steps, len(index)),
         steps if length and data.whole_labels else 1,
+        next((int(part.y.shape[2]) for part in parts if part.y is not None and part.y.ndim == 3), 0),
     )
 
 
@@ -152,6 +155,10 @@ def open_data(source: Any, shape: tuple[int, ...] | Ports, seed: int = 0) -> Dat
     if not there:
         raise DataError(f"{path}: no such file or folder; give {KINDS}")
     check_regular(path)
+    if is_voc(path):
+        return open_voc(path, shape)
+    if is_coco(path):
+        return open_coco(path, shape)
     if path.is_dir():
         arrays = sorted(file for file in path.glob("*.npy") if file.is_file())
         found = images.pictures_of_folder(path)

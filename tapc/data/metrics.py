@@ -1,26 +1,27 @@
-"""What labels and outputs can be measured by: top-1, binary, regression, AUC, or nothing and why; signal to noise.
+"""What outputs are measured by: top-1, binary, regression, AUC, mIoU, mAP, or nothing and why; signal to noise.
 
-One choice (`choose`) and one measurement (`measure`) serve every command that reports accuracy.
+One choice (`tapc.data.choice.choose`) and one measurement (`measure`) serve every command that reports accuracy.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
-from tapc.base.errors import DataError, UsageError
-from tapc.base.options import METRICS
-from tapc.data import Samples
-from tapc.data.figures import auc, same_class
+from tapc.base.detector import FIELDS, Detector, decoded
+from tapc.base.errors import DataError
+from tapc.data.detection import precision
+from tapc.data.figures import auc, intersections, same_class
+from tapc.data.samples import Samples
 
-MetricName = Literal["top1", "binary", "regression", "auc", "none"]
-TITLES = {"top1": "top-1", "binary": "binary", "regression": "R2", "auc": "AUC", "none": "none"}
-_PASSING = ("DequantizeLinear", "QuantizeLinear", "Flatten", "Reshape", "Identity", "Cast")
+MetricName = Literal["top1", "binary", "regression", "auc", "miou", "map", "none"]
+TITLES = {
+    "top1": "top-1", "binary": "binary", "regression": "R2", "auc": "AUC", "miou": "mIoU", "map": "mAP50",
+    "none": "none",
+}  # fmt: skip
 LEAST_SQNR = 10.0
 """Decibels below which device and float outputs have little to do with each other."""
 
@@ -33,7 +34,7 @@ class Metric:
 
     Attributes
     ----------
-    name : {"top1", "binary", "regression", "auc", "none"}
+    name : {"top1", "binary", "regression", "auc", "miou", "map", "none"}
     outputs : int
         Values per sample that the network gives, or classes that it numbers.
     threshold : float or None
@@ -46,6 +47,12 @@ class Metric:
         Where the output that is measured lies in rows of several.
     index : bool
         The output is the number of the class.
+    extents : tuple of int
+        Of the map (C, H, W) that is measured, of "miou" and of detectors.
+    detector : Detector or None
+        How two maps become detections.
+    turned : bool
+        Of these maps the sides come first.
     """
 
     name: MetricName
@@ -55,6 +62,9 @@ class Metric:
     reason: str = ""
     span: tuple[int, int] | None = None
     index: bool = False
+    extents: tuple[int, ...] = ()
+    detector: Detector | None = None
+    turned: bool = False
 
     def own(self, outputs: Floats) -> Floats:
         """Return what is measured of outputs (N, ...), rows of several among them: a value for each class."""
@@ -63,6 +73,17 @@ class Metric:
             return own
         numbers = np.clip(np.rint(own.reshape(len(own), -1)[:, 0]), 0, self.outputs - 1).astype(np.int64)
         return np.eye(self.outputs, dtype=np.float32)[numbers]
+
+    def detections(self, outputs: Floats) -> Floats:
+        """Return the detections (N, most, 6) in outputs (N, values) of a detector."""
+        assert self.detector is not None
+        classes, height, width = self.extents
+        flat, cells = outputs.reshape(len(outputs), -1), height * width
+        scores, sides = np.split(flat, [4 * cells if self.turned else classes * cells], axis=1)[
+            :: -1 if self.turned else 1
+        ]
+        maps = zip(scores.reshape(-1, classes, height, width), sides.reshape(-1, 4, height, width), strict=True)
+        return np.array([decoded(self.detector, *pair) for pair in maps]).reshape(-1, self.detector.most, FIELDS)
 
     @property
     def classes(self) -> bool:
@@ -82,12 +103,14 @@ class Score:
     Attributes
     ----------
     values : dict of str to float
-        `top1`; `accuracy` and `auc`; `mae` and `r2`; or `auc`. Shares in percent, AUC and R2 at most 1, MAE in units of
-        the network's output. An AUC is missing where all samples are of one class.
+        `top1`; `accuracy` and `auc`; `mae`, `mse` and `r2`; `auc`; `miou` and `pixels`; or `map50`, `map`, `voc` and
+        `voc07`, see `tapc.data.detection`. Shares and precisions in percent, AUC and R2 at most 1, MAE in units of the
+        network's output. An AUC is missing where all samples are of one class.
     share : float or None
         Percent of right answers, where they are right or wrong.
     headline : float or None
-        The figure by which networks are compared, larger is better: the share, or R2 or AUC times 100.
+        The figure by which networks are compared, larger is better: the share, R2 or AUC times 100, mIoU, or mAP at an
+        overlap of 0.5.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -101,208 +124,7 @@ class Score:
         return 100 * math.sqrt(self.share / 100 * (1 - self.share / 100) / samples)
 
 
-def choose(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
-    """Return the metric that fits labels and outputs.
-
-    Parameters
-    ----------
-    wanted : str
-        One of `METRICS`; "auto" takes top-1 for class numbers and several outputs, binary for one or two outputs and
-        labels 0 and 1, regression for targets, AUC of the reconstruction error where the network gives back its input
-        and labels are 0 and 1.
-    samples : Samples
-    graph : onnx.ModelProto
-        Float network.
-
-    Raises
-    ------
-    UsageError
-        No such metric.
-    DataError
-        Labels that do not fit the network's outputs, or not the metric that was asked for.
-    """
-    if wanted not in METRICS:
-        raise UsageError(f"unknown metric {wanted!r}; known: {', '.join(METRICS)}")
-    if len(graph.graph.output) > 1:
-        return _among(wanted, samples, graph)
-    inputs, shape = (_extents(value) for value in (graph.graph.input[0], graph.graph.output[0]))
-    outputs, last = math.prod(shape), _ending(graph)
-    index = last == "ArgMax" and outputs == 1
-    outputs = _numbered(graph) if index else outputs
-    plain = Metric("none", outputs, None, last == "Softmax" or index, index=index)
-    if wanted == "none":
-        return replace(plain, reason="not wanted (--metric none)")
-    if samples.y is None:
-        reason = samples.unlabelled or "the samples have no labels"
-        if wanted != "auto":
-            raise DataError(f"--metric {wanted} needs labels; {samples.source}: {reason}")
-        return replace(plain, reason=reason)
-    whole = np.issubdtype(samples.y.dtype, np.integer)
-    truth = whole and set(np.unique(samples.y).tolist()) <= {0, 1}
-    rebuilt = outputs > 2 and outputs == math.prod(inputs) and not plain.certain and len(graph.graph.input) == 1
-    threshold = 0.5 if last in ("Sigmoid", "HardSigmoid", "unit") else 0.0
-    name = wanted
-    if wanted == "auto":
-        name = _fitting(samples, outputs, shape, whole, truth, rebuilt)
-        if name == "none":
-            extents = "x".join(map(str, shape))
-            return replace(plain, reason=f"the output is a map of {extents}, and labels are one per sample")
-    if name == "regression":
-        _check_targets(samples, outputs)
-        return replace(plain, name="regression")
-    if name == "top1":
-        if outputs == 1:
-            raise DataError(
-                f"--metric top1: the network has one output; {samples.source} could be binary or regression"
-            )
-        check_classes(samples, outputs)
-        return replace(plain, name="top1")
-    if not truth:
-        raise DataError(f"{samples.source}: --metric {name} needs labels 0 and 1; {_seen(samples)}")
-    if name == "auc" and rebuilt:
-        return replace(plain, name="auc")
-    if outputs > 2:
-        raise DataError(f"--metric {name}: the network has {outputs} outputs; one or two are needed")
-    check_classes(samples, 2)
-    return replace(plain, name="binary" if name == "binary" else "auc", threshold=threshold if outputs == 1 else None)
-
-
-def _among(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
-    """Return the metric of the one of several outputs that names classes, or none."""
-    sizes = [math.prod(_extents(value)) for value in graph.graph.output]
-    found = []
-    for index, (end, size) in enumerate(zip(np.cumsum(sizes).tolist(), sizes, strict=True)):
-        view = onnx.ModelProto()
-        view.CopyFrom(graph)
-        view.graph.ClearField("output")
-        view.graph.output.append(graph.graph.output[index])
-        metric = choose("none", samples, view)
-        if metric.certain or (size > 1 and max(_extents(graph.graph.output[index])) == size):
-            found.append((metric.certain, view, (end - size, end)))
-    certain = [entry for entry in found if entry[0]] or found
-    if len(certain) > 1:  # scores say more than the number of the class
-        certain = [entry for entry in certain if entry[2][1] - entry[2][0] > 1] or certain
-    if wanted != "none" and samples.y is not None and len(certain) == 1:
-        metric = choose(wanted, samples, certain[0][1])
-        if metric.classes:
-            return replace(metric, span=certain[0][2])
-    names = ", ".join(value.name for value in graph.graph.output)
-    if wanted not in ("auto", "none"):
-        raise DataError(f"--metric {wanted}: of several outputs ({names}) none alone names classes")
-    none = choose(wanted, samples, view).reason if samples.y is None or wanted == "none" else ""
-    return Metric("none", sum(sizes), reason=none or f"several outputs ({names})")
-
-
-def _fitting(
-    samples: Samples, outputs: int, shape: tuple[int, ...], whole: bool, truth: bool, rebuilt: bool
-) -> MetricName:
-    assert samples.y is not None
-    if not whole:
-        if outputs > 1 and samples.y.size == len(samples.y):
-            raise DataError(
-                f"{samples.source}: labels are no whole numbers (as {_first_fraction(samples.y):g}), the network has "
-                f"{outputs} outputs: give class numbers 0 to {outputs - 1}, or {outputs} targets per sample"
-            )
-        return "regression"
-    if outputs <= 2 and truth:
-        return "binary"
-    if outputs == 1:
-        if samples.labels is not None:
-            check_classes(samples, 2)
-        return "regression"
-    if rebuilt and truth:
-        return "auc"
-    if len([extent for extent in shape if extent != 1]) > 1:
-        return "none"
-    return "top1"
-
-
-def _check_targets(samples: Samples, outputs: int) -> None:
-    assert samples.y is not None
-    if samples.labels is not None:
-        raise DataError(f"{samples.source}: labels are names of classes; regression needs numbers")
-    if samples.y.size != len(samples.y) * outputs:
-        raise DataError(
-            f"{samples.source}: {samples.y.size // len(samples.y)} target(s) per sample and {outputs} output(s): "
-            "give one target per output"
-        )
-
-
-def check_classes(samples: Samples, outputs: int) -> None:
-    """Check that labels are classes of a network.
-
-    Raises
-    ------
-    DataError
-        Fractions, negative labels, labels beyond the outputs, or as many names of classes as there are no outputs.
-    """
-    y, names = samples.y, samples.labels
-    if y is None:
-        return
-    if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
-        raise DataError(f"{samples.source}: {_seen(samples)}; give one class number per sample, 0 to {outputs - 1}")
-    if names is not None and len(names) != outputs:
-        some = ", ".join(names[:6]) + (" ..." if len(names) > 6 else "")
-        raise DataError(
-            f"{samples.source}: {len(names)} classes ({some}), the network has {outputs} outputs; add or remove "
-            "classes, or number the labels yourself (npz with 'x' and 'y')"
-        )
-    low, high = int(y.min()), int(y.max())
-    if low < 0:
-        raise DataError(f"{samples.source}: labels from {low} to {high}; classes are counted from 0 to {outputs - 1}")
-    if high >= outputs:
-        one = high == outputs and low >= 1
-        what = "they seem to be counted from 1: subtract 1" if one else "another data set or network is needed"
-        raise DataError(
-            f"{samples.source}: labels from {low} to {high}, the network has {outputs} outputs (classes 0 to "
-            f"{outputs - 1}): {what}"
-        )
-
-
-def _seen(samples: Samples) -> str:
-    y = samples.y
-    assert y is not None
-    if y.ndim > 1:
-        return f"labels have {y.shape[1]} values per sample"
-    return f"labels are from {y.min():g} to {y.max():g}"
-
-
-def _first_fraction(y: Floats) -> float:
-    flat = y.reshape(-1)
-    return float(flat[np.argmax(flat != np.rint(flat))])
-
-
-def _extents(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:]
-
-
-def _ending(model: onnx.ModelProto) -> str:
-    """Return the operator that gives the output; "unit" for one cut to 0..1."""
-    graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
-    node = made.get(graph.output[0].name)
-    while node is not None and node.op_type in _PASSING:
-        node = made.get(node.input[0])
-    if node is None:
-        return ""
-    if node.op_type == "Clip":
-        values = {tensor.name: tensor for tensor in graph.initializer if tensor.name in node.input[1:]}
-        bounds = [float(numpy_helper.to_array(values[name])) for name in node.input[1:] if name in values]
-        return "unit" if bounds == [0.0, 1.0] else "Clip"
-    return str(node.op_type)
-
-
-def _numbered(model: onnx.ModelProto) -> int:
-    """Return how many classes an ArgMax that ends the network tells apart."""
-    graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
-    node = made[graph.output[0].name]
-    while node.op_type in _PASSING:
-        node = made[node.input[0]]
-    return next((_extents(value)[0] for value in graph.value_info if value.name == node.input[0]), 256)
-
-
-def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
+def measure(metric: Metric, outputs: Floats, samples: Samples, detections: Floats | None = None) -> Score:
     """Compare outputs with labels.
 
     Parameters
@@ -312,6 +134,8 @@ def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
         In the network's output units.
     samples : Samples
         The N samples.
+    detections : float (N, most, 6), optional
+        What a device made of its outputs itself; else they are decoded here.
 
     Raises
     ------
@@ -322,6 +146,8 @@ def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
         return Score()
     if len(outputs) != len(samples.y) or len(outputs) == 0:
         raise DataError(f"{len(outputs)} outputs against {len(samples.y)} labels; needs as many, and at least one")
+    if metric.name == "map":
+        return _precision(metric.detections(outputs) if detections is None else detections, samples)
     counted = slice(samples.labelled - 1, None, samples.labelled)
     flat, y = metric.own(outputs).reshape(len(outputs), -1).astype(np.float64)[counted], samples.y[counted]
     if metric.name == "top1":
@@ -329,6 +155,8 @@ def measure(metric: Metric, outputs: Floats, samples: Samples) -> Score:
         return Score({"top1": share}, share, share)
     if metric.name == "regression":
         return _regression(flat, y.reshape(len(y), -1).astype(np.float64))
+    if metric.name == "miou":
+        return _segmentation(flat.reshape(-1, *metric.extents), y, metric.threshold)
     if metric.outputs <= 2:
         score = flat[:, 0] if metric.outputs == 1 else flat[:, 1] - flat[:, 0]
     else:
@@ -363,13 +191,17 @@ def outcome(name: str, scores: Mapping[str, Mapping[str, float]], samples: int, 
 
 def axis_title(name: str) -> str:
     """Return the title of a metric's column: "top-1, %", "R2 x 100"."""
-    return f"{TITLES[name]}, %" if name in ("top1", "binary") else f"{TITLES[name]} x 100"
+    return f"{TITLES[name]}, %" if name in ("top1", "binary", "miou", "map") else f"{TITLES[name]} x 100"
 
 
 def shown(values: Mapping[str, float]) -> str:
     """Return a score's values as text."""
     if "top1" in values:
         return f"{values['top1']:.1f} %"
+    if "miou" in values:
+        return f"{values['miou']:.1f} % ({values['pixels']:.1f} % of pixels)"
+    if "map50" in values:
+        return f"{values['map50']:.1f} % (0.5:0.95 {values['map']:.1f} %)"
     if "mae" in values:
         return f"MAE {values['mae']:.4g}" + (f" (R2 {values['r2']:.4g})" if "r2" in values else "")
     area = f"{values['auc']:.4f}" if "auc" in values else ""
@@ -379,12 +211,35 @@ def shown(values: Mapping[str, float]) -> str:
 
 
 def _regression(outputs: NDArray[np.float64], y: NDArray[np.float64]) -> Score:
-    error = float(np.abs(outputs - y).mean())
+    error, square = float(np.abs(outputs - y).mean()), float(np.square(outputs - y).mean())
     spread = float(np.square(y - y.mean(axis=0)).sum())
     if spread == 0.0:
-        return Score({"mae": error})
+        return Score({"mae": error, "mse": square})
     r2 = 1 - float(np.square(outputs - y).sum()) / spread
-    return Score({"mae": error, "r2": r2}, None, 100 * r2)
+    return Score({"mae": error, "mse": square, "r2": r2}, None, 100 * r2)
+
+
+def _precision(found: Floats, samples: Samples) -> Score:
+    """Return the average precision of detections (N, most, 6)."""
+    assert samples.y is not None
+    truth = samples.y.reshape(len(samples.y), -1, samples.fields)
+    result = precision([boxes[boxes[:, 0] >= 0] for boxes in truth], [rows[rows[:, 0] >= 0] for rows in found])
+    if result is None:
+        return Score()
+    values = {name: 100 * getattr(result, name) for name in ("map50", "map", "voc", "voc07")}
+    return Score(values, None, values["map50"])
+
+
+def _segmentation(outputs: Floats, y: NDArray[Any], threshold: float | None) -> Score:
+    """Return mean intersection over union of maps (N, C, H, W); of one channel, class 1 is above the threshold."""
+    classes = max(outputs.shape[1], 2)
+    named = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > (threshold or 0.0)
+    both, either, right = intersections(named.reshape(len(y), -1).astype(np.int64), y.reshape(len(y), -1), classes)
+    there = either > 0
+    if not there.any():
+        return Score()
+    share = 100 * float((both[there] / either[there]).mean())
+    return Score({"miou": share, "pixels": 100 * right}, None, share)
 
 
 def agreement(metric: Metric, exact: Floats, found: Floats) -> float | None:

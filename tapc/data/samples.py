@@ -46,6 +46,8 @@ class Samples:
         sequence begins. 0 where samples have nothing to do with each other.
     labelled : int
         Every so manieth sample's label counts: that of a sequence is about its last step.
+    fields : int
+        Labels are rows of so many values, as boxes of 5; 0 where they are no rows.
     """
 
     x: NDArray[np.float32]
@@ -60,6 +62,7 @@ class Samples:
     whole: bool = False
     steps: int = 0
     labelled: int = 1
+    fields: int = 0
 
 
 def random_samples(
@@ -120,6 +123,8 @@ def in_order(samples: Samples, classes: tuple[str, ...] | None) -> Samples:
     names = samples.labels
     if samples.y is None or names is None or classes is None or names == classes:
         return samples
+    if samples.fields:
+        return _boxes_in_order(samples, names, classes)
     if set(names) == set(classes):
         order = np.array([classes.index(name) for name in names], np.int64)
         return replace(samples, y=order[samples.y], labels=classes)
@@ -127,6 +132,18 @@ def in_order(samples: Samples, classes: tuple[str, ...] | None) -> Samples:
         return samples
     text = f"{samples.source}: classes {', '.join(names[:4])} ..., the network's are {', '.join(classes[:4])} ..."
     return replace(samples, warnings=(*samples.warnings, f"{text}: numbered in their sorted order"))
+
+
+def _boxes_in_order(samples: Samples, names: tuple[str, ...], classes: tuple[str, ...]) -> Samples:
+    """Give boxes the network's classes; those of others are dropped, with a warning."""
+    assert samples.y is not None
+    table = np.array([classes.index(name) if name in classes else -1 for name in names] + [-1], np.float32)
+    boxes = samples.y.reshape(len(samples.y), -1, samples.fields).copy()
+    boxes[:, :, 0] = table[boxes[:, :, 0].astype(np.int64)]
+    left = [name for name in names if name not in classes]
+    text = f"{samples.source}: the network does not know {', '.join(left[:4])}{' ...' if len(left) > 4 else ''}"
+    warnings = (*samples.warnings, *([f"{text}: boxes of these do not count"] if left else ()))
+    return replace(samples, y=boxes.reshape(samples.y.shape), labels=classes, warnings=warnings)
 
 
 def overlap(used: Samples, test: Samples, use: str = "calibrated") -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.data import Samples
-from tapc.data.metrics import check_classes
+from tapc.data.choice import check_classes
 from tapc.finetune.network import QuantizedGraph
 from tapc.graph.analysis import Graph
 from tapc.quantize.augment import augmented

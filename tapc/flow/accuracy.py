@@ -134,7 +134,7 @@ def trials(
     equalize : bool
         Balance channel ranges.
     metric : str
-        What is measured; see `tapc.data.metrics.choose`.
+        What is measured; see `tapc.data.choice.choose`.
 
     Raises
     ------

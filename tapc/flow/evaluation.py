@@ -136,7 +136,7 @@ def evaluate_build(
         Of the split; the build's where None.
     stages : Stages
     wanted : str
-        The metric; see `tapc.data.metrics.choose`.
+        The metric; see `tapc.data.choice.choose`.
     device : str, optional
         What runs the firmware.
 

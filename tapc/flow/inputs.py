@@ -8,9 +8,10 @@ from typing import Any
 from tapc.base.errors import BudgetError, DataError
 from tapc.base.options import Options, Source
 from tapc.data import Samples, find_data, in_order, overlap, shipped_note
+from tapc.data.choice import check_classes
 from tapc.data.doubts import few, uneven
 from tapc.data.load import open_data
-from tapc.data.metrics import Metric, check_classes
+from tapc.data.metrics import Metric
 from tapc.flow.sequences import LEAST_STEPS, load_steps, metric_of, random_steps, with_states
 from tapc.frontend import FloatModel, load
 from tapc.hardware.board import Board

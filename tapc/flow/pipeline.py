@@ -18,7 +18,8 @@ from tapc.base.progress import Stages
 from tapc.cost.calibrated import load_calibration
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
-from tapc.data.metrics import Metric, check_classes, measure
+from tapc.data.choice import check_classes
+from tapc.data.metrics import Metric, measure
 from tapc.flow.alternatives import alternatives
 from tapc.flow.attempt import Attempt, in_some_ram, retrained
 from tapc.flow.balancing import balance

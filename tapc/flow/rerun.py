@@ -346,7 +346,7 @@ def rerun(
         Compare every layer of all samples.
     stages : Stages
     wanted : str
-        The metric; see `tapc.data.metrics.choose`.
+        The metric; see `tapc.data.choice.choose`.
     source : Source, optional
         Units of these data, where they are not the build's.
     device : str, optional

@@ -8,7 +8,8 @@ import onnx
 
 from tapc.base.errors import DataError
 from tapc.data import Samples, Split, load_samples, random_samples
-from tapc.data.metrics import Metric, choose
+from tapc.data.choice import choose
+from tapc.data.metrics import Metric
 from tapc.data.units import PixelUnits
 from tapc.graph.state import given_inputs, own_outputs, states
 from tapc.quantize.runtime import carried

@@ -1,5 +1,6 @@
 """Metrics: which one labels and outputs lead to, what they give, what cannot fit."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tapc.base.detector import Detector, decoded, set_detector
 from tapc.base.errors import DataError, UsageError
 from tapc.data import Samples
-from tapc.data.figures import confidence, confusion, sqnr
-from tapc.data.metrics import agreement, auc, choose, measure, outcome
+from tapc.data.choice import choose
+from tapc.data.figures import auc, confidence, confusion, sqnr
+from tapc.data.metrics import agreement, measure, outcome
 
 RNG = np.random.default_rng(5)
 
@@ -118,9 +121,9 @@ def test_regression() -> None:
     y = np.array([1.0, 2.0, 3.0, 4.5], np.float32)
     graph = network((4,), (1,))
     perfect = measure(choose("auto", samples(y), graph), y[:, None], samples(y))
-    assert perfect.values == {"mae": 0.0, "r2": 1.0}
+    assert perfect.values == {"mae": 0.0, "mse": 0.0, "r2": 1.0}
     off = measure(choose("auto", samples(y), graph), y[:, None] + 0.5, samples(y))
-    assert off.values["mae"] == pytest.approx(0.5)
+    assert (off.values["mae"], off.values["mse"]) == pytest.approx((0.5, 0.25))
     assert off.values["r2"] == pytest.approx(1 - 4 * 0.25 / np.square(y - y.mean()).sum())
     assert off.share is None
 
@@ -167,3 +170,77 @@ def test_lines() -> None:
     )
     assert outcome("regression", {"device": {"mae": 0.25, "r2": 0.5}}, 5, None).endswith("device MAE 0.25 (R2 0.5)")
     assert outcome("auc", {"device": {"auc": 0.75}}, 5, None) == "AUC over 5 samples: device 0.7500"
+
+
+MASKS = np.array([[[0, 1, 1, 0], [2, 2, 0, 255]]], np.int64)
+
+
+def test_masks() -> None:
+    y = MASKS.reshape(1, -1).astype(np.float32)
+    metric = choose("auto", samples(y), network((4,), (3, 2, 4), "Conv"))
+    assert metric.name == "miou"
+    outputs = np.eye(3)[np.where(MASKS == 255, 0, MASKS)].transpose(0, 3, 1, 2)
+    assert measure(metric, outputs, samples(y)).values == {"miou": 100.0, "pixels": 100.0}
+    outputs[0, :, 0, 0] = 0, 3, 0  # taken for class 1
+    found = measure(metric, outputs, samples(y))
+    assert found.values["miou"] == pytest.approx(100 * (2 / 3 + 2 / 3 + 1) / 3)
+    assert found.values["pixels"] == pytest.approx(100 * 6 / 7)
+    assert found.headline == found.values["miou"]
+
+
+def test_masks_of_one_channel_and_of_numbers() -> None:
+    y = np.array([[0, 1, 1, 0, 0, 0, 0, 1]], np.float32)
+    metric = choose("auto", samples(y), network((4,), (1, 2, 4), "Sigmoid"))
+    assert (metric.name, metric.threshold) == ("miou", 0.5)
+    assert measure(metric, 0.4 + 0.2 * y.reshape(1, 1, 2, 4), samples(y)).values["miou"] == 100.0
+    assert choose("auto", samples(y + 0.5), network((4,), (1, 2, 4))).name == "regression"
+    with pytest.raises(DataError, match=r"masks hold 0 to 7; classes are 0 to 2"):
+        choose("auto", samples(7 * y), network((4,), (3, 2, 4)))
+    with pytest.raises(DataError, match="a class for every pixel"):
+        choose("miou", samples([1, 2]), network((4,), (3, 2, 4)))
+
+
+def detecting(shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
+    """Return a graph of a detector's maps."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *shape)) for name, shape in shapes.items()]
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Split", ["x"], list(shapes))], "g", [values[0]], values)
+    )
+    set_detector(model, Detector("scores", "sides", 4, 2.0, 0.3))
+    return model
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_detections(turned: bool) -> None:
+    scores, sides = np.zeros((1, 2, 3, 4)), np.zeros((1, 4, 3, 4))
+    scores[0, 1, 1, 2] = 0.9
+    sides[0, :, 1, 2] = 1, 2, 3, 1
+    maps = {"scores": (2, 3, 4), "sides": (4, 3, 4)}
+    graph = detecting(dict(reversed(maps.items())) if turned else maps)
+    outputs = np.concatenate([a.reshape(1, -1) for a in ((sides, scores) if turned else (scores, sides))], axis=1)
+    box = np.array([[1, 8, 2, 16, 8, -1, 0, 0, 0, 0]], np.float32)
+    known = replace(samples(box), fields=5)
+    metric = choose("auto", known, graph)
+    assert metric.name == "map"
+    assert metric.detections(outputs)[0, 0].tolist() == [1, 0.9, 8, 2, 16, 8]
+    assert (metric.detections(outputs)[0, 1:] == -1).all()
+    assert measure(metric, outputs, known).values == {"map50": 100.0, "map": 100.0, "voc": 100.0, "voc07": 100.0}
+    missed = measure(metric, outputs, known, np.full((1, 16, 6), -1.0))
+    assert missed.values["map50"] == 0.0
+    with pytest.raises(DataError, match="its metric is map"):
+        choose("top1", known, graph)
+    with pytest.raises(DataError, match="boxes of classes from -1 to 2; the network has 2"):
+        choose("auto", replace(known, y=np.where(box == 1, 2, box)), graph)
+    with pytest.raises(DataError, match=r"are boxes, \(N, M, 5\)"):
+        choose("map", samples([0]), graph)
+
+
+def test_boxes_that_overlap_are_one_detection() -> None:
+    own = Detector("scores", "sides", 4, 1.0, 0.3, 0.3, 3)
+    scores, sides = np.zeros((2, 1, 8)), np.full((4, 1, 8), 8.0)
+    scores[0, 0] = 0, 0.8, 0.8, 0, 0.9, 0, 0.7, 0.2  # of equal neighbours the first
+    found = decoded(own, scores, sides)
+    assert found[:, 1].tolist() == [0.9, 0.8, -1]  # 0.7 lies on 0.9, 8 of 22 columns
+    assert found[0].tolist() == [0, 0.9, 10, 0, 26, 4]
+    scores[1, 0, 6], scores[0, 0, 6] = 0.7, 0  # of another class
+    assert decoded(own, scores, sides)[:, 0].tolist() == [0, 0, 1]

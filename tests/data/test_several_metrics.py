@@ -8,8 +8,9 @@ from onnx import TensorProto, helper
 from graph_builder import pair
 from tapc.base.errors import DataError
 from tapc.data import Samples
+from tapc.data.choice import choose
 from tapc.data.figures import least_sqnr
-from tapc.data.metrics import agreement, choose, measure
+from tapc.data.metrics import agreement, measure
 
 X = np.zeros((3, 259), np.float32)
 

@@ -16,7 +16,7 @@ from tapc.bench.configurations.table import Measurement
 from tapc.cost.layers import NetworkCost
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import load_samples
-from tapc.data.metrics import check_classes
+from tapc.data.choice import check_classes
 from tapc.device import device_for
 from tapc.firmware import build_firmware
 from tapc.flow.losses.measure import cross_entropy, right
