@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from tapc import zoo
 from tapc.base.errors import DataError, UsageError
 from tapc.flow.losses import LossProvenance, LossRow, LossTable, Measured, load_losses, save_losses
 from tapc.flow.losses import generate as builder
 from tapc.flow.losses.draw import BUDGETS, SIZES, TOLERANCE, Drawn, choose, draw
-from tapc.flow.losses.measure import Source, anomaly_agreement, divergence, float_metric, prepare
+from tapc.flow.losses.measure import Source, anomaly_agreement, compared, divergence, float_metric, prepare
 from tapc.flow.losses.sounds import machine_sounds
 from tapc.graph.network import Group, Layer, Network
 
@@ -201,3 +203,22 @@ def test_the_float_networks_answers_in_place_of_labels() -> None:
     assert setup.metric == "agreement"
     assert float_metric(setup) == 1
     assert prepare(Source("resnet8", "resnet8", SAMPLE, 16, 16, 40)).data_sha256 != setup.data_sha256
+
+
+def test_labels_that_are_no_classes_measure_what_they_can(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    weights = numpy_helper.from_array(np.eye(2, 3, dtype=np.float32).reshape(2, 3, 1, 1), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], "conv")],
+        "masks", [value("x", 1, (1, 3, 4, 4))], [value("y", 1, (1, 2, 4, 4))], [weights],
+    )  # fmt: skip
+    network_file, data = tmp_path / "masks.onnx", tmp_path / "masks.npz"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), network_file)
+    x = np.random.default_rng(0).random((12, 3, 4, 4)).astype(np.float32)
+    np.savez(data, x=x, y=(x[:, 1] > x[:, 0]).astype(np.int64))
+    setup = prepare(Source("masks", str(network_file), data, 4, 4, 8))
+    assert setup.metric == "miou"
+    assert float_metric(setup) == 1.0
+    found = compared(setup, -setup.exact)
+    assert (found.metric, found.cross_entropy, found.divergence) == (0.0, None, None)
+    assert found.loss > 1

@@ -16,7 +16,10 @@ from scipy.stats import spearmanr
 from tapc.base.cache import digest
 from tapc.base.errors import DataError
 from tapc.data import Samples, load_samples
+from tapc.data.choice import choose
 from tapc.data.load import open_data
+from tapc.data.metrics import Metric
+from tapc.data.metrics import measure as measured
 from tapc.flow.balancing import balance, suited
 from tapc.flow.losses.draw import Drawn
 from tapc.flow.losses.sounds import machine_sounds
@@ -32,7 +35,7 @@ from tapc.quantize.sensitivity import without_softmax
 from tapc.quantize.together import rounded_quickly, up_to
 
 Array = NDArray[np.float32]
-MetricName = Literal["top1", "agreement", "anomaly"]
+MetricName = Literal["top1", "agreement", "anomaly", "binary", "regression", "auc", "miou", "map", "none"]
 
 SOUNDS = "synthesized machine sounds"
 
@@ -102,7 +105,19 @@ class Setup:
         """How the network is judged."""
         if self.test.y is None:
             return "anomaly"
-        return "agreement" if self.source.answers else "top1"
+        if self.source.answers:
+            return "agreement"
+        return "top1" if self.judge is None else self.judge.name
+
+    @cached_property
+    def judge(self) -> Metric | None:
+        """What labels measure that are no classes, or classes of one output; None where the largest output is right."""
+        if self.test.y is None or self.source.answers:
+            return None
+        found = choose("auto", self.test, self.logits)
+        if found.name == "none":
+            raise DataError(f"{self.test.source}: there is no accuracy to measure: {found.reason}")
+        return None if found.classes else found
 
     def portable(self) -> "Setup":
         """Return it without the source's own runtime, which cannot be sent to another process."""
@@ -250,6 +265,9 @@ def compared(setup: Setup, found: Array) -> Measured:
     y = setup.test.y
     if y is None:
         return Measured(_short(loss), _short(anomaly_agreement(setup.test.x, setup.exact, found)), None, None)
+    if setup.judge is not None:
+        score = measured(setup.judge, found, setup.test).headline
+        return Measured(_short(loss), _short((score or 0.0) / 100), None, None)
     exact, logits = (a.reshape(len(y), -1).astype(np.float64) for a in (setup.exact, found))
     return Measured(
         _short(loss),

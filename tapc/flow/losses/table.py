@@ -33,7 +33,8 @@ class Measured:
         Squared error of the logits over their variance.
     metric : float
         Top-1, 0 to 1, by the data's labels or by the float network's answers; of an autoencoder the rank correlation of
-        its samples' reconstruction errors with the float network's.
+        its samples' reconstruction errors with the float network's. Of other labels what they measure: R2, AUC, mIoU,
+        mAP at an overlap of 0.5.
     cross_entropy : float or None
         Mean over samples, nats; None without labels.
     divergence : float or None
@@ -97,7 +98,7 @@ class LossProvenance:
     calibration_samples, rounding_samples, test_samples, seed : int
         `rounding_samples` of the calibration samples serve gptq.
     metric : str
-        ``top1``, ``agreement`` with the float network's answers, or ``anomaly``.
+        ``top1``, ``agreement`` with the float network's answers, ``anomaly``, or that of `tapc.data.metrics`.
     float_metric : float
         Of the float network.
     tapc, code_sha256 : str
