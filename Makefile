@@ -97,7 +97,7 @@ soak: setup test-tools
 	$(BIN)/python tools/run_properties.py --count 2000 --jobs $(JOBS)
 
 soak-share: setup test-tools
-	$(BIN)/python tools/run_properties.py --count 60 --share --jobs $(JOBS)
+	$(BIN)/python tools/run_properties.py --count 28 --share --jobs $(JOBS)
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

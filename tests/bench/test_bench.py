@@ -16,6 +16,7 @@ from tapc.cli import main
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 from tapc.operators.weighted import Conv
+from thorough import thorough
 
 SMALL = "conv 1x1, 16->32, 24x24"
 MACS = 24 * 24 * 16 * 32
@@ -33,7 +34,7 @@ def rows(*arguments: object) -> list[dict[str, Any]]:
     return list(json.loads(result.stdout)["kernels"])
 
 
-@pytest.mark.parametrize("board", ["stm32h7", "nucleo-l4r5zi", "pico"])
+@pytest.mark.parametrize("board", ["stm32h7", thorough("nucleo-l4r5zi"), "pico"])
 def test_one_layer_at_all_widths(board: str) -> None:
     found = rows("--board", board, "--layer", "1x1, 16->32")
     assert [(row["layer"], row["w_bits"], row["a_bits"]) for row in found] == [(SMALL, bits, 8) for bits in (8, 4, 2)]

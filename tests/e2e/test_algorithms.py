@@ -16,13 +16,14 @@ from tapc.flow.profile import profile
 from tapc.flow.rerun import open_build, rerun
 from tapc.flow.showing import describe
 from tapc.hardware.board import load_board
+from thorough import thorough
 
 
 def transformed(report: tapc.Report) -> list[str]:
     return [layer.name for layer in report.layers if "-f" in layer.op]
 
 
-@pytest.mark.parametrize("board", ["stm32h7", "nrf52840dk", "pico"])
+@pytest.mark.parametrize("board", ["stm32h7", thorough("nrf52840dk"), "pico"])
 def test_speed(board: str, tmp_path: Path) -> None:
     usual, fast = (compiled(tmp_path, board, name, optimize=name) for name in ("size", "speed"))
     assert fast.exact
@@ -46,7 +47,7 @@ def test_speed(board: str, tmp_path: Path) -> None:
         assert all(counted[name] for name in transformed(fast))
 
 
-@pytest.mark.parametrize("board", ["stm32h7", "pico"])
+@pytest.mark.parametrize("board", ["stm32h7", thorough("pico")])
 def test_max_pooling_behind(board: str, tmp_path: Path) -> None:
     """In the tiles where windows fill them (c1), else a few lines at a time (c2)."""
     b = Builder((1, 3, 20, 20))
@@ -67,7 +68,7 @@ def test_max_pooling_behind(board: str, tmp_path: Path) -> None:
     assert {layer.name: layer.alternatives for layer in fast.layers}["c1"]
 
 
-@pytest.mark.parametrize("board", ["nrf52840dk", "pico"])
+@pytest.mark.parametrize("board", [thorough("nrf52840dk"), "pico"])
 def test_frequencies_that_each_call_makes(board: str, tmp_path: Path) -> None:
     """No more flash than the direct form but for code, and RAM instead."""
     b = Builder((1, 16, 24, 24))
@@ -91,7 +92,7 @@ def test_frequencies_that_each_call_makes(board: str, tmp_path: Path) -> None:
     assert ways["f4r"].constant_bytes <= 1.02 * ways["direct"].constant_bytes < ways["f4"].constant_bytes / 4
 
 
-@pytest.mark.parametrize("board", ["nrf52840dk", "pico"])
+@pytest.mark.parametrize("board", ["nrf52840dk", thorough("pico")])
 def test_along_a_line(board: str, tmp_path: Path) -> None:
     b = Builder((1, 16, 1, 160))
     y = "x"

@@ -125,7 +125,7 @@ def test_dead_channels_do_not_run(board: str, bits: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("bits", "board"), [
-    ("mixed", "stm32h7"), ("w8a8", "nrf52840dk"), thorough("w8a8", "mps3-an547"), thorough("mixed", "pico"),
+    ("mixed", "stm32h7"), thorough("w8a8", "nrf52840dk"), thorough("w8a8", "mps3-an547"), thorough("mixed", "pico"),
 ])  # fmt: skip
 def test_zoo_resnet8_is_exact(board: str, bits: str, tmp_path: Path) -> None:
     options = few(OPTIONS[bits], board)
@@ -146,7 +146,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize(("network", "bits", "board"), [
     ("pretrainedResnet", "mixed", "stm32h7"), ("kws_ref_model_float32", "w4a4", "stm32h7"),
-    thorough("vww_96_float", "w2a8", "nucleo-l4r5zi"), ("ad01_fp32", "w4a8", "nucleo-l4r5zi"),
+    thorough("vww_96_float", "w2a8", "nucleo-l4r5zi"), thorough("ad01_fp32", "w4a8", "nucleo-l4r5zi"),
 ])  # fmt: skip
 def test_mlperf_tiny_networks_are_exact(board: str, network: str, bits: str, shared_data: Path, tmp_path: Path) -> None:
     data = NETWORKS[network]

@@ -28,7 +28,7 @@ from thorough import thorough
 
 
 @pytest.mark.parametrize(("board_name", "mode"), [
-    ("stm32h7", ""), ("nrf52840dk", ""), ("pico", ""), ("mps3-an547", ""), ("hifive1", ""), ("pico", "tflite"),
+    ("stm32h7", ""), thorough("nrf52840dk", ""), ("pico", ""), ("mps3-an547", ""), ("hifive1", ""), ("pico", "tflite"),
     thorough("mps3-an547", "tflite"), thorough("nrf52840dk", "tflite"), thorough("nucleo-u575zi-q", ""),
 ])  # fmt: skip
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))

@@ -172,7 +172,8 @@ def _with_pool(p: Program, kernel: tuple[int, int], stride: tuple[int, int] | No
 
 
 @pytest.mark.parametrize(
-    "board_name", ["stm32h7", "pico", *map(thorough, ("nrf52840dk", "nucleo-u575zi-q", "nucleo-f103rb", "hifive1"))]
+    "board_name",
+    ["stm32h7", *map(thorough, ("pico", "nrf52840dk", "nucleo-u575zi-q", "nucleo-f103rb", "hifive1"))],
 )
 def test_on_cores(board_name: str) -> None:
     """Both transforms with both ways to load, few channels and so many that there is a loop."""
