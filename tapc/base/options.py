@@ -121,6 +121,9 @@ class Options:
         twice the instructions; of all that has it, the fastest.
     front_end : str or None
         Features of audio that the network takes, see `tapc.audio.front_end`: C that makes them is written beside it.
+    stream : str or None
+        Build one step of a network over time, for each frame or as many as its strides make necessary: "auto", or the
+        input's axis of time, AXIS or INPUT:AXIS. None builds it as it is.
     """
 
     wbits: tuple[int, ...] = (2, 4, 8)
@@ -156,6 +159,7 @@ class Options:
     toolchain: str = "gcc"
     optimize: str = "balanced"
     front_end: str | None = None
+    stream: str | None = None
 
     def __post_init__(self) -> None:
         for name, (convert, expected) in _VALUES.items():
@@ -223,6 +227,12 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _axis(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError
+    return str(value)
+
+
 def _one_of(*names: str) -> Callable[[Any], str]:
     def convert(value: Any) -> str:
         if value not in names:
@@ -267,6 +277,7 @@ _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "toolchain": (_one_of("gcc", "zig"), "'gcc' or 'zig'"),
     "front_end": (_maybe(_text), "a front end such as 'mfcc:kws01', a file, or None"),
     "optimize": (_one_of("size", "balanced", "speed", "ram"), "'size', 'balanced', 'speed' or 'ram'"),
+    "stream": (_maybe(_axis), "'auto', an axis, 'INPUT:AXIS', or None"),
     "arithmetic": (
         lambda value: None if value == "auto" else _maybe(_one_of(*ARITHMETICS))(value),
         f"one of auto, {', '.join(ARITHMETICS)}, or None",

@@ -152,6 +152,15 @@ _OPTIONS = (
         default=None,
         help="Write C that makes the network's input of samples of audio: mfcc:kws01, log-mel:kws01 or a .toml file.",
     ),
+    click.option(
+        "--stream",
+        is_flag=False,
+        flag_value="auto",
+        default=None,
+        metavar="[AXIS]",
+        help="Build one step of a network over time: its input's axis of time, AXIS or INPUT:AXIS; alone, the longer one "
+        "of the map's.",
+    ),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     DEVICE,
     click.option(

@@ -26,6 +26,7 @@ from tapc.flow.least import with_least_ram
 from tapc.flow.patches import with_patches
 from tapc.flow.proving import expect, measure
 from tapc.flow.scales import with_easier_scales
+from tapc.flow.streaming import Step, proved_step
 from tapc.frontend import FloatModel
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
@@ -48,6 +49,7 @@ class Attempt:
     """One pass from bits to measurements; the model is equalized for the bits.
 
     What was `refused` on the way is told of builds, memory and kernels; what bits were not chosen, the decision knows.
+    Where it is one `step` of a network over time, model and quantized network are those of the step.
     """
 
     model: FloatModel
@@ -60,6 +62,7 @@ class Attempt:
     placed: tuple[Placed, ...]
     fast: Fast
     refused: tuple[Refusal, ...] = ()
+    step: Step | None = None
 
 
 def in_some_ram(
@@ -208,6 +211,9 @@ def realize(
     """
     with stages.stage("lower"):
         quantized = with_easier_scales(quantized, target)
+        step = proved_step(model, quantized, test, target, options)
+        if step is not None:
+            model, quantized = step.model, step.quantized
         plain = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
                       prefix=options.prefix or "")  # fmt: skip
         whole = plain
@@ -227,7 +233,7 @@ def realize(
             if expected is not None:
                 measured = measure(model, expected, built, board, target, test, stages, options.device)
         return Attempt(model, decision, quantized, built.lowered, built.images, measured, built.tuning, built.placed,
-                       built.fast, built.refused)  # fmt: skip
+                       built.fast, built.refused, step)  # fmt: skip
 
     if chosen is plain:
         return made(plain, options)

@@ -23,7 +23,9 @@ from tapc.flow.latency import meter
 from tapc.flow.patches import most_extra, ram_limit
 from tapc.flow.rivals import best_together
 from tapc.frontend import FloatModel
+from tapc.graph.interface import input_ports
 from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
+from tapc.graph.streaming import streaming, time_axis
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
 from tapc.kernels.spec import KernelSpec
@@ -37,6 +39,7 @@ from tapc.quantize.problem import Doubles
 from tapc.quantize.runtime import Float
 from tapc.quantize.sensitivity import proxy_context
 from tapc.quantize.shares import Errors
+from tapc.quantize.streaming import quantized_step
 from tapc.quantize.together import joint_loss
 
 MEASURED = "error"
@@ -249,6 +252,9 @@ def network_cost(
     # more channels alive, so the most on offer predict enough.
     widest = uniform_bits(network, max(options.wbits), max(options.abits))
     template = quantize(model, network, widest, calibration, x=x[:1], bias_correction=False)
+    if options.stream is not None:
+        step = streaming(model.onnx, time_axis(input_ports(model.onnx), options.stream))
+        template = quantized_step(template, step, None)
     program = program_from_onnx(template.onnx, network.name, target.requantize, target.isa)
     own = meter(board, target, options)
     return NetworkCost(program, network, own.cost, forms_of(target, options), own.of)

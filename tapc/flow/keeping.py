@@ -13,6 +13,7 @@ from tapc.flow.attempt import Attempt, beyond, in_fast_ram, listed, realize, use
 from tapc.flow.decide import Decision
 from tapc.flow.inputs import Data
 from tapc.flow.patches import with_patches
+from tapc.flow.streaming import step_of
 from tapc.frontend import FloatModel
 from tapc.graph.analysis import Graph, analyse
 from tapc.hardware.board import Board
@@ -20,6 +21,7 @@ from tapc.hardware.target import Target
 from tapc.lower import Lowered, lower
 from tapc.lower.patches import summaries
 from tapc.quantize.keep import given_bits, keep, real_tensors
+from tapc.quantize.streaming import quantized_step
 
 _FEW = 32
 """Calibration samples that a comparison with the source takes: nothing is calibrated."""
@@ -81,7 +83,9 @@ def kept(
     bits = given_bits(network, model.given)
     decision = Decision({}, Allocation(bits, 0.0, 0.0, 0.0, {}, "uniform"))
     with stages.stage("lower"):
-        network_in_c = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed)
+        step = step_of(model, options)
+        built = quantized if step is None else quantized_step(quantized, step, model.given)
+        network_in_c = lower(built.onnx, model.name, target.requantize, target.isa, seed=options.seed)
     network_in_c = with_patches(network_in_c, board, target, options)
     silicon = _roomy(board, target, network_in_c, options)
     attempt = realize(decision, model, quantized, samples.test, silicon, target, folder, options, stages)

@@ -32,6 +32,7 @@ from tapc.flow.groups import in_groups
 from tapc.flow.inputs import check_input, load_data, with_units
 from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.flow.pages import times_of
+from tapc.flow.streaming import float_step, in_steps, in_windows, step_of
 from tapc.flow.tflite import write_tflite
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
@@ -162,12 +163,15 @@ def compile(
         raise UsageError(f"{network_model.name} is quantized already and is kept as it is: training needs --requantize")
     if train and network_model.states:
         raise UsageError(f"{network_model.name} keeps states between calls; training does not follow sequences")
+    if train and options.stream is not None:
+        raise UsageError("--stream: train the network as a whole, and compile what that gives with --stream")
+    step = step_of(network_model, options)
     destination = Path(output) if output is not None else Path("build") / f"{network_model.name}-{silicon.name}"
     with replaced_folder(destination) as folder:
         with stages.stage("data"):
-            check_input(network_model, silicon, options)
+            check_input(network_model if step is None else float_step(network_model, step), silicon, options)
             source = calibration_source(network_model, data, train)
-            samples = load_data(network_model, source, options)
+            samples = in_steps(load_data(network_model, source, in_windows(options, step)), step, options)
             warnings, training_set = samples.warnings, None
             if train:
                 training_set, limits = training_samples(network_model, train, source, options, samples.metric)
@@ -193,6 +197,8 @@ def compile(
                 evidence, warnings = grouped.evidence, (*warnings, *grouped.warnings)
                 network = evidence.network
             silicon, attempt = in_some_ram(evidence, samples, silicon, target, folder, options, stages)
+        if attempt.step is not None:
+            network = analyse(attempt.model.onnx, network_model.name)
         network_model = attempt.model
         whole = destination.absolute()  # "." has no name
         checkpoints = whole.with_name(f"{whole.name}.finetune")
