@@ -158,8 +158,8 @@ _OPTIONS = (
         flag_value="auto",
         default=None,
         metavar="[AXIS]",
-        help="Build one step of a network over time: its input's axis of time, AXIS or INPUT:AXIS; alone, the longer one "
-        "of the map's.",
+        help="Build one step of a network over time; AXIS or INPUT:AXIS is its input's axis of time, by default the "
+        "longer one of the map.",
     ),
     click.option("--no-simulate", is_flag=True, help="Build only: nothing is proved or measured."),
     DEVICE,

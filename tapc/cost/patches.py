@@ -13,7 +13,7 @@ from tapc.ir.bands import Patch
 from tapc.ir.program import Program, Step
 from tapc.kernels.schedule import Schedule
 from tapc.lower.patches import Part, banded, bands_of, needs_of, parts, patched, summaries, windows_of
-from tapc.lower.plan import Plan, plan
+from tapc.lower.plan import Plan, places_of, plan
 from tapc.lower.steps import steps_of
 
 _MEASURED = 60
@@ -262,14 +262,18 @@ class _Own:
             instructions[place] += cost.instructions(step.spec)
             scratch[place] = max(scratch[place], step.spec.scratch_bytes)
             over[place] |= {name: max(d.least, 0) for name, d in step.distance.items()}
-        sizes = {name: t.bytes for name, t in program.tensors.items()}
+        sizes, lying = {name: t.bytes for name, t in program.tensors.items()}, places_of(program)
         last = {name: place for place, op in enumerate(program.ops) for name in op.inputs}
         last |= dict.fromkeys((*program.outputs, *(kept.before for kept in program.states)), count)
         sizes |= {kept.after: 0 for kept in program.states}  # there already
-        alive, needs = set(program.inputs), []
+        whole = {kept.before: found[0] for kept in program.states if (found := lying.get(kept.before)) is not None}
+        sizes |= dict.fromkeys(whole, 0)  # a part of what is written
+        last |= dict.fromkeys(whole.values(), count)
+        alive, needs = {*program.inputs, *whole.values()}, []
         for place, op in enumerate(program.ops):
             dying = {name for name in op.inputs if last[name] == place}
-            taken = 0 if op.in_place else _together(op.output, dying, sizes, over[place])
+            there = op.in_place or op.output in whole.values()
+            taken = 0 if there else _together(op.output, dying, sizes, over[place])
             needs.append(sum(sizes[name] for name in alive - dying) + taken + scratch[place])
             alive = (alive | {op.output}) - {name for name in alive if last.get(name, -1) <= place}
             alive = {name for name in alive if name in last}

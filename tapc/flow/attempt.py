@@ -213,7 +213,7 @@ def realize(
         quantized = with_easier_scales(quantized, target)
         step = proved_step(model, quantized, test, target, options)
         if step is not None:
-            model, quantized = step.model, step.quantized
+            model, quantized, test = step.model, step.quantized, step.test
         plain = lower(quantized.onnx, model.name, target.requantize, target.isa, seed=options.seed,
                       prefix=options.prefix or "")  # fmt: skip
         whole = plain

@@ -251,6 +251,7 @@ def compile(
                 problem=attempt.decision.problem,
                 alternatives=alternatives(attempt.lowered, silicon, target, options),
                 without_tflite=without_tflite,
+                stream=None if attempt.step is None else attempt.step.report(attempt.lowered),
             )
         )
         command = command or call(model, silicon.name, options, data=data, train=", ".join(map(str, train)) or None)

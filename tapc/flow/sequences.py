@@ -12,6 +12,7 @@ from tapc.data.choice import choose
 from tapc.data.metrics import Metric
 from tapc.data.units import PixelUnits
 from tapc.graph.state import given_inputs, own_outputs, states
+from tapc.graph.streaming import Stream, stream_of
 from tapc.quantize.runtime import carried
 
 RANDOM_STEPS = 50
@@ -25,6 +26,8 @@ def load_steps(
 ) -> Samples:
     """Load samples of a network: of one with states sequences in order, with what it keeps from step to step.
 
+    Of one step of a network over time they may be that network's windows, too.
+
     Parameters
     ----------
     source, units, count, split, seed
@@ -34,6 +37,11 @@ def load_steps(
     more
         As for `load_samples`.
     """
+    told = stream_of(graph)
+    if told is not None:
+        found = _windows(source, graph, told, units, count, split, seed, **more)
+        if found is not None:
+            return found
     kept = bool(states(graph))
     samples = load_samples(source, given_inputs(graph), pixel_scale=units, count=count, split=split, seed=seed,
                            sequences=kept, **more)  # fmt: skip
@@ -82,3 +90,31 @@ def metric_of(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric:
     free = sum(port.size for port in given_inputs(graph))
     metric = choose(wanted, replace(samples, x=samples.x.reshape(len(samples.x), -1)[:, :free]), view)
     return metric if metric.span is not None else replace(metric, span=(0, size))
+
+
+def framed(samples: Samples, told: Stream, graph: onnx.ModelProto) -> Samples:
+    """Return whole windows as steps, with what the network keeps from each to the next.
+
+    A label of a window is that of its last step; those of single frames are left out.
+    """
+    y, unlabelled = samples.y, samples.unlabelled
+    if y is not None and any(port.shape != (1, port.size) for port in own_outputs(graph)):
+        y, unlabelled = None, "the outputs are those of each frame, the labels those of windows"
+    y = None if y is None else np.repeat(y, told.steps, axis=0)
+    steps = replace(samples, x=told.framed(samples.x), y=y, unlabelled=unlabelled, steps=told.steps,
+                    labelled=1 if y is None else told.steps)  # fmt: skip
+    return with_states(steps, graph)
+
+
+def _windows(
+    source: Any, graph: onnx.ModelProto, told: Stream, units: PixelUnits, count: int | None, split: Split, seed: int,
+    **more: Any,
+) -> Samples | None:  # fmt: skip
+    """Load windows of the network that a graph is one step of; None where the data hold none, but steps."""
+    port = told.port(given_inputs(graph)[0].name)
+    windows = None if count is None else max(1, count // told.steps)
+    try:
+        found = load_samples(source, (port,), pixel_scale=units, count=windows, split=split, seed=seed, **more)
+    except DataError:
+        return None
+    return framed(found, told, graph)

@@ -15,21 +15,28 @@ from tapc.base.ports import joined
 from tapc.data import Samples
 from tapc.flow.fidelity import affordable
 from tapc.flow.inputs import Data
-from tapc.flow.sequences import metric_of, with_states
+from tapc.flow.sequences import framed, metric_of, with_states
 from tapc.frontend import FloatModel
 from tapc.frontend.verify import TOLERANCE
+from tapc.graph.analysis import analyse
 from tapc.graph.interface import input_ports, output_ports
 from tapc.graph.state import own_outputs
-from tapc.graph.streaming import Frames, Stream, Streaming, streaming, time_axis
+from tapc.graph.streaming import Frames, Streaming, stream_of, streaming, time_axis
 from tapc.hardware.target import Target
 from tapc.ir.program import Program
+from tapc.lower import Lowered
 from tapc.lower.codes import apart, input_codes
 from tapc.lower.from_onnx import program_from_onnx
+from tapc.lower.fuse import fuse
+from tapc.lower.plan import plan
+from tapc.lower.prune import prune
 from tapc.lower.reference import execute
 from tapc.lower.states import carried
+from tapc.lower.steps import steps_of
 from tapc.quantize import QuantizedModel, evaluate
 from tapc.quantize.runtime import carried as carried_floats
 from tapc.quantize.streaming import quantized_step
+from tapc.report.streaming import StreamReport, stream_report
 
 _SOME = 8
 """Windows on which step by step is compared with at once."""
@@ -76,20 +83,6 @@ def in_steps(data: Data, step: Streaming | None, options: Options) -> Data:
     return replace(data, test=test, metric=metric_of(options.metric, test, step.onnx))
 
 
-def framed(samples: Samples, told: Stream, graph: onnx.ModelProto) -> Samples:
-    """Return whole windows as steps, with what the network keeps from each to the next.
-
-    A label of a window is that of its last step; those of single frames are left out.
-    """
-    y, unlabelled = samples.y, samples.unlabelled
-    if y is not None and any(port.shape != (1, port.size) for port in own_outputs(graph)):
-        y, unlabelled = None, "the outputs are those of each frame, the labels those of windows"
-    y = None if y is None else np.repeat(y, told.steps, axis=0)
-    steps = replace(samples, x=told.framed(samples.x), y=y, unlabelled=unlabelled, steps=told.steps,
-                    labelled=1 if y is None else told.steps)  # fmt: skip
-    return with_states(steps, graph)
-
-
 @dataclass(frozen=True)
 class Step:
     """One step of a network, float and quantized, which equals the whole one.
@@ -98,13 +91,27 @@ class Step:
     ----------
     model : FloatModel
     quantized : QuantizedModel
+    test : Samples
+        Steps, with what this float network keeps.
     compared : int
         Outputs of steps that were compared with the whole network's, code by code.
+    whole_macs, whole_arena : int
+        Of the network at once.
     """
 
     model: FloatModel
     quantized: QuantizedModel
+    test: Samples
     compared: int
+    whole_macs: int
+    whole_arena: int
+
+    def report(self, lowered: Lowered) -> StreamReport:
+        """Say what the step needs, and the network at once."""
+        told = stream_of(self.model.onnx)
+        assert told is not None
+        return stream_report(told, lowered, macs=_macs(self.model.onnx), whole_macs=self.whole_macs,
+                             whole_arena=self.whole_arena, compared=self.compared)  # fmt: skip
 
 
 def proved_step(
@@ -135,7 +142,13 @@ def proved_step(
     x = told.joined(test.x[: windows * told.steps].reshape(windows * told.steps, -1)[:, :given])
     compared = compare_codes(model.onnx, quantized.onnx, found.onnx, step, x, target)
     compare_floats(model.onnx, step, x)
-    return Step(float_step(model, step), found, compared)
+    whole = fuse(prune(program_from_onnx(quantized.onnx, model.name, target.requantize, target.isa)))
+    arena = plan(whole, steps_of(whole), seed=options.seed).size
+    return Step(float_step(model, step), found, with_states(test, step.onnx), compared, _macs(model.onnx), arena)
+
+
+def _macs(graph: onnx.ModelProto) -> int:
+    return sum(layer.macs for layer in analyse(graph, "network").layers)
 
 
 def compare_codes(
@@ -241,6 +254,6 @@ def compare_floats(model: onnx.ModelProto, step: Streaming, x: NDArray[np.float3
         difference = float(np.abs(right - got).max(initial=0))
         if difference > TOLERANCE * max(float(np.abs(right).max(initial=0)), 1e-30):
             raise MismatchError(
-                f"--stream: step by step, output {name!r} differs by {difference:.3g} from the network at once, a fault "
-                "of tapc"
+                f"--stream: step by step, output {name!r} differs by {difference:.3g} from the network at once, a "
+                "fault of tapc"
             )

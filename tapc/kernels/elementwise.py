@@ -139,6 +139,8 @@ class MoveSpec(KernelSpec):
     fill : bool
     value : bool
         What is filled is a code of its own.
+    loose : bool
+        x may begin at any byte.
     """
 
     x: Plane
@@ -150,6 +152,7 @@ class MoveSpec(KernelSpec):
     channel: int = 0
     fill: bool = False
     value: bool = False
+    loose: bool = False
 
     @property
     def kind(self) -> str:
@@ -175,7 +178,7 @@ class MoveSpec(KernelSpec):
         """Whether every run begins at whole words in both tensors."""
         (count, length), y = self.runs, self.y
         steps = (y.channels if self.x.channels != y.channels else 0, y.width * y.channels, length) if count > 1 else ()
-        return of_words(((self.row * y.width + self.column) * y.channels + self.channel, *steps))
+        return not self.loose and of_words(((self.row * y.width + self.column) * y.channels + self.channel, *steps))
 
     @property
     def borders(self) -> tuple[Border, ...]:

@@ -66,10 +66,13 @@ def places_of(program: Program) -> Places:
     """Return where tensors lie that are others under another shape, or parts of others."""
     same = {op.output: (op.inputs[0], op.begin) for op in program.ops if op.in_place}
     for kept in program.states:  # an inference writes what the next one reads
-        name = kept.after
+        name, begin = kept.after, 0
         while name in same:
-            name = same[name][0]
-        same[name] = kept.before, 0
+            name, begin = same[name][0], begin + same[name][1]
+        if begin:  # a part of what is written
+            same[kept.before] = name, begin
+        else:
+            same[name] = kept.before, 0
     places = {}
     for tensor in (*same, *program.views):
         name, first = tensor, 0

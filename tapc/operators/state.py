@@ -15,6 +15,7 @@ from tapc.ir.states import KeptState
 from tapc.kernels.elementwise import MoveSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, monotone, move, rescaled, scale_ratio
+from tapc.operators.ring import in_rings
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +112,8 @@ def settle(program: Program) -> Program:
             outputs[len(outputs) - len(states) + index] = source
     written = {kept.after for kept in states}
     gone = {kept.after for kept in program.states} - written
-    return replace(program, states=tuple(states), outputs=tuple(outputs)).with_ops(
-        tuple(op for op in ops if op.output not in gone)
-    )
+    program = replace(program, states=tuple(states), outputs=tuple(outputs))
+    return in_rings(program.with_ops(tuple(op for op in ops if op.output not in gone)))
 
 
 def _root(ops: Sequence[Op], makers: Mapping[str, int], name: str) -> str:

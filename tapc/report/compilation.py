@@ -26,6 +26,7 @@ from tapc.lower.fast import Fast
 from tapc.lower.place import Placed
 from tapc.report.alternatives import AlternativeReport
 from tapc.report.schema import TrainingReport
+from tapc.report.streaming import StreamReport
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,8 @@ class Compilation:
         Whose solution the bits are; None where there was nothing to choose.
     without_tflite : str
         Why there is no model.tflite; empty where there is.
+    stream : StreamReport or None
+        Of one step of a network over time.
     alternatives : mapping of str to tuple of AlternativeReport
         Convolution -> the ways to compute it.
     """
@@ -133,3 +136,4 @@ class Compilation:
     problem: AllocationProblem | None = None
     alternatives: Mapping[str, tuple[AlternativeReport, ...]] = field(default_factory=dict)
     without_tflite: str = ""
+    stream: StreamReport | None = None

@@ -67,6 +67,12 @@ def provenance(c: Compilation) -> dict[str, str]:
         )
     if c.calibrated is not None:
         origins["predicted time"] = c.calibrated.provenance
+    if c.stream is not None:
+        origins["float"] = "float.onnx, one step of the network, in onnxruntime; compared with the network at once"
+        origins["stream"] = (
+            "model: MACs of both graphs, bytes as the planner has them; outputs were compared in exact integers; SQNR "
+            "and steps apart are of outputs after the warm-up"
+        )
     if c.options.optimize == "speed":
         origins["fast memories"] = _fast(c)
     if c.options.optimize == "ram":

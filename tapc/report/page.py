@@ -14,6 +14,7 @@ from tapc.base.terminal import visible
 from tapc.report.schema import LayerReport, Quantity, Report
 from tapc.report.stack import stack_line
 from tapc.report.states import states_line
+from tapc.report.streaming import stream_lines
 from tapc.report.table import NO_SILICON, accuracy_lines, inputs_line, training_lines
 from tapc.report.timing import BoardTimes
 
@@ -109,6 +110,7 @@ def page(report: Report, times: BoardTimes | None = None, note: str = "") -> str
         stack=stack_line(memory.run_stack),
         boxes=arena_boxes(report),
         states=states_line(report.states, "PREFIX_reset"),
+        stream=[] if report.stream is None else stream_lines(report.stream),
         ticks=_ticks(report),
         arena_bytes=_arena_bytes(report),
         width=_WIDTH,

@@ -13,6 +13,7 @@ from tapc.report.regions import RegionReport
 from tapc.report.samples import Inputs, SampleFiles
 from tapc.report.stack import StackReport
 from tapc.report.states import StateReport
+from tapc.report.streaming import StreamReport
 from tapc.report.timing import PredictedTime, TimingReport
 
 SCHEMA = 1
@@ -314,6 +315,8 @@ class Report(_Frozen):
         What lives in the arena between calls.
     front_end : FrontEndReport or None
         C beside the library that makes its input of samples of audio.
+    stream : StreamReport or None
+        Of a build of one step of a network over time.
     without_tflite : str
         Why there is no model.tflite; empty where there is.
     seconds : dict
@@ -363,6 +366,7 @@ class Report(_Frozen):
     patches: tuple[PatchReport, ...] = ()
     states: tuple[StateReport, ...] = ()
     front_end: FrontEndReport | None = None
+    stream: StreamReport | None = None
     without_tflite: str = ""
     warnings: tuple[str, ...]
     seconds: dict[str, float]

@@ -5,6 +5,7 @@ from tapc.data.metrics import outcome, shown
 from tapc.report.schema import Accuracy, Quantity, Report, TrainingReport
 from tapc.report.stack import stack_line
 from tapc.report.states import states_line
+from tapc.report.streaming import stream_lines
 
 NO_SILICON = "; its board was an emulator, whose time means nothing"
 
@@ -130,6 +131,8 @@ def print_report(report: Report) -> None:
         say(f": {states_line(report.states, 'PREFIX_reset')}", label="state")
     if report.front_end is not None:
         say(f": {report.front_end}", label="front end")
+    for line in () if report.stream is None else stream_lines(report.stream):
+        say(f": {line}", label="stream")
     say(stack_line(report.memory.run_stack))
     if report.cycles_estimated is not None:
         per_mac = report.cycles_estimated / max(report.macs, 1)

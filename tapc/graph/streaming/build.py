@@ -1,4 +1,4 @@
-"""From a network over whole windows of time to one that takes the frames of a step and keeps what it needs of others."""
+"""From a network over windows of time to one that takes the frames of a step and keeps what it needs of others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,8 +92,8 @@ def _check(graph: Graph, frames: Mapping[str, Frames]) -> None:
         own = frames[name]
         if own.axis is None and own.until < 1:
             raise UnsupportedError(
-                f"--stream: output {name!r} depends on what the network pads behind the last frame (padding on the right "
-                "of time), which a stream never has: pad on the left alone, or not at all"
+                f"--stream: output {name!r} depends on what the network pads behind the last frame (padding on the "
+                "right of time), which a stream never has: pad on the left alone, or not at all"
             )
         if own.axis is None and own.exact > 0:
             raise UnsupportedError(

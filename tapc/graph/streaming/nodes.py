@@ -99,7 +99,7 @@ def _window_operator(graph: Graph, node: onnx.NodeProto, flows: Flows) -> Handle
 
 
 def _operands(graph: Graph, node: onnx.NodeProto, flows: Flows) -> Handled:
-    """Sums, products and the like of tensors whose frames belong together, and of constants."""
+    """Handle sums, products and the like of tensors whose frames belong together, and of constants."""
     ranks = {len(graph.shape(node.input[place])) for place in flows}
     found = together(list(flows.values())) if len(ranks) == 1 else None
     if found is None:
