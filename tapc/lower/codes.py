@@ -81,7 +81,7 @@ def steps_apart(program: Program, first: NDArray[Any], second: NDArray[Any]) -> 
     ----------
     program : Program
     first, second : float32 (N, ...)
-        Outputs in the order of the float network; rows (N, values) of several.
+        Outputs in the order of the float network; rows (N, values) of several, the last of which may be missing.
     """
     difference = np.abs(first.reshape(len(first), -1) - second.reshape(len(second), -1))
     sizes = output_sizes(program)
@@ -90,4 +90,5 @@ def steps_apart(program: Program, first: NDArray[Any], second: NDArray[Any]) -> 
     return [
         float(difference[:, end - size : end].max() / scale)
         for end, size, scale in zip(ends, sizes, scales, strict=True)
+        if end <= difference.shape[1]
     ]

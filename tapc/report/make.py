@@ -322,9 +322,10 @@ def accuracy(c: Compilation) -> Accuracy:
     outputs = {"float": exact, "onnx": measured.onnx_logits, "device": device}
     scores = {name: measure(metric, values, test) for name, values in outputs.items()}
     named = metric.own(device)
-    if c.stream is not None:  # before that, outputs are about frames that never were
+    if c.stream is not None:  # rings are no outputs, and before they are full outputs are about frames that never were
         warm = np.arange(len(device)) % c.stream.steps >= c.stream.warm_up
-        exact, device = exact[warm], device[warm]
+        sizes = sizes[: len(program.results)]
+        exact, device = exact[warm, : sum(sizes)], device[warm, : sum(sizes)]
     apart = steps_apart(program, device, exact)
     counted = metric.classes and metric.outputs <= _CONFUSION and test.y is not None
     return Accuracy(
@@ -340,7 +341,7 @@ def accuracy(c: Compilation) -> Accuracy:
         scores={name: score.values for name, score in scores.items() if score.values},
         sqnr_db=least_sqnr(sizes, exact, device),
         float_max_step=max(apart),
-        outputs=_output_reports(program, exact, device, apart) if len(tensors) > 1 else (),
+        outputs=_output_reports(program, exact, device, apart) if len(sizes) > 1 else (),
         float_agreement=agreement(metric, exact, device),
         confusion=tuple(map(tuple, confusion(named, test.y, metric.outputs).tolist()))
         if counted and test.y is not None
@@ -354,7 +355,7 @@ def _output_reports(
     """Report each of several outputs; rows (N, values) of all."""
     found, end = [], 0
     names = program.output_names or program.outputs
-    for name, size, steps in zip(names, output_sizes(program), apart, strict=True):
+    for name, size, steps in zip(names, output_sizes(program), apart, strict=False):
         own = slice(end, end + size)
         found.append(OutputReport(name=name, sqnr_db=sqnr(exact[:, own], device[:, own]), float_max_step=steps))
         end += size
