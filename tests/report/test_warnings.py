@@ -35,5 +35,6 @@ def test_a_single_output_agrees_by_its_threshold() -> None:
         lowered=SimpleNamespace(program=SimpleNamespace(tensors={"y": y}, outputs=("y",))),
         test=Samples(np.zeros((4, 1), np.float32), np.array([0, 1, 1, 1]), "d"),
         metric=Metric("binary", 1, threshold=0.0),
+        stream=None,
     )
     assert accuracy(made).float_agreement == 75.0
