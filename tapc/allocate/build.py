@@ -81,8 +81,8 @@ def build_problem(
 ) -> AllocationProblem:
     """State the allocation problem of a network.
 
-    Groups that hold the network's input or output have 8 bits. A layer's cost is asked for with its output at 8 bits,
-    unless the output's group can only have 4.
+    Groups that hold the network's input or output have 8 bits, and those that were given 16 beforehand have these. A
+    layer's cost is asked for with its output at 8 bits, unless the output's group can only have others.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _group_bits(
     network: Network, index: int, pinned: tuple[Layer, ...], fixed: ResolvedOverrides, options: AllocationOptions
 ) -> tuple[int, ...]:
     if network.groups[index].interface:
-        return (HIGH_BITS,)
+        return (network.groups[index].bits,)
     if index in fixed.groups:
         return (fixed.groups[index],)
     if any(layer.input_group == index for layer in pinned):

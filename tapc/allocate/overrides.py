@@ -1,6 +1,7 @@
 """Manual bit choices from a TOML file; they win over the allocator, the offered widths and the pins."""
 
 import difflib
+import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, StrictInt
 
 from tapc.base.errors import UsageError
-from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Network
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, WIDE_BITS, Network
 from tapc.hardware.board import Schema, read_schema
 
 
@@ -20,8 +21,8 @@ class Overrides(Schema):
     weights : dict of str to int
         Layer name -> 2, 4 or 8.
     activations : dict of str to int
-        Tensor name, or layer name for the tensor that the layer reads -> 4 or 8. All tensors coupled with it
-        follow.
+        Tensor name, or layer name for the tensor that the layer reads -> 4 or 8, or 16 for a name or a pattern of
+        names. All tensors coupled with it follow.
     """
 
     weights: dict[str, StrictInt] = Field(default_factory=dict)
@@ -65,12 +66,16 @@ def resolve_overrides(overrides: Overrides, network: Network) -> ResolvedOverrid
     for name, bits in overrides.weights.items():
         _check("weights", name, bits, layers, WEIGHT_BITS)
     for name, bits in overrides.activations.items():
-        _check("activations", name, bits, groups_by_name, ACTIVATION_BITS)
+        if bits == WIDE_BITS and (matches := fnmatch.filter(groups_by_name, name)):
+            if all(network.groups[groups_by_name[match]].bits != WIDE_BITS for match in matches):
+                raise UsageError(f'override [activations] "{name}" = 16: only `tapc compile` gives activations 16 bits')
+            continue  # they have them already
+        _check("activations", name, bits, groups_by_name, (*ACTIVATION_BITS, WIDE_BITS))
         group = groups_by_name[name]
-        if network.groups[group].interface and bits != 8:
+        if network.groups[group].interface and bits != network.groups[group].bits:
             raise UsageError(
                 f'override [activations] "{name}" = {bits}: it is, or is coupled with, the network\'s input or '
-                "output, which stays at 8 bits; remove the line"
+                f"output, which stays at {network.groups[group].bits} bits; remove the line"
             )
         if groups.setdefault(group, bits) != bits:
             raise UsageError(

@@ -13,7 +13,7 @@ CONSTRAINTS: tuple[Constraint, ...] = ("flash", "ram", "target_bits", "latency",
 
 Status = Literal["optimal", "time_limit", "uniform", "together"]
 
-LOW_BITS, HIGH_BITS = 4, 8
+LOW_BITS, HIGH_BITS, WIDE_BITS = 4, 8, 16
 """The two widths that an activation group can take."""
 
 
@@ -166,8 +166,10 @@ class AllocationProblem:
         if self.budgets.ram is not None and self.ram is None:
             raise ValueError("a RAM budget needs a RAM model")
         for i, group in enumerate(self.groups):
-            if not group.allowed or not set(group.allowed) <= {LOW_BITS, HIGH_BITS}:
-                raise ValueError(f"group {i}: allowed bits {group.allowed} must be some of {LOW_BITS}, {HIGH_BITS}")
+            if not group.allowed or not (set(group.allowed) <= {LOW_BITS, HIGH_BITS} or group.allowed == (WIDE_BITS,)):
+                raise ValueError(
+                    f"group {i}: allowed bits {group.allowed} must be some of {LOW_BITS}, {HIGH_BITS}, or {WIDE_BITS}"
+                )
         for layer in self.layers:
             offered = {choice.a_bits for choice in layer.choices}
             if offered != set(self.groups[layer.input_group].allowed):

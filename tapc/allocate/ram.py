@@ -20,7 +20,7 @@ class RamOracle:
     def __init__(self, problem: AllocationProblem) -> None:
         self._model = problem.ram
         self._count = len(problem.groups)
-        self._fixed = frozenset(i for i, g in enumerate(problem.groups) if set(g.allowed) == {HIGH_BITS})
+        self._fixed = {i: g.allowed[0] for i, g in enumerate(problem.groups) if len(set(g.allowed)) == 1}
         self.free = tuple(i for i, g in enumerate(problem.groups) if len(set(g.allowed)) == 2)
         self._known: dict[Groups, RamUse] = {}
         self._covers: dict[Groups, int] = {}
@@ -29,8 +29,7 @@ class RamOracle:
         """Return the peak RAM when exactly these free groups have 8 bits (and those that must)."""
         if high not in self._known:
             assert self._model is not None
-            wide = high | self._fixed
-            bits = {i: HIGH_BITS if i in wide else LOW_BITS for i in range(self._count)}
+            bits = {i: self._fixed.get(i, HIGH_BITS if i in high else LOW_BITS) for i in range(self._count)}
             self._known[high] = self._model(bits)
         return self._known[high]
 

@@ -97,7 +97,7 @@ def _allocation(engine: Engine, solution: Solution, status: Status) -> Allocatio
         used[name] = Use(total, getattr(budgets, name))
     weights = {layer.name: choice.w_bits for layer, choice in zip(problem.layers, solution.choices, strict=True)}
     activations = {
-        i: HIGH_BITS if i in solution.high or set(group.allowed) == {HIGH_BITS} else LOW_BITS
+        i: group.allowed[0] if len(set(group.allowed)) == 1 else HIGH_BITS if i in solution.high else LOW_BITS
         for i, group in enumerate(problem.groups)
     }
     gap = (solution.value - solution.bound) / solution.value if solution.value > 0 else 0.0

@@ -56,7 +56,10 @@ class Options:
     Attributes
     ----------
     wbits, abits : tuple of int
-        Weight and activation bits on offer; one value each means uniform.
+        Weight and activation bits on offer; one value each means uniform. Activations of 16 bits are those that have
+        kernels for it; beside 8 they are where 8 bits are measured to leave less than the limit.
+    abits_limit : float
+        Decibels of the outputs that 8 bits of an activation alone must leave.
     proxy : str
         What scores the layers: a registered name or a proxy file.
     allocator : {"ilp", "proxy"}
@@ -128,6 +131,7 @@ class Options:
 
     wbits: tuple[int, ...] = (2, 4, 8)
     abits: tuple[int, ...] = (8,)
+    abits_limit: float = 30.0
     proxy: str = "error"
     allocator: Literal["ilp", "proxy"] = "ilp"
     score_exponent: float = 1.0
@@ -197,6 +201,13 @@ def _bits(*allowed: int) -> Callable[[Any], tuple[int, ...]]:
     return convert
 
 
+def _activations(value: Any) -> tuple[int, ...]:
+    found = _bits(4, 8, 16)(value)
+    if 16 in found and 4 in found:
+        raise ValueError
+    return found
+
+
 def _whole(least: int) -> Callable[[Any], int]:
     def convert(value: Any) -> int:
         if isinstance(value, bool) or operator.index(value) < least:
@@ -248,7 +259,8 @@ def _maybe(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 _VALUES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "wbits": (_bits(2, 4, 8), "some of 2, 4 and 8, such as (4,) or (2, 4, 8)"),
-    "abits": (_bits(4, 8), "some of 4 and 8, such as (8,) or (4, 8)"),
+    "abits": (_activations, "some of 4 and 8, such as (8,) or (4, 8), or (16,), or (8, 16)"),
+    "abits_limit": (_number(0, 200), "a number of decibels from 0 to 200"),
     "proxy": (_text, "a proxy's name or file"),
     "allocator": (_one_of("ilp", "proxy"), "'ilp' or 'proxy'"),
     "score_exponent": (_number(0, 4), "a number from 0 to 4"),

@@ -49,10 +49,18 @@ _OPTIONS = (
     ),
     click.option(
         "--abits",
-        type=BitList((4, 8)),
+        type=BitList((4, 8, 16), auto=(8, 16)),
         default="8",
         show_default=True,
-        help="Activation bits on offer; the network's input and output stay at 8.",
+        help="Activation bits on offer; the network's input and output stay at 8. 16: all that may have them; auto, or "
+        "8,16: 16 where 8 bits leave less than --abits-limit.",
+    ),
+    click.option(
+        "--abits-limit",
+        type=click.FloatRange(0, 200),
+        default=30.0,
+        show_default=True,
+        help="Decibels of the outputs that 8 bits of an activation alone must leave, with --abits auto.",
     ),
     click.option("--target-bits", type=click.FloatRange(min=2, max=8), default=None, help="Average weight bits."),
     click.option("--flash", type=Bytes(), default=None, help="Flash budget, e.g. 64K; default: the board's."),

@@ -54,13 +54,15 @@ class BitList(click.ParamType[tuple[int, ...]]):
 
     name = "bits"
 
-    def __init__(self, allowed: tuple[int, ...]) -> None:
-        self.allowed = allowed
+    def __init__(self, allowed: tuple[int, ...], auto: tuple[int, ...] = ()) -> None:
+        self.allowed, self.auto = allowed, auto
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Return sorted distinct widths."""
         if isinstance(value, tuple):
             return value
+        if self.auto and value == "auto":
+            return self.auto
         parts = [part.strip() for part in str(value).split(",")]
         if not all(part in map(str, self.allowed) for part in parts):
             self.fail(f"{value!r}: give some of {', '.join(map(str, self.allowed))}", param, ctx)

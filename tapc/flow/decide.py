@@ -24,7 +24,7 @@ from tapc.flow.patches import most_extra, ram_limit
 from tapc.flow.rivals import best_together
 from tapc.frontend import FloatModel
 from tapc.graph.interface import input_ports
-from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, Bits, Network
+from tapc.graph.network import ACTIVATION_BITS, WEIGHT_BITS, WIDE_BITS, Bits, Network
 from tapc.graph.streaming import streaming, time_axis
 from tapc.hardware.board import Board
 from tapc.hardware.target import Target
@@ -185,7 +185,8 @@ def decide(evidence: Evidence, board: Board, target: Target, options: Options) -
     cost = evidence.cost(board, target, options)
     if _settled(options):
         nothing = {
-            layer.name: dict.fromkeys(product(WEIGHT_BITS, ACTIVATION_BITS), 0.0) for layer in evidence.network.layers
+            layer.name: dict.fromkeys(product(WEIGHT_BITS, (*ACTIVATION_BITS, WIDE_BITS)), 0.0)
+            for layer in evidence.network.layers
         }
         allocation = solve(bit_problem(evidence.network, nothing, cost, board, options))
         _, steps = cost.steps(allocation.bits)

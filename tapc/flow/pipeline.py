@@ -34,6 +34,7 @@ from tapc.flow.keeping import arithmetic_for, kept, kept_options
 from tapc.flow.pages import times_of
 from tapc.flow.streaming import float_step, in_steps, in_windows, step_of
 from tapc.flow.tflite import write_tflite
+from tapc.flow.widths import widened
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
 from tapc.hardware.board import Board, load_board
@@ -190,13 +191,16 @@ def compile(
                 calibration = calibrate(
                     network_model, samples.calibration.x, seed=options.seed, pictures=samples.calibration.pictures
                 )
-            evidence = Evidence(network_model, network, calibration, samples.calibration.x, options)
+            with stages.stage("activations"):
+                wide = widened(network_model, network, calibration, samples.calibration.x, options)
+            network, chosen, warnings = wide.network, wide.options, (*warnings, *wide.notes)
+            evidence = Evidence(network_model, network, calibration, samples.calibration.x, chosen)
             if options.granularity == "channel":
                 with stages.stage("groups"):
-                    grouped = in_groups(evidence, silicon, target, options)
+                    grouped = in_groups(evidence, silicon, target, chosen)
                 evidence, warnings = grouped.evidence, (*warnings, *grouped.warnings)
                 network = evidence.network
-            silicon, attempt = in_some_ram(evidence, samples, silicon, target, folder, options, stages)
+            silicon, attempt = in_some_ram(evidence, samples, silicon, target, folder, chosen, stages)
         if attempt.step is not None:
             network = analyse(attempt.model.onnx, network_model.name)
         network_model = attempt.model

@@ -19,7 +19,9 @@ _ACTIVATIONS: dict[int, tuple[Any, int]] = {
     tflite.TensorType.UINT8: (np.uint8, 128),
     tflite.TensorType.INT16: (np.int16, 0),
     tflite.TensorType.INT32: (np.int32, 0),
+    tflite.TensorType.INT64: (np.int64, 0),
 }
+_WHOLE = (tflite.TensorType.INT32, tflite.TensorType.INT64)
 _BITS = {tflite.TensorType.INT16: 16, tflite.TensorType.INT32: 32}
 _LAYERS = {
     "CONV_2D": (0, 1, 2, (0, 1, 2, 3)),
@@ -83,7 +85,7 @@ def _integers(model: Any, tensor: Any) -> Integers | None:
     if buffer.DataLength():
         codes = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
     point = None
-    if len(scales) == 1 and (codes is None or tensor.Type() != tflite.TensorType.INT32):
+    if len(scales) == 1 and (codes is None or tensor.Type() not in _WHOLE):
         point = GivenPoint(float(scales[0]), int(zeros[0]) - offset, _BITS.get(tensor.Type(), 8))
     return Integers(scales, zeros, quantization.QuantizedDimension(), codes, point)
 
@@ -162,6 +164,11 @@ class Collector:
         for index in inputs:
             own = self.tensors.get(index)
             if own is not None and own.codes is not None and own.point is not None and index in values:
+                if own.point.bits == 16:
+                    raise UnsupportedError(
+                        f"operator {name or kind!r}: constant operands of 16 bits are not supported; pass the float32 "
+                        "network"
+                    )
                 self.constants.append(GivenConstant(np.asarray(values[index], np.float32), own.point))
 
     def filters(self, inputs: tuple[int, int, int], name: str, rank: int, values: Mapping[int, NDArray[Any]]) -> None:
@@ -192,8 +199,11 @@ class Collector:
         bias = self.tensors.get(inputs[b]) if len(inputs) > b and inputs[b] >= 0 else None
         codes = np.zeros(outputs, np.int32) if bias is None or bias.codes is None else bias.codes.reshape(-1)
         real = np.asarray(values[inputs[b]], np.float32).reshape(-1) if bias is not None else codes.astype(np.float32)
+        if np.abs(codes.astype(np.int64)).max(initial=0) >= 1 << 31:
+            raise UnsupportedError(f"layer {name!r}: its biases reach beyond 32 bits; compile it with --requantize")
+        short = source.point.bits == 16 and bias is not None and codes.dtype.itemsize < 8
         self.layers[f"{len(self.layers)}"] = GivenLayer(
-            name, whole, weights.scales, 8, codes.astype(np.int32), real, kind == "SVDF"
+            name, whole, weights.scales, 8, codes.astype(np.int32), real, kind == "SVDF", short
         )
 
     def _matrices(self, inputs: tuple[int, ...], name: str, turned: bool) -> None:

@@ -240,10 +240,8 @@ def _one(names: tuple[str, ...], what: str) -> str:
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """Return a node's attribute value, or `default` where it is absent."""
-    for item in node.attribute:
-        if item.name == name:
-            return onnx.helper.get_attribute_value(item)
-    return default
+    own = next((item for item in node.attribute if item.name == name), None)
+    return default if own is None else onnx.helper.get_attribute_value(own)
 
 
 def quantization_points(graph: Graph) -> tuple[Point, ...]:
@@ -299,8 +297,7 @@ def _restored(graph: Graph, node: onnx.NodeProto) -> bool:
 
 def layer_output(graph: Graph, node: onnx.NodeProto) -> str:
     """Return the quantized tensor that a node ends in: its own output, or that of its fused Relu or Clip."""
-    activation = graph.fused_activation(node)
-    return str((activation or node).output[0])
+    return str((graph.fused_activation(node) or node).output[0])
 
 
 def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
@@ -311,10 +308,12 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
             tensor = parent[tensor]
         return tensor
 
-    fixed = {*graph.inputs, *graph.outputs}
+    fixed, narrow = {*graph.inputs, *graph.outputs}, set()
     for node in graph.nodes:
         # A softmax that ends the network reads 4 bits too.
         own = graph.rule(node)
+        if not own.wide:
+            narrow |= {layer_output(graph, node), *graph.before(node)}
         if own.only_8_bits and (len(graph.shape(node.output[0])) == 4 or not own.distribution):
             fixed |= {layer_output(graph, node), *graph.before(node)}
         elif graph.restores(node):
@@ -326,7 +325,7 @@ def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
     members: dict[str, list[str]] = defaultdict(list)
     for point in points:
         members[find(point.tensor)].append(point.tensor)
-    return tuple(Group(tuple(tensors), not fixed.isdisjoint(tensors)) for tensors in members.values())
+    return tuple(Group(tuple(own), not fixed.isdisjoint(own), 8, narrow.isdisjoint(own)) for own in members.values())
 
 
 def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, int]) -> Layer:

@@ -21,16 +21,22 @@ class Exact:
         Layers whose ratio of scales is computed in float32.
     wide : mapping of str to (float, int)
         Outputs of 32-bit codes -> scale and zero point; the graph has what they are made of.
+    short : frozenset of str
+        Layers of 16-bit codes whose sums have 32 bits.
     """
 
     single: frozenset[str] = frozenset()
     wide: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    short: frozenset[str] = frozenset()
 
 
-def set_exact(model: onnx.ModelProto, single: Sequence[str], wide: Mapping[str, tuple[float, int]]) -> None:
+def set_exact(
+    model: onnx.ModelProto, single: Sequence[str], wide: Mapping[str, tuple[float, int]], short: Sequence[str] = ()
+) -> None:
     """Write the exceptions into a graph's metadata; none where there are none."""
     others = {entry.key: entry.value for entry in model.metadata_props if entry.key != _KEY}
-    own = {_KEY: json.dumps({"single": list(single), "wide": wide})} if single or wide else {}
+    parts = {"single": list(single), "wide": wide, "short": list(short)}
+    own = {_KEY: json.dumps(parts)} if any(parts.values()) else {}
     onnx.helper.set_model_props(model, others | own)
 
 
@@ -48,6 +54,6 @@ def exact(model: onnx.ModelProto) -> Exact:
     try:
         own = json.loads(text)
         wide = {str(name): (float(scale), int(zero)) for name, (scale, zero) in own["wide"].items()}
-        return Exact(frozenset(map(str, own["single"])), wide)
+        return Exact(frozenset(map(str, own["single"])), wide, frozenset(map(str, own.get("short", ()))))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"the metadata {_KEY} of the graph are damaged: {error}") from error

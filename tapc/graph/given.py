@@ -43,12 +43,14 @@ class GivenLayer:
         With zero point 0.
     scales : ndarray of float32, shape (outputs,) or (1,)
     bits : {2, 4, 8, 16}
-    bias : ndarray of int32, shape (outputs,), or None
+    bias : ndarray of int32 or int64, shape (outputs,), or None
         In units of the input's scale times the weights'; None where it comes as real values.
     real_bias : ndarray of float32, shape (outputs,), or None
         What the float graph holds for it.
     single : bool
         The ratio of its scales is one of float32 numbers in the source's arithmetic.
+    short : bool
+        Its sums of 16-bit codes have 32 bits.
     """
 
     name: str
@@ -58,6 +60,7 @@ class GivenLayer:
     bias: NDArray[np.int32] | None
     real_bias: NDArray[np.float32] | None
     single: bool = False
+    short: bool = False
 
     def weights(self) -> NDArray[np.float32]:
         """Return what the float graph holds for the codes."""

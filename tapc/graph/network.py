@@ -8,6 +8,8 @@ WEIGHT_BITS = (2, 4, 8)
 CODED_BITS = (2, 3, 4, 5, 6, 7, 8)
 """Those that a weight coder makes fewer bytes of."""
 ACTIVATION_BITS = (4, 8)
+WIDE_BITS = 16
+"""Of activations that a user asks for, or that are measured to need them: nothing chooses between them and others."""
 
 LayerOp = Literal["conv", "depthwise", "dense"]
 
@@ -59,11 +61,17 @@ class Group:
         Names in the canonical float ONNX.
     interface : bool
         Holds an input or output of the network, or what a normalization, Gelu, Softmax or attention reads or writes;
-        those stay at 8 bits.
+        those stay at `bits`.
+    bits : {8, 16}
+        16 where that was decided beforehand; it is an `interface` then.
+    wide : bool
+        All that reads or writes it has kernels for 16 bits.
     """
 
     tensors: tuple[str, ...]
     interface: bool
+    bits: int = 8
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Bits:
     weights : dict of str to int
         Layer name -> 2, 4 or 8.
     activations : dict of int to int
-        Group index -> 4 or 8.
+        Group index -> 4, 8 or 16.
     """
 
     weights: dict[str, int] = field(default_factory=dict)

@@ -74,6 +74,8 @@ class Rule:
         Its operands and its output have the same bits.
     only_8_bits : bool
         It has kernels for 8-bit activations alone.
+    wide : bool
+        It has kernels for 16-bit activations, of 8 bits on the other side, too.
     output : (float, float) or None
         Range of its output where that is fixed; None: calibration finds it.
     distribution : bool
@@ -130,6 +132,7 @@ class Rule:
     repeats: bool = False
     joins: bool = False
     only_8_bits: bool = False
+    wide: bool = False
     output: tuple[float, float] | None = None
     distribution: bool = False
     chooses: bool = False

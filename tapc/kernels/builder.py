@@ -12,6 +12,7 @@ C_TYPES = {
     "int16": "int16_t",
     "uint8": "uint8_t",
     "int32": "int32_t",
+    "int64": "int64_t",
     "uint32": "uint32_t",
     "float32": "float",
 }

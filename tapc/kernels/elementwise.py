@@ -202,7 +202,7 @@ class MoveSpec(KernelSpec):
     @property
     def unroll(self) -> int:
         """Codes per iteration of the innermost loop."""
-        return largest_divisor(self.x.channels, 4) if self.x.bits == self.y.bits == 8 else 2
+        return 2 if 4 in (self.x.bits, self.y.bits) else largest_divisor(self.x.channels, 4)
 
     def instruction_features(self) -> Features:
         """Count codes and pixels that are moved, and those that are filled."""
@@ -221,8 +221,8 @@ class MoveSpec(KernelSpec):
         flat = "flat" if order != "place" and (1 in (x.pixels, x.channels) and 1 in (y.pixels, y.channels)) else ""
         flat = flat if not narrow and (1 in (x.channels, y.channels) or x.pixels == y.pixels) else ""
         parts: Features = {
-            f"copy_{flat or order}_a{x.bits}o{y.bits}{short}": count,
-            f"copy_{part}_a{x.bits}": count,
+            f"copy_{flat or order}_a{min(x.bits, 8)}o{min(y.bits, 8)}{short}": count,
+            f"copy_{part}_a{min(x.bits, 8)}": count,
             f"copy_call{narrow}": 1,
             # A loop of one turn is none.
             f"copy_{order}_loop{narrow}": x.pixels * turns if turns > 1 and not short else 0,
@@ -259,7 +259,7 @@ class MoveSpec(KernelSpec):
         if self.copied:
             own = run_code("run", self.runs[1], words=self.words)
             return {"code_copied": 1, "code_copied_rows": self.runs[0] > 1, **own, **self._filled(code=True)}
-        part = f"code_copy_{self.order}_a{self.x.bits}o{self.y.bits}"
+        part = f"code_copy_{self.order}_a{min(self.x.bits, 8)}o{min(self.y.bits, 8)}"  # two bytes move as one does
         copies = copies_of(self.x.channels) if 4 in (self.x.bits, self.y.bits) else self.unroll
         return {"code_copy": 1, part: copies, "code_copy_table": self.table * copies,
                 "code_fill_o4": self.fill and self.y.bits == 4, **self._filled(code=True)}  # fmt: skip

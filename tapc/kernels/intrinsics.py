@@ -12,6 +12,7 @@ from tapc.base.arithmetic import arithmetics
 from tapc.base.arithmetic.gates import GATE_INTRINSICS
 from tapc.base.arithmetic.interface import Part
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
+from tapc.base.arithmetic.wide import WIDE_INTRINSICS
 from tapc.kernels.halves import asm, halves, join, signed, smlad
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
 from tapc.kernels.mve.tflite import TFLITE_LANES
@@ -187,6 +188,10 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "int16_t h = (int16_t)v; __builtin_memcpy((char *)p + 2 * index, &h, 2);",
     ),
     Intrinsic(
+        "t_put16", "void", ("int32_t *p", "int32_t index", "int32_t v"), None,
+        "((t_half *)p)[index] = (t_half)v;",
+    ),
+    Intrinsic(
         "t_load4", "int32_t", ("const uint8_t *p", "int32_t channel"), None,
         "return (p[channel >> 1] >> ((channel & 1) << 2)) & 15;",
     ),
@@ -262,6 +267,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
         "t_high", "int32_t", ("int32_t v",), lambda v: signed(v - signed(v, 16), 32) >> 16,
         "return (int32_t)((uint32_t)v - (uint32_t)(int16_t)v) >> 16;",
     ),
+    Intrinsic("t_top", "int32_t", ("int32_t v",), lambda v: v >> 16, "return v >> 16;"),
     # Both halves of the sum of words follow from the words' sum and that of their upper halves.
     Intrinsic(
         "t_halves", "void", ("int32_t *total", "int32_t *upper", "int32_t v"), None,
@@ -277,6 +283,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *_of_arithmetics("softmax"),
     *_of_arithmetics("normalize"),
     *GATE_INTRINSICS,
+    *WIDE_INTRINSICS,
     *TRANSFORM_INTRINSICS,
     *MVE_INTRINSICS,
     *TFLITE_LANES,
@@ -319,6 +326,7 @@ def header(source: str, guard: str = "TAPC_INTRINSICS_H") -> str:
         "#include <stdint.h>",
         "",
         "typedef int32_t __attribute__((may_alias)) t_word;",
+        "typedef int16_t __attribute__((may_alias)) t_half;",
         "typedef int64_t __attribute__((may_alias, aligned(4))) t_two;",
         "typedef struct { int32_t word[256]; } __attribute__((may_alias)) t_block;  /* what LDRD's offset reaches */",
         "typedef int32_t __attribute__((vector_size(16), may_alias, aligned(4))) t_v4;",

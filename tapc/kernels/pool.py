@@ -79,7 +79,7 @@ class PoolSpec(KernelSpec):
             f"{op}_tap_{part}": taps * channels,
             f"pool_narrow_{part}": taps * channels if x.bits == 4 else 0,
             f"{op}_row_{part}": 0 if self.spelled else rows * channels,
-            f"{op}_code_o{self.y.bits}": count,
+            f"{op}_code_o{min(self.y.bits, 8)}": count,
             f"{op}_code_{part}": count,
             # Of a lone channel it is known which half of a byte it is.
             f"pool_half_{part}": taps * channels if x.bits == 4 and channels > 1 else 0,
@@ -95,12 +95,12 @@ class PoolSpec(KernelSpec):
         """Return the parts of the machine code."""
         return {
             f"code_{self.op}pool": 1,
-            f"code_pool_a{self.x.bits}": 1,
+            f"code_pool_a{min(self.x.bits, 8)}": 1,
             "code_pool_channel": self.y.channels > 1,
             "code_pool_half": self.x.bits == 4 and self.y.channels > 1,
-            f"code_pool_o{self.y.bits}": 1,
+            f"code_pool_o{min(self.y.bits, 8)}": 1,
             "code_clip": 0 if self.inside else 1,
-            f"code_{self.op}pool_tap_a{self.x.bits}": self.window.taps if self.spelled else 0,
+            f"code_{self.op}pool_tap_a{min(self.x.bits, 8)}": self.window.taps if self.spelled else 0,
         }
 
     def kernel(self, name: str) -> Kernel:
@@ -128,7 +128,7 @@ def _emit(spec: PoolSpec, b: Body) -> None:
             top, left = top + dilated(bounds[0], window.dilation_y), left + dilated(bounds[2], window.dilation_x)
             extents = (bounds[1] - bounds[0], bounds[3] - bounds[2])
         with b.loop(y.channels) as c:
-            b.store(acc, 0, 0 if average else -128)
+            b.store(acc, 0, 0 if average else -(1 << (max(x.bits, 8) - 1)))
 
             def tap(dy: Any, dx: Any, top: Any = top, left: Any = left, c: Any = c) -> None:
                 row, column = top + dilated(dy, window.dilation_y), left + dilated(dx, window.dilation_x)

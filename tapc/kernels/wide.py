@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tapc.base.arithmetic import Mode
-from tapc.base.arithmetic.gates import tanh_scalars
+from tapc.base.arithmetic.gates import PLAIN, Scalars
 from tapc.base.arithmetic.interface import Quick
 from tapc.kernels.builder import Body, Kernel, Parameter, build
 from tapc.kernels.layout import SCALAR_RANGE, Plane, multiplier_parameter, requantized, result_code, scaled
@@ -25,15 +25,15 @@ class WideSpec(KernelSpec):
     x, y : Plane
         Of 16 bits; the result of a product may have 8, both ends of a change of scale any.
     mode : Mode
-    left : int
-        Codes that a tanh is taken of have steps of 2^(left - 12).
+    scalars : (int, int, int)
+        Of what a gate is taken; see `gate_scalars`.
     """
 
     work: Work
     x: Plane
     y: Plane
     mode: Mode = ""
-    left: int = 0
+    scalars: Scalars = PLAIN
 
     @property
     def kind(self) -> str:
@@ -77,9 +77,11 @@ class WideSpec(KernelSpec):
 
     def _result(self, b: Body, x: Any, i: Any) -> Any:
         if self.work == "sigmoid":
+            if self.scalars != PLAIN:
+                return b.call("t_sigmoid16_of", x, *self.scalars, b.address(b["table"], 0))
             return b.call("t_sigmoid16", x, b.address(b["table"], 0))
         if self.work == "tanh":
-            return b.call("t_tanh16", x, *tanh_scalars(self.left), b.address(b["table"], 0))
+            return b.call("t_tanh16", x, *self.scalars, b.address(b["table"], 0))
         if self.work == "scale":
             return scaled(b, self.mode, x - b["start"], 0, b["zero"], b["low"], b["high"])
         r = b.bind(self.x.load(b, b["r"], 0, i))

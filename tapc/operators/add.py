@@ -34,6 +34,7 @@ from tapc.operators.binary import (
 )
 from tapc.operators.common import as_words, keep_alike, monotone, small_shape, sums
 from tapc.operators.wide import wide
+from tapc.operators.wide_layers import added
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +145,11 @@ def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
         x = lowering.tensors[a], lowering.tensors[b]
 
         def total(y: Tensor, key: str, low: int, high: int) -> Op:
-            return wide(node.name, "sum", (a, b), x, y, key, low, high) or Add(node.name, (a, b), key, low, high)
+            if 16 in (y.bits, x[0].bits, x[1].bits):
+                alike = all(t.zero == 0 and t.quantization == y.quantization and t.bits == 16 for t in x)
+                own = wide(node.name, "sum", (a, b), x, y, key, low, high) if alike and y.bits == 16 else None
+                return own or added(node.name, (a, b), x, y, key, low, high)
+            return Add(node.name, (a, b), key, low, high)
 
         lowering.add(node, total)
         return
@@ -169,7 +174,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:
     shapes = [graph.constants[n].shape if n in graph.constants else graph.shape(n) for n in node.input]
     if set(shapes) == {graph.shape(node.output[0])} and all(value.size > 1 for value in constants_of(graph, node)):
-        return _SAME_SHAPE
+        return replace(_SAME_SHAPE, wide=not constants_of(graph, node))
     return variant_of(replace(_SAME_SHAPE, joins=False, adds=False, scales=False), graph, node)
 
 

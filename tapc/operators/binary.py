@@ -24,8 +24,9 @@ from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.binary import BinarySpec, Operation
 from tapc.kernels.schedule import Schedule
-from tapc.operators.common import LARGEST, Scalars, as_words, check_ratios, clamp, factors, quick, sums
+from tapc.operators.common import LARGEST, Scalars, as_words, check_ratios, clamp, factors, quick, small_shape, sums
 from tapc.operators.lookup import lower_function
+from tapc.operators.wide import narrow
 
 _SUMS: tuple[Operation, ...] = ("add", "sub")
 
@@ -228,21 +229,21 @@ Function = Callable[[Any, Any], Any]
 def lower_binary(lowering: Lowering, node: onnx.NodeProto, operation: Operation, function: Function) -> None:
     """Lower a node of two operands: a constant of one value makes it a table."""
     graph = lowering.graph
-    plain = [i for i, name in enumerate(node.input) if name in graph.constants]
-    if plain:
-        (at,) = plain
+    at = next((i for i, name in enumerate(node.input) if name in graph.constants), None)
+    if at is not None:
         value = np.float64(graph.constant(node.input[at]).item())
         lower_function(
             lowering, node, lambda x: np.asarray(function(value, x) if at == 0 else function(x, value)), index=1 - at
         )
         return
     mapped = [i for i, name in enumerate(node.input) if graph.producer[name].input[0] in graph.constants]
-    fixed = None
+    inputs = tuple(graph.quantized(name) for i, name in enumerate(node.input) if i not in mapped)
+    fixed, own = None, [lowering.tensors[name] for name in inputs]
     if mapped:
         codes, scale, zero = constant_codes(lowering, node.input[mapped[0]])
         fixed = Fixed(_nhwc(codes, len(graph.shapes[node.output[0]])), scale, zero, mapped[0] == 0)
-    inputs = tuple(graph.quantized(name) for i, name in enumerate(node.input) if i not in mapped)
-    lowering.add(node, lambda y, key, low, high: Binary(node.name, inputs, key, operation, low, high, fixed))
+    lowering.add(node, lambda y, key, low, high: narrow(
+        Binary(node.name, inputs, key, operation, low, high, fixed), y, *own))  # fmt: skip
 
 
 def constant_codes(lowering: Lowering, name: str) -> tuple[NDArray[Any], float, int]:
@@ -389,8 +390,7 @@ def register_binary(
 
 @samples("binary", 1.0)
 def _sample(s: Sampler) -> None:
-    side, channels = s.pick(1, 3, 6, 8), s.pick(2, 5, 8, 16, 32)
-    shape = (side, side, channels)
+    shape = side, _, channels = small_shape(s)
     other = {0: shape, 1: (1, 1, channels), 2: (side, side, 1)}[s.pick(0, 1, 2)]
     ties = s.round()
     a, b = (s.tensor(extents, s.bits(), **ties) for extents in (shape, other))

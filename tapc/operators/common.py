@@ -23,7 +23,12 @@ from tapc.kernels.layout import LINEAR, NEAR, SumForm
 
 Scalars = dict[str, int | float]
 LARGEST = 255
-"""Magnitude of a code less its zero point."""
+"""Magnitude of a code of 8 bits less its zero point."""
+
+
+def largest_code(x: Tensor) -> int:
+    """Return the greatest magnitude of a code less its zero point."""
+    return 1 << 15 if x.bits == 16 else LARGEST
 
 
 def factors(ratios: Ratios, mode: Mode) -> Constant:
@@ -212,14 +217,15 @@ def move(
     """
     x, y = program.tensors[source], program.tensors[op.output]
     if 16 in (x.bits, y.bits):
-        if (x.bits, x.quantization, ends) != (y.bits, y.quantization, (y.low, y.high)) or set(where) - {
-            "row",
-            "column",
-            "channel",
-        }:
+        if where.get("order") and x.quantization == y.quantization and x.bits == y.bits:
+            return Step(op, MoveSpec(x.plane, y.plane, False, **where), {"x": source, "y": op.output})
+        plain = set(where) <= {"row", "column", "channel", "fill", "value"} and not where.get("value")
+        filled = not where.get("fill") or y.zero == 0
+        if (x.bits, x.quantization, ends) != (y.bits, y.quantization, (y.low, y.high)) or not (plain and filled):
             raise UnsupportedError(f"operator {op.name!r}: 16-bit codes are moved as they are, to no other scale")
         where = {key: 2 * value if key == "channel" else value for key, value in where.items()}
-        return Step(op, MoveSpec(x.plane.of_bytes(), y.plane.of_bytes(), False, **where), {"x": source, "y": op.output})
+        wide = MoveSpec(x.plane.of_bytes(), y.plane.of_bytes(), False, **where)
+        return Step(op, wide, {"x": source, "y": op.output}, {}, {"zero": 0} if where.get("fill") else {})
     codes = np.arange(x.low, x.high + 1)
     m = arithmetic.multipliers(np.atleast_1d(ratio), program.mode)
     own = arithmetic.requantize(codes - x.zero, m, y.zero, *ends)

@@ -35,7 +35,8 @@ def _leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> None:
             read = lowering.graph.consumers[key][0].output[0]
             if read in lowering.exact.wide:  # the graph has no words for it
                 scale, zero = lowering.exact.wide[read]
-                lowering.tensors[key] = replace(y, bits=32, scale=scale, zero=zero)
+                y = lowering.tensors[key] = replace(y, bits=32, scale=scale, zero=zero)
+                low, high = y.low, y.high
             return Wide(node.name, (source,), key, "scale", low, high)
 
         lowering.add(node, make)

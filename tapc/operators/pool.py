@@ -26,12 +26,12 @@ from tapc.kernels.pool import PoolSpec
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.window import Window
 from tapc.operators.common import (
-    LARGEST,
     check_ratios,
     clamp,
     encoded,
     highest,
     keep_alike,
+    largest_code,
     monotone,
     torch_pads,
     windows,
@@ -101,7 +101,7 @@ class Pool(Op):
         if self.op == "average" and not divided:
             counts = _taps(x.shape[:2], self.kernel, self.stride, self.pads, int(self.include_pad), self.dilation)
             own = arithmetic_of(program.mode).quick(
-                self.multipliers(program.mode)[np.unique(counts) - 1], np.array(LARGEST * window.taps)
+                self.multipliers(program.mode)[np.unique(counts) - 1], np.array(largest_code(x) * window.taps)
             )
             # Means are shifted to both sides by ratios of more than a half alone: not worth a form of its own.
             spec = replace(spec, quick=own if own == "_right" else "")
@@ -298,6 +298,7 @@ _AVERAGE = Rule(
     scales=True,
     keeps_sign=True,
     any_size=True,
+    wide=True,
     pools="average",
     check=_check,
     example=_example,

@@ -69,6 +69,6 @@ def _example(e: Example, op: str) -> str:
     return e.node(op, e.map(*e.shape()), axes, keepdims=1)
 
 
-_MEAN = Rule(_reduce, _torch, _reach, scales=True, keeps_sign=True, check=_check, example=_example)
+_MEAN = Rule(_reduce, _torch, _reach, scales=True, keeps_sign=True, wide=True, check=_check, example=_example)
 register(replace(_MEAN, any_size=True), "ReduceMean")
 register(replace(_MEAN, reach=_reach_sum), _SUM)

@@ -21,6 +21,7 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
+from tapc.operators.wide import Wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,9 @@ def _rescale(
 ) -> None:
     y, key = lowering.tensor(quantize), quantize.output[0]
     lowering.tensors[key] = y
+    if 16 in (y.bits, lowering.tensors[source].bits):
+        lowering.ops.append(Wide(name, (source,), key, "scale", *lowering.codes(y, bounds)))
+        return
     ratio = scale_ratio(lowering.tensors[source], y, lowering.mode)
     lowering.ops.append(Requantize(name, (source,), key, ratio, *lowering.codes(y, bounds)))
 
@@ -140,6 +144,6 @@ def _example(e: Example, op: str) -> str:
     return e.node(op, x, *e.pick((low, high), (low, high), (low,), ("", high)))
 
 
-_CLIP = Rule(_clip, _torch, _reach, activation=True, scales=True, any_size=True, example=_example)
+_CLIP = Rule(_clip, _torch, _reach, activation=True, scales=True, wide=True, any_size=True, example=_example)
 register(replace(_CLIP, torch=_torch_relu, elementwise=True), "Relu")
 register(_CLIP, "Clip")

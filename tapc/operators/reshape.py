@@ -129,7 +129,7 @@ def _reshape(lowering: Lowering, node: onnx.NodeProto) -> None:
             raise UnsupportedError(f"node {node.name!r} must not change the quantization of its input")
         flat = y.shape[0] * y.shape[1] == 1
         wide = x if flat else y
-        plain = wide.shape[0] * wide.shape[1] == 1 or (wide.shape[2] == 1 and x.bits == 8)
+        plain = wide.shape[0] * wide.shape[1] == 1 or (wide.shape[2] == 1 and x.bits >= 8)
         order: Literal["to_nchw", "from_nchw"] = "to_nchw" if flat else "from_nchw"
         if x.shape[2] == y.shape[2]:  # the same channels of pixels in the same order
             plain = True
@@ -193,9 +193,10 @@ def _example(e: Example, op: str) -> str:
     return e.node("Reshape", x, e.constant(np.array(target)))
 
 
-_FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True, example=_example)
+_FLATTEN = Rule(_reshape, _torch, _reach, repeats=True, keeps_sign=True, flattens=True, wide=True, example=_example)
 register(_FLATTEN, "Flatten")
 register(replace(_FLATTEN, to_shape=True, arranges=True), "Reshape")
 register(
-    Rule(lower_move, _torch_transpose, repeats=True, arranges=True, keeps_sign=True, example=_example), "Transpose"
+    Rule(lower_move, _torch_transpose, repeats=True, arranges=True, keeps_sign=True, wide=True, example=_example),
+    "Transpose",
 )

@@ -1,12 +1,13 @@
 """Operators of 16-bit codes, as kept networks have them within integer LSTMs and SVDFs of TFLite.
 
-Sums have the scale of their operands. Sigmoid and tanh (`tapc.base.arithmetic.gates`) are of codes of 2^-12, a tanh
-also of other powers of two, and give codes of 2^-15. Zero points of their 16-bit codes are 0. Changes of scale and
+Sums have the scale of their operands. Sigmoid and tanh (`tapc.base.arithmetic.gates`) are of codes of any scale, and
+give codes of 2^-15. Zero points of their 16-bit codes are 0. Changes of scale and
 softmax have any zero points.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of
-from tapc.base.arithmetic.gates import INPUT_BITS, OUTPUT_BITS, gate_words, sigmoid16, tanh16
+from tapc.base.arithmetic.gates import INPUT_BITS, OUTPUT_BITS, PLAIN, gate_scalars, gate_words, sigmoid16, tanh16
 from tapc.base.errors import UnsupportedError
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
@@ -25,6 +26,7 @@ from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
 from tapc.kernels.wide import WideDenseSpec, WideFilterSpec, WideSpec, Work
 from tapc.operators.common import LARGEST, check_ratios, clamp, factors, quick
+from tapc.operators.products import coarser
 
 _TABLE = Constant("t", 256, gate_words)
 
@@ -37,7 +39,7 @@ class Wide(Op):
     ----------
     work : {"sum", "product", "scale", "sigmoid", "tanh"}
     low, high : int
-        Clamp bounds; a change of scale has those of its result.
+        Clamp bounds.
     """
 
     work: Work
@@ -66,24 +68,20 @@ class Wide(Op):
         if self.work == "scale":
             m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
             centred = x[0] - program.tensors[self.inputs[0]].zero
-            return arithmetic.requantize(centred, m, y.zero, y.low, y.high)
-        return sigmoid16(x[0]) if self.work == "sigmoid" else tanh16(x[0], self._left(program))
-
-    def _left(self, program: Program) -> int:
-        return INPUT_BITS + round(float(np.log2(program.tensors[self.inputs[0]].scale)))
+            return arithmetic.requantize(centred, m, y.zero, self.low, self.high)
+        scalars = gate_scalars(program.tensors[self.inputs[0]].scale)
+        return sigmoid16(x[0], scalars) if self.work == "sigmoid" else tanh16(x[0], scalars=scalars)
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         x, y = program.tensors[self.inputs[0]], program.tensors[self.output]
         gate = self.work in ("sigmoid", "tanh")
         ends, scales = (self.low, self.high), self.work in ("product", "scale")
         mode = program.mode if scales else ""
-        spec = WideSpec(self.work, x.plane, y.plane, mode, self._left(program) if self.work == "tanh" else 0)
+        spec = WideSpec(self.work, x.plane, y.plane, mode, gate_scalars(x.scale) if gate else PLAIN)
         constants = {"table": _TABLE} if gate else {}
         if scales:
             constants["s"] = factors(self._ratio(program.tensors, program.mode), program.mode)
         tensors = dict(zip(("x", "r"), self.inputs, strict=False)) | {"y": self.output}
-        if self.work == "scale":
-            ends = (y.low, y.high)
         scalars = {} if gate else clamp(y, *ends)
         if self.work == "scale":
             scalars["start"] = x.zero
@@ -126,6 +124,9 @@ class WideDense(Op):
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         check_ratios(self.ratios, mode)
+
+    def with_bits(self, program: Program, weights: Mapping[str, int], changed: Callable[[Tensor], Tensor]) -> Self:
+        return coarser(self, weights.get(self.name, self.w_bits))
 
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         source, y = program.tensors[self.inputs[0]], program.tensors[self.output]
@@ -238,6 +239,22 @@ def wide_filter(name: str, source: str, x: Tensor, y: Tensor, key: str, weights:
     return WideFilter(name, (source,), key, codes, bias.astype(np.int32), ratios, low, high)
 
 
+def narrow(op: Op, *tensors: Tensor) -> Op:
+    """Return an operator of two operands that has no kernel for 16-bit codes.
+
+    Raises
+    ------
+    UnsupportedError
+        One of its tensors has 16 bits.
+    """
+    if any(t.bits == 16 for t in tensors):
+        raise UnsupportedError(
+            f"node {op.name!r}: 16-bit codes are added and multiplied, as two tensors of one shape; for "
+            f"{op.kind(KernelSpec())} of {len(op.inputs)} tensors there is no such kernel"
+        )
+    return op
+
+
 def wide(name: str, work: Work, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, key: str,
          low: int, high: int) -> Op | None:  # fmt: skip
     """Return an operator of 16-bit codes; None where all have 8 bits or fewer.
@@ -249,19 +266,17 @@ def wide(name: str, work: Work, inputs: tuple[str, ...], x: tuple[Tensor, ...], 
     """
     if y.bits != 16 and all(t.bits != 16 for t in x):
         return None
-    one, power = 2.0**-OUTPUT_BITS, 2.0 ** np.rint(np.log2(x[0].scale))
-    fits = all(t.bits == 16 and t.zero == 0 for t in x)
+    one = 2.0**-OUTPUT_BITS
+    fits = all(t.bits == 16 and t.zero == 0 and t.shape == y.shape for t in x)
     if work == "sum":
         fits = fits and y.bits == 16 and all(t.quantization == y.quantization for t in x)
     elif work == "product":
         fits = fits and (y.bits == 8 or (y.bits == 16 and y.zero == 0))
     else:
-        scale = 2.0**-INPUT_BITS if work == "sigmoid" else power
-        fits = fits and y.bits == 16 and y.quantization == (one, 0) and x[0].scale == scale
-        fits = fits and abs(INPUT_BITS + np.log2(power)) < 8
+        fits = fits and y.bits == 16 and y.quantization == (one, 0) and 2.0**-20 < x[0].scale < 2.0**-4
     if not fits:
-        scales = ", ".join(f"{t.scale:.3g} ({t.bits} bits)" for t in (*x, y))
-        raise UnsupportedError(f"node {name!r}: no kernel for 16-bit codes of the scales {scales}")
+        found = ", ".join(f"{'x'.join(map(str, t.shape))} of {t.bits} bits, scale {t.scale:.3g}" for t in (*x, y))
+        raise UnsupportedError(f"node {name!r}: no kernel for 16-bit codes of these shapes and scales: {found}")
     return Wide(name, inputs, key, work, low, high)
 
 

@@ -25,11 +25,11 @@ class ActivationParameters:
     Attributes
     ----------
     bits : int
-        4 or 8; 16 of kept networks.
+        4, 8 or 16; those of 16 are symmetric but in kept networks.
     scale : float
         A float32 value.
     zero_point : int
-        -128..127 for 8 bits, 0..15 for 4.
+        -128..127 for 8 bits, 0..15 for 4, 0 for 16.
     """
 
     bits: int
@@ -140,7 +140,19 @@ def tensor_parameters(statistics: TensorStatistics, bits: int) -> ActivationPara
     return chosen[bits]
 
 
+def _symmetric(statistics: TensorStatistics) -> ActivationParameters:
+    """Return parameters of 16 bits that hold every value; their zero point is 0."""
+    if (fixed := statistics.point.fixed) is not None:
+        return ActivationParameters(16, max(map(abs, fixed)) / (1 << 15), 0)
+    largest = max(abs(statistics.low), abs(statistics.high))
+    return ActivationParameters(
+        16, float(np.float32(largest / 32767)) if largest > np.finfo(np.float32).tiny else 1.0, 0
+    )
+
+
 def _choose(statistics: TensorStatistics, bits: int) -> ActivationParameters:
+    if bits == 16:
+        return _symmetric(statistics)
     first = _RANGES[bits][0]
     if (fixed := statistics.point.fixed) is not None:
         # What a code short of the upper bound is worth, so that the scale is a power of two.
@@ -173,7 +185,7 @@ def activation_parameters(calibration: Calibration, bits: int | Mapping[str, int
     calibration : Calibration
         From `calibrate`.
     bits : int or mapping of str to int
-        4 or 8, for all tensors or per tensor.
+        4, 8 or 16, for all tensors or per tensor.
 
     Returns
     -------

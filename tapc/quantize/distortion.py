@@ -53,7 +53,8 @@ def layer_distortion(
         raise DataError("layer distortion needs at least one sample")
     graph = Graph(model.onnx)
     known = {layer.name for layer in network.layers}
-    parameters = {bits: activation_parameters(calibration, bits) for bits in ACTIVATION_BITS}
+    widths = {layer.name: {*ACTIVATION_BITS, network.groups[layer.input_group].bits} for layer in network.layers}
+    parameters = {bits: activation_parameters(calibration, bits) for bits in set[int]().union(*widths.values())}
     run = NodeRunner(next(item.version for item in graph.model.opset_import if item.domain in ("", "ai.onnx")))
     result: dict[str, dict[tuple[int, int], float]] = {}
     for node, inputs, output in float_walk(graph, _subset(graph, x), run):
@@ -66,11 +67,11 @@ def layer_distortion(
                 rounded = quantize_weights(layer_weights(graph, node), w_bits).dequantized()
                 operands = rounded_operands(graph, node, rounded, inputs[0])
                 error = _relative_error(run(node, operands), output, power)
-                result[node.name] |= {(w_bits, a_bits): error for a_bits in ACTIVATION_BITS}
+                result[node.name] |= {(w_bits, a_bits): error for a_bits in widths[node.name]}
             continue
         weights = {bits: _dequantized(graph, node, bits) for bits in WEIGHT_BITS}
         bias = [float_bias(graph, node)] if len(node.input) > 2 and node.input[2] else []
-        for a_bits in ACTIVATION_BITS:
+        for a_bits in sorted(widths[node.name]):
             quantized = fake_quantize(inputs[0], parameters[a_bits][node.input[0]])
             for w_bits in WEIGHT_BITS:
                 approximate = run(node, [quantized, weights[w_bits], *bias])

@@ -52,7 +52,8 @@ def keep(model: HasGraph, network: Network, given: Given, x: Float | None = None
     parameters = _parameters(graph, given.points)
     layers = {layer.name: _layer(graph, layer.name, given, parameters) for layer in network.layers}
     exported = export_qdq(graph, layers, parameters, {name: name for name in parameters}, given.constants)
-    set_exact(exported, [name for name in layers if given.layers[name].single], wide)
+    single, short = ([name for name in layers if getattr(given.layers[name], way)] for way in ("single", "short"))
+    set_exact(exported, single, wide, short)
     return QuantizedModel(exported, given_bits(network, given), parameters, layers, dict.fromkeys(layers, KEPT))
 
 

@@ -11,7 +11,7 @@ from tapc.base.errors import DataError, UsageError
 from tapc.base.precheck import LEARNED
 from tapc.base.progress import Advance, portion
 from tapc.graph.analysis import Graph, attribute
-from tapc.graph.network import ACTIVATION_BITS, CODED_BITS, Bits, Network
+from tapc.graph.network import ACTIVATION_BITS, CODED_BITS, WIDE_BITS, Bits, Network
 from tapc.graph.rules import nodes_where, rule
 from tapc.quantize.activations import ActivationParameters, activation_parameters
 from tapc.quantize.calibration import Calibration, HasGraph
@@ -73,22 +73,23 @@ def validate_bits(network: Network, bits: Bits) -> None:
             )
     for index, group in enumerate(network.groups):
         width = bits.activations.get(index)
-        if width not in ACTIVATION_BITS:
+        if width not in (*ACTIVATION_BITS, WIDE_BITS):
             raise UsageError(
                 f"activation group {index} ({group.tensors[0]!r}) has {width} bits; choose one of {ACTIVATION_BITS}"
             )
-        if group.interface and width != 8:
+        if group.interface and width != group.bits:
             raise UsageError(
                 f"activation group {index} ({group.tensors[0]!r}) holds an input or output of the network, or what an "
-                f"operator with 8-bit kernels only reads or writes; those stay at 8 bits; it was given {width}"
+                f"operator with 8-bit kernels only reads or writes; those stay at {group.bits} bits; "
+                f"it was given {width}"
             )
 
 
 def uniform_bits(network: Network, w_bits: int, a_bits: int) -> Bits:
-    """Return the assignment of one width for all; interface groups stay at 8 bits."""
+    """Return the assignment of one width for all; interface groups stay as they are."""
     return Bits(
         {layer.name: w_bits for layer in network.layers},
-        {index: 8 if group.interface else a_bits for index, group in enumerate(network.groups)},
+        {index: group.bits if group.interface else a_bits for index, group in enumerate(network.groups)},
     )
 
 

@@ -36,9 +36,32 @@ def gate_words() -> NDArray[np.uint32]:
     return np.asarray(low | high << np.uint32(16), np.uint32)
 
 
-def sigmoid16(x: Ints) -> Ints:
-    """Return the sigmoid of codes of 2^-12 as codes of 2^-15."""
-    v = np.asarray(x, np.int64) * 3
+Scalars = tuple[int, int, int]
+"""Factor, rounding and right shift that make codes of what is looked up: 3 * 2^12 of them are 1."""
+PLAIN: Scalars = (3, 0, 0)
+"""Of codes of 2^-12."""
+
+
+def gate_scalars(scale: float) -> Scalars:
+    """Return how codes of any scale are looked up: as TFLite does it; powers of two exactly."""
+    power = np.log2(np.float64(np.float32(scale)))
+    if power == np.rint(power):
+        return tanh_scalars(INPUT_BITS + int(power))
+    factor, right = float(np.float32(scale)) * (3 << INPUT_BITS), 0
+    while factor <= 32767 / 2 and right <= 30:
+        factor, right = 2 * factor, right + 1
+    return int(factor), 1 << right >> 1, right
+
+
+def _looked_up(x: Ints, scalars: Scalars) -> Ints:
+    factor, half, right = scalars
+    found: Ints = (np.asarray(x, np.int64) * factor + half) >> right
+    return found
+
+
+def sigmoid16(x: Ints, scalars: Scalars = PLAIN) -> Ints:
+    """Return the sigmoid of codes, of 2^-12 without other scalars, as codes of 2^-15."""
+    v = _looked_up(x, scalars)
     a = np.abs(v)
     h = np.minimum(a >> 9, _ENTRIES - 2)
     r = (_TABLE[h] << 9) + (a & 511) * (_TABLE[h + 1] - _TABLE[h])
@@ -47,10 +70,9 @@ def sigmoid16(x: Ints) -> Ints:
     return found
 
 
-def tanh16(x: Ints, left: int = 0) -> Ints:
-    """Return the tanh of codes of 2^(`left` - 12) as codes of 2^-15."""
-    x = np.asarray(x, np.int64)
-    v = x * (3 << left) if left >= 0 else (x * 3 + (1 << (-left - 1))) >> -left
+def tanh16(x: Ints, left: int = 0, scalars: Scalars | None = None) -> Ints:
+    """Return the tanh of codes of 2^(`left` - 12), or of what other scalars tell, as codes of 2^-15."""
+    v = _looked_up(x, scalars or tanh_scalars(left))
     a = np.abs(v)
     h = np.minimum(a >> 8, _ENTRIES - 2)
     r = (_TABLE[h] << 8) + (a & 255) * (_TABLE[h + 1] - _TABLE[h])
@@ -64,12 +86,20 @@ _LINE = (
     " uint32_t e = (uint32_t)table[h]; r = e & 0xFFFFu;"
     " r = (r << {bits}) + (a & {mask}u) * ((e >> 16) - r); }} "
 )
+_SIGMOID = _LINE.format(bits=9, mask=511, most="0x7FFFu << 10") + (
+    "return (int32_t)((v >= 0 ? r + 512u : (1u << 25) - r + 511u) >> 10);"
+)
 
 GATE_INTRINSICS: tuple[Intrinsic, ...] = (
     Intrinsic(
         "t_sigmoid16", "int32_t", ("int32_t x", "const int32_t *table"), None,
-        "int32_t v = x * 3; " + _LINE.format(bits=9, mask=511, most="0x7FFFu << 10")
-        + "return (int32_t)((v >= 0 ? r + 512u : (1u << 25) - r + 511u) >> 10);",
+        "int32_t v = x * 3; " + _SIGMOID,
+        called=True,
+    ),
+    Intrinsic(
+        "t_sigmoid16_of", "int32_t",
+        ("int32_t x", "int32_t factor", "int32_t round", "int32_t right", "const int32_t *table"), None,
+        "int32_t v = (x * factor + round) >> right; " + _SIGMOID,
         called=True,
     ),
     Intrinsic(

@@ -27,6 +27,7 @@ from tapc.operators.common import check_ratios, torch_pads
 from tapc.operators.weighted import bands, pruning, rebits, steps, sums
 from tapc.operators.weighted.layer import MaxPool, Residual, Weighted
 from tapc.operators.wide import WideDense, wide_filter
+from tapc.operators.wide_layers import WideLayer
 
 __all__ = ["Conv", "MaxPool", "Residual"]
 
@@ -132,7 +133,7 @@ def _weighted(
             ratios = (np.float32(x.scale) * scales / np.float32(y.scale)).astype(ratios.dtype)
         ratios = np.broadcast_to(ratios, bias.shape).copy()
         inputs = (lowering.graph.quantized(node.input[0]),)
-        if bits == 16 or x.bits == 16:
+        if bits == 16:
             return wide_filter(
                 node.name,
                 inputs[0],
@@ -147,9 +148,16 @@ def _weighted(
                 low,
                 high,
             )
-        if y.bits == 16:
+        if x.bits == 8 and y.bits == 16 and weights[0].size == np.prod(x.shape) and y.shape[:2] == (1, 1):
             rows = weights.reshape(len(bias), -1).astype(np.int8)
             return WideDense(node.name, inputs, key, rows, bits, bias.astype(np.int32), ratios, low, high)
+        if 16 in (x.bits, y.bits):
+            if 4 in (x.bits, y.bits):
+                raise UnsupportedError(f"node {node.name!r}: no kernel for 4-bit codes on one side and 16 on the other")
+            return WideLayer(
+                node.name, inputs, key, weights.astype(np.int8), bits, bias.astype(np.int32), ratios, stride, pads,
+                groups, low, high, dilation, node.name not in lowering.exact.short,
+            )  # fmt: skip
         return Conv(
             node.name, inputs, key, weights.astype(np.int8), bits, bias.astype(np.int32), ratios,
             stride, pads, groups, low, high, dilation,
@@ -234,6 +242,6 @@ def _example_dense(e: Example, op: str) -> str:
     return e.activation(e.node(op, e.vector(features), *parts, transB=1))
 
 
-_LAYER = Rule(_conv, _torch_conv, _reach, weighted=True, clamped=True, any_size=True, example=_example)
+_LAYER = Rule(_conv, _torch_conv, _reach, weighted=True, clamped=True, wide=True, any_size=True, example=_example)
 register(_LAYER, "Conv")
 register(replace(_LAYER, lower=_gemm, torch=_torch_gemm, example=_example_dense), "Gemm")

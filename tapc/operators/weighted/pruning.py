@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from tapc.ir.channels import Bounds, Kept, Mask
 from tapc.ir.program import Program
+from tapc.operators.products import accumulate
 from tapc.operators.weighted.layer import Weighted
-from tapc.operators.weighted.sums import accumulate, accumulator_bounds
+from tapc.operators.weighted.sums import accumulator_bounds
 
 WeightedT = TypeVar("WeightedT", bound=Weighted)
 _INT32 = 2**31

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
-
 from tapc.ir.program import Program, Tensor
+from tapc.operators.products import coarser
 from tapc.operators.weighted.layer import Weighted
 
 WeightedT = TypeVar("WeightedT", bound=Weighted)
@@ -26,14 +25,4 @@ def with_bits(
     if (low, high) == (middle.low, middle.high):
         low, high = changed(middle).low, changed(middle).high
     bits = weights.get(op.name, op.w_bits)
-    return replace(_coarser(op, bits), residual=residual, pool=pool, low=low, high=high)
-
-
-def _coarser(op: WeightedT, bits: int) -> WeightedT:
-    """Quantize the weights to fewer bits: kernels are chosen by the accumulators' bounds."""
-    if bits >= op.w_bits:
-        return replace(op, w_bits=bits)
-    factor = ((1 << (op.w_bits - 1)) - 1) / ((1 << (bits - 1)) - 1)
-    weights = np.rint(op.weights / factor).astype(np.int8)
-    bias = np.rint(op.bias / factor).astype(op.bias.dtype)
-    return replace(op, w_bits=bits, weights=weights, bias=bias, ratios=op.ratios * op.ratios.dtype.type(factor))
+    return replace(coarser(op, bits), residual=residual, pool=pool, low=low, high=high)

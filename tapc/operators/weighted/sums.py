@@ -1,42 +1,14 @@
-"""A layer's sums: exactly, and between which values they lie.
-
-Matrix products run in float64, which is exact here: products of 8-bit operands stay far below 2^53.
-"""
+"""A layer's sums: exactly, and between which values they lie."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints
 from tapc.ir.channels import Bounds
 from tapc.ir.program import Program
-from tapc.operators.common import highest, windows
+from tapc.operators.common import highest
+from tapc.operators.products import accumulate
 from tapc.operators.weighted.layer import Weighted
-
-
-def accumulate(op: Weighted, x: Ints, weights: NDArray[np.int8], groups: int) -> Ints:
-    """Sum products of windows of x (zero point already subtracted) and weights (O, KH, KW, I/groups).
-
-    Windows lie as those of the layer `op` do.
-    """
-    outputs, kh, kw, depth = weights.shape
-    view = windows(x.astype(np.float64), (kh, kw), op.stride, op.pads, 0, op.dilation)
-    n, oh, ow = view.shape[:3]
-    if depth == 1 and groups == x.shape[3]:
-        per_group = outputs // groups
-        filters = weights.reshape(groups, per_group, kh, kw).astype(np.float64)
-        result = np.einsum("nhwcij,cmij->nhwcm", view, filters, optimize=True)
-        acc: Ints = np.rint(result).astype(np.int64).reshape(n, oh, ow, outputs)
-        return acc
-    view = view.reshape(n, oh, ow, groups, depth, kh, kw)
-    filters = weights.reshape(groups, outputs // groups, kh, kw, depth).astype(np.float64)
-    parts = []
-    for g in range(groups):
-        columns = view[:, :, :, g].reshape(n * oh * ow, -1)
-        matrix = filters[g].transpose(3, 1, 2, 0).reshape(-1, outputs // groups)
-        parts.append((columns @ matrix).reshape(n, oh, ow, -1))
-    acc = np.rint(np.concatenate(parts, axis=-1)).astype(np.int64)
-    return acc
 
 
 def run(op: Weighted, program: Program, x: list[Ints]) -> Ints:
