@@ -4,13 +4,10 @@ import contextlib
 import importlib.util
 import inspect
 import io
-import logging
-import operator
 import signal
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +20,8 @@ from numpy.typing import NDArray
 
 from tapc.base.errors import DataError, UnsupportedError, UsageError
 from tapc.base.ports import Port, joined, split
-from tapc.frontend.boundary import check_elements
 from tapc.frontend.model import Imported, Runner, one_by_one
+from tapc.frontend.torch_examples import examples_of, shapes_of, silence, taken
 from tapc.zoo.official import official_weights
 from tapc.zoo.registry import ZooEntry, get, load_weights
 
@@ -165,8 +162,9 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str, state
     module : torch.nn.Module
         Maps tensors to a tensor, or to a tuple, list or dictionary of them.
     shape : tuple of int, or several
-        (1, C, H, W) or (1, features); the batch may be left out. Of several inputs a tuple of shapes; an example tensor
-        of integers in place of a shape says that the input holds tokens.
+        (1, C, H, W) or (1, features); the batch may be left out. (1, C, T), or (1, T, features), where the module takes
+        it and no (1, 1, C, T). Of several inputs a tuple of shapes; an example tensor of integers in place of a shape
+        says that the input holds tokens.
     name, origin : str
         The network's name and where it comes from.
     states : collection of str
@@ -181,51 +179,16 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str, state
     """
     import torch
 
-    shapes = _shapes(shape)
+    shapes = shapes_of(shape)
     names = _input_names(module, len(shapes), origin)
-    examples = _examples(dict(zip(names, shapes, strict=True)), origin, states)
     module = module.eval()
+    examples = taken(module, examples_of(dict(zip(names, shapes, strict=True)), origin, states), shapes)
     for key, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataError(f"parameter {key!r} holds NaN or infinite values; retrain or repair the model")
     graph = _export(module, examples, names, origin)
     run = _runner(module, examples, names)
     return Imported(name, graph, run, f"{origin}, checked against torch {torch.__version__}")
-
-
-def _shapes(shape: Any) -> list[Any]:
-    """Return the shape, or the example, of each input."""
-    several = isinstance(shape, (tuple, list)) and any(
-        hasattr(one, "shape") or isinstance(one, (tuple, list)) for one in shape
-    )
-    return list(shape) if several else [shape]
-
-
-def _examples(shapes: dict[str, Any], origin: str, states: Collection[str]) -> "list[torch.Tensor]":
-    """Return an example of each input."""
-    import torch
-
-    found = []
-    for name, one in shapes.items():
-        kind = getattr(one, "dtype", torch.float32)
-        tokens = isinstance(kind, torch.dtype) and not kind.is_floating_point
-        extents = getattr(one, "shape", one)
-        full = tuple(map(int, extents)) if name in states else _full_shape(extents, origin)
-        found.append(torch.zeros(full, dtype=kind if tokens else torch.float32))
-    return found
-
-
-def _full_shape(shape: Any, origin: str) -> tuple[int, ...]:
-    """Return an input shape with batch 1; UsageError for anything that is none."""
-    try:
-        extents = tuple(operator.index(extent) for extent in shape)
-    except TypeError:
-        extents = ()
-    full = (1, *(extents if len(extents) in (1, 3) else extents[1:]))
-    if len(full) not in (2, 4) or min(full) < 1:
-        raise UsageError(f"{origin}: {shape!r} is no input shape; give (1, C, H, W) or (1, features), all positive")
-    check_elements("input", full)
-    return full
 
 
 def _input_names(module: "nn.Module", count: int, origin: str) -> list[str]:
@@ -259,7 +222,7 @@ def _output_names(module: "nn.Module", examples: "list[torch.Tensor]") -> list[s
     import torch
 
     try:
-        with _silence(), torch.no_grad():
+        with silence(), torch.no_grad():
             given = module(*examples)
     except Exception:
         return ["output"]  # the exporter says what is wrong
@@ -317,33 +280,19 @@ def _export(module: "nn.Module", examples: "list[torch.Tensor]", names: list[str
     outputs = _output_names(module, examples)
     options: dict[str, Any] = {"opset_version": _EXPORT_OPSET, "input_names": names, "output_names": outputs}
     try:
-        with _silence(), torch.no_grad():
+        with silence(), torch.no_grad():
             buffer = io.BytesIO()
             torch.onnx.export(module, tuple(examples), cast(Any, buffer), dynamo=False, **options)
         return onnx.load_from_string(buffer.getvalue())
     except (Exception, SystemExit) as first:
         try:
-            with _silence(), torch.no_grad():
+            with silence(), torch.no_grad():
                 program = torch.onnx.export(module, tuple(examples), dynamo=True, verbose=False, **options)
             assert program is not None
             return program.model_proto
         except (Exception, SystemExit) as error:
             reason = str(first).strip().splitlines() or [repr(error)]
             raise UnsupportedError(f"{origin}: torch.onnx.export failed: {reason[0]}") from error
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporters' warnings, log lines and prints off the terminal."""
-    previous = logging.root.manager.disable
-    sink = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(previous)
 
 
 @contextlib.contextmanager

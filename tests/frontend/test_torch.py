@@ -107,6 +107,40 @@ def test_shape_from_option_attribute_or_error(file: Path) -> None:
         load(f"{file}:bare")
 
 
+@pytest.mark.parametrize(
+    "module", [nn.Conv1d(6, 4, 3), nn.Sequential(nn.Conv1d(6, 4, 3, groups=2), nn.Flatten(), nn.Linear(72, 3))]
+)
+def test_signals_of_three_dimensions(module: nn.Module) -> None:
+    """(1, C, T) is what 1-D layers take; where a module takes (1, 1, H, W), three numbers are C, H, W as ever."""
+    loaded = load(module, input_shape=(1, 6, 20))
+    assert loaded.inputs[0].size == 120
+    x = np.random.default_rng(0).random((1, 6, 20), np.float32)
+    with torch.no_grad():
+        wanted = module.eval()(torch.from_numpy(x)).numpy()
+    found = run(loaded.onnx, loaded.inputs[0].canonical(x))
+    np.testing.assert_allclose(found, loaded.outputs[0].canonical(wanted).reshape(found.shape), atol=1e-5)
+    assert load(nn.Conv2d(1, 2, 3), input_shape=(1, 6, 20)).input_shape == (1, 1, 6, 20)
+
+
+def test_sequences_of_a_recurrent_layer() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(5, 8, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            last: torch.Tensor = self.gru(x)[0][:, -1]
+            return last
+
+    module = Last().eval()
+    loaded = load(module, input_shape=(1, 7, 5))
+    x = np.random.default_rng(0).random((1, 7, 5), np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(x)).numpy()
+    found = run(loaded.onnx, loaded.inputs[0].canonical(x))
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-5)
+
+
 def test_nothing_is_written_beside_the_users_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     load(f"{file}:pair")
