@@ -122,10 +122,11 @@ def _networks(archive: bytes) -> Iterator[tuple[str, bytes]]:
                 yield Path(name).name, content
 
 
-def shape_of(path: Path, shapes: list[str]) -> list[str]:
-    """Return the option that fixes a file's input shape, where one was given for it."""
+def own_options(path: Path, shapes: list[str], others: list[str]) -> list[str]:
+    """Return the option that fixes a file's input shape, and others, where some were given for it."""
     found = [shape for name, _, shape in (entry.partition("=") for entry in shapes) if name in path.name]
-    return ["--input-shape", found[0]] if found else []
+    more = [text for name, _, text in (entry.partition(":") for entry in others) if name in path.name]
+    return [*(["--input-shape", found[0]] if found else []), *(word for text in more for word in text.split())]
 
 
 def main() -> None:
@@ -138,6 +139,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="compile files whose names hold this alone")
     parser.add_argument(
         "--shape", action="append", default=[], help="NAME=1,3,48,192: input shape of files of this name"
+    )
+    parser.add_argument(
+        "--for", dest="more", action="append", default=[], metavar="NAME:OPTIONS", help="options for files of this name"
     )
     parser.add_argument("--fresh", action="store_true")
     parser.epilog = "further options are those of `tapc compile`"
@@ -152,7 +156,7 @@ def main() -> None:
         parser.error(f"{given.folder} is not a folder")
     files = sorted(path for path in given.folder.iterdir() if path.suffix in (".onnx", ".tflite", ".py"))
     files = [path for path in files if given.only in path.name]
-    shown = "".join(f" --shape {shape}" for shape in given.shape)
+    shown = "".join(f" --shape {shape}" for shape in given.shape) + "".join(f" --for '{one}'" for one in given.more)
     head = PACKAGES.replace("{packages}", packages) if packages else HEAD
     print(head.replace("{shapes}", shown).replace("{options}", "".join(f" {o}" for o in options)))
     for board in given.board:
@@ -160,7 +164,11 @@ def main() -> None:
             results = list(
                 pool.map(
                     lambda path, board=board: outcome(
-                        path, board, given.build, [*options, *shape_of(path, given.shape)], fresh=given.fresh
+                        path,
+                        board,
+                        given.build,
+                        [*options, *own_options(path, given.shape, given.more)],
+                        fresh=given.fresh,
                     ),
                     files,
                 )

@@ -34,6 +34,8 @@ class Source:
         Inputs are (raw * pixel_scale - mean) / std.
     state : tuple of str
         What is kept between calls, each INPUT=OUTPUT.
+    constant : tuple of str
+        Inputs that always hold one number, each INPUT=VALUE.
     """
 
     weights: Path | None = None
@@ -42,6 +44,7 @@ class Source:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     state: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -287,8 +287,8 @@ def _compile(
 
             with told.stage("import"):
                 given = load(model, weights=source.weights, input_shape=source.input_shape, seed=options.seed,
-                             keep=options.keep is not False, state=source.state)  # fmt: skip
-            read = {**read, "weights": None, "input_shape": None, "state": ()}
+                             keep=options.keep is not False, state=source.state, constant=source.constant)  # fmt: skip
+            read = {**read, "weights": None, "input_shape": None, "state": (), "constant": ()}
             if begin and _narrow(options):
                 worker.begin(*_WITH_TORCH)
         from tapc.flow.pipeline import compile

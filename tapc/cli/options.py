@@ -146,6 +146,12 @@ _MODEL = (
         metavar="INPUT=OUTPUT",
         help="An input that is this output in the next call; repeatable.",
     ),
+    click.option(
+        "--constant",
+        multiple=True,
+        metavar="INPUT=VALUE",
+        help="An input that always holds this number, as a sampling rate does; ONNX; repeatable.",
+    ),
 )
 
 
@@ -170,11 +176,11 @@ def _with_source(
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how a network and raw values are read: --weights, --input-shape, --state and those of units.
+    """Add what says how a network and raw values are read: --weights, --input-shape, --state, --constant, units.
 
     The command takes them as one `source`.
     """
-    return _with_source(command, (*_MODEL, *_UNITS), ("weights", "input_shape", "state", *_UNIT_NAMES))
+    return _with_source(command, (*_MODEL, *_UNITS), ("weights", "input_shape", "state", "constant", *_UNIT_NAMES))
 
 
 def unit_options(command: Callable[..., Any]) -> Callable[..., Any]:

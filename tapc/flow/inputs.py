@@ -54,7 +54,7 @@ def with_units(
 def open_model(name: str, source: Source, seed: int = 0) -> FloatModel:
     """Load a network as the user says that it and its inputs are to be read; it is one of real values."""
     model = load(name, weights=source.weights, input_shape=source.input_shape, seed=seed, keep=False,
-                 state=source.state)  # fmt: skip
+                 state=source.state, constant=source.constant)  # fmt: skip
     return with_units(model, source.pixel_scale, source.mean, source.std)
 
 

@@ -138,7 +138,7 @@ def compile_network_for_npu(
         check_replaceable(out.absolute())
     with stages.stage("import"):
         model = load(network, weights=source.weights, input_shape=source.input_shape, seed=options.seed,
-                     keep=options.keep is not False, state=source.state)  # fmt: skip
+                     keep=options.keep is not False, state=source.state, constant=source.constant)  # fmt: skip
         check_stateless(model.onnx)
         model = with_units(model, source.pixel_scale, source.mean, source.std)
     with stages.stage("data"):

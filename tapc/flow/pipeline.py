@@ -84,6 +84,7 @@ def compile(
     weights: Path | None = None,
     input_shape: tuple[int, ...] | None = None,
     state: Mapping[str, str] | Sequence[str] = (),
+    constant: Mapping[str, float] | Sequence[str] = (),
     pixel_scale: float | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -114,6 +115,8 @@ def compile(
         With batch, for torch models that do not say.
     state : mapping of str to str, or sequence of str
         What the network keeps between calls: input -> output that it is in the next one, or texts INPUT=OUTPUT.
+    constant : mapping of str to float, or sequence of str
+        Inputs of an ONNX file that always hold one number, or texts INPUT=VALUE.
     pixel_scale : float, optional
         Factor from raw data values to the network's input units; the model's own where None.
     mean, std : tuple of float, optional
@@ -149,13 +152,15 @@ def compile(
     if output is not None:
         check_replaceable(Path(output).absolute())
     if isinstance(model, FloatModel):
-        if weights is not None or input_shape is not None or state:
-            raise UsageError("the network is loaded already: give weights, input_shape, state to tapc.frontend.load")
+        if weights is not None or input_shape is not None or state or constant:
+            raise UsageError(
+                "the network is loaded already: give weights, input_shape, state, constant to tapc.frontend.load"
+            )
         network_model = model
     else:
         with stages.stage("import"):
             network_model = load(model, weights=weights, input_shape=input_shape, seed=options.seed,
-                                 keep=options.keep is not False, state=state)  # fmt: skip
+                                 keep=options.keep is not False, state=state, constant=constant)  # fmt: skip
     network_model = with_units(network_model, pixel_scale, mean, std)
     if sounds is not None:
         check_columns(sounds, network_model)  # before anything takes time

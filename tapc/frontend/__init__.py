@@ -18,6 +18,7 @@ from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
 from tapc.frontend.given import float_inside, resolve, without_marks
 from tapc.frontend.model import FloatModel, Imported, Reference
+from tapc.frontend.onnx_constants import parsed_constants
 from tapc.frontend.pairs import with_pairs
 from tapc.frontend.verify import arranged, source_error
 from tapc.graph.interface import input_ports, output_ports
@@ -38,6 +39,7 @@ def load(
     seed: int = 0,
     keep: bool = True,
     state: Mapping[str, str] | Sequence[str] = (),
+    constant: Mapping[str, float] | Sequence[str] = (),
 ) -> FloatModel:
     """Load a network and check the canonical graph against the source's own runtime.
 
@@ -59,6 +61,9 @@ def load(
     state : mapping of str to str, or sequence of str
         What the network keeps between calls: input -> output that it is in the next call, or texts INPUT=OUTPUT.
         Variables of TFLite files are kept anyway.
+    constant : mapping of str to float, or sequence of str
+        Inputs of an ONNX file that always hold one number, such as a sampling rate, or texts INPUT=VALUE. Branches (If)
+        that they choose are followed.
 
     Returns
     -------
@@ -77,10 +82,14 @@ def load(
     from tapc.frontend.canonical import canonical_form  # onnx-ir takes a second, which not everyone here needs
 
     pairs = dict(state) if isinstance(state, Mapping) else parsed((state,) if isinstance(state, str) else state)
+    held = dict(constant) if isinstance(constant, Mapping) else (constant,) if isinstance(constant, str) else constant
+    constants = held if isinstance(held, dict) else parsed_constants(held)
     name = str(source) if isinstance(source, str | Path) else type(source).__name__
+    if constants and Path(name).suffix.lower() != ".onnx":
+        raise UsageError("--constant is for inputs of ONNX files")
     with reading(name):  # no reader foresees everything that a file may hold
         if isinstance(source, str | Path):
-            imported = _read(name, weights, input_shape, seed, pairs)
+            imported = _read(name, weights, input_shape, seed, pairs, constants)
         else:
             imported = _read_module(source, weights, input_shape, pairs)
         given, source_graph = (imported.given if keep else None), imported.graph
@@ -150,7 +159,12 @@ def _read_module(
 
 
 def _read(
-    source: str, weights: Path | None, input_shape: tuple[int, ...] | None, seed: int, pairs: dict[str, str]
+    source: str,
+    weights: Path | None,
+    input_shape: tuple[int, ...] | None,
+    seed: int,
+    pairs: dict[str, str],
+    constants: Mapping[str, float],
 ) -> Imported:
     """Choose the importer; each is imported only when it is needed, because their runtimes are large."""
     known = {entry.name: entry for entry in zoo.models()}
@@ -173,7 +187,7 @@ def _read(
     if path.suffix.lower() == ".onnx":
         from tapc.frontend.onnx_source import read_onnx
 
-        return read_onnx(path, input_shape, pairs)
+        return read_onnx(path, input_shape, pairs, constants)
     from tapc.frontend.tflite_source import read_tflite
 
     return with_pairs(read_tflite(path), pairs)

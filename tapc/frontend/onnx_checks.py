@@ -13,7 +13,7 @@ STANDARD = ("", "ai.onnx")
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _STEPWISE = ("Identity", "Cast", "Dropout", "Relu", "Clip", "Tanh", "Sigmoid", "Add", "Sub", "Mul", "Div", "MatMul")
 """What acts on each step alone."""
-_CONTROL = ("If", "Loop", "Scan", "SequenceMap")
+_CONTROL = ("Loop", "Scan", "SequenceMap")
 _BYTES = {TensorProto.DOUBLE: 8, TensorProto.INT64: 8, TensorProto.UINT64: 8, TensorProto.COMPLEX64: 8}
 
 
@@ -95,7 +95,7 @@ def check_kind(model: onnx.ModelProto, *, quantized: bool = False) -> None:
                 f"node {name!r}: operator {node.domain}.{node.op_type} is not supported, it belongs to a runtime or "
                 "tool; export the model with standard ONNX operators"
             )
-        if node.op_type in _CONTROL:
+        if node.op_type in _CONTROL or (quantized and node.op_type == "If"):
             raise UnsupportedError(
                 f"node {name!r}: control flow ({node.op_type}) is not supported; export the model with fixed shapes, "
                 "by tracing"

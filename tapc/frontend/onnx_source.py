@@ -1,6 +1,6 @@
 """ONNX files: read, check, fix the batch."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import onnx
@@ -11,6 +11,7 @@ from tapc.frontend.boundary import check_elements, check_file, first_line, print
 from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported
 from tapc.frontend.onnx_checks import OLDEST_OPSET, check_kind, check_sizes, default_opset, time_major
+from tapc.frontend.onnx_constants import hold_constants
 from tapc.frontend.onnx_spellings import modern
 from tapc.frontend.quantized_onnx import is_quantized, real_graph
 from tapc.frontend.verify import onnx_runner
@@ -19,7 +20,12 @@ from tapc.graph.state import State, paired
 _TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)
 
 
-def read_onnx(path: Path, input_shape: tuple[int, ...] | None, pairs: dict[str, str] | None = None) -> Imported:
+def read_onnx(
+    path: Path,
+    input_shape: tuple[int, ...] | None,
+    pairs: dict[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+) -> Imported:
     """Read an ONNX file.
 
     Parameters
@@ -30,6 +36,8 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None, pairs: dict[str, 
         Shape that fixes the one input's dynamic dimensions; needed only where one besides the batch is dynamic.
     pairs : dict of str to str, optional
         Input -> the output that it is in the next call.
+    constants : mapping of str to float, optional
+        Input -> what it always holds.
 
     Raises
     ------
@@ -53,6 +61,11 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None, pairs: dict[str, 
     pairs = pairs or {}
     if pairs:
         paired(model, pairs)
+    whole = None
+    if any(node.op_type == "If" for node in model.graph.node):
+        whole = onnx.ModelProto()
+        whole.CopyFrom(model)
+    held = hold_constants(model, constants or {})
     if is_quantized(model):
         return _quantized(path, model, input_shape, pairs)
     opset, own = default_opset(model), model
@@ -74,7 +87,7 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None, pairs: dict[str, 
     if batch == 1:
         fix_inputs(given, input_shape, pairs)
         batch = _batch(given, pairs)  # or the steps of a sequence
-    run = onnx_runner(given, batch)  # what the file says is what is compared with
+    run = onnx_runner(given, batch, held, whole)  # what the file says is what is compared with
     kept = tuple(State(*pair) for pair in pairs.items())
     return Imported(printable(path.stem), model, run, f"onnx file {path}, checked against onnxruntime", states=kept)
 

@@ -1,6 +1,7 @@
 """Compare the canonical graph with the runtime of the source it came from."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,12 @@ def _parts(ports: Ports, x: NDArray[Any]) -> list[tuple[Port, NDArray[Any]]]:
     return [(port, rows[:, end - port.size : end]) for port, end in zip(ports, ends, strict=True)]
 
 
-def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
+def onnx_runner(
+    model: onnx.ModelProto,
+    batch: int = 1,
+    held: Mapping[str, NDArray[Any]] | None = None,
+    file: onnx.ModelProto | None = None,
+) -> Runner:
     """Return a function that runs an ONNX model in onnxruntime on one CPU thread.
 
     The first call raises DataError if onnxruntime refuses the model.
@@ -49,8 +55,13 @@ def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
     model : onnx.ModelProto
     batch : int
         Its fixed batch: so many samples are given at once, the last of them more than once where there are fewer.
+    held : mapping of str to ndarray, optional
+        Inputs of `file` that are none of a sample's.
+    file : onnx.ModelProto, optional
+        What runs in place of `model`, which has the shapes: a network with branches as it is in its file. onnxruntime
+        crashes at some that a constant chooses, and refuses others that fixed shapes would make invalid.
     """
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = {*(tensor.name for tensor in model.graph.initializer), *(held or {})}
     values = [value for value in model.graph.input if value.name not in constants]
     shapes = [tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in values]
     # A state of batch 1 may have another first axis.
@@ -66,7 +77,8 @@ def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         try:
-            return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            content = (model if file is None else file).SerializeToString()
+            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise DataError(f"onnxruntime cannot run the model: {first_line(error)}") from error
 
@@ -77,7 +89,7 @@ def onnx_runner(model: onnx.ModelProto, batch: int = 1) -> Runner:
         if batch == 1:
             feed = {name: value.reshape(own) for (name, value), own in zip(feed.items(), shapes, strict=True)}
         try:
-            found = session().run(None, feed)
+            found = session().run(None, {**feed, **({} if held is None or file is None else held)})
         except DataError:
             raise
         except Exception as error:

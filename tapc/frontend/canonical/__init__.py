@@ -15,6 +15,7 @@ from tapc.base.strides import strided, visited
 from tapc.frontend.boundary import check_elements, first_line
 from tapc.frontend.canonical import translate  # noqa: F401 - its operators register themselves
 from tapc.frontend.canonical.affine import fold_affine
+from tapc.frontend.canonical.branches import check_branches, inline_branches
 from tapc.frontend.canonical.constants import check_finite, fold_constants
 from tapc.frontend.canonical.edit import shape, unsupported
 from tapc.frontend.canonical.embedding import check_tokens, is_tokens, is_whole, token_elements
@@ -39,6 +40,9 @@ _SHAPELESS = ("GroupNormalization",)
 _NOTHING = ("Identity", "Dropout", "Cast")
 IR_VERSION = 10
 _MOST_TRIES = 3
+_ROUNDS = 4
+_MOST_BRANCHES = 64
+"""Of branches within branches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,17 +221,23 @@ def _with_static_shapes(model: onnx.ModelProto, opset: int) -> ir.Model:
     del proto.graph.value_info[:]
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
-    for _ in range(4):
+    rounds, chosen = 0, True
+    while rounds < _ROUNDS or (chosen and rounds < _MOST_BRANCHES):
+        rounds += 1
         work = _decode(_infer(proto))
         for node in work.graph:
             value = node.inputs[0] if node.op_type in _SHAPELESS else None
             if value is not None and value.shape is not None:
                 node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
         fold_constants(work.graph, opset)
+        chosen = inline_branches(work.graph)
         _remove_unused(work.graph)
-        if all(value.shape is not None and value.shape.is_static() for node in work.graph for value in node.outputs):
+        if not chosen and all(
+            value.shape is not None and value.shape.is_static() for node in work.graph for value in node.outputs
+        ):
             break
         proto = ir.to_proto(work)
+    check_branches(work.graph)
     name_nodes(work.graph)
     return work
 
