@@ -100,6 +100,16 @@ def both_sides(frames: int = 40) -> onnx.ModelProto:
     return g.built((1, FEATURES, frames), g("Add", g.conv(y, 8, FEATURES, (5,), pads=[2, 2]), "x"))
 
 
+def time_last(frames: int = 14) -> onnx.ModelProto:
+    """Return convolutions over (features, time), and a dense head over all frames of one channel."""
+    g = _Nodes()
+    y = g("Relu", g.conv("x", 1, 8, (4, 3), strides=[3, 1], pads=[0, 2, 0, 0]))
+    y = g("Relu", g.conv(y, 8, 8, (3, 3), group=8, pads=[1, 0, 1, 0]))
+    y = g("Flatten", g("Relu", g.conv(y, 8, 1, (3, 1))))
+    weights = g.rng.normal(0, 0.3, (frames - 2, 3)).astype(np.float32)
+    return g.built((1, 1, FEATURES, frames), g("MatMul", y, g.constant(weights)))
+
+
 def excitation(frames: int = 20) -> onnx.ModelProto:
     """Return a product of frames and of their mean."""
     g = _Nodes()

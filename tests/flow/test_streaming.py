@@ -60,7 +60,7 @@ def _program(model: onnx.ModelProto) -> Program:
 def _pair(name: str, bits: int = 8) -> tuple[onnx.ModelProto, QuantizedModel, Streaming, QuantizedModel]:
     makers: dict[str, Callable[[], onnx.ModelProto]] = {
         **temporal.FRAMEWISE, "mean": temporal.ds_cnn, "hop": lambda: temporal.ds_cnn(25, 2),
-        "dense": lambda: temporal.ds_cnn(12, mean=False),
+        "dense": lambda: temporal.ds_cnn(12, mean=False), "time last": temporal.time_last,
     }  # fmt: skip
     model = makers[name]()
     whole = _quantized(model, bits)
@@ -79,7 +79,9 @@ def _room(program: Program) -> int:
     return with_room(program, np.zeros((1, 0), np.int64)).shape[1]
 
 
-@pytest.mark.parametrize("name", [thorough("tcn"), "cut off", "mixed", "both sides", "mean", "hop", "dense"])
+@pytest.mark.parametrize(
+    "name", [thorough("tcn"), "cut off", "mixed", "both sides", "mean", "hop", "dense", "time last"]
+)
 def test_steps_give_what_the_network_gives_at_once(name: str) -> None:
     model, whole, step, part = _pair(name)
     x = _samples(model, 2)

@@ -66,6 +66,7 @@ def test_rings_hold_what_each_window_looks_back() -> None:
     [
         (temporal.tcn(), 0, 0, False), (temporal.ds_cnn(25), 24, 0, False), (temporal.ds_cnn(25, 2), 12, 1, False),
         (temporal.ds_cnn(25, 1, mean=False), 24, 0, False), (temporal.both_sides(), 5, 3, False),
+            (temporal.time_last(), 13, 0, True),
     ],
 )  # fmt: skip
 def test_warm_up_and_latency(model: onnx.ModelProto, warm_up: int, latency: int, padded: bool) -> None:

@@ -169,7 +169,7 @@ def _move(graph: Graph, node: onnx.NodeProto, flows: Flows) -> Handled:
     index = _moved(graph, node, index)
     if (index == index.flat[0]).all() and x.count > 1:
         return _one_frame(graph, node, x, int(index.flat[0]))
-    for axis, extent in enumerate(after):
+    for axis, extent in enumerate(after if len(after) > 2 else ()):
         line = np.moveaxis(index, axis, 0).reshape(extent, -1)
         step = int(line[1, 0] - line[0, 0]) if extent > 1 else 0
         if step > 0 and (line == line[:1, :1] + step * np.arange(extent)[:, None]).all():
@@ -229,8 +229,6 @@ def _sliced(graph: Graph, node: onnx.NodeProto, own: Handled, axis: int) -> Hand
         return replace(own, constants=_whole_slice(graph, node, axis, window.count))
     if node.op_type == "Gather" and attribute(node, "axis", 0) % len(graph.shape(node.input[0])) == axis:
         raise _refused(node, "it gathers frames; a Slice says which ones")
-    if node.op_type == "Flatten":
-        raise _refused(node, "it joins frames and channels")
     return own
 
 
