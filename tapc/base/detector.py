@@ -66,11 +66,11 @@ def detector(model: onnx.ModelProto) -> Detector | None:
     DataError
         Its metadata are damaged, or its outputs are no such maps.
     """
-    text = next((entry.value for entry in model.metadata_props if entry.key == _KEY), None)
-    if text is None:
+    fields = described(model)
+    if fields is None:
         return None
     try:
-        found = Detector(**json.loads(text))
+        found = Detector(**fields)
         shapes = {
             value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.output
         }
@@ -82,6 +82,17 @@ def detector(model: onnx.ModelProto) -> Detector | None:
             f"a detector has two outputs, scores (1, classes, H, W) and sides (1, 4, H, W); these are {shapes}"
         )
     return found
+
+
+def described(model: onnx.ModelProto) -> dict[str, Any] | None:
+    """Return the fields of `Detector` in the metadata of any graph."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == _KEY), None)
+    if text is None:
+        return None
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the metadata {_KEY} of the graph are damaged: {error}") from error
 
 
 def set_detector(model: onnx.ModelProto, found: Detector | None) -> None:

@@ -5,15 +5,23 @@ one would do on a camera's pictures. Same seed and backgrounds: same pictures.
 """
 
 import functools
+import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tapc.data.images import pictures_of_zip, pixels
 
 SIDE = 64
 NAMES = ("circle", "square", "triangle", "cross", "digit")
 MOST = 4
 """Objects of a picture."""
+CALIBRATION, TESTS = 256, 500
+"""Pictures of the set that tapc draws for a network of its own."""
 _LEAST, _LARGEST, _TRIES = 10, 28, 12
 _APART = 90.0
 _DIGITS = (
@@ -65,6 +73,41 @@ def draw(count: int, seed: int, backgrounds: Bytes | None = None) -> Drawn:
         _objects(generator, picture, drawn.boxes[index], drawn.masks[index])
         drawn.x[index] = np.clip(np.rint(picture), 0, 255)
     return drawn
+
+
+def archive(name: str, carried: Path, folder: Path) -> Path:
+    """Return the npz archive of the drawn set, and draw it where the folder has none of this code and these pictures.
+
+    Parameters
+    ----------
+    name : {"drawn-boxes", "drawn-masks"}
+        What its labels are.
+    carried : Path
+        Pictures in train/ and test/ of a zip, for backgrounds; gradients where there is none.
+    folder : Path
+    """
+    own = hashlib.sha256(Path(__file__).read_bytes())
+    own.update(carried.read_bytes() if carried.is_file() else b"")
+    path = folder / "drawn" / f"{name}-{own.hexdigest()[:12]}.npz"
+    if path.is_file():
+        return path
+    arrays: dict[str, NDArray[Any]] = {}
+    for part, count, seed in (("train", CALIBRATION, 1), ("test", TESTS, 2)):
+        drawn = draw(count, seed, _carried(carried, part))
+        arrays |= {f"{part}_x": drawn.x, f"{part}_y": drawn.boxes if name == "drawn-boxes" else drawn.masks}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+    temporary.replace(path)
+    return path
+
+
+def _carried(path: Path, part: str) -> Bytes | None:
+    if not path.is_file():
+        return None
+    found = [picture for picture in pictures_of_zip(path) if picture.name.startswith(f"{part}/")]
+    return np.stack([pixels(path, picture, (1, 3, 32, 32)) for picture in found]) if found else None
 
 
 def _background(generator: np.random.Generator, photographs: Bytes | None) -> NDArray[np.float64]:

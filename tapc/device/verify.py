@@ -15,7 +15,7 @@ from tapc.ir.bands import Rows
 from tapc.ir.program import Op, Program, Tensor
 from tapc.kernels.packing import pack_activations, unpack_activations
 from tapc.lower import Lowered
-from tapc.lower.codes import apart, values
+from tapc.lower.codes import apart, detections, values
 from tapc.lower.reference import execute
 from tapc.lower.states import carried, given_codes
 
@@ -78,6 +78,10 @@ class Verification:
     def outputs(self, program: Program) -> NDArray[np.float32]:
         """Return the device's outputs (N, C x H x W) in the order and units of the float network."""
         return values(program, self.codes)
+
+    def detections(self, program: Program) -> NDArray[np.float64] | None:
+        """Return the detections that the device made; None where it makes none."""
+        return detections(program, self.codes)
 
     @property
     def exact(self) -> bool:

@@ -161,14 +161,17 @@ def evaluate_build(
         network = build.lowered()
         codes = input_codes(network.program, test.x)
     _, result = build.prove(network, codes, min(4, len(codes)), stages, device, test.steps)
-    given = result.outputs(network.program)
+    given, decoded = result.outputs(network.program), result.detections(network.program)
     outputs = {"float": exact, "onnx": quantized, "device": given}
     return Evaluation(
         build.name,
         build.board,
         test.source,
         len(codes),
-        tuple(_executor(name, value, exact, metric, test) for name, value in outputs.items()),
+        tuple(
+            _executor(name, value, exact, metric, test, decoded if name == "device" else None)
+            for name, value in outputs.items()
+        ),
         True,
         round(float(np.max(steps_apart(network.program, given, quantized))), 3),
         metric.name,
@@ -216,9 +219,14 @@ def class_figures(
 
 
 def _executor(
-    name: str, output: NDArray[np.float32], exact: NDArray[np.float32], metric: Metric, test: Samples
+    name: str,
+    output: NDArray[np.float32],
+    exact: NDArray[np.float32],
+    metric: Metric,
+    test: Samples,
+    decoded: NDArray[np.float64] | None,
 ) -> Executor:
-    score = measure(metric, output, test)
+    score = measure(metric, output, test, decoded)
     return Executor(
         name, score.share, score.standard_error(len(test.x)), agreement(metric, exact, output), score.values
     )

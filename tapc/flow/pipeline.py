@@ -283,7 +283,8 @@ def device_scores(attempt: Attempt, metric: Metric, test: Samples) -> dict[str, 
     """Return what the device scores; nothing where it did not run."""
     if attempt.measured is None:
         return {}
-    return dict(measure(metric, attempt.measured.verification.outputs(attempt.lowered.program), test).values)
+    found, program = attempt.measured.verification, attempt.lowered.program
+    return dict(measure(metric, found.outputs(program), test, found.detections(program)).values)
 
 
 def calibration_source(model: FloatModel, data: Any, train: tuple[Path, ...]) -> Any:

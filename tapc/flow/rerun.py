@@ -374,7 +374,8 @@ def rerun(
     cycles = _by_layer(names, run.timing.steps if run.timing is not None else ())
     score, reason = Score(), "random codes have no labels"
     if tested is not None and metric is not None:
-        score, reason = measure(metric, result.outputs(network.program), tested), metric.reason
+        given, decoded = result.outputs(network.program), result.detections(network.program)
+        score, reason = measure(metric, given, tested, decoded), metric.reason
     return Rerun(
         build.name,
         build.board,

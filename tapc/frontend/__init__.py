@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tapc import zoo
 from tapc.base import worker
+from tapc.base.detector import Detector, described, detector, set_detector
 from tapc.base.errors import UnsupportedError, UsageError
 from tapc.base.ports import Ports
 from tapc.base.precheck import CALLABLE, NETWORKS, check_source
@@ -108,6 +109,9 @@ def load(
             graph, given = resolve(graph, given)
         set_states(graph, [_arranged(kept, canonical.inputs) for kept in imported.states])
         check_states(graph)
+        own_maps = imported.detector or described(imported.graph)
+        set_detector(graph, None if own_maps is None else Detector(**own_maps))
+        detector(graph)
         inputs, outputs = input_ports(graph), output_ports(graph)
         if imported.channels_last and input_shape is not None and tuple(input_shape) != inputs[0].shape:
             raise UsageError(f"its input has shape {inputs[0].shape}, not {tuple(input_shape)}")

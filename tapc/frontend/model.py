@@ -180,6 +180,8 @@ class Imported:
         What a quantized source brings along; its quantizers are marks in `graph`, see `tapc.frontend.given`.
     states : tuple of State
         What is kept between calls, the last inputs and outputs of `graph`; as they lie there.
+    detector : dict or None
+        Fields of `tapc.base.detector.Detector` where outputs are its maps.
     """
 
     name: str
@@ -194,3 +196,4 @@ class Imported:
     channels_last: bool = False
     given: Given | None = None
     states: States = ()
+    detector: dict[str, Any] | None = None

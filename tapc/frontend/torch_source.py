@@ -188,7 +188,9 @@ def import_module(module: "nn.Module", shape: Any, name: str, origin: str, state
             raise DataError(f"parameter {key!r} holds NaN or infinite values; retrain or repair the model")
     graph = _export(module, examples, names, origin)
     run = _runner(module, examples, names)
-    return Imported(name, graph, run, f"{origin}, checked against torch {torch.__version__}")
+    maps = getattr(module, "detector", None)
+    return Imported(name, graph, run, f"{origin}, checked against torch {torch.__version__}",
+                    detector=dict(maps) if isinstance(maps, dict) else None)  # fmt: skip
 
 
 def _input_names(module: "nn.Module", count: int, origin: str) -> list[str]:

@@ -60,9 +60,11 @@ def apart(program: Program, names: Sequence[str], codes: NDArray[Any]) -> list[N
 
 
 def values(program: Program, codes: Ints) -> NDArray[np.float32]:
-    """Return outputs (N, C x H x W) for output codes, in the order and units of the float network."""
+    """Return outputs (N, C x H x W) for output codes, in the order and units of the float network; no detections."""
     found = []
     for name, part in zip(program.outputs, apart(program, program.outputs, codes), strict=True):
+        if name == program.decoded:
+            continue
         y = program.tensors[name]
         rows = part.transpose(0, 3, 1, 2).reshape(len(part), -1)
         found.append((rows - y.zero).astype(np.float32) * np.float32(y.scale))
@@ -70,8 +72,18 @@ def values(program: Program, codes: Ints) -> NDArray[np.float32]:
 
 
 def output_sizes(program: Program) -> list[int]:
-    """Return how many values each output has."""
-    return [math.prod(program.tensors[name].shape) for name in program.outputs]
+    """Return how many values each output has that the float network gives, too."""
+    return [math.prod(program.tensors[name].shape) for name in program.compared]
+
+
+def detections(program: Program, codes: Ints) -> NDArray[np.float64] | None:
+    """Return rows (N, most, 6) of class, score and edges in pixels for output codes; None where there are none."""
+    if not program.decoded:
+        return None
+    rows = apart(program, program.outputs, codes)[-1][:, 0].astype(np.float64)
+    op = next(op for op in program.ops if op.output == program.decoded)
+    scale = np.array([1, program.tensors[op.inputs[0]].scale, *[1 / program.parts] * 4])
+    return np.where(rows[:, :, :1] < 0, -1.0, rows * scale)
 
 
 def steps_apart(program: Program, first: NDArray[Any], second: NDArray[Any]) -> list[float]:
@@ -86,7 +98,7 @@ def steps_apart(program: Program, first: NDArray[Any], second: NDArray[Any]) -> 
     difference = np.abs(first.reshape(len(first), -1) - second.reshape(len(second), -1))
     sizes = output_sizes(program)
     ends = np.cumsum(sizes).tolist()
-    scales = [program.tensors[name].scale for name in program.outputs]
+    scales = [program.tensors[name].scale for name in program.compared]
     return [
         float(difference[:, end - size : end].max() / scale)
         for end, size, scale in zip(ends, sizes, scales, strict=True)

@@ -5,10 +5,12 @@ import onnx
 
 import tapc.operators  # noqa: F401 - they register themselves
 from tapc.base.arithmetic import Mode
+from tapc.base.detector import detector
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.isa import Isa
 from tapc.graph.interface import input_ports
 from tapc.graph.state import states
+from tapc.ir.decoding import decoding
 from tapc.ir.keeping import keeping
 from tapc.ir.lowering import Lowering, handlers
 from tapc.ir.program import Op, Program, Tensor
@@ -60,7 +62,7 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
     program = Program(name, mode, lowering.tensors, tuple(lowering.ops), sources, targets, isa,
                       input_names=tuple(names), output_names=tuple(outputs))  # fmt: skip
     keys = dict(zip((*names, *outputs), (*sources, *targets), strict=True))
-    return keeping(program, states(model), keys)
+    return decoding(keeping(program, states(model), keys), detector(model), keys)
 
 
 def _check_scales(op: Op, tensors: dict[str, Tensor], mode: Mode) -> None:

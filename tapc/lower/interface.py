@@ -58,7 +58,7 @@ def interface_files(
     """
     facts = facts or Facts()
     inputs, outputs = sides(program, names, facts.labels)
-    convertible = all(side.tensor.bits == 8 or side.tensor.tokens for side in (*inputs, *outputs))
+    convertible = all(side.tensor.bits == 8 or side.tensor.tokens or side.decoded for side in (*inputs, *outputs))
     context: dict[str, Any] = {
         "version": version("tapc"),
         "name": program.name,
@@ -72,6 +72,7 @@ def interface_files(
         "output": outputs[0],
         "single": len(inputs) == 1 and len(outputs) == 1,
         "convertible": convertible,
+        "parts": program.parts,
         "weight_bytes": weight_bytes,
         "external": dict(external),
         "optimization": OPTIMIZATION,

@@ -29,6 +29,8 @@ class Side:
         The function that returns the largest of its values; empty where they are no classes.
     labelled : bool
         Its classes have names.
+    decoded : bool
+        It holds detections, which are no codes of values.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Side:
     convert: str
     argmax: str
     labelled: bool
+    decoded: bool = False
 
     @property
     def c_type(self) -> str:
@@ -86,6 +89,7 @@ def sides(program: Program, names: Names, labels: Sequence[str]) -> tuple[list[S
                     names.symbol(f"{convert}{tail}"),
                     names.symbol(f"argmax{tail}") if output and classes[index] > 1 else "",
                     output and labelled == index,
+                    output and key == program.decoded,
                 )
             )
         found.append(own)

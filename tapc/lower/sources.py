@@ -113,7 +113,9 @@ def steps_header(program: Program, steps: Sequence[Step], plan: Plan, names: Nam
         if own[0].kind == "output":
             parts = ("BYTES", "SCALE", "ZERO_POINT")
             uses = " ".join(
-                f"use({side.function}(), {', '.join(f'{side.macro}_{part}' for part in parts)})" for side in own
+                f"use({side.function}(), {', '.join(f'{side.macro}_{part}' for part in parts)})"
+                for side in own
+                if not side.decoded
             )
             lines += [f"#define {names.macro('EACH_RESULT')}(use) {uses}"]
     if program.states:

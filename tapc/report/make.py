@@ -308,7 +308,7 @@ def accuracy(c: Compilation) -> Accuracy:
     if c.measured is None:
         return none
     measured, program, test, metric = c.measured, c.lowered.program, c.test, c.metric
-    tensors = [program.tensors[name] for name in program.outputs]
+    tensors = [program.tensors[name] for name in program.compared]
     device = measured.verification.outputs(program)
     sizes = output_sizes(program)
     scales = np.repeat(np.array([y.scale for y in tensors], np.float32), sizes)
@@ -320,7 +320,8 @@ def accuracy(c: Compilation) -> Accuracy:
     same_codes = 100.0 * float(np.mean(same)) if classes else None
     exact = measured.float_logits.reshape(codes.shape)
     outputs = {"float": exact, "onnx": measured.onnx_logits, "device": device}
-    scores = {name: measure(metric, values, test) for name, values in outputs.items()}
+    decoded = {"device": measured.verification.detections(program)}
+    scores = {name: measure(metric, values, test, decoded.get(name)) for name, values in outputs.items()}
     named = metric.own(device)
     if c.stream is not None:  # rings are no outputs, and before they are full outputs are about frames that never were
         warm = np.arange(len(device)) % c.stream.steps >= c.stream.warm_up

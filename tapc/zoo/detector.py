@@ -1,5 +1,7 @@
 """A small detector that finds the centres of objects, and what is around each, on a grid of its pictures."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +20,11 @@ class Detector(nn.Module):
     ----------
     classes : int
     """
+
+    detector: ClassVar[dict[str, str | float]] = {
+        "scores": "scores", "sides": "sides", "cell": 4, "unit": 4.0, "threshold": 0.1, "overlap": 0.5, "most": 16,
+    }  # fmt: skip
+    """How its maps become detections, see `tapc.base.detector`."""
 
     def __init__(self, classes: int = 5) -> None:
         super().__init__()
@@ -39,7 +46,7 @@ class Detector(nn.Module):
         y = self.conv6(fine + functional.interpolate(coarse, scale_factor=2.0, mode="nearest"))
         return self.scores(y), torch.relu(self.sides(y))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return scores in 0..1 and distances to the left, upper, right and lower side in cells."""
         logits, sides = self.logits(x)
-        return torch.sigmoid(logits), sides
+        return {"scores": torch.sigmoid(logits), "sides": sides}

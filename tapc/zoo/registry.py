@@ -6,7 +6,7 @@ import importlib
 import pickle
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -49,8 +49,10 @@ class Variant(BaseModel):
         What they were trained on.
     dataset : str
         Name under which `tapc.data.find_data` looks for samples; may be empty.
+    metric : {"top1", "map", "miou"}
+        What `accuracy` is; of "map" at an overlap of 0.5.
     accuracy : float
-        Top-1 in percent, by whoever trained them.
+        In percent, by whoever trained them.
     parameters : int
         Number of trained parameters.
     """
@@ -70,6 +72,7 @@ class Variant(BaseModel):
     training: str = ""
     data: str
     dataset: str = ""
+    metric: Literal["top1", "map", "miou"] = "top1"
     accuracy: float
     parameters: PositiveInt
 

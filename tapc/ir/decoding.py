@@ -1,0 +1,32 @@
+"""How a program that was lowered ends by making detections of its maps, which an operator brings along."""
+
+from collections.abc import Callable, Mapping
+
+from tapc.base.detector import Detector
+from tapc.ir.program import Program
+
+Decoder = Callable[[Program, Detector, Mapping[str, str]], Program]
+_known: list[Decoder] = []
+
+
+def decodes(function: Decoder) -> Decoder:
+    """Decorate what makes a program give detections, too."""
+    _known.append(function)
+    return function
+
+
+def decoding(program: Program, own: Detector | None, keys: Mapping[str, str]) -> Program:
+    """Return a program that gives detections as its last output.
+
+    Parameters
+    ----------
+    program : Program
+    own : Detector or None
+        None: the program stays as it is.
+    keys : mapping of str to str
+        Output of the graph -> its tensor.
+    """
+    for decode in _known if own is not None else ():
+        assert own is not None
+        program = decode(program, own, keys)
+    return program
