@@ -208,19 +208,20 @@ def models(as_json: bool) -> None:
       tapc models --json
     """
     from tapc import zoo
+    from tapc.data.metrics import TITLES
 
     entries = zoo.models()
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in entries])
         return
-    numbers = ("parameters", "top-1")
+    numbers = ("parameters", "accuracy")
     names = columns("name", "weights", "input", *numbers, "description", right=numbers, prose=("description",))
     table = Table("models", names)
     for entry in entries:
         for v in entry.variants():
             table.add(
                 entry.name, "official" if v is entry.official else "bundled", "x".join(map(str, v.input_shape[1:])),
-                f"{v.parameters:,}", f"{v.accuracy:.1f} %", entry.description,
+                f"{v.parameters:,}", f"{v.accuracy:.1f} % {TITLES[v.metric]}", entry.description,
             )  # fmt: skip
     print_table(table)
     say("data, sha256 and training command: --json")

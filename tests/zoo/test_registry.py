@@ -24,7 +24,9 @@ def test_entry_describes_its_network(entry: zoo.ZooEntry, variant: zoo.Variant) 
     module = entry.build(variant).eval()
     with torch.no_grad():
         output = module(torch.zeros(variant.input_shape))
-    assert output.shape == (1, variant.classes)
+    scores = output["scores"] if isinstance(output, dict) else output
+    assert scores.shape[:2] == (1, variant.classes)
+    assert (scores.dim() == 2) == (variant.metric == "top1")
     assert sum(parameter.numel() for parameter in module.parameters()) == variant.parameters
     assert len(variant.labels) in (0, variant.classes)
     assert len(variant.mean) == len(variant.std) in (1, variant.input_shape[1])
