@@ -16,7 +16,7 @@ from tapc.ir.lowering import Lowering, handlers
 from tapc.ir.program import Op, Program, Tensor
 
 
-def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -> Program:
+def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa, *, detections: bool = True) -> Program:
     """Lower a mixed-precision QDQ model.
 
     Parameters
@@ -29,6 +29,8 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
         Requantization of the target core.
     isa : {"dsp", "mve", "scalar"}
         Instruction set family of the target core.
+    detections : bool
+        A detector's maps become detections; without it they are the outputs alone.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def program_from_onnx(model: onnx.ModelProto, name: str, mode: Mode, isa: Isa) -
     program = Program(name, mode, lowering.tensors, tuple(lowering.ops), sources, targets, isa,
                       input_names=tuple(names), output_names=tuple(outputs))  # fmt: skip
     keys = dict(zip((*names, *outputs), (*sources, *targets), strict=True))
-    return decoding(keeping(program, states(model), keys), detector(model), keys)
+    return decoding(keeping(program, states(model), keys), detector(model) if detections else None, keys)
 
 
 def _check_scales(op: Op, tensors: dict[str, Tensor], mode: Mode) -> None:

@@ -93,7 +93,7 @@ def placed(model: onnx.ModelProto, name: str, npu: Npu, isa: Isa) -> NpuPart | D
     UnsupportedError
         The NPU takes nothing, or not all and it is none that tapc can start for parts.
     """
-    program, weights = program_from_onnx(model, name, "tflite", isa), QdqGraph(model)
+    program, weights = program_from_onnx(model, name, "tflite", isa, detections=False), QdqGraph(model)
     reasons, file, compiled = without_form(program, weights), None, None
     if not reasons:
         file = tflite_of(program, weights, f"tapc, {name}")

@@ -49,7 +49,7 @@ def check_stateless(model: onnx.ModelProto) -> None:
 
 
 def network_of(model: onnx.ModelProto, name: str) -> tuple[Program, TfliteNetwork]:
-    """Return a QDQ network in TFLite's integers, and its file.
+    """Return a QDQ network in TFLite's integers, and its file; of a detector its maps.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def network_of(model: onnx.ModelProto, name: str) -> tuple[Program, TfliteNetwor
     """
     check_stateless(model)
     # The instruction set chooses kernels, and no integers.
-    program = program_from_onnx(model, name, "tflite", "scalar")
+    program = program_from_onnx(model, name, "tflite", "scalar", detections=False)
     return program, tflite_of(program, QdqGraph(model), f"tapc, {name}")
 
 
