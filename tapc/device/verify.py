@@ -10,6 +10,8 @@ from tapc.base.arithmetic import Ints
 from tapc.base.errors import MismatchError
 from tapc.base.ports import joined
 from tapc.base.tool import check_going
+from tapc.data import Samples
+from tapc.data.metrics import Metric, Score, measure
 from tapc.device.interface import DeviceRun, LoadedImage, Progress
 from tapc.ir.bands import Rows
 from tapc.ir.program import Op, Program, Tensor
@@ -82,6 +84,10 @@ class Verification:
     def detections(self, program: Program) -> NDArray[np.float64] | None:
         """Return the detections that the device made; None where it makes none."""
         return detections(program, self.codes)
+
+    def score(self, metric: Metric, program: Program, samples: Samples) -> Score:
+        """Return what the device's outputs, or its detections, measure."""
+        return measure(metric, self.outputs(program), samples, self.detections(program))
 
     @property
     def exact(self) -> bool:

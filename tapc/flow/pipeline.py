@@ -19,7 +19,7 @@ from tapc.cost.calibrated import load_calibration
 from tapc.cost.model import CostModel, load_coefficients
 from tapc.data import CALIBRATION_LIMIT, Samples, find_data, load_samples, overlap
 from tapc.data.choice import check_classes
-from tapc.data.metrics import Metric, measure
+from tapc.data.metrics import Metric
 from tapc.flow.alternatives import alternatives
 from tapc.flow.attempt import Attempt, in_some_ram, retrained
 from tapc.flow.balancing import balance
@@ -283,8 +283,7 @@ def device_scores(attempt: Attempt, metric: Metric, test: Samples) -> dict[str, 
     """Return what the device scores; nothing where it did not run."""
     if attempt.measured is None:
         return {}
-    found, program = attempt.measured.verification, attempt.lowered.program
-    return dict(measure(metric, found.outputs(program), test, found.detections(program)).values)
+    return dict(attempt.measured.verification.score(metric, attempt.lowered.program, test).values)
 
 
 def calibration_source(model: FloatModel, data: Any, train: tuple[Path, ...]) -> Any:

@@ -16,7 +16,7 @@ from tapc.base.options import ARITHMETICS, Source
 from tapc.base.output import MARKER
 from tapc.base.progress import Stages
 from tapc.data import PixelUnits, Samples, Split, find_data, in_order
-from tapc.data.metrics import Score, measure
+from tapc.data.metrics import Score
 from tapc.device import DeviceRun, Timing, device_for
 from tapc.device.verify import Verification, run_sequences, sequences, verify
 from tapc.flow.sequences import load_steps, metric_of
@@ -374,8 +374,7 @@ def rerun(
     cycles = _by_layer(names, run.timing.steps if run.timing is not None else ())
     score, reason = Score(), "random codes have no labels"
     if tested is not None and metric is not None:
-        given, decoded = result.outputs(network.program), result.detections(network.program)
-        score, reason = measure(metric, given, tested, decoded), metric.reason
+        score, reason = result.score(metric, network.program, tested), metric.reason
     return Rerun(
         build.name,
         build.board,

@@ -1,9 +1,21 @@
 """How a program that was lowered ends by making detections of its maps, which an operator brings along."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from tapc.base.detector import Detector
-from tapc.ir.program import Program
+from tapc.ir.program import Program, Tensor
+
+
+@dataclass(frozen=True)
+class Detections(Tensor):
+    """Rows of class, score and four edges, which the float network does not give; the scale is that of the edges."""
+
+
+def compared(program: Program) -> tuple[str, ...]:
+    """Return the outputs that the float network has, too."""
+    return tuple(name for name in program.outputs if not isinstance(program.tensors[name], Detections))
+
 
 Decoder = Callable[[Program, Detector, Mapping[str, str]], Program]
 _known: list[Decoder] = []

@@ -326,10 +326,6 @@ class Program:
         The parts that are computed in bands.
     states : tuple of KeptState
         What lives between calls, as the last of `inputs` and of `outputs`.
-    decoded : str
-        The last of `outputs` where it holds detections, which the float network does not give.
-    parts : int
-        Of a pixel, in which their edges are.
     """
 
     name: str
@@ -347,13 +343,6 @@ class Program:
     bands: dict[str, Rows] = field(default_factory=dict)
     patches: tuple[Patch, ...] = ()
     states: tuple[KeptState, ...] = ()
-    decoded: str = ""
-    parts: int = 1
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The outputs that the float network has, too."""
-        return tuple(name for name in self.outputs if name != self.decoded)
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
 from tapc.base.ports import Port, joined, split
+from tapc.ir.decoding import Detections, compared
 from tapc.ir.program import Program, Tensor
 
 
@@ -63,9 +64,9 @@ def values(program: Program, codes: Ints) -> NDArray[np.float32]:
     """Return outputs (N, C x H x W) for output codes, in the order and units of the float network; no detections."""
     found = []
     for name, part in zip(program.outputs, apart(program, program.outputs, codes), strict=True):
-        if name == program.decoded:
-            continue
         y = program.tensors[name]
+        if isinstance(y, Detections):
+            continue
         rows = part.transpose(0, 3, 1, 2).reshape(len(part), -1)
         found.append((rows - y.zero).astype(np.float32) * np.float32(y.scale))
     return joined(found)
@@ -73,16 +74,17 @@ def values(program: Program, codes: Ints) -> NDArray[np.float32]:
 
 def output_sizes(program: Program) -> list[int]:
     """Return how many values each output has that the float network gives, too."""
-    return [math.prod(program.tensors[name].shape) for name in program.compared]
+    return [math.prod(program.tensors[name].shape) for name in compared(program)]
 
 
 def detections(program: Program, codes: Ints) -> NDArray[np.float64] | None:
     """Return rows (N, most, 6) of class, score and edges in pixels for output codes; None where there are none."""
-    if not program.decoded:
+    y = program.tensors[program.outputs[-1]]
+    if not isinstance(y, Detections):
         return None
     rows = apart(program, program.outputs, codes)[-1][:, 0].astype(np.float64)
-    op = next(op for op in program.ops if op.output == program.decoded)
-    scale = np.array([1, program.tensors[op.inputs[0]].scale, *[1 / program.parts] * 4])
+    op = next(op for op in program.ops if op.output == y.name)
+    scale = np.array([1, program.tensors[op.inputs[0]].scale, *[y.scale] * 4])
     return np.where(rows[:, :, :1] < 0, -1.0, rows * scale)
 
 
@@ -98,7 +100,7 @@ def steps_apart(program: Program, first: NDArray[Any], second: NDArray[Any]) -> 
     difference = np.abs(first.reshape(len(first), -1) - second.reshape(len(second), -1))
     sizes = output_sizes(program)
     ends = np.cumsum(sizes).tolist()
-    scales = [program.tensors[name].scale for name in program.compared]
+    scales = [program.tensors[name].scale for name in compared(program)]
     return [
         float(difference[:, end - size : end].max() / scale)
         for end, size, scale in zip(ends, sizes, scales, strict=True)

@@ -72,7 +72,6 @@ def interface_files(
         "output": outputs[0],
         "single": len(inputs) == 1 and len(outputs) == 1,
         "convertible": convertible,
-        "parts": program.parts,
         "weight_bytes": weight_bytes,
         "external": dict(external),
         "optimization": OPTIMIZATION,

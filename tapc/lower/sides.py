@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tapc.ir.decoding import Detections
 from tapc.ir.program import Program, Tensor
 from tapc.lower.names import Names, identifier
 
@@ -89,7 +90,7 @@ def sides(program: Program, names: Names, labels: Sequence[str]) -> tuple[list[S
                     names.symbol(f"{convert}{tail}"),
                     names.symbol(f"argmax{tail}") if output and classes[index] > 1 else "",
                     output and labelled == index,
-                    output and key == program.decoded,
+                    isinstance(program.tensors[key], Detections),
                 )
             )
         found.append(own)

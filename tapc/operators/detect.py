@@ -13,8 +13,8 @@ import numpy as np
 from tapc.base.arithmetic import Ints
 from tapc.base.detector import FIELDS, Detector, peaks
 from tapc.base.errors import UnsupportedError
-from tapc.ir.decoding import decodes
-from tapc.ir.program import Op, Program, Step, Tensor
+from tapc.ir.decoding import Detections, decodes
+from tapc.ir.program import Op, Program, Step
 from tapc.kernels.detect import SHARE, SHIFT, DetectSpec
 from tapc.kernels.schedule import Schedule
 
@@ -112,12 +112,12 @@ def with_detections(program: Program, own: Detector, keys: Mapping[str, str]) ->
     name = NAME
     while name in program.tensors:
         name += "_"
-    y = Tensor(name, (1, own.most, FIELDS), 16, 1.0, 0)
+    y = Detections(name, (1, own.most, FIELDS), 16, 1 / parts, 0)
     op = Detect(
         name, (keys[own.scores], keys[own.sides]), name, own.cell * parts, max(least, scores.low), factor,
         round(own.overlap * SHARE),
     )  # fmt: skip
     return replace(
         program, tensors={**program.tensors, name: y}, ops=(*program.ops, op), outputs=(*program.outputs, name),
-        output_names=(*program.output_names, name), decoded=name, parts=parts,
+        output_names=(*program.output_names, name),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from tapc.data import Samples
 from tapc.data.figures import confusion, least_sqnr, sqnr
 from tapc.data.metrics import agreement, measure
 from tapc.graph.parts import layers_in_parts
+from tapc.ir.decoding import compared
 from tapc.ir.program import Program
 from tapc.lower.codes import output_sizes, steps_apart
 from tapc.lower.place import own_bytes
@@ -308,7 +309,7 @@ def accuracy(c: Compilation) -> Accuracy:
     if c.measured is None:
         return none
     measured, program, test, metric = c.measured, c.lowered.program, c.test, c.metric
-    tensors = [program.tensors[name] for name in program.compared]
+    tensors = [program.tensors[name] for name in compared(program)]
     device = measured.verification.outputs(program)
     sizes = output_sizes(program)
     scales = np.repeat(np.array([y.scale for y in tensors], np.float32), sizes)

@@ -78,7 +78,7 @@ def test_the_reference_is_what_real_numbers_say(seed: int) -> None:
 
 def test_what_32_bits_do_not_hold() -> None:
     own = Detector("scores", "sides", 64, 4.0)
-    assert maps(own, (9, 11, 2)).parts == 4  # 704 pixels
+    assert maps(own, (9, 11, 2)).tensors["detections"].scale == 1 / 4  # 704 pixels
     with pytest.raises(UnsupportedError, match="at most 2896 pixels wide and high; it is 2944"):
         maps(own, (2, 46, 2))
     with pytest.raises(UnsupportedError, match=r"each code; from 2\^-16 to 8 are computed"):
