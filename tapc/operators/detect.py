@@ -23,7 +23,8 @@ LONGEST = 2896
 """Most parts of a side: 64 times the area of two boxes has 31 bits."""
 PARTS = (16, 8, 4, 2, 1)
 """Of a pixel; the most that a picture's longer side allows."""
-_FACTOR = 1 << 23
+_FACTOR = {4: 1 << 23, 8: 1 << 23, 16: 1 << 15}
+"""By bits of a distance's codes: their product with a factor has 31 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +104,13 @@ def with_detections(program: Program, own: Detector, keys: Mapping[str, str]) ->
     if parts is None:
         raise UnsupportedError(f"a detector's picture is at most {LONGEST} pixels wide and high; it is {longest}")
     factor = round(sides.scale * own.unit * parts * (1 << SHIFT))
-    if not 0 < factor < _FACTOR:
+    largest = _FACTOR[sides.bits]
+    if scores.bits == 16 and scores.zero:
+        raise UnsupportedError("a detector's scores of 16 bits have the zero point 0")
+    if not 0 < factor < largest:
         raise UnsupportedError(
             f"a distance of the detector is {sides.scale * own.unit:g} pixels for each code; from 2^-16 to "
-            f"{_FACTOR / (1 << SHIFT) / parts:g} are computed in 32 bits"
+            f"{largest / (1 << SHIFT) / parts:g} are computed in 32 bits"
         )
     least = math.ceil(own.threshold / scores.scale - 1e-6) + scores.zero
     name = NAME

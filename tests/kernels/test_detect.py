@@ -22,7 +22,7 @@ def maps(own: Detector, shape: tuple[int, int, int], isa: str = "dsp", sides: fl
     """Return a program that gives its two maps and their detections."""
     height, width, _ = shape
     tensors = {
-        "s": Tensor("s", shape, bits, 1 / 256, -128 if bits == 8 else 0),
+        "s": Tensor("s", shape, bits, 1 / 256, {4: 0, 8: -128, 16: 0}[bits]),
         "d": Tensor("d", (height, width, 4), 8, sides, -120),
     }
     names = ("s", "d")
@@ -46,6 +46,7 @@ CASES: list[tuple[Detector, tuple[int, int, int], str, float, int, int]] = [
     (Detector("scores", "sides", 3, 1.0, 0.5, 0.9, 1), (1, 1, 1), "dsp", 0.25, 8, 3),
     (Detector("scores", "sides", 64, 64.0, 0.01, 0.4, 64), (9, 11, 2), "mve", 0.01, 4, 15),
     (Detector("scores", "sides", 5, 0.7, 0.2, 0.2, 9), (3, 1, 6), "dsp", 1.7, 8, 40),
+    (Detector("scores", "sides", 4, 2.0, -9.0, 0.5, 8), (5, 4, 2), "dsp", 0.125, 16, 500),
 ]
 
 
