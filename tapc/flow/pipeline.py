@@ -198,6 +198,10 @@ def compile(
                 )
             with stages.stage("activations"):
                 wide = widened(network_model, network, calibration, samples.calibration.x, options)
+            if train and wide.notes:
+                raise UsageError(
+                    "training does not follow activations of 16 bits; give --abits 8, and no overrides of 16"
+                )
             network, chosen, warnings = wide.network, wide.options, (*warnings, *wide.notes)
             evidence = Evidence(network_model, network, calibration, samples.calibration.x, chosen)
             if options.granularity == "channel":

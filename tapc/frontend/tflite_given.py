@@ -12,7 +12,7 @@ from tapc.base.errors import UnsupportedError
 from tapc.frontend.given import mark_name
 from tapc.graph.given import Given, GivenConstant, GivenLayer, GivenPoint
 
-KIND = "int8 TFLite"
+KIND, WIDE_KIND = "int8 TFLite", "int16x8 TFLite"
 _MODE = "tflite"
 _ACTIVATIONS: dict[int, tuple[Any, int]] = {
     tflite.TensorType.INT8: (np.int8, 0),
@@ -109,6 +109,8 @@ class Collector:
         Of a quantized network; empty for a float one.
     obstacle : str
         Why it cannot be kept; empty where nothing is known.
+    wide : bool
+        Layers read 16-bit activations.
     """
 
     tensors: Mapping[int, Integers]
@@ -116,6 +118,7 @@ class Collector:
     layers: dict[str, GivenLayer] = field(default_factory=dict)
     constants: list[GivenConstant] = field(default_factory=list)
     obstacle: str = ""
+    wide: bool = False
 
     def mark(self, index: int, kind: str) -> int | None:
         """Return the number of a new mark for a tensor that an operator made; None where it is not quantized."""
@@ -201,6 +204,7 @@ class Collector:
         real = np.asarray(values[inputs[b]], np.float32).reshape(-1) if bias is not None else codes.astype(np.float32)
         if np.abs(codes.astype(np.int64)).max(initial=0) >= 1 << 31:
             raise UnsupportedError(f"layer {name!r}: its biases reach beyond 32 bits; compile it with --requantize")
+        self.wide |= source.point.bits == 16
         short = source.point.bits == 16 and bias is not None and codes.dtype.itemsize < 8
         self.layers[f"{len(self.layers)}"] = GivenLayer(
             name, whole, weights.scales, 8, codes.astype(np.int32), real, kind == "SVDF", short
@@ -223,4 +227,6 @@ class Collector:
         """Return all; None for a float network."""
         if not self.points:
             return None
-        return Given(KIND, _MODE, self.points, self.layers, tuple(self.constants), self.obstacle)
+        return Given(
+            WIDE_KIND if self.wide else KIND, _MODE, self.points, self.layers, tuple(self.constants), self.obstacle
+        )

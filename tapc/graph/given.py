@@ -90,7 +90,7 @@ class Given:
     Attributes
     ----------
     kind : str
-        "int8 TFLite", "QDQ ONNX"; for reports.
+        "int8 TFLite", "int16x8 TFLite", "QDQ ONNX"; for reports.
     mode : Mode
         The arithmetic that its own runtime has; empty where any will do.
     points : mapping of str to GivenPoint

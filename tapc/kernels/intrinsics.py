@@ -12,6 +12,7 @@ from tapc.base.arithmetic import arithmetics
 from tapc.base.arithmetic.gates import GATE_INTRINSICS
 from tapc.base.arithmetic.interface import Part
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
+from tapc.base.arithmetic.softmax16 import SOFTMAX_INTRINSICS
 from tapc.base.arithmetic.wide import WIDE_INTRINSICS
 from tapc.kernels.halves import asm, halves, join, signed, smlad
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
@@ -284,6 +285,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *_of_arithmetics("normalize"),
     *GATE_INTRINSICS,
     *WIDE_INTRINSICS,
+    *SOFTMAX_INTRINSICS,
     *TRANSFORM_INTRINSICS,
     *MVE_INTRINSICS,
     *TFLITE_LANES,

@@ -53,6 +53,8 @@ class WideSpec(KernelSpec):
         """What costs the same: all of a work, but that of products and scales lies in how they are requantized."""
         if self.work == "scale":
             return f"scale_{self.x.bits}o{self.y.bits}_{self.mode}"
+        if self.work == "sigmoid" and self.scalars != PLAIN:
+            return "tanh"  # of which codes are scaled first, too
         return f"product_{self.mode}" if self.work == "product" else self.work
 
     def kernel(self, name: str) -> Kernel:

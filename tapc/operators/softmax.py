@@ -24,6 +24,7 @@ from tapc.kernels.schedule import Schedule
 from tapc.operators.attention import softmax_of_scores
 from tapc.operators.common import clamp, scale_ratio
 from tapc.operators.requantize import Requantize
+from tapc.operators.softmax16 import wide_softmax
 
 _WIDE, _WIDE_FORM = 1 << 16, "tflite"
 """Levels of a result of 16 bits, and how it is computed."""
@@ -72,6 +73,8 @@ def _softmax(lowering: Lowering, node: onnx.NodeProto) -> None:
         raise UnsupportedError(f"node {node.name!r}: a Softmax that is not attention's must be over axis 1")
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        if x.bits == 16:
+            return wide_softmax(node.name, lowering.graph.quantized(node.input[0]), x, y, key)
         if y.bits == 16:
             if y.zero != y.low or abs(y.scale * _WIDE - 1) > 1e-3:
                 raise UnsupportedError(f"node {node.name!r}: a Softmax of 16 bits has codes of 1/65536 from -32768 on")

@@ -134,6 +134,7 @@ OPERATORS: dict[str, Callable[[Builder], int]] = {
         "ADD", [b.input, b.make("RELU", [b.input], MAP, 0.0003)], MAP, 0.0003, "AddOptions"
     ),
     "tanh": of_input("TANH", MAP, 2.0**-15),
+    "softmax": of_input("SOFTMAX", MAP, 2.0**-15, "SoftmaxOptions", beta=1.0),
     "mean": of_input("MEAN", (1, 4), 0.0002, "ReducerOptions", [1, 2]),
     "mean of rows": of_input("MEAN", (1, 5, 4), 0.0002, "ReducerOptions", [1]),
     "pad": of_input("PAD", (1, 8, 6, 4), 0.0003, "PadOptions", [[0, 0], [1, 1], [0, 1], [0, 0]]),
@@ -166,7 +167,8 @@ def network(folder: Path, seed: int = 0) -> tuple[Builder, list[int]]:
     padded = b.make("PAD", [pooled, b.constant(np.array([[0, 0], [1, 0], [0, 1], [0, 0]], np.int32))], (1, 3, 3, 5),
                     0.0004, "PadOptions")  # fmt: skip
     flat = b.make("RESHAPE", [padded, b.constant(np.array([1, 45], np.int32))], (1, 45), 0.0004, "ReshapeOptions")
-    outputs = [b.dense(flat, 6, 0.0005), b.dense(flat, 3, 0.0005, bias=np.int32)]
+    outputs = [b.dense(flat, 6, 0.0002), b.dense(flat, 3, 0.0005, bias=np.int32)]
+    outputs.append(b.make("SOFTMAX", outputs[:1], (1, 6), 2.0**-15, "SoftmaxOptions", beta=1.0))
     return b, [*outputs, total, product, padded]
 
 
