@@ -355,21 +355,17 @@ _SUM = ("a_zero", "b_zero", "a_factor", "a_shift", "b_factor", "b_shift", "sum_f
 
 @dataclass(frozen=True)
 class WideAddSpec(KernelSpec):
-    """A sum of two tensors of one shape, of any scales.
-
-    Attributes
-    ----------
-    x, r, y : Plane
-    """
+    """A sum, or difference, of two tensors of one shape, of any scales."""
 
     x: Plane
     r: Plane
     y: Plane
+    minus: bool = False
 
     @property
     def kind(self) -> str:
         """Short name of the code shape."""
-        return f"wide_add_a{self.x.bits}r{self.r.bits}o{self.y.bits}"
+        return f"wide_{'sub' if self.minus else 'add'}_a{self.x.bits}r{self.r.bits}o{self.y.bits}"
 
     def instruction_features(self) -> Features:
         """Count codes."""
@@ -388,6 +384,6 @@ class WideAddSpec(KernelSpec):
             with b.loop(self.y.pixels * self.y.channels) as i:
                 codes = [b.bind(plane.load(b, b[key], 0, i)) for key, plane in (("x", self.x), ("r", self.r))]
                 given = (b[part] for part in (*_SUM, "zero", "low", "high"))
-                self.y.store(b, b["y"], 0, i, b.call("t_add_wide", *codes, *given))
+                self.y.store(b, b["y"], 0, i, b.call("t_sub_wide" if self.minus else "t_add_wide", *codes, *given))
 
         return build(name, parameters, emit)

@@ -26,7 +26,7 @@ from tapc.kernels.binary import BinarySpec, Operation
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import LARGEST, Scalars, as_words, check_ratios, clamp, factors, quick, small_shape, sums
 from tapc.operators.lookup import lower_function
-from tapc.operators.wide import narrow
+from tapc.operators.wide_layers import of_two
 
 _SUMS: tuple[Operation, ...] = ("add", "sub")
 
@@ -242,8 +242,8 @@ def lower_binary(lowering: Lowering, node: onnx.NodeProto, operation: Operation,
     if mapped:
         codes, scale, zero = constant_codes(lowering, node.input[mapped[0]])
         fixed = Fixed(_nhwc(codes, len(graph.shapes[node.output[0]])), scale, zero, mapped[0] == 0)
-    lowering.add(node, lambda y, key, low, high: narrow(
-        Binary(node.name, inputs, key, operation, low, high, fixed), y, *own))  # fmt: skip
+    lowering.add(node, lambda y, key, low, high: of_two(
+        Binary(node.name, inputs, key, operation, low, high, fixed), operation, low, high, y, *own))  # fmt: skip
 
 
 def constant_codes(lowering: Lowering, name: str) -> tuple[NDArray[Any], float, int]:

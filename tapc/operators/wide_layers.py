@@ -25,6 +25,7 @@ from tapc.kernels.wide_layers import Sums, WideAddSpec, WideConvSpec, WideDepthw
 from tapc.kernels.window import Window
 from tapc.operators.common import check_ratios, clamp, factors, largest_code
 from tapc.operators.products import accumulate, coarser
+from tapc.operators.wide import narrow
 
 _LIMIT = 2**31
 
@@ -148,13 +149,14 @@ class WideLayer(Op):
 
 @dataclass(frozen=True, eq=False)
 class WideAdd(Op):
-    """A sum of two tensors of one shape, of any scales, of which some have 16 bits; `low` and `high` clamp it."""
+    """A sum or difference of two tensors of one shape, of any scales, of which some have 16 bits, clamped."""
 
     low: int
     high: int
+    minus: bool = False
 
     def kind(self, spec: KernelSpec) -> str:
-        return "add16"
+        return "subtract16" if self.minus else "add16"
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         a, b, y = (tensors[name].quantization for name in (*self.inputs, self.output))
@@ -163,12 +165,13 @@ class WideAdd(Op):
     def reference(self, program: Program, x: list[Ints]) -> Ints:
         a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
         return wide_add(
-            x[0], x[1], wide_sum(a.quantization, b.quantization, y.quantization), y.zero, self.low, self.high
-        )
+            x[0], x[1], wide_sum(a.quantization, b.quantization, y.quantization), y.zero, self.low, self.high,
+            minus=self.minus,
+        )  # fmt: skip
 
     def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
         a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
-        spec = WideAddSpec(a.plane, b.plane, y.plane)
+        spec = WideAddSpec(a.plane, b.plane, y.plane, self.minus)
         scalars = wide_sum(a.quantization, b.quantization, y.quantization).scalars()
         tensors = {"x": self.inputs[0], "r": self.inputs[1], "y": self.output}
         near = {name: Overlap(0) for name in self.inputs if program.tensors[name].bits >= y.bits}
@@ -176,8 +179,9 @@ class WideAdd(Op):
         return [Step(self, spec, tensors, {}, {**scalars, **clamp(y, self.low, self.high)}, distance)]
 
 
-def added(name: str, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, key: str, low: int, high: int) -> Op:
-    """Return a sum of which some codes have 16 bits.
+def added(name: str, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, key: str, low: int, high: int,
+          minus: bool = False) -> Op:  # fmt: skip
+    """Return a sum, or difference, of which some codes have 16 bits.
 
     Raises
     ------
@@ -186,7 +190,20 @@ def added(name: str, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, 
     """
     if any(t.shape != y.shape for t in x) or 4 in (y.bits, *(t.bits for t in x)):
         raise UnsupportedError(f"node {name!r}: sums of 16-bit codes are of two tensors of one shape, of 8 or 16 bits")
-    return WideAdd(name, inputs, key, low, high)
+    return WideAdd(name, inputs, key, low, high, minus)
+
+
+def of_two(op: Op, operation: str, low: int, high: int, y: Tensor, *x: Tensor) -> Op:
+    """Return an operator of two operands: as it is without 16-bit codes, a difference as one of them.
+
+    Raises
+    ------
+    UnsupportedError
+        Other operators of 16-bit codes.
+    """
+    if operation == "sub" and len(x) == 2 and any(t.bits == 16 for t in (*x, y)):
+        return added(op.name, op.inputs, x, y, op.output, low, high, minus=True)
+    return narrow(op, y, *x)
 
 
 def _layer(
@@ -194,7 +211,7 @@ def _layer(
 ) -> None:
     half, outputs = 1 << (bits - 1), weights[0]
     codes = s.rng.integers(-half, half, weights).astype(np.int8)
-    long = s.rng.random() < 0.8
+    long = s.rng.random() < 0.5
     ratios = arithmetic_of(s.mode).ratios((s.ratios(outputs) / (16 if x.bits == 16 else 1),), 1.0)
     magnitude = np.abs(codes.astype(np.int64)).reshape(outputs, -1).sum(axis=1).max() * largest_code(x)
     s.add(WideLayer(s.name, (x.name,), y.name, codes, bits, np.zeros(outputs, np.int32), ratios, (stride, stride),
@@ -242,4 +259,5 @@ def _sample_depthwise(s: Sampler) -> None:
 def _sample_add(s: Sampler) -> None:
     shape, bits = (1, s.pick(1, 3), s.pick(*range(2, 100))), _bits(s)
     a, b = s.tensor(shape, bits[0]), s.tensor(shape, s.pick(8, 16))
-    s.add(WideAdd(s.name, (a.name, b.name), (y := s.tensor(shape, 16)).name, y.low, y.high))
+    s.add(WideAdd(s.name, (a.name, b.name), (y := s.tensor(shape, 16)).name, y.low, y.high,
+                  shape[2] % 3 == 0))  # fmt: skip

@@ -123,6 +123,13 @@ OPERATORS: dict[str, Callable[[Builder], int]] = {
     "dense without bias": lambda b: b.dense(b.input, 5, 0.0005, bias=None),
     "sum": pair("ADD", 0.0004, "AddOptions"),
     "sum, clamped": pair("ADD", 0.0003, "AddOptions", fusedActivationFunction=3),
+    "difference": pair("SUB", 0.0004, "SubOptions"),
+    "difference, clamped": pair("SUB", 0.0003, "SubOptions", fusedActivationFunction=1),
+    "strided slice": of_input(
+        "STRIDED_SLICE", (1, 2, 2, 3), 0.0003, "StridedSliceOptions", [0, 1, 0, 0], [1, 5, 4, 3], [1, 2, 2, 1]
+    ),
+    "slice": of_input("SLICE", (1, 4, 5, 2), 0.0003, "SliceOptions", [0, 1, 0, 2], [1, 4, 5, 2]),
+    "transpose": of_input("TRANSPOSE", (1, 5, 6, 4), 0.0003, "TransposeOptions", [0, 2, 1, 3]),
     "product": pair("MUL", 0.001, "MulOptions"),
     "product, clamped": pair("MUL", 0.0007, "MulOptions", fusedActivationFunction=1),
     "average": of_input("AVERAGE_POOL_2D", (1, 3, 3, 4), 0.0003, "Pool2DOptions", padding=0, **POOL),

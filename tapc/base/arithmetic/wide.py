@@ -91,10 +91,11 @@ def _scaled(acc: Ints, factor: int, shift: int) -> Ints:
     return divide((acc * factor + (1 << 30)) >> 31, np.int64(shift - 31))
 
 
-def wide_add(a: Ints, b: Ints, f: WideSum, zero: int, low: int, high: int) -> Ints:
-    """Add codes."""
+def wide_add(a: Ints, b: Ints, f: WideSum, zero: int, low: int, high: int, *, minus: bool = False) -> Ints:
+    """Add codes, or take the second from the first."""
     total = _scaled((a - f.zeros[0]) << LEFT, f.factors[0], f.shifts[0])
-    total = total + _scaled((b - f.zeros[1]) << LEFT, f.factors[1], f.shifts[1])
+    second = _scaled((b - f.zeros[1]) << LEFT, f.factors[1], f.shifts[1])
+    total = total - second if minus else total + second
     return np.clip(_scaled(total, f.factors[2], f.shifts[2]) + zero, low, high)
 
 
@@ -106,9 +107,9 @@ WIDE_INTRINSICS: tuple[Intrinsic, ...] = (
         "int32_t q = (int32_t)((acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero; " + CLAMP,
         called=True,
     ),
-    Intrinsic(
-        "t_add_wide", "int32_t", ("int32_t a", "int32_t b", *_SUM, *_RANGE), None,
+    *(Intrinsic(
+        name, "int32_t", ("int32_t a", "int32_t b", *_SUM, *_RANGE), None,
         f"int32_t q = t_scale_tflite((a - za) * (1 << {LEFT}), fa, ea)"
-        f" + t_scale_tflite((b - zb) * (1 << {LEFT}), fb, eb); q = t_scale_tflite(q, f, e) + zero; " + CLAMP,
-    ),
+        f" {sign} t_scale_tflite((b - zb) * (1 << {LEFT}), fb, eb); q = t_scale_tflite(q, f, e) + zero; " + CLAMP,
+    ) for name, sign in (("t_add_wide", "+"), ("t_sub_wide", "-"))),
 )  # fmt: skip
