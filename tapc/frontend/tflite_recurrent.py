@@ -102,47 +102,89 @@ def with_states(graph: TfliteGraph) -> tuple[TfliteGraph, dict[int, int]]:
 
 
 def _integer_lstm(c: Converter, op: Operator) -> None:
-    """Write one step of an LSTM of integers as layers, sums, gates and products, each with the scale it has there."""
+    """Write the steps of an LSTM of integers as layers, sums, gates and products, each with the scale it has there."""
     shape = c.shape(op)
-    if len(shape) != 3 or shape[:2] != (1, 1):
-        raise c.unsupported(op, f"integers of shape {list(shape)}: only one step of each call, (1, 1, inputs), is kept")
-    if c.given.tensors[op.inputs[_CELL]].point is None:
-        raise c.unsupported(op, "its cell state has no scale")
+    if len(shape) != 3 or shape[1 if op.options["TimeMajor"] else 0] != 1:
+        raise c.unsupported(op, f"integers of shape {list(shape)}: only sequences of a batch of one are kept")
     held = c.given.tensors[op.inputs[_CELL]].point
-    assert held is not None
+    if held is None:
+        raise c.unsupported(op, "its cell state has no scale")
     if held.bits != 16:
         raise c.unsupported(op, "its cell state is not of 16 bits")
-    stem = c.name(op) or f"lstm_{op.index}"
-    x, h, cell = c.builder.reshape(c.value(op), (1, shape[2])), c.values[op.inputs[_HIDDEN]], c.values[op.inputs[_CELL]]
-    gate, unit, kept = GivenPoint(2.0**-12, 0, 16), GivenPoint(2.0**-15, 0, 16), held
+    steps = shape[0] * shape[1]
+    x, inner = c.builder.reshape(c.value(op), (1, steps * shape[2])), _IntegerSteps(c, op, held)
+    h, cell = c.values[op.inputs[_HIDDEN]], c.values[op.inputs[_CELL]]
+    results = []
+    for step in range(steps):
+        last = step == steps - 1
+        ends = [c.builder.integers(value) for value in (step * shape[2], (step + 1) * shape[2], 1, 1)]
+        given = x if steps == 1 else c.builder.node("Slice", [x, *ends])
+        cell, h = inner.step(given, h, cell, f".{step}" if steps > 1 else "", last)
+        results.append(h)
+    whole = results[0] if steps == 1 else c.builder.node("Concat", results, axis=1)
+    c.done(op.outputs[0], c.builder.reshape(whole, c.graph.tensors[op.outputs[0]].shape))
 
-    def marked(node: str, point: GivenPoint) -> str:
-        return c.builder.mark(c.given.mark_as(point), node)
 
-    def dense(part: str, value: str, source: int, weights: int, bias: int) -> str:
-        name, inputs = f"{stem}.{part}", (source, weights, *((bias,) if bias >= 0 else ()))
-        operands = [value, *(c.builder.constant(c.constants[i], f"{name}.{n}") for n, i in enumerate(inputs[1:]))]
-        node = c.builder.node("Gemm", operands, name, transB=1)
-        c.given.operator("FULLY_CONNECTED", inputs, name, c.constants)
-        return marked(node, gate)
+class _IntegerSteps:
+    """Writes steps of an LSTM of integers, whose constants they share.
 
-    gates = []
-    for place, (part, function) in enumerate((("i", "Sigmoid"), ("f", "Sigmoid"), ("g", "Tanh"), ("o", "Sigmoid"))):
-        given = dense(f"{part}.input", x, op.inputs[0], op.inputs[1 + place], op.inputs[12 + place])
-        state = dense(f"{part}.hidden", h, op.inputs[_HIDDEN], op.inputs[5 + place], -1)
-        total = marked(c.builder.node("Add", [given, state], f"{stem}.{part}.sum"), gate)
-        gates.append(marked(c.builder.node(function, [total], f"{stem}.{part}"), unit))
-    i, f, g, o = gates
-    left = marked(c.builder.node("Mul", [f, cell], f"{stem}.kept"), kept)
-    added = marked(c.builder.node("Mul", [i, g], f"{stem}.added"), kept)
-    new = c.builder.node("Add", [left, added], f"{stem}.cell")
-    if op.options["CellClip"]:
-        ends = (c.builder.constant(np.array(sign * op.options["CellClip"], np.float32)) for sign in (-1, 1))
-        new = c.builder.node("Clip", [new, *ends], f"{stem}.clip")
-    c.done(op.outputs[2], new)
-    shown = marked(c.builder.node("Tanh", [c.values[op.outputs[2]]], f"{stem}.tanh"), unit)
-    c.done(op.outputs[1], c.builder.node("Mul", [shown, o], f"{stem}.result"))
-    c.done(op.outputs[0], c.builder.reshape(c.values[op.outputs[1]], c.graph.tensors[op.outputs[0]].shape))
+    Parameters
+    ----------
+    c : Converter
+    op : Operator
+    held : GivenPoint
+        Of its cell state.
+    """
+
+    def __init__(self, c: Converter, op: Operator, held: GivenPoint) -> None:
+        self.c, self.op, self.held = c, op, held
+        self.stem = c.name(op) or f"lstm_{op.index}"
+        hidden = c.given.tensors[op.inputs[_HIDDEN]].point
+        if hidden is None:
+            raise c.unsupported(op, "its hidden state has no scale")
+        self.hidden = hidden
+        self.gate, self.unit = GivenPoint(2.0**-12, 0, 16), GivenPoint(2.0**-15, 0, 16)
+        self.layers: dict[str, list[str]] = {}
+
+    def step(self, x: str, h: str, cell: str, suffix: str, last: bool) -> tuple[str, str]:
+        """Write a step; return its cell state and its hidden state."""
+        c, op, node = self.c, self.op, self.c.builder.node
+        gates = []
+        for place, (part, function) in enumerate((("i", "Sigmoid"), ("f", "Sigmoid"), ("g", "Tanh"), ("o", "Sigmoid"))):
+            stem = f"{self.stem}{suffix}.{part}"
+            given = self._dense(f"{part}.input", suffix, x, (op.inputs[0], op.inputs[1 + place], op.inputs[12 + place]))
+            state = self._dense(f"{part}.hidden", suffix, h, (op.inputs[_HIDDEN], op.inputs[5 + place]))
+            total = self._marked(node("Add", [given, state], f"{stem}.sum"), self.gate)
+            gates.append(self._marked(node(function, [total], stem), self.unit))
+        i, f, g, o = gates
+        stem = f"{self.stem}{suffix}"
+        left = self._marked(node("Mul", [f, cell], f"{stem}.kept"), self.held)
+        added = self._marked(node("Mul", [i, g], f"{stem}.added"), self.held)
+        new = node("Add", [left, added], f"{stem}.cell")
+        if op.options["CellClip"]:
+            ends = (c.builder.constant(np.array(sign * op.options["CellClip"], np.float32)) for sign in (-1, 1))
+            new = node("Clip", [new, *ends], f"{stem}.clip")
+        new = self._ended(2, new, self.held, last)
+        shown = self._marked(node("Tanh", [new], f"{stem}.tanh"), self.unit)
+        return new, self._ended(1, node("Mul", [shown, o], f"{stem}.result"), self.hidden, last)
+
+    def _ended(self, output: int, value: str, point: GivenPoint, last: bool) -> str:
+        if not last:
+            return self._marked(value, point)
+        self.c.done(self.op.outputs[output], value)
+        return self.c.values[self.op.outputs[output]]
+
+    def _marked(self, value: str, point: GivenPoint) -> str:
+        return self.c.builder.mark(self.c.given.mark_as(point), value)
+
+    def _dense(self, part: str, suffix: str, value: str, inputs: tuple[int, ...]) -> str:
+        c, inputs = self.c, tuple(i for i in inputs if i >= 0)
+        if part not in self.layers:
+            name = f"{self.stem}.{part}"
+            self.layers[part] = [c.builder.constant(c.constants[i], f"{name}.{n}") for n, i in enumerate(inputs[1:])]
+            c.given.operator("FULLY_CONNECTED", inputs, name, c.constants)
+        name = f"{self.stem}{suffix}.{part}"
+        return self._marked(c.builder.node("Gemm", [value, *self.layers[part]], name, transB=1), self.gate)
 
 
 @converts("SVDF")

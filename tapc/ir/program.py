@@ -193,6 +193,11 @@ class Op:
         return None
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers of the network that it computes: itself, or those that became one operator."""
+        return (self.name,)
+
+    @property
     def in_place(self) -> bool:
         """Whether its output is its input under another shape, or a part of it: no kernel runs."""
         return False
@@ -271,16 +276,9 @@ class Op:
         return None
 
     def banded(self, inputs: tuple[str, ...], output: str, rows: int, pads: tuple[int, int]) -> Self:
-        """Return it for a band: some rows of its output, of those rows of its inputs that these need.
+        """Return it for a band: so many rows of its output, of those rows of its inputs that these need.
 
-        Parameters
-        ----------
-        inputs, output : str
-            Tensors of those rows.
-        rows : int
-            Of the output.
-        pads : (int, int)
-            Rows of padding above and below the first input.
+        `inputs` and `output` are tensors of those rows; `pads` tells rows of padding above and below the first input.
         """
         return replace(self, inputs=inputs, output=output)
 

@@ -51,9 +51,10 @@ class Wide(Op):
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         if self.work in ("product", "scale"):
-            check_ratios(self._ratio(tensors, mode), mode)
+            check_ratios(self.ratio(tensors, mode), mode)
 
-    def _ratio(self, tensors: Mapping[str, Tensor], mode: Mode) -> Ratios:
+    def ratio(self, tensors: Mapping[str, Tensor], mode: Mode) -> Ratios:
+        """Return the ratio of a product's or a change's scales, shape (1,)."""
         scales = tuple(tensors[name].scale for name in self.inputs)
         return np.atleast_1d(arithmetic_of(mode).ratios(scales, tensors[self.output].scale))
 
@@ -63,10 +64,10 @@ class Wide(Op):
             total: Ints = np.clip(x[0] + x[1], self.low, self.high)
             return total
         if self.work == "product":
-            m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
+            m = arithmetic.multipliers(self.ratio(program.tensors, program.mode), program.mode)
             return arithmetic.requantize(x[0] * x[1], m, y.zero, self.low, self.high)
         if self.work == "scale":
-            m = arithmetic.multipliers(self._ratio(program.tensors, program.mode), program.mode)
+            m = arithmetic.multipliers(self.ratio(program.tensors, program.mode), program.mode)
             centred = x[0] - program.tensors[self.inputs[0]].zero
             return arithmetic.requantize(centred, m, y.zero, self.low, self.high)
         scalars = gate_scalars(program.tensors[self.inputs[0]].scale)
@@ -80,7 +81,7 @@ class Wide(Op):
         spec = WideSpec(self.work, x.plane, y.plane, mode, gate_scalars(x.scale) if gate else PLAIN)
         constants = {"table": _TABLE} if gate else {}
         if scales:
-            constants["s"] = factors(self._ratio(program.tensors, program.mode), program.mode)
+            constants["s"] = factors(self.ratio(program.tensors, program.mode), program.mode)
         tensors = dict(zip(("x", "r"), self.inputs, strict=False)) | {"y": self.output}
         scalars = {} if gate else clamp(y, *ends)
         if self.work == "scale":

@@ -167,7 +167,7 @@ def layer_reports(c: Compilation) -> tuple[LayerReport, ...]:
     for own in layers.values():
         op = lowered.steps[own[0]].op
         x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-        macs = nominal.get(op.name, 0)
+        macs = sum(nominal.get(name, 0) for name in op.layers)
         w_bits, kind = op.weight_bits, op.kind(lowered.steps[own[0]].spec)
         predicted = sum(cost.instructions(lowered.steps[i].spec) for i in own)
         stalls = sum(c.placed[i].stalls for i in own)

@@ -1,5 +1,6 @@
 """Integer LSTMs of TFLite files, kept as they are: every byte that TFLite-Micro gives, with states of 8 and 16 bits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from tapc.graph.analysis import analyse
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 from tapc.lower import Lowered, lower
+from tapc.lower.reference import execute
+from tapc.operators.lstm_loop import looped
+from tapc.operators.lstm_steps import LstmSteps
 from tapc.quantize.keep import keep
 from tflite_micro_files import Int8Builder, Quantization
 
@@ -20,10 +24,10 @@ STEPS, INPUTS, UNITS = 24, 5, 7
 
 
 def lstm(
-    file: Path, steps: int = 1, cell: float = 2.0**-11, clip: float = 0.0, gain: float = 1.0, seed: int = 0
+    file: Path, steps: int = 1, cell: float = 2.0**-11, clip: float = 0.0, gain: float = 1.0, major: bool = False
 ) -> Path:
     """Write two integer LSTMs, one behind the other, and a dense layer."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     b = Int8Builder(1, steps, INPUTS, quantization=Quantization(0.04, -10))
 
     def weights(rows: int, columns: int, scale: float) -> int:
@@ -45,7 +49,7 @@ def lstm(
         for index in variables:
             b.graph.tensors[index].isVariable = True
         operands = [x, *given, *state, *[-1] * 3, *biases, -1, -1, *variables, *[-1] * 4]
-        options = {"fusedActivationFunction": 4, "cellClip": clip}
+        options = {"fusedActivationFunction": 4, "cellClip": clip, "timeMajor": major}
         return b.node(
             "UNIDIRECTIONAL_SEQUENCE_LSTM",
             operands,
@@ -110,20 +114,49 @@ def test_noise_suppression_equals_tflite_micro(shared_data: Path) -> None:
     np.testing.assert_array_equal(found[:, :257], micro(path.read_bytes(), x))
 
 
-@pytest.mark.parametrize(("board_name", "mode"), [("nrf52840dk", "tflite"), ("pico", "")])
-def test_firmware_is_exact(board_name: str, mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("board_name", "mode", "steps"),
+    [("nrf52840dk", "tflite", 1), ("pico", "", 1), ("nrf52840dk", "", 3), ("pico", "tflite", 3)],
+)
+def test_firmware_is_exact(board_name: str, mode: str, steps: int, tmp_path: Path) -> None:
     board = load_board(board_name)
     target = load_target(board.core)
-    path = lstm(tmp_path / "net.tflite", cell=2.0**-12, clip=2.5, gain=3.0)
+    path = lstm(tmp_path / "net.tflite", steps, cell=2.0**-12, clip=2.5, gain=3.0)
     model, network = kept(path, mode or target.requantize, target.isa)
-    x = np.random.default_rng(2).integers(-128, 128, (6, INPUTS)).astype(np.int8)
+    x = np.random.default_rng(2).integers(-128, 128, (6, steps * INPUTS)).astype(np.int8)
     codes, expected = sequences(network, rows(model, x), len(x))
     run = run_twin(network, board, device_inputs(network, codes), layers=len(x))
     found = verify(network, run, codes, expected=expected)
     assert found.mismatch is None, found.mismatch
-    assert {"dense16", "add16", "multiply16", "sigmoid16", "tanh16"} <= {s.op.kind(s.spec) for s in network.steps}
+    kinds = {"dense16", "add16", "multiply16", "sigmoid16", "tanh16"} if steps == 1 else {"lstm16"}
+    assert kinds <= {s.op.kind(s.spec) for s in network.steps}
 
 
-def test_several_steps_of_a_call_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="only one step of each call"):
-        load(lstm(tmp_path / "net.tflite", steps=3))
+@pytest.mark.parametrize(("cell", "clip", "gain"), [(2.0**-11, 0.0, 1.0), (2.0**-12, 2.5, 3.0)])
+def test_several_steps_of_a_call_equal_tflite_micro(cell: float, clip: float, gain: float, tmp_path: Path) -> None:
+    path = lstm(tmp_path / "net.tflite", 3, cell, clip, gain)
+    x = np.random.default_rng(3).integers(-128, 128, (5, 3 * INPUTS)).astype(np.int8)
+    model, network = kept(path)
+    codes, found = sequences(network, rows(model, x), len(x))
+    expected = micro(path.read_bytes(), x)
+    assert len(np.unique(expected)) > 20
+    np.testing.assert_array_equal(found[:, : expected.shape[1]], expected)
+    kinds = [step.op.kind(step.spec) for step in network.steps]
+    assert kinds.count("lstm16") == 2  # weights are there once
+    assert not {"dense16", "sigmoid16"} & set(kinds)
+    # The loop, and the operators of each step that it stands for, with the states that other calls leave.
+    assert len(network.reference.ops) > 50
+    np.testing.assert_array_equal(execute(network.program, codes), found)
+
+
+def test_steps_that_another_one_reads_stay_operators(tmp_path: Path) -> None:
+    _, network = kept(lstm(tmp_path / "net.tflite", 3))
+    program = network.reference
+    inner = next(op.output for op in program.ops if op.name.endswith("0.0.f"))
+    found = looped(replace(program, outputs=(*program.outputs, inner)))
+    assert [op.name for op in found.ops if isinstance(op, LstmSteps)] == ["lstm_1"]
+
+
+def test_batches_of_sequences_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="only sequences of a batch of one"):
+        load(lstm(tmp_path / "net.tflite", steps=3, major=True))
