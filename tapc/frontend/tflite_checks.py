@@ -45,7 +45,7 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
         reasons.append(f"a recurrent layer ({layer}) is not supported")
     if (tensor := _quantized(model, operators, types)) is not None:
         reasons.append(
-            f"{tensor}: activations of 16 or 4 bits are not supported in TFLite; pass the float32 or int8 network"
+            f"{tensor}: activations of 16 or 4 bits are not supported there; pass the float32 or int8 network"
         )
     several = model.SubgraphsLength() - kinds.count("CALL_ONCE") != 1  # what initializes variables has its own
     if reasons or several:
@@ -67,15 +67,17 @@ def _quantized(model: Any, operators: dict[int, str], types: dict[int, str]) -> 
     for i in range(graph.OperatorsLength()):
         op = graph.Operators(i)
         code = model.OperatorCodes(op.OpcodeIndex())
-        if operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "") not in _SHORT:
-            found += [op.Outputs(j) for j in range(op.OutputsLength())]
-            found += [op.Inputs(j) for j in range(min(op.InputsLength(), 1))]
-    for index in found:
+        name = operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
+        found += [(name, op.Outputs(j)) for j in range(op.OutputsLength())]
+        found += [(name, op.Inputs(j)) for j in range(min(op.InputsLength(), 1))]
+    for name, index in found:
         tensor = graph.Tensors(index) if 0 <= index < graph.TensorsLength() else None
         scale = None if tensor is None else tensor.Quantization()
         kind = None if tensor is None else types.get(tensor.Type(), f"type {tensor.Type()}")
-        if tensor is not None and kind in _INTEGERS and scale is not None and scale.ScaleLength():
-            return f"tensor {(tensor.Name() or b'').decode()!r} is {kind}"
+        if tensor is None or scale is None or not scale.ScaleLength():
+            continue
+        if kind in _INTEGERS and (kind != "INT16" or name not in _SHORT):
+            return f"tensor {(tensor.Name() or b'').decode()!r} of a {name} is {kind}"
     return None
 
 

@@ -168,11 +168,11 @@ def test_unsigned_codes_are_those_of_signed_ones(tmp_path: Path) -> None:
 
 def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
     net = Network(6, 5, 3, seed=4)
-    net.node("RELU", net.own())
+    net.node("HARD_SWISH", net.own())
     for tensor in net.b.graph.tensors:
         tensor.type = 7
     (tmp_path / "net.tflite").write_bytes(net.b.finish(net.at))
-    with pytest.raises(UnsupportedError, match="is INT16: activations of 16 or 4 bits are not supported"):
+    with pytest.raises(UnsupportedError, match="of a HARD_SWISH is INT16: activations of 16 or 4 bits"):
         load(tmp_path / "net.tflite")
 
 
