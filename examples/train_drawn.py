@@ -1,7 +1,7 @@
 """Train the zoo's detector or U-Net on the set that tapc draws: shapes and digits on CIFAR-10 pictures.
 
     python examples/train_drawn.py detector --data DIR --epochs 10
-    python examples/train_drawn.py unet --data DIR --epochs 8
+    python examples/train_drawn.py unet --data DIR --pictures 8000 --epochs 6 --stop-after 4
 
 DIR holds cifar10-train.zip (train/CLASS/NNNN.jpg), of which a few thousand are backgrounds; without --data they are
 gradients and noise. It goes on from its checkpoint.
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--pictures", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--stop-after", type=int, default=None, help="store the weights of this epoch already")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -114,7 +115,7 @@ def main() -> None:
         first = state["epoch"]
         for own, name in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
             own.load_state_dict(state[name])  # type: ignore[attr-defined]
-    for epoch in range(first, given.epochs):
+    for epoch in range(first, given.stop_after or given.epochs):
         model.train()
         order, total = torch.randperm(len(x), generator=torch.Generator().manual_seed(given.seed + epoch)), 0.0
         for rows in order[: len(x) // given.batch * given.batch].split(given.batch):
