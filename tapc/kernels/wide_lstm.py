@@ -144,6 +144,8 @@ class _Emitter:
             with b.loop(spec.units) as unit:
                 self._unit(t, unit)
             self._read(1, b["y"], t * spec.units)
+        for gap in range(spec.x.pixels * spec.units, spec.cells):
+            b.store(b["y"], gap, b.T.Cast("int8", b.T.int32(0)))
         with b.loop(spec.units) as i:
             cell = b.bind(b["row"][self.state + i])
             b.store(b["y"], spec.cells + i * 2, b.T.Cast("int8", ((cell + 128) & 255) - 128))

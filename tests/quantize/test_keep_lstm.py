@@ -8,12 +8,14 @@ import pytest
 
 from kernels.twin import run_twin
 from tapc.base.errors import UnsupportedError
+from tapc.cost.sample import random_steps
 from tapc.device.verify import device_inputs, sequences, verify
 from tapc.frontend import FloatModel, load
 from tapc.graph.analysis import analyse
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
 from tapc.lower import Lowered, lower
+from tapc.lower.plan import plan
 from tapc.lower.reference import execute
 from tapc.operators.lstm_loop import looped
 from tapc.operators.lstm_steps import LstmSteps
@@ -147,6 +149,18 @@ def test_several_steps_of_a_call_equal_tflite_micro(cell: float, clip: float, ga
     # The loop, and the operators of each step that it stands for, with the states that other calls leave.
     assert len(network.reference.ops) > 50
     np.testing.assert_array_equal(execute(network.program, codes), found)
+
+
+def test_random_loops_in_firmware() -> None:
+    program, steps = random_steps(8, "tflite", "scalar", 5, group="lstm16", given=True)
+    program = replace(program, outputs=tuple(op.output for op in program.ops))
+    network = Lowered(program, steps, plan(program, steps, rounds=0), program)
+    rng, inputs = np.random.default_rng(0), [program.tensors[name] for name in program.inputs]
+    codes = np.concatenate([rng.integers(t.low, t.high + 1, (2, int(np.prod(t.shape)))) for t in inputs], axis=1)
+    run = run_twin(network, load_board("pico"), device_inputs(network, codes), layers=2)
+    found = verify(network, run, codes)
+    assert found.mismatch is None, found.mismatch
+    assert len({op.units for op in program.ops if isinstance(op, LstmSteps)}) > 4
 
 
 def test_steps_that_another_one_reads_stay_operators(tmp_path: Path) -> None:
