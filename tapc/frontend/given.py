@@ -189,7 +189,9 @@ def _matched(weights: NDArray[np.float32], bias: NDArray[np.float32], layer: Giv
     rows = weights.reshape(len(weights), -1)
     codes = np.empty(rows.shape, layer.codes.dtype)
     chosen = np.empty(len(rows), np.int64)
-    own = np.sort(layer.codes.reshape(len(scales), -1), axis=1) if layer.codes.size == weights.size else None
+    # Parts of a transposed convolution have as many values in all, but shorter rows.
+    same = layer.codes.size == weights.size and len(rows) == outputs
+    own = np.sort(layer.codes.reshape(len(scales), -1), axis=1) if same else None
     for index, row in enumerate(rows):
         order = [index, *range(len(scales))] if index < len(scales) else range(len(scales))
         for source in order:

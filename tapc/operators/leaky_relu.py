@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tapc.base.errors import UnsupportedError
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
@@ -15,6 +16,7 @@ from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Tensor
 from tapc.operators.lookup import lower_function
 from tapc.operators.wide import Wide
+from tapc.operators.wide_leaky import WideLeaky, leaky_ratios
 
 
 def _alpha(node: onnx.NodeProto) -> float:
@@ -40,6 +42,14 @@ def _leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> None:
             return Wide(node.name, (source,), key, "scale", low, high)
 
         lowering.add(node, make)
+        return
+    if x.bits == 16:
+        y = lowering.result(node)[0]
+        if y.bits != 16:
+            raise UnsupportedError(f"node {node.name!r}: of 16-bit codes LeakyRelu gives 16 bits alone")
+        source, alpha = lowering.graph.quantized(node.input[0]), _alpha(node)
+        lowering.add(node, lambda own, key, low, high: WideLeaky(
+            node.name, (source,), key, leaky_ratios(x.scale, own.scale, alpha), low, high))  # fmt: skip
         return
     lower_function(lowering, node, lambda x: _values(x, _alpha(node)), "leaky relu", alpha=_alpha(node))
 

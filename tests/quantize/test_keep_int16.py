@@ -59,6 +59,19 @@ class Builder(Int8Builder):
         own = {"padding": 0, "strideW": 1, "strideH": 1, "depthMultiplier": 1, **options}
         return self.weighted("DEPTHWISE_CONV_2D", x, weights, 3, shape, scale, "DepthwiseConv2DOptions", **own)
 
+    def transposed(self, outputs: int, window: tuple[int, int], shape: tuple[int, ...], scale: float) -> int:
+        """Add a transposed convolution of the input, by strides of 2."""
+        weights = self.rng.integers(-127, 128, (outputs, *window, 4)).astype(np.int8)
+        w, scales = self.constant(weights), self.rng.uniform(0.002, 0.01, outputs).astype(np.float32)
+        self.quantize(w, scales, 0)
+        units = (np.float32(self.scale(self.input)) * scales).astype(np.float32)
+        bias = self.constant(np.rint(self.rng.uniform(-3000, 3000, outputs) * scale / units).astype(np.int64))
+        self.quantize(bias, units, 0)
+        inputs = [self.constant(np.array(shape, np.int32)), w, self.input, bias]
+        return self.make(
+            "TRANSPOSE_CONV", inputs, shape, scale, "TransposeConvOptions", padding=0, strideW=2, strideH=2
+        )
+
     def dense(self, x: int, outputs: int, scale: float, **options: Any) -> int:
         count = int(np.prod(self.graph.tensors[x].shape))
         return self.weighted("FULLY_CONNECTED", x, (outputs, count), 0, (1, outputs), scale,
@@ -116,6 +129,8 @@ OPERATORS: dict[str, Callable[[Builder], int]] = {
     "convolution, dilated": lambda b: b.conv(
         b.input, (3, 2, 2, 4), (1, 6, 5, 3), 0.0004, dilationHFactor=2, dilationWFactor=2, fusedActivationFunction=1
     ),
+    "transposed convolution": lambda b: b.transposed(5, (3, 3), (1, 12, 10, 5), 0.002),
+    "transposed convolution, even": lambda b: b.transposed(5, (2, 4), (1, 12, 10, 5), 0.002),
     "depthwise": lambda b: b.depthwise(b.input, (1, 3, 3, 4), MAP, 0.0004),
     "depthwise, two each": lambda b: b.depthwise(b.input, (1, 3, 2, 8), (1, 6, 5, 8), 0.0004, depthMultiplier=2),
     "dense": lambda b: b.dense(b.input, 5, 0.0005),
@@ -136,6 +151,8 @@ OPERATORS: dict[str, Callable[[Builder], int]] = {
     "maximum": of_input("MAX_POOL_2D", (1, 2, 2, 4), 0.0003, "Pool2DOptions", padding=1, **POOL),
     "relu": of_input("RELU", MAP, 0.0003),
     "relu6": of_input("RELU6", MAP, 0.0003),
+    "leaky relu": of_input("LEAKY_RELU", MAP, 0.0002, "LeakyReluOptions", alpha=0.3),
+    "leaky relu, steep": of_input("LEAKY_RELU", MAP, 0.0005, "LeakyReluOptions", alpha=1.7),
     "sigmoid": of_input("LOGISTIC", MAP, 2.0**-15),
     "sum of equal scales": lambda b: b.make(
         "ADD", [b.input, b.make("RELU", [b.input], MAP, 0.0003)], MAP, 0.0003, "AddOptions"

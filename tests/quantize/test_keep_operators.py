@@ -35,8 +35,9 @@ def of_constants(
     )
 
 
-def transposed_convolution(b: Int8Builder) -> int:
-    weights = b.rng.integers(-127, 128, (5, 3, 3, 3)).astype(np.int8)
+def transposed_convolution(b: Int8Builder, *window: int) -> int:
+    """A window that the stride divides becomes parts of as many values in all."""
+    weights = b.rng.integers(-127, 128, (5, *(window or (3, 3)), 3)).astype(np.int8)
     w, bias = b.constant(weights), b.constant(b.rng.integers(-500, 500, 5).astype(np.int32))
     b.quantize(w, b.rng.uniform(0.002, 0.01, 5).astype(np.float32), 0)
     b.quantize(bias, np.full(5, 0.0003, np.float32), 0)
@@ -136,6 +137,7 @@ OPERATORS: dict[str, Callable[[Int8Builder], int]] = {
         "STRIDED_SLICE", (1, 2, 3, 3), OWN, "StridedSliceOptions", [0, 1, 0, 0], [1, 3, 5, 3], [1, 1, 2, 1]
     ),
     "transposed convolution": transposed_convolution,
+    "transposed convolution, even": lambda b: transposed_convolution(b, 2, 4),
     "batch matmul": product_with_itself,
     "batch matmul by constants": product_with_constants,
     "batch matmul by turned constants": turned_constants,
