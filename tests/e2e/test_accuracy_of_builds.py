@@ -73,6 +73,6 @@ def test_eval_and_run_name_what_they_measure(result: tapc.Result, data: dict[str
     again = rerun(result.output, data=str(data["classes"]), all_layers=False, **common)  # type: ignore[arg-type]
     assert again.accuracy == pytest.approx(found.executors[2].top1)
     targets = rerun(result.output, data=str(data["targets"]), all_layers=False, **common)  # type: ignore[arg-type]
-    assert (targets.metric, targets.accuracy, set(targets.scores)) == ("regression", None, {"mae", "r2"})
+    assert (targets.metric, targets.accuracy, set(targets.scores)) == ("regression", None, {"mae", "mse", "r2"})
     with pytest.raises(DataError, match="needs labels 0 and 1"):
         rerun(result.output, data=str(data["wrong"]), all_layers=False, wanted="binary", **common)  # type: ignore[arg-type]

@@ -29,7 +29,9 @@ def test_a_single_output_agrees_by_its_threshold() -> None:
     codes = np.array([-3, -1, 2, 4])
     logits = np.array([[-3.0], [1.0], [2.0], [4.0]], np.float32)
     y = SimpleNamespace(shape=(1, 1, 1), scale=1.0, zero=0)
-    verification = SimpleNamespace(codes=codes.reshape(4, 1, 1, 1), outputs=lambda _: codes[:, None].astype(float))
+    verification = SimpleNamespace(
+        codes=codes.reshape(4, 1, 1, 1), outputs=lambda _: codes[:, None].astype(float), detections=lambda _: None
+    )
     made: Any = SimpleNamespace(
         measured=SimpleNamespace(verification=verification, float_logits=logits, onnx_logits=logits),
         lowered=SimpleNamespace(program=SimpleNamespace(tensors={"y": y}, outputs=("y",))),
