@@ -29,9 +29,10 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# Each worker keeps to one thread: threads of several wait for each other most of the time.
+# Each worker keeps to one thread: threads of several wait for each other most of the time. One more than processors, as
+# tests wait now and then.
 unit: setup
-	$(PYTEST) -n $(JOBS) --dist worksteal
+	$(PYTEST) -n $$(($(JOBS) + 1)) --dist worksteal
 
 # What runs in QEMU, with the newer QEMU of the release's backports, where there is one.
 test-qemu: setup

@@ -36,6 +36,7 @@ def test_budgets_hold_as_measured(tmp_path: Path) -> None:
         assert report.exact
 
 
+@pytest.mark.thorough
 def test_ram_holds_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the prediction is too low, the next choice is tighter, or the error names what was measured."""
     from tapc.allocate import AllocationError, RamUse

@@ -58,6 +58,7 @@ def test_the_smallest_peak(tmp_path: Path, network: object) -> None:
     assert open_build(tmp_path / "ram").lowered().plan.size == least.memory.arena.measured
 
 
+@pytest.mark.thorough
 def test_without_patches_scratch_memory_is_what_is_left(tmp_path: Path) -> None:
     """One pixel a tile where the scratch memory is part of the peak, two wherever else."""
     model = residual_maps()

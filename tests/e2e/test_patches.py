@@ -12,6 +12,7 @@ from tapc.base.progress import Stages
 from tapc.flow.profile import profile
 from tapc.flow.rerun import open_build, rerun
 from tapc.flow.showing import describe
+from thorough import thorough
 
 
 def blocks() -> Model:
@@ -106,7 +107,9 @@ def test_what_fits_not_even_in_patches_is_told_what_would(tmp_path: Path) -> Non
     assert "patches" not in str(whole.value)
 
 
-@pytest.mark.parametrize(("board", "optimize"), [("stm32h7", "speed"), ("pico", "balanced"), ("mps3-an547", "size")])
+@pytest.mark.parametrize(
+    ("board", "optimize"), [("stm32h7", "speed"), thorough("pico", "balanced"), thorough("mps3-an547", "size")]
+)
 def test_patches_on_other_cores(tmp_path: Path, board: str, optimize: str) -> None:
     report = compiled(tmp_path, "build", board=board, ram=20_000, optimize=optimize)
     assert report.patches

@@ -13,6 +13,7 @@ from tapc.firmware.toolchain import Gcc, Unit, compile_units
 from tapc.firmware.zig import Zig
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
+from thorough import thorough
 
 TOOLS = [
     Gcc(),
@@ -85,7 +86,7 @@ def test_nothing_is_said_where_nothing_is_told(tmp_path: Path) -> None:
     assert stack_of(list(objects.values()), "run") is None
 
 
-@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
+@pytest.mark.parametrize("toolchain", ["gcc", thorough("zig")])
 def test_the_measured_mark_holds_all_of_it(toolchain: str, tmp_path: Path) -> None:
     """And main and start-up; the sample's functions are all known, and all run."""
     if toolchain == "zig":

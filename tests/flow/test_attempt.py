@@ -60,6 +60,7 @@ def test_an_image_that_overflows_its_memory(tmp_path: Path) -> None:
         flash(with_flash(least - 8), "none", wbits=(8,))
 
 
+@pytest.mark.thorough
 def test_code_that_overflows_beside_external_flash(tmp_path: Path) -> None:
     """Fewer bits are of no use: what does not fit is no weights."""
     onnx.save(residual().onnx, tmp_path / "net.onnx")

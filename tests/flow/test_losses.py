@@ -155,6 +155,7 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
         load_losses("nothing")
 
 
+@pytest.mark.thorough
 def test_a_killed_run_measures_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = [Drawn("uniform", None, bits * 10, "8" * 9) for bits in "84"]
     drawn.append(Drawn("uniform", None, "2" * 10, "8" + "4" * 7 + "8"))

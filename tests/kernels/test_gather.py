@@ -8,6 +8,7 @@ from kernels.programs import program, random_codes, run_together_on_host, tensor
 from tapc.kernels.gather import GatherSpec
 from tapc.lower.steps import steps_of
 from tapc.operators.move import Move
+from thorough import thorough
 
 COUNT = 42
 
@@ -33,7 +34,7 @@ def taken(rng: np.random.Generator, kind: int) -> tuple[tuple[int, int, int], ND
     return index.shape, taken
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, thorough(8)])
 def test_any_order(bits, tmp_path):
     rng = np.random.default_rng(bits)
     cases, wanted = [], []

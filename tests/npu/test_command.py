@@ -219,6 +219,7 @@ def test_each_layer_gets_two_to_eight_bits(tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} >= {"model.onnx", "float.onnx", "model.tflite", "npu.json"}
 
 
+@pytest.mark.thorough
 def test_rounding_by_rate_makes_the_file_as_long_as_predicted(tmp_path: Path) -> None:
     onnx.save(residual().onnx, tmp_path / "blocks.onnx")
     found = {}

@@ -124,6 +124,7 @@ def test_layers_of_the_cpu_get_bits_of_its_kernels(file: Path, keep: Keep, tmp_p
     assert found["predicted_cycles"] == pytest.approx(whole, rel=0.05)
 
 
+@pytest.mark.thorough
 def test_a_budget_of_bytes_counts_the_cpus_packed_weights(file: Path, keep: Keep, tmp_path: Path) -> None:
     keep("b1", "b2")
     whole = json.loads(npu(file, "--wbits", "8", "-o", str(tmp_path / "a"), "--json")[1])

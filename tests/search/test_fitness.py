@@ -160,6 +160,7 @@ def test_beta_weighs_what_the_device_needs(on_device, tmp_path):
     assert (again._measurements.measured, again._measurements.cached) == (0, 2)
 
 
+@pytest.mark.thorough
 def test_bits_keep_a_latency_budget_as_measured(tmp_path_factory, tmp_path):
     free = device_network(tmp_path_factory.mktemp("free"), SearchOptions(target_bits=8), "pico")
     scores = [free.losses.scores["sqnr"]]

@@ -184,7 +184,7 @@ def test_the_command_line_says_what_to_do(files, tmp_path):
     assert "--resume" in nothing.stderr
     missing = CliRunner().invoke(main, ["search", "--resume", str(tmp_path / "none")])
     assert missing.exit_code == 4
-    tight = ["--llm", "offline", "--latency", "1000", "--calibration", "64"]
+    tight = ["--llm", "offline", "--latency", "1000", "--calibration", "64", "--configurations", "60", "--test", "16"]
     impossible = CliRunner().invoke(main, [*base, *tight])
     assert impossible.exit_code == 5
     assert "the smallest budget that works" in impossible.stderr
