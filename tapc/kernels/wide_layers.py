@@ -355,7 +355,7 @@ _SUM = ("a_zero", "b_zero", "a_factor", "a_shift", "b_factor", "b_shift", "sum_f
 
 @dataclass(frozen=True)
 class WideAddSpec(KernelSpec):
-    """A sum, or difference, of two tensors of one shape, of any scales."""
+    """A sum, or difference, of two tensors of any scales: of one shape, or `r` has one pixel, added to each."""
 
     x: Plane
     r: Plane
@@ -365,7 +365,8 @@ class WideAddSpec(KernelSpec):
     @property
     def kind(self) -> str:
         """Short name of the code shape."""
-        return f"wide_{'sub' if self.minus else 'add'}_a{self.x.bits}r{self.r.bits}o{self.y.bits}"
+        each = "each" if self.r.pixels < self.y.pixels else ""
+        return f"wide_{'sub' if self.minus else 'add'}{each}_a{self.x.bits}r{self.r.bits}o{self.y.bits}"
 
     def instruction_features(self) -> Features:
         """Count codes."""
@@ -380,10 +381,18 @@ class WideAddSpec(KernelSpec):
         planes = self.x.parameter("x"), self.r.parameter("r"), self.y.parameter("y", constant=False)
         parameters = (*planes, *(Parameter(part, "int32") for part in _SUM), *SCALAR_RANGE)
 
+        def add(b: Body, i: Any, j: Any) -> None:
+            codes = [b.bind(plane.load(b, b[key], 0, at)) for key, plane, at in (("x", self.x, i), ("r", self.r, j))]
+            given = (b[part] for part in (*_SUM, "zero", "low", "high"))
+            self.y.store(b, b["y"], 0, i, b.call("t_sub_wide" if self.minus else "t_add_wide", *codes, *given))
+
         def emit(b: Body) -> None:
-            with b.loop(self.y.pixels * self.y.channels) as i:
-                codes = [b.bind(plane.load(b, b[key], 0, i)) for key, plane in (("x", self.x), ("r", self.r))]
-                given = (b[part] for part in (*_SUM, "zero", "low", "high"))
-                self.y.store(b, b["y"], 0, i, b.call("t_sub_wide" if self.minus else "t_add_wide", *codes, *given))
+            channels = self.y.channels
+            if self.r.pixels == self.y.pixels:
+                with b.loop(self.y.pixels * channels) as i:
+                    add(b, i, i)
+                return
+            with b.loop(self.y.pixels) as pixel, b.loop(channels) as c:
+                add(b, pixel * channels + c, c)
 
         return build(name, parameters, emit)

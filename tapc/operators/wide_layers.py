@@ -149,7 +149,10 @@ class WideLayer(Op):
 
 @dataclass(frozen=True, eq=False)
 class WideAdd(Op):
-    """A sum or difference of two tensors of one shape, of any scales, of which some have 16 bits, clamped."""
+    """A sum or difference of two tensors of any scales, of which some have 16 bits, clamped.
+
+    They have one shape, or the second has one pixel, for all pixels of the first.
+    """
 
     low: int
     high: int
@@ -174,7 +177,10 @@ class WideAdd(Op):
         spec = WideAddSpec(a.plane, b.plane, y.plane, self.minus)
         scalars = wide_sum(a.quantization, b.quantization, y.quantization).scalars()
         tensors = {"x": self.inputs[0], "r": self.inputs[1], "y": self.output}
-        near = {name: Overlap(0) for name in self.inputs if program.tensors[name].bits >= y.bits}
+        near = {
+            name: Overlap(0) for name in self.inputs
+            if program.tensors[name].bits >= y.bits and program.tensors[name].shape == y.shape
+        }  # fmt: skip
         distance = near if len(set(self.inputs)) == 2 else {}
         return [Step(self, spec, tensors, {}, {**scalars, **clamp(y, self.low, self.high)}, distance)]
 
@@ -188,21 +194,27 @@ def added(name: str, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, 
     UnsupportedError
         Of other shapes, or of 4-bit codes.
     """
-    if any(t.shape != y.shape for t in x) or 4 in (y.bits, *(t.bits for t in x)):
-        raise UnsupportedError(f"node {name!r}: sums of 16-bit codes are of two tensors of one shape, of 8 or 16 bits")
+    if not minus and x[0].shape != y.shape:
+        inputs, x = inputs[::-1], x[::-1]
+    alike = x[0].shape == y.shape and x[1].shape in (y.shape, (1, 1, y.shape[2]))
+    if not alike or 4 in (y.bits, *(t.bits for t in x)):
+        raise UnsupportedError(
+            f"node {name!r}: sums of 16-bit codes are of two tensors of one shape, or of one pixel for all of another, "
+            "of 8 or 16 bits"
+        )
     return WideAdd(name, inputs, key, low, high, minus)
 
 
 def of_two(op: Op, operation: str, low: int, high: int, y: Tensor, *x: Tensor) -> Op:
-    """Return an operator of two operands: as it is without 16-bit codes, a difference as one of them.
+    """Return an operator of two operands: as it is without 16-bit codes, a sum or difference as one of them.
 
     Raises
     ------
     UnsupportedError
         Other operators of 16-bit codes.
     """
-    if operation == "sub" and len(x) == 2 and any(t.bits == 16 for t in (*x, y)):
-        return added(op.name, op.inputs, x, y, op.output, low, high, minus=True)
+    if operation in ("add", "sub") and len(x) == 2 and any(t.bits == 16 for t in (*x, y)):
+        return added(op.name, op.inputs, x, y, op.output, low, high, minus=operation == "sub")
     return narrow(op, y, *x)
 
 
@@ -258,6 +270,7 @@ def _sample_depthwise(s: Sampler) -> None:
 @samples("codes16", 0.7)
 def _sample_add(s: Sampler) -> None:
     shape, bits = (1, s.pick(1, 3), s.pick(*range(2, 100))), _bits(s)
-    a, b = s.tensor(shape, bits[0]), s.tensor(shape, s.pick(8, 16))
+    a = s.tensor(shape, bits[0])
+    b = s.tensor(shape if shape[2] % 5 else (1, 1, shape[2]), s.pick(8, 16))
     s.add(WideAdd(s.name, (a.name, b.name), (y := s.tensor(shape, 16)).name, y.low, y.high,
                   shape[2] % 3 == 0))  # fmt: skip

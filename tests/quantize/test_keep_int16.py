@@ -118,6 +118,17 @@ def pair(kind: str, scale: float, table: str, **options: Any) -> Callable[[Build
     return make
 
 
+def with_mean(kind: str, scale: float, table: str, first: bool = True) -> Callable[[Builder], int]:
+    """Return what makes an operator of all pixels and one."""
+
+    def make(b: Builder) -> int:
+        axes = b.constant(np.array([1, 2], np.int32))
+        mean = b.make("MEAN", [b.input, axes], (1, 1, 1, 4), 0.0002, "ReducerOptions", keepDims=True)
+        return b.make(kind, [b.input, mean] if first else [mean, b.input], MAP, scale, table)
+
+    return make
+
+
 POOL = {"strideW": 2, "strideH": 2, "filterWidth": 2, "filterHeight": 3}
 OPERATORS: dict[str, Callable[[Builder], int]] = {
     "convolution": lambda b: b.conv(b.input, (7, 3, 3, 4), (1, 6, 5, 7), 0.0004),
@@ -140,6 +151,8 @@ OPERATORS: dict[str, Callable[[Builder], int]] = {
     "sum, clamped": pair("ADD", 0.0003, "AddOptions", fusedActivationFunction=3),
     "difference": pair("SUB", 0.0004, "SubOptions"),
     "difference, clamped": pair("SUB", 0.0003, "SubOptions", fusedActivationFunction=1),
+    "difference of each": with_mean("SUB", 0.0004, "SubOptions"),
+    "sum of each": with_mean("ADD", 0.0004, "AddOptions", first=False),
     "strided slice": of_input(
         "STRIDED_SLICE", (1, 2, 2, 3), 0.0003, "StridedSliceOptions", [0, 1, 0, 0], [1, 5, 4, 3], [1, 2, 2, 1]
     ),
