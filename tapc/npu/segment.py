@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints
 from tapc.ir.overlap import Overlap
+from tapc.ir.part import Part
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.kernels.builder import Kernel, Parameter
 from tapc.kernels.copies import run_features
@@ -151,32 +152,6 @@ class Segment(Op):
             "constants": Constant("w", max(1, -(-own.constants.size // _WORD)), lambda: _words(own), ALIGNMENT),
         }
         return [Step(self, spec, tensors, constants, distance=distance, staged=tuple(staged))]
-
-
-@dataclass(frozen=True, eq=False)
-class Part(Op):
-    """One of several outputs of a part of the network on the NPU: it lies where that has it."""
-
-    first: int
-
-    @property
-    def in_place(self) -> bool:
-        """No kernel runs."""
-        return True
-
-    @property
-    def begin(self) -> int:
-        """Where it begins in what the segment writes."""
-        return self.first
-
-    def reference(self, program: Program, x: list[Ints]) -> Ints:
-        """Return some bytes of the segment's output."""
-        y = program.tensors[self.output]
-        return x[0].reshape(len(x[0]), -1)[:, self.first : self.first + y.bytes].reshape(-1, *y.shape)
-
-    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
-        """Nothing is copied."""
-        return []
 
 
 def begins(sizes: Iterable[int]) -> tuple[tuple[int, ...], int]:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapc.base.arithmetic.gates import INPUT_BITS
+from tapc.ir.part import Part
 from tapc.ir.program import Op, Program, Tensor
 from tapc.ir.rewriting import rewrites
 from tapc.operators.concat import Concat
-from tapc.operators.lstm_steps import LstmSteps, Part, Side
+from tapc.operators.lstm_steps import LstmSteps, Side
 from tapc.operators.move import Move
 from tapc.operators.reshape import Reshape
 from tapc.operators.wide import Wide, WideDense

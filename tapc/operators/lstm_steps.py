@@ -175,37 +175,6 @@ def _by_unit(given: NDArray[N], state: NDArray[N]) -> NDArray[N]:
     return np.ascontiguousarray(np.concatenate([given, state]).T).reshape(-1)
 
 
-@dataclass(frozen=True, eq=False)
-class Part(Op):
-    """Bytes of what the steps give, where they lie: codes of hidden states, or the cell state.
-
-    Attributes
-    ----------
-    first : int
-        The first of them, a multiple of 4.
-    """
-
-    first: int
-
-    @property
-    def in_place(self) -> bool:
-        return True
-
-    @property
-    def begin(self) -> int:
-        return self.first
-
-    def reference(self, program: Program, x: list[Ints]) -> Ints:
-        y = program.tensors[self.output]
-        codes = x[0].reshape(len(x[0]), -1)[:, self.first : self.first + y.bytes]
-        if y.bits == 16:
-            codes = np.ascontiguousarray(codes.astype(np.int8)).view("<i2").astype(np.int64)
-        return codes.reshape(len(codes), *y.shape)
-
-    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
-        return []
-
-
 @samples("lstm16", 1.0)
 def _sample(s: Sampler) -> None:
     steps, depth, units = s.pick(2, 3, 5, 9), s.pick(1, 5, 12, 28, 40, 65), s.pick(1, 4, 7, 16, 20, 32)
