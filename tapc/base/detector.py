@@ -1,7 +1,7 @@
 """Detections from the maps of a network that finds centres: what it is told, and the same in real numbers.
 
 Of each cell and class there is a score, and for each cell the distances of a box's four sides from the cell's middle.
-The integers are in `tapc.operators.detect`.
+The integers are in `tapc.operators.detect`. Detectors of boxes that have scores are in `tapc.base.boxes`.
 """
 
 import json
@@ -12,12 +12,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tapc.base.boxes import FIELDS, BoxDetector, packed
 from tapc.base.errors import DataError
 
 _KEY = "tapc.detector"
-
-FIELDS = 6
-"""Of a detection: class, score, x0, y0, x1, y1; class -1 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,51 @@ class Detector:
                 f"{self}: give 1 to 64 pixels a cell, a unit above 0, an overlap in 0..1, 1 to 64 detections"
             )
 
+    @property
+    def maps(self) -> tuple[str, str]:
+        """The two outputs, scores first."""
+        return self.scores, self.sides
 
-def detector(model: onnx.ModelProto) -> Detector | None:
+    def check(self, shapes: dict[str, list[int]]) -> None:
+        """Raise DataError where outputs of these shapes are no such maps; KeyError where they are none of them."""
+        scores, sides = (shapes[name] for name in self.maps)
+        if len(shapes) != 2 or len(scores) != 4 or sides != [1, 4, *scores[2:]]:
+            raise DataError(
+                f"a detector has two outputs, scores (1, classes, H, W) and sides (1, 4, H, W); these are {shapes}"
+            )
+
+    def classes(self, shapes: dict[str, tuple[int, ...]]) -> int:
+        """Return how many classes there are, given the extents (C, H, W) of the outputs."""
+        return shapes[self.scores][0]
+
+    def rows(self, scores: NDArray[Any], sides: NDArray[Any]) -> NDArray[np.float64]:
+        """Return detections (most, 6), the surest first, of maps (C, H, W) and their distances, of any shape."""
+        return decoded(self, scores, sides.reshape(4, *scores.shape[1:]))
+
+
+AnyDetector = Detector | BoxDetector
+
+
+def detector_of(fields: dict[str, Any]) -> AnyDetector:
+    """Return a detector of its fields: of boxes where these are named.
+
+    Raises
+    ------
+    DataError
+        Others than there are, or out of their ranges.
+    """
+    own = dict(fields)
+    try:
+        if "boxes" not in own:
+            return Detector(**own)
+        if not isinstance(own.get("anchors", ""), str):
+            own["anchors"] = packed(own["anchors"])
+        return BoxDetector(**own)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the metadata {_KEY} of the graph are damaged: {error}") from error
+
+
+def detector(model: onnx.ModelProto) -> AnyDetector | None:
     """Return how a graph's outputs become detections, None where they are none.
 
     Raises
@@ -69,23 +110,20 @@ def detector(model: onnx.ModelProto) -> Detector | None:
     fields = described(model)
     if fields is None:
         return None
+    found = detector_of(fields)
+    shapes = {
+        str(value.name): [int(dim.dim_value) for dim in value.type.tensor_type.shape.dim]
+        for value in model.graph.output
+    }
     try:
-        found = Detector(**fields)
-        shapes = {
-            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.output
-        }
-        scores, sides = shapes[found.scores], shapes[found.sides]
-    except (KeyError, TypeError, ValueError) as error:
+        found.check(shapes)
+    except KeyError as error:
         raise DataError(f"the metadata {_KEY} of the graph are damaged: {error}") from error
-    if len(shapes) != 2 or len(scores) != 4 or sides != [1, 4, *scores[2:]]:
-        raise DataError(
-            f"a detector has two outputs, scores (1, classes, H, W) and sides (1, 4, H, W); these are {shapes}"
-        )
     return found
 
 
 def described(model: onnx.ModelProto) -> dict[str, Any] | None:
-    """Return the fields of `Detector` in the metadata of any graph."""
+    """Return the fields of a detector in the metadata of any graph."""
     text = next((entry.value for entry in model.metadata_props if entry.key == _KEY), None)
     if text is None:
         return None
@@ -95,7 +133,7 @@ def described(model: onnx.ModelProto) -> dict[str, Any] | None:
         raise DataError(f"the metadata {_KEY} of the graph are damaged: {error}") from error
 
 
-def set_detector(model: onnx.ModelProto, found: Detector | None) -> None:
+def set_detector(model: onnx.ModelProto, found: AnyDetector | None) -> None:
     """Write into a graph's metadata how its outputs become detections."""
     others = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != _KEY]
     onnx.helper.set_model_props(model, dict(others) | ({} if found is None else {_KEY: json.dumps(asdict(found))}))

@@ -139,7 +139,7 @@ def _detections(wanted: str, samples: Samples, graph: onnx.ModelProto) -> Metric
             raise DataError(f"--metric map needs boxes; {samples.source}: {reason}")
         return replace(plain, reason=reason)
     fields = samples.fields
-    classes, y = shapes[own.scores][0], samples.y
+    classes, y = own.classes(shapes), samples.y
     if fields not in (5, 6):
         raise DataError(
             f"{samples.source}: labels of a detector are boxes, (N, M, 5): class, x0, y0, x1, y1 in pixels; class -1 "

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tapc.base.detector import FIELDS, Detector, decoded
+from tapc.base.boxes import FIELDS
+from tapc.base.detector import AnyDetector
 from tapc.base.errors import DataError
 from tapc.data.detection import precision
 from tapc.data.figures import auc, intersections, same_class
@@ -49,10 +50,10 @@ class Metric:
         The output is the number of the class.
     extents : tuple of int
         Of the map (C, H, W) that is measured, of "miou" and of detectors.
-    detector : Detector or None
-        How two maps become detections.
+    detector : Detector, BoxDetector or None
+        How two outputs become detections.
     turned : bool
-        Of these maps the sides come first.
+        Of these the scores come last.
     """
 
     name: MetricName
@@ -63,7 +64,7 @@ class Metric:
     span: tuple[int, int] | None = None
     index: bool = False
     extents: tuple[int, ...] = ()
-    detector: Detector | None = None
+    detector: AnyDetector | None = None
     turned: bool = False
 
     def own(self, outputs: Floats) -> Floats:
@@ -77,13 +78,11 @@ class Metric:
     def detections(self, outputs: Floats) -> Floats:
         """Return the detections (N, most, 6) in outputs (N, values) of a detector."""
         assert self.detector is not None
-        classes, height, width = self.extents
-        flat, cells = outputs.reshape(len(outputs), -1), height * width
-        scores, sides = np.split(flat, [4 * cells if self.turned else classes * cells], axis=1)[
-            :: -1 if self.turned else 1
-        ]
-        maps = zip(scores.reshape(-1, classes, height, width), sides.reshape(-1, 4, height, width), strict=True)
-        return np.array([decoded(self.detector, *pair) for pair in maps]).reshape(-1, self.detector.most, FIELDS)
+        flat, scores = outputs.reshape(len(outputs), -1), math.prod(self.extents)
+        parts = np.split(flat, [flat.shape[1] - scores if self.turned else scores], axis=1)
+        maps = zip(*(parts[::-1] if self.turned else parts), strict=True)
+        found = [self.detector.rows(own.reshape(self.extents), others) for own, others in maps]
+        return np.array(found).reshape(-1, self.detector.most, FIELDS)
 
     @property
     def classes(self) -> bool:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from tapc import zoo
 from tapc.base import worker
-from tapc.base.detector import Detector, described, detector, set_detector
+from tapc.base.detector import described
 from tapc.base.errors import UnsupportedError, UsageError
 from tapc.base.ports import Ports
 from tapc.base.precheck import CALLABLE, NETWORKS, check_source
 from tapc.frontend.boundary import reading
+from tapc.frontend.detectors import name_detector
 from tapc.frontend.given import float_inside, resolve, without_marks
 from tapc.frontend.model import FloatModel, Imported, Reference
 from tapc.frontend.onnx_constants import parsed_constants
@@ -109,9 +110,7 @@ def load(
             graph, given = resolve(graph, given)
         set_states(graph, [_arranged(kept, canonical.inputs) for kept in imported.states])
         check_states(graph)
-        own_maps = imported.detector or described(imported.graph)
-        set_detector(graph, None if own_maps is None else Detector(**own_maps))
-        detector(graph)
+        name_detector(graph, imported.detector or described(imported.graph))
         inputs, outputs = input_ports(graph), output_ports(graph)
         if imported.channels_last and input_shape is not None and tuple(input_shape) != inputs[0].shape:
             raise UsageError(f"its input has shape {inputs[0].shape}, not {tuple(input_shape)}")

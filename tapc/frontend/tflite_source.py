@@ -13,6 +13,7 @@ from tapc.frontend.boundary import check_file, first_line, printable
 from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import converted
+from tapc.frontend.tflite_detector import without_post_processing
 from tapc.frontend.tflite_given import Collector, integers
 from tapc.frontend.tflite_reader import TfliteGraph, initializer, parse
 from tapc.frontend.tflite_recurrent import with_states
@@ -40,7 +41,7 @@ def read_tflite(path: Path) -> Imported:
         blob = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    graph = parse(blob, str(path))
+    graph, detector = without_post_processing(parse(blob, str(path)))
     try:
         once = initializer(blob, graph, str(path))
         known = {} if once is None else initial_values(once.tensors, once.operators)
@@ -62,16 +63,17 @@ def read_tflite(path: Path) -> Imported:
         for node in real.graph.node:
             node.name = ""  # layers may share theirs
         run = onnx_runner(real)
-        return Imported(printable(path.stem), model, run, origin, channels_last=True, given=given, states=states)
+        return Imported(printable(path.stem), model, run, origin, channels_last=True, given=given, states=states,
+                        detector=detector)  # fmt: skip
     stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
     if any(own.after >= count for own in graph.variables):
         origin += ", its states as ONNX has them: LiteRT's LSTM keeps them to itself"
         run = onnx_runner(model)
-        return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states)
+        return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states, detector=detector)
     try:
         blob = float_weights(blob, graph) if stored else blob
-        run = litert_runner(*(one_step(blob, graph) if states else (blob, graph)))
+        run = litert_runner(*(one_step(blob, graph) if states or detector else (blob, graph)))
     except ImportError:
         return Imported(
             printable(path.stem),
@@ -80,9 +82,10 @@ def read_tflite(path: Path) -> Imported:
             f"{origin}, not checked: ai-edge-litert is missing (pip install ai-edge-litert)",
             channels_last=True,
             states=states,
+            detector=detector,
         )
     origin += ", checked against LiteRT"
-    return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states)
+    return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states, detector=detector)
 
 
 def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
@@ -125,6 +128,8 @@ def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
 
 def one_step(blob: bytes, graph: TfliteGraph) -> tuple[bytes, TfliteGraph]:
     """Return the file with inputs and outputs in place of variables, and its graph with all of them.
+
+    Operators that the graph has no more are left out.
 
     LiteRT keeps variables where nobody else can write them.
 

@@ -3,13 +3,24 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tapc.base.detector import Detector
+from tapc.base.detector import AnyDetector
 from tapc.ir.program import Program, Tensor
 
 
 @dataclass(frozen=True)
 class Detections(Tensor):
-    """Rows of class, score and four edges, which the float network does not give; the scale is that of the edges."""
+    """Rows of class, score and four edges, which the float network does not give; the scale is that of the edges.
+
+    Attributes
+    ----------
+    size : (float, float)
+        Pixels of a distance of 1, across and down.
+    unit : str
+        What a distance of 1 is.
+    """
+
+    size: tuple[float, float] = (1.0, 1.0)
+    unit: str = "pixels"
 
 
 def compared(program: Program) -> tuple[str, ...]:
@@ -17,23 +28,23 @@ def compared(program: Program) -> tuple[str, ...]:
     return tuple(name for name in program.outputs if not isinstance(program.tensors[name], Detections))
 
 
-Decoder = Callable[[Program, Detector, Mapping[str, str]], Program]
+Decoder = Callable[[Program, AnyDetector, Mapping[str, str]], Program]
 _known: list[Decoder] = []
 
 
 def decodes(function: Decoder) -> Decoder:
-    """Decorate what makes a program give detections, too."""
+    """Decorate what makes a program give detections, too; those of detectors of another kind are left as they are."""
     _known.append(function)
     return function
 
 
-def decoding(program: Program, own: Detector | None, keys: Mapping[str, str]) -> Program:
+def decoding(program: Program, own: AnyDetector | None, keys: Mapping[str, str]) -> Program:
     """Return a program that gives detections as its last output.
 
     Parameters
     ----------
     program : Program
-    own : Detector or None
+    own : Detector, BoxDetector or None
         None: the program stays as it is.
     keys : mapping of str to str
         Output of the graph -> its tensor.

@@ -199,7 +199,8 @@ def build(name: str, parameters: tuple[Parameter, ...], emit: Callable[[Body], N
     body = re.search(rf"^TVM_DLL void {name}\([^;{{]*\) \{{\n(.*?)^\}}", text, re.MULTILINE | re.DOTALL)
     if body is None:
         raise RuntimeError(f"TVM printed no definition of {name}")
-    statements = _without_unused(body.group(1))
+    # TVM asks for loops of unknown length not to be unrolled, in a way that some compilers do not know.
+    statements = _without_unused(re.sub(r"^ *#pragma unroll 1\n", "", body.group(1), flags=re.MULTILINE))
     # A parameter that a special case leaves unused (no padding, say) is dropped from the signature.
     parameters = tuple(p for p in parameters if re.search(rf"\b{p.name}\b", statements))
     kernel = Kernel(name, parameters, "")

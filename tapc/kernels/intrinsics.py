@@ -14,6 +14,7 @@ from tapc.base.arithmetic.interface import Part
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.base.arithmetic.softmax16 import SOFTMAX_INTRINSICS
 from tapc.base.arithmetic.wide import WIDE_INTRINSICS
+from tapc.kernels.box_intrinsics import BOX_INTRINSICS
 from tapc.kernels.halves import asm, halves, join, signed, smlad
 from tapc.kernels.mve.intrinsics import MVE_INTRINSICS
 from tapc.kernels.mve.tflite import TFLITE_LANES
@@ -287,6 +288,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *WIDE_INTRINSICS,
     *SOFTMAX_INTRINSICS,
     *TRANSFORM_INTRINSICS,
+    *BOX_INTRINSICS,
     *MVE_INTRINSICS,
     *TFLITE_LANES,
 )  # fmt: skip

@@ -84,7 +84,8 @@ def detections(program: Program, codes: Ints) -> NDArray[np.float64] | None:
         return None
     rows = apart(program, program.outputs, codes)[-1][:, 0].astype(np.float64)
     op = next(op for op in program.ops if op.output == y.name)
-    scale = np.array([1, program.tensors[op.inputs[0]].scale, *[y.scale] * 4])
+    edges = [y.scale * extent for extent in y.size] * 2
+    scale = np.array([1, program.tensors[op.inputs[0]].scale, *edges])
     return np.where(rows[:, :, :1] < 0, -1.0, rows * scale)
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tapc.base.arithmetic import Ints
-from tapc.base.detector import FIELDS, Detector, peaks
+from tapc.base.boxes import FIELDS
+from tapc.base.detector import AnyDetector, Detector, peaks
 from tapc.base.errors import UnsupportedError
 from tapc.ir.decoding import Detections, decodes
 from tapc.ir.program import Op, Program, Step
@@ -88,7 +89,7 @@ class Detect(Op):
 
 
 @decodes
-def with_detections(program: Program, own: Detector, keys: Mapping[str, str]) -> Program:
+def with_detections(program: Program, own: AnyDetector, keys: Mapping[str, str]) -> Program:
     """Return a program that gives detections as its last output; see `tapc.ir.decoding`.
 
     Raises
@@ -96,6 +97,8 @@ def with_detections(program: Program, own: Detector, keys: Mapping[str, str]) ->
     UnsupportedError
         A network with states, or maps whose pictures or scales are too large for 32 bits.
     """
+    if not isinstance(own, Detector):
+        return program
     if program.states:
         raise UnsupportedError("a detector that keeps states between calls is not decoded; take its metadata out")
     scores, sides = (program.tensors[keys[name]] for name in (own.scores, own.sides))

@@ -79,6 +79,27 @@ class TfliteBuilder:
     def reshape(self, x: int, *shape: int) -> int:
         return self.operator("RESHAPE", [x, self.constant(np.array(shape, np.int32))], shape, "ReshapeOptions")
 
+    def post_process(self, boxes: int, scores: int, anchors: int, most: int, **options: Any) -> list[int]:
+        """Add SSD's post-processing; return its boxes, classes, scores and their number."""
+        from flatbuffers import flexbuffers
+
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.version = schema.BuiltinOperator.CUSTOM, 1
+        code.deprecatedBuiltinCode, code.customCode = code.builtinCode, b"TFLite_Detection_PostProcess"
+        self.model.operatorCodes.append(code)
+        writer = flexbuffers.Builder()
+        with writer.Map():
+            for key, value in {"max_detections": most, **options}.items():
+                write = {bool: writer.Bool, int: writer.Int, float: writer.Float}[type(value)]
+                write(key, value)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = len(self.model.operatorCodes) - 1
+        operator.inputs = [boxes, scores, anchors]
+        operator.outputs = [self.tensor(shape) for shape in ((1, most, 4), (1, most), (1, most), (1,))]
+        operator.customOptions = np.frombuffer(bytes(writer.Finish()), np.uint8)
+        self.graph.operators.append(operator)
+        return list(operator.outputs)
+
     def finish(self, *outputs: int) -> bytes:
         import flatbuffers
 
