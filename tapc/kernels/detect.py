@@ -41,8 +41,17 @@ class DetectSpec(KernelSpec):
         return "detect"
 
     def instruction_features(self) -> Features:
-        """Count scores and detections; how many scores are candidates is not known before it runs."""
-        return {"detect_score": self.x.pixels * self.x.channels, "detect_row": self.y.width, "call": 1}
+        """Count scores, and what becomes of as many candidates as there are detections, none of which overlap."""
+        most, count = self.y.width, self.x.pixels * self.x.channels
+        most = min(most, count)
+        return {
+            f"detect_score_a{self.x.bits}": count, "detect_pixel": self.x.pixels, f"detect_row_a{self.x.bits}": most,
+            "detect_step": most * self.y.width, "call": 1,
+        }  # fmt: skip
+
+    def code_features(self) -> Features:
+        """Return the parts of the machine code."""
+        return {"code_detect": 1, f"code_detect_a{self.x.bits}": 1}
 
     def kernel(self, name: str) -> Kernel:
         """Generate the C function."""

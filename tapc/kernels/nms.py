@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log2
 from typing import Any
 
 from tapc.base.boxes import FIELDS, Form
@@ -102,7 +101,7 @@ class NmsSpec(KernelSpec):
             f"nms_decode_{form}": kept,
             "nms_pair": passes * each * (each - 1) / 2,
             f"nms_row_{apart}": kept,
-            "nms_insert": kept * log2(passes) if self.limit else 0,
+            "nms_moved": (kept * kept - passes * each * each) / 4,
             "call": 1,
         }
 

@@ -16,6 +16,7 @@ from tapc.base.detector import AnyDetector, Detector, peaks
 from tapc.base.errors import UnsupportedError
 from tapc.ir.decoding import Detections, decodes
 from tapc.ir.program import Op, Program, Step
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.detect import SHARE, SHIFT, DetectSpec
 from tapc.kernels.schedule import Schedule
 
@@ -128,3 +129,15 @@ def with_detections(program: Program, own: AnyDetector, keys: Mapping[str, str])
         program, tensors={**program.tensors, name: y}, ops=(*program.ops, op), outputs=(*program.outputs, name),
         output_names=(*program.output_names, name),
     )  # fmt: skip
+
+
+@samples("detect", 1.0)
+def _sample(s: Sampler) -> None:
+    """Add one of which about as many scores are candidates as there are detections, with small boxes."""
+    most, bits = s.pick(1, 4, 8, 16, 24, 32), s.pick(4, 8, 16)
+    shape = s.pick(4, 6, 8, 12, 16), s.pick(4, 7, 8, 12), s.pick(1, 2, 3, 5, 8)
+    scores = s.tensor(shape, bits, zero=0)
+    sides, y = s.tensor((*shape[:2], 4), s.bits(), zero=0), s.tensor((1, most, FIELDS), 16, scale=1 / 16, zero=0)
+    share = min(1.0, most / math.prod(shape))
+    least = scores.high + 1 - max(1, round(share * (scores.high + 1 - scores.low)))
+    s.add(Detect(s.name, (scores.name, sides.name), y.name, s.pick(16, 64), least, s.pick(1 << 10, 1 << 13), 48))

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from tapc.base.arithmetic import Ints
-from tapc.base.boxes import FIELDS, BoxDetector, chosen
+from tapc.base.boxes import FIELDS, BoxDetector, chosen, packed
 from tapc.base.detector import AnyDetector
 from tapc.base.errors import UnsupportedError
 from tapc.ir.decoding import Detections, decodes
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
+from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.nms import FAR, PARTS, SHARE, STEPS, NmsSpec
 from tapc.kernels.schedule import Schedule
 
@@ -233,3 +234,23 @@ def _anchors(own: BoxDetector, boxes: Tensor) -> tuple[tuple[Factor, ...], int, 
     growth = [Factor.of(boxes.scale / scale * math.log2(math.e) * (1 << 16)) for scale in own.scales[2:]]
     sides = np.rint(rows[:, 2:] * 2.0**size)
     return (*away, *growth), size, np.concatenate([np.rint(rows[:, :2] * PARTS), sides], axis=1).astype(np.int64)
+
+
+@samples("detect", 2.0)
+def _sample(s: Sampler) -> None:
+    """Add one of which about as many boxes are sure enough as there are detections, few of which overlap much."""
+    most, bits, together = s.pick(1, 5, 10, 16, 25, 40), s.pick(4, 8, 16), bool(s.pick(0, 1))
+    count, classes, background = s.pick(60, 96, 150, 240, 400), s.pick(1, 2, 3, 5, 9), s.pick(0, 1)
+    scores = s.tensor((1, count, classes + background), bits, zero=0)
+    boxes, y = s.tensor((1, count, 4), 8, zero=0), s.tensor((1, most, FIELDS), 16, scale=1 / PARTS, zero=0)
+    rows = np.concatenate([s.rng.uniform(0, 1, (count, 2)), s.rng.uniform(0.02, 0.1, (count, 2))], axis=1)
+    own = BoxDetector(
+        scores.name, boxes.name, "anchors" if s.pick(0, 1) else "xyxy", packed(rows), overlap=0.9, most=most,
+        together=together, background=background,
+    )  # fmt: skip
+    factors, size, anchors = _anchors(own, boxes)
+    if own.form != "anchors":
+        factors, size, anchors = (Factor.of(1 / 16),), 0, np.zeros((0, 4), np.int64)
+    share = (1 - min(1.0, most / count)) ** (1 / classes) if together else 1 - min(1.0, most / count / classes)
+    least = scores.low + min(round(share * (scores.high + 1 - scores.low)), scores.high - scores.low)
+    s.add(Nms(s.name, (scores.name, boxes.name), y.name, own, factors, least, size, anchors))

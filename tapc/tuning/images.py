@@ -20,7 +20,7 @@ OTHERS = 0.4  # kernels in another arithmetic for each one in the core's
 FLOOR = 40
 """Distinct kernels of each kind and arithmetic, at least: the error of fewer is that of what happened to be drawn."""
 _EXTRA = 30  # kernels of an image that is there for a rare kind
-_MOST = 8  # such images of a kind, some of which have fewer kernels than `FLOOR`
+_MOST = 10  # such images of a kind, some of which have fewer kernels than `FLOOR`
 
 
 @dataclass(frozen=True)
