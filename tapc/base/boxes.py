@@ -141,7 +141,7 @@ class BoxDetector:
         least = np.nextafter(least, np.float32(np.inf)) if self.strict else least
         found = np.full((self.most, FIELDS), -1.0)
         size = np.array([extent or 1.0 for extent in self.size] * 2)
-        for row, (place, kind) in zip(found, chosen(self, values, edges, float(least), _overlaps), strict=False):
+        for row, (place, kind) in zip(found, chosen(self, values, edges, float(least), covers), strict=False):
             row[:] = (kind, values[place, kind], *(edges[place] * size))
         return found
 
@@ -165,7 +165,7 @@ Covers = Callable[[NDArray[Any], NDArray[Any], float], NDArray[np.bool_]]
 
 
 def chosen(
-    own: BoxDetector, scores: NDArray[Any], edges: NDArray[Any], least: float, covers: Covers
+    own: BoxDetector, scores: NDArray[Any], edges: NDArray[Any], least: float, covering: Covers
 ) -> list[tuple[int, int]]:
     """Return the box and the class of each detection, the surest first; of equal ones the first class, then box.
 
@@ -177,7 +177,7 @@ def chosen(
     edges : ndarray (boxes, 4)
     least : float
         Smallest score that counts.
-    covers : callable
+    covering : callable
     """
     found: list[tuple[float, int, int]] = []
     if own.together:
@@ -193,7 +193,7 @@ def chosen(
         for place in places[np.argsort(-values[places], kind="stable")].tolist():
             if count == limit:
                 break
-            if not covers(edges[place], kept[:count], own.overlap).any():
+            if not covering(edges[place], kept[:count], own.overlap).any():
                 kept[count] = edges[place]
                 count += 1
                 found.append((float(values[place]), place, int(kinds[place])))
@@ -201,7 +201,8 @@ def chosen(
     return [(place, kind) for _, place, kind in found[: own.most]]
 
 
-def _overlaps(box: NDArray[Any], others: NDArray[Any], share: float) -> NDArray[np.bool_]:
+def covers(box: NDArray[Any], others: NDArray[Any], share: float) -> NDArray[np.bool_]:
+    """Return which of other boxes (count, 4) a box has in common with more than a share of both together."""
     inner = np.prod(np.maximum(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0), axis=1)
     union = np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - inner
     found: NDArray[np.bool_] = (inner > share * union) & (inner > 0)

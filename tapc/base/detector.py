@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.base.boxes import FIELDS, BoxDetector, packed
+from tapc.base.boxes import FIELDS, BoxDetector, covers, packed
 from tapc.base.errors import DataError
 
 _KEY = "tapc.detector"
@@ -170,13 +170,7 @@ def decoded(own: Detector, scores: NDArray[Any], sides: NDArray[Any]) -> NDArray
     found = np.full((own.most, FIELDS), -1.0)
     kept: list[int] = []
     for i in range(len(places)):
-        if not any(kinds[i] == kinds[j] and _overlap(boxes[i], boxes[j]) > own.overlap for j in kept):
+        if not covers(boxes[i], boxes[[j for j in kept if kinds[j] == kinds[i]]], own.overlap).any():
             found[len(kept)] = (kinds[i], rows.reshape(-1)[places[i]], *boxes[i])
             kept.append(i)
     return found
-
-
-def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    inner = float(np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)))
-    union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inner
-    return inner / union if union > 0 else 0.0

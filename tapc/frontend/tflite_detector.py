@@ -8,9 +8,8 @@ import numpy as np
 from tapc.base.boxes import packed
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.frontend.tflite_names import tensor_names
-from tapc.frontend.tflite_reader import Operator, TfliteGraph
+from tapc.frontend.tflite_reader import POST_PROCESSING, Operator, TfliteGraph
 
-KIND = "CUSTOM TFLite_Detection_PostProcess"
 _PER_CLASS = 100
 """Detections of a class where the file tells none."""
 
@@ -27,17 +26,17 @@ def without_post_processing(graph: TfliteGraph) -> tuple[TfliteGraph, dict[str, 
     DataError
         Damaged options or anchors.
     """
-    found = [op for op in graph.operators if op.kind == KIND]
+    found = [op for op in graph.operators if op.kind == POST_PROCESSING]
     if not found:
         return graph, None
     op = found[0]
     results, others = set(op.outputs), [own for own in graph.operators if own is not op]
     if len(found) > 1 or any(results & set(own.inputs) for own in others) or set(graph.outputs) - results:
         raise UnsupportedError(
-            f"operator {op.index} ({KIND}): a network has one, whose results are its outputs; end it there"
+            f"operator {op.index} ({op.kind}): a network has one, whose results are its outputs; end it there"
         )
     if len(op.inputs) != 3 or graph.tensors[op.inputs[2]].data is None:
-        raise UnsupportedError(f"operator {op.index} ({KIND}): it has boxes, scores and constant anchors")
+        raise UnsupportedError(f"operator {op.index} ({op.kind}): it has boxes, scores and constant anchors")
     fields = _fields(op, graph)
     names = tensor_names([tensor.name for tensor in graph.tensors])
     fields |= {"scores": names[op.inputs[1]], "boxes": names[op.inputs[0]]}
@@ -49,7 +48,7 @@ def _fields(op: Operator, graph: TfliteGraph) -> dict[str, Any]:
     rows = np.asarray(anchors.data, np.float32)
     if boxes.shape != (1, len(rows), 4) or scores.shape[:-1] != boxes.shape[:-1] or rows.shape != (len(rows), 4):
         raise UnsupportedError(
-            f"operator {op.index} ({KIND}): boxes {list(boxes.shape)}, scores {list(scores.shape)} and anchors "
+            f"operator {op.index} ({op.kind}): boxes {list(boxes.shape)}, scores {list(scores.shape)} and anchors "
             f"{list(rows.shape)}; (1, anchors, 4), (1, anchors, classes) and (anchors, 4) are known"
         )
     try:
@@ -57,17 +56,17 @@ def _fields(op: Operator, graph: TfliteGraph) -> dict[str, Any]:
         apart = bool(op.options.get("use_regular_nms", False))
         per_class = int(op.options.get("detections_per_class", _PER_CLASS))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"operator {op.index} ({KIND}): its options are damaged: {error}") from error
+        raise DataError(f"operator {op.index} ({op.kind}): its options are damaged: {error}") from error
     background = scores.shape[-1] - int(own["num_classes"])
     if background not in (0, 1):
         raise UnsupportedError(
-            f"operator {op.index} ({KIND}): {scores.shape[-1]} scores of a box and {own['num_classes']:g} classes; one "
-            "more, the background, or as many are known"
+            f"operator {op.index} ({op.kind}): {scores.shape[-1]} scores of a box and {own['num_classes']:g} classes; "
+            "one more, the background, or as many are known"
         )
     if own["max_classes_per_detection"] != 1 and not apart:
         raise UnsupportedError(
-            f"operator {op.index} ({KIND}): {own['max_classes_per_detection']:g} classes of a detection; convert the "
-            "network with max_classes_per_detection 1 or use_regular_nms"
+            f"operator {op.index} ({op.kind}): {own['max_classes_per_detection']:g} classes of a detection; convert "
+            "the network with max_classes_per_detection 1 or use_regular_nms"
         )
     return {
         "form": "anchors",

@@ -62,8 +62,8 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "VAR_HANDLE": (tflite.VarHandleOptions, ("Container", "SharedName")),
     "CALL_ONCE": (tflite.CallOnceOptions, ("InitSubgraphIndex",)),
 }
-_CUSTOM = ("CUSTOM TFLite_Detection_PostProcess",)
-"""Custom operators whose options are read, a map in a FlexBuffer."""
+POST_PROCESSING = "CUSTOM TFLite_Detection_PostProcess"
+"""SSD's; its options are a map in a FlexBuffer."""
 _FORMS = {form.kind: form for rule in rules().values() if (form := rule.tflite) is not None}
 _OPTIONS |= {kind: (getattr(tflite, form.table), form.fields) for kind, form in _FORMS.items() if form.table}
 _OPERATORS = {code: name for name, code in vars(tflite.BuiltinOperator).items() if isinstance(code, int)}
@@ -258,7 +258,7 @@ def _operator(model: Any, operator: Any, index: int) -> Operator:
     if kind == "CUSTOM" and code.CustomCode() is not None:
         kind = f"CUSTOM {code.CustomCode().decode()}"
     options: dict[str, Any] = {}
-    if kind in _CUSTOM:
+    if kind == POST_PROCESSING:
         options = dict(flexbuffers.Loads(bytes(operator.CustomOptionsAsNumpy())))
     if kind in _OPTIONS:
         table, fields = _OPTIONS[kind]

@@ -1,4 +1,4 @@
-"""Detections of boxes: C equals the reference, the reference LiteRT and onnxruntime; what 16 bits do not hold."""
+"""Detections of boxes: C equals the reference, the reference LiteRT; what 16 bits do not hold."""
 
 from dataclasses import replace
 from typing import Any
