@@ -284,7 +284,7 @@ def _export(module: "nn.Module", examples: "list[torch.Tensor]", names: list[str
     try:
         with silence(), torch.no_grad():
             buffer = io.BytesIO()
-            # The exporter would fold BatchNormalization with roots whose last bit depends on the CPU's maker.
+            # The exporter would fold BatchNormalization by roots whose last bit depends on the CPU's maker.
             kept = torch.onnx.TrainingMode.PRESERVE
             torch.onnx.export(module, tuple(examples), cast(Any, buffer), dynamo=False, training=kept, **options)
         return onnx.load_from_string(buffer.getvalue())
