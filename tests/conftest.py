@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tapc import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -22,6 +26,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 def _no_calibrations(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What boards of whoever runs the tests measured is no part of a report."""
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tracebacks() -> Iterator[None]:
+    """Where a command's exit code is that of a fault of tapc's own, the report of a failed test says where it was."""
+    explained = cli.explained
+
+    def shown(error: Exception) -> tuple[str, int]:
+        traceback.print_exception(error, file=sys.__stderr__)
+        return explained(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "explained", shown)
+        yield
 
 
 @pytest.fixture(scope="session")
