@@ -3,16 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
+import tflite
+
 from tapc.base.errors import UnsupportedError
 
 _RECURRENT = (
-    "WHILE",
     "LSTM",
     "RNN",
     "UNIDIRECTIONAL_SEQUENCE_RNN",
     "BIDIRECTIONAL_SEQUENCE_LSTM",
     "BIDIRECTIONAL_SEQUENCE_RNN",
 )
+_CALLS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
+    "CALL_ONCE": (tflite.CallOnceOptions, ("InitSubgraphIndex",)),
+    "WHILE": (tflite.WhileOptions, ("CondSubgraphIndex", "BodySubgraphIndex")),
+}
 _INTEGERS = ("INT16", "INT4", "type 17")
 _SHORT = (
     "QUANTIZE", "DEQUANTIZE", "SOFTMAX", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "CONV_2D", "DEPTHWISE_CONV_2D",
@@ -47,7 +52,7 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
         reasons.append(
             f"{tensor}: activations of 16 or 4 bits are not supported there; pass the float32 or int8 network"
         )
-    several = model.SubgraphsLength() - kinds.count("CALL_ONCE") != 1  # what initializes variables has its own
+    several = model.SubgraphsLength() - len(_called(model, operators)) != 1
     if reasons or several:
         reasons += [] if reasons else [f"{model.SubgraphsLength()} subgraphs; only one is supported"]
         raise UnsupportedError("; ".join([f"{where}: {reasons[0]}", *reasons[1:], *_invalid(model.Subgraphs(0))]))
@@ -59,6 +64,24 @@ def _kinds(model: Any, operators: dict[int, str]) -> Iterator[str]:
         for i in range(graph.OperatorsLength()):
             code = model.OperatorCodes(graph.Operators(i).OpcodeIndex())
             yield operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
+
+
+def _called(model: Any, operators: dict[int, str]) -> set[int]:
+    """Return the graphs that operators of others run: what initializes variables, and loops."""
+    found = set()
+    for index in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(index)
+        for op in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+            code = model.OperatorCodes(op.OpcodeIndex())
+            kind = operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "")
+            table = op.BuiltinOptions()
+            if kind not in _CALLS or table is None:
+                continue
+            options, fields = _CALLS[kind]
+            view = options()
+            view.Init(table.Bytes, table.Pos)
+            found |= {int(getattr(view, own)()) for own in fields}
+    return found - {0}
 
 
 def _quantized(model: Any, operators: dict[int, str], types: dict[int, str]) -> str | None:

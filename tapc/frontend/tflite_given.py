@@ -57,10 +57,10 @@ class Integers:
     point: GivenPoint | None
 
 
-def integers(blob: bytes) -> dict[int, Integers]:
-    """Return how the tensors of a file's first graph are quantized, by index; others are left out."""
+def integers(blob: bytes, number: int = 0) -> dict[int, Integers]:
+    """Return how the tensors of a file's graph of this number are quantized, by index; others are left out."""
     model = tflite.Model.GetRootAs(blob, 0)
-    graph = model.Subgraphs(0)
+    graph = model.Subgraphs(number)
     found = {}
     for index in range(graph.TensorsLength()):
         own = _integers(model, graph.Tensors(index))

@@ -17,6 +17,7 @@ _LEAVES = {
     "RELU6": ("Relu6",),
     "PAD": ("Pad",),
     "CONCATENATION": ("concat",),
+    "WHILE": ("while",),
 }
 
 

@@ -37,7 +37,7 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "FULLY_CONNECTED": (tflite.FullyConnectedOptions, ("FusedActivationFunction", "WeightsFormat")),
     "ADD": (tflite.AddOptions, ("FusedActivationFunction",)),
     "CONCATENATION": (tflite.ConcatenationOptions, ("FusedActivationFunction", "Axis")),
-    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"), (tflite.ReducerOptions, ("KeepDims",))),
+    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"), (tflite.ReducerOptions, ("KeepDims",))),
     "BATCH_MATMUL": (tflite.BatchMatMulOptions, ("AdjX", "AdjY")),
     "DIV": (tflite.DivOptions, ("FusedActivationFunction",)),
     "PACK": (tflite.PackOptions, ("Axis",)),
@@ -61,6 +61,7 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "SOFTMAX": (tflite.SoftmaxOptions, ("Beta",)),
     "VAR_HANDLE": (tflite.VarHandleOptions, ("Container", "SharedName")),
     "CALL_ONCE": (tflite.CallOnceOptions, ("InitSubgraphIndex",)),
+    "WHILE": (tflite.WhileOptions, ("CondSubgraphIndex", "BodySubgraphIndex")),
 }
 POST_PROCESSING = "CUSTOM TFLite_Detection_PostProcess"
 """SSD's; its options are a map in a FlexBuffer."""
@@ -87,6 +88,8 @@ class Tensor:
         Whether `data` was stored with a scale.
     quantization : tuple of float
         Scales and zero points.
+    dynamic : tuple of int
+        Dimensions that the file leaves open, which read 1.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Tensor:
     data: NDArray[Any] | None
     dequantized: bool
     quantization: tuple[float, ...] = ()
+    dynamic: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,20 @@ def _parse(blob: bytes, where: str) -> TfliteGraph:
     if model.SubgraphsLength() == 0:
         raise DataError(f"{where}: corrupt TFLite file: it holds no graph")
     check_kind(model, where, _OPERATORS, {code: name for code, (name, _) in _TYPES.items()})
-    return _subgraph(model, model.Subgraphs(0), where)
+    graph = _subgraph(model, model.Subgraphs(0), where)
+    for tensor in (graph.tensors[i] for i in graph.inputs):
+        if set(tensor.dynamic) - {0} or (tensor.dynamic and tensor.shape[0] != 1):
+            raise UnsupportedError(
+                f"{where}: tensor {tensor.name!r} has dynamic dimension {tensor.dynamic[-1]}; convert the model with a "
+                "fixed input shape"
+            )
+    return graph
+
+
+def subgraphs(blob: bytes, graph: TfliteGraph, where: str) -> tuple[TfliteGraph, ...]:
+    """Return all graphs of a file, of which the first is known."""
+    model = tflite.Model.GetRootAs(blob, 0)
+    return (graph, *(_subgraph(model, model.Subgraphs(i), where) for i in range(1, model.SubgraphsLength())))
 
 
 def initializer(blob: bytes, graph: TfliteGraph, where: str) -> TfliteGraph | None:
@@ -204,18 +221,14 @@ def _tensor(model: Any, tensor: Any, where: str) -> Tensor:
     name = tensor.Name().decode() if tensor.Name() is not None else ""
     shape = _integers(tensor.ShapeAsNumpy())
     signature = _integers(tensor.ShapeSignatureAsNumpy())
-    for axis, extent in enumerate(signature):
-        if extent < 0 and (axis > 0 or shape[axis] != 1):
-            raise UnsupportedError(
-                f"{where}: tensor {name!r} has dynamic dimension {axis}; convert the model with a fixed input shape"
-            )
+    dynamic = tuple(axis for axis, extent in enumerate(signature) if extent < 0)
     buffer = model.Buffers(tensor.Buffer())
     # A constant is no larger than the file; what is computed takes memory when it is compared.
     if any(extent < 0 for extent in shape) or (buffer.DataLength() == 0 and math.prod(shape) > MOST_ELEMENTS):
         raise ValueError(f"tensor {name!r} has shape {list(shape)}")
     kind, dtype = _TYPES.get(tensor.Type(), (f"type {tensor.Type()}", np.uint8))
     if buffer.DataLength() == 0:
-        return Tensor(name, shape, kind, None, False, _scales(tensor.Quantization()))
+        return Tensor(name, shape, kind, None, False, _scales(tensor.Quantization()), dynamic)
     data: NDArray[Any] = np.frombuffer(buffer.DataAsNumpy().tobytes(), np.dtype(dtype).newbyteorder("<"))
     sparsity = tensor.Sparsity()
     data = (data.reshape(shape) if sparsity is None else dense(data, sparsity, shape)).astype(np.dtype(dtype))

@@ -1,10 +1,12 @@
 """TFLite's fused LSTM as ONNX's; one of integers, and SVDF, as the operators that they are made of, with states."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from tapc.base.errors import DataError
+from tapc.frontend.tflite_cells import Cell
 from tapc.frontend.tflite_converter import Converter, converts
 from tapc.frontend.tflite_reader import Operator, TfliteGraph, Variable
 from tapc.graph.given import GivenPoint
@@ -62,6 +64,21 @@ def lstm(c: Converter, op: Operator) -> None:
     if not op.options["TimeMajor"]:
         merged = c.builder.node("Transpose", [merged], perm=[1, 0, 2])
     c.done(op.outputs[0], merged)
+
+
+@converts("WHILE")
+def loop(c: Converter, op: Operator) -> None:
+    """Convert a loop that is a recurrent layer, (T, 1, inputs) to (T, 1, units)."""
+    cell: Cell = op.options["Cell"]
+    stem = c.name(op) or c.names[op.outputs[0]]
+    parts = (("W", cell.input), ("R", cell.hidden), ("B", cell.bias))
+    constants = [c.builder.constant(array[None], f"{stem}.{part}") for part, array in parts]
+    own: dict[str, Any] = {"linear_before_reset": int(cell.linear)} if cell.kind == "GRU" else {}
+    if cell.kind == "RNN":
+        own["activations"] = [cell.activation]
+    units = cell.hidden.shape[1]
+    found = c.builder.node(cell.kind, [c.value(op), *constants], c.name(op), hidden_size=units, **own)
+    c.done(op.outputs[0], c.builder.node("Squeeze", [found, c.builder.integers(1)]))
 
 
 def with_states(graph: TfliteGraph) -> tuple[TfliteGraph, dict[int, int]]:

@@ -1,5 +1,6 @@
 """TFLite files: read, convert, and run in LiteRT for comparison."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported, Runner, one_by_one
 from tapc.frontend.tflite_convert import converted
 from tapc.frontend.tflite_detector import without_post_processing
-from tapc.frontend.tflite_given import Collector, integers
-from tapc.frontend.tflite_reader import TfliteGraph, initializer, parse
+from tapc.frontend.tflite_given import Collector, Integers, integers
+from tapc.frontend.tflite_inline import Inlined, without_loops
+from tapc.frontend.tflite_reader import TfliteGraph, initializer, parse, subgraphs
 from tapc.frontend.tflite_recurrent import with_states
 from tapc.frontend.tflite_variables import initial_values, without_variables
 from tapc.frontend.verify import onnx_runner
@@ -45,10 +47,12 @@ def read_tflite(path: Path) -> Imported:
     try:
         once = initializer(blob, graph, str(path))
         known = {} if once is None else initial_values(once.tensors, once.operators)
-        graph = without_variables(graph, known)
-        count = len(graph.tensors)
+        graphs = subgraphs(blob, graph, str(path))
+        graph = plain = without_variables(graph, known)
+        inlined = without_loops(graph, graphs, str(path))
+        graph, count = inlined.graph, len(inlined.graph.tensors)
         graph, alike = with_states(graph)
-        known_integers = integers(blob)
+        known_integers = _integers(blob, inlined)
         known_integers |= {new: known_integers[old] for new, old in alike.items() if old in known_integers}
         collector = Collector(known_integers)
         model, states = converted(graph, printable(path.stem), collector)
@@ -65,15 +69,15 @@ def read_tflite(path: Path) -> Imported:
         run = onnx_runner(real)
         return Imported(printable(path.stem), model, run, origin, channels_last=True, given=given, states=states,
                         detector=detector)  # fmt: skip
-    stored = sorted({tensor.type for tensor in graph.tensors if tensor.dequantized})
+    stored = sorted({tensor.type for own in graphs for tensor in own.tensors if tensor.dequantized})
     origin = f"tflite file {path}" + (f", {'/'.join(stored)} weights dequantized to float32" if stored else "")
     if any(own.after >= count for own in graph.variables):
         origin += ", its states as ONNX has them: LiteRT's LSTM keeps them to itself"
         run = onnx_runner(model)
         return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states, detector=detector)
     try:
-        blob = float_weights(blob, graph) if stored else blob
-        run = litert_runner(*(one_step(blob, graph) if states or detector else (blob, graph)))
+        blob = float_weights(blob, graphs) if stored else blob
+        run = litert_runner(*(one_step(blob, plain) if states or detector else (blob, plain)))
     except ImportError:
         return Imported(
             printable(path.stem),
@@ -86,6 +90,16 @@ def read_tflite(path: Path) -> Imported:
         )
     origin += ", checked against LiteRT"
     return Imported(printable(path.stem), model, run, origin, channels_last=True, states=states, detector=detector)
+
+
+def _integers(blob: bytes, inlined: Inlined) -> dict[int, Integers]:
+    """Return how the tensors of a graph are quantized, also of those that come from other graphs."""
+    found = integers(blob)
+    others = {number: integers(blob, number) for number in {number for number, _ in inlined.origins.values()}}
+    for index, (number, own) in inlined.origins.items():
+        if own in others[number]:
+            found[index] = others[number][own]
+    return found
 
 
 def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
@@ -142,7 +156,9 @@ def one_step(blob: bytes, graph: TfliteGraph) -> tuple[bytes, TfliteGraph]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))
-    model.subgraphs, model.signatureDefs = model.subgraphs[:1], None
+    if all(op.kind != "WHILE" for op in graph.operators):
+        model.subgraphs = model.subgraphs[:1]
+    model.signatureDefs = None
     own, operators = model.subgraphs[0], []
     for op in graph.operators:
         operators.append(own.operators[op.index])
@@ -155,7 +171,7 @@ def one_step(blob: bytes, graph: TfliteGraph) -> tuple[bytes, TfliteGraph]:
     return bytes(packer.Output()), replace(graph, inputs=tuple(own.inputs), outputs=tuple(own.outputs))
 
 
-def float_weights(blob: bytes, graph: TfliteGraph) -> bytes:
+def float_weights(blob: bytes, graphs: Sequence[TfliteGraph]) -> bytes:
     """Return the file with quantized weights replaced by their float32 values.
 
     LiteRT computes layers with quantized weights in 8-bit integers, which is not the network that is compiled.
@@ -169,7 +185,12 @@ def float_weights(blob: bytes, graph: TfliteGraph) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))
-    for tensor, parsed in zip(model.subgraphs[0].tensors, graph.tensors, strict=True):
+    pairs = (
+        pair
+        for own, graph in zip(model.subgraphs, graphs, strict=True)
+        for pair in zip(own.tensors, graph.tensors, strict=True)
+    )
+    for tensor, parsed in pairs:
         if not parsed.dequantized or parsed.data is None:
             continue
         tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
