@@ -19,7 +19,7 @@ _FEW = 16
 Key = tuple[bytes, ...]
 
 
-class _Unknown(Exception):
+class _UnknownError(Exception):
     """It is none of the layers."""
 
 
@@ -90,7 +90,7 @@ def cells(step: Traced, read: set[int], limit: int) -> list[Cell] | str:
     while left:
         try:
             own = m.next_cell(left)
-        except _Unknown as error:
+        except _UnknownError as error:
             return f"a step of it is none of an LSTM, GRU or SimpleRNN ({error})"
         left -= set(own.states)
         m.results.append(own.result)
@@ -109,18 +109,18 @@ class _Matcher:
 
     def next_cell(self, left: set[int]) -> Cell:
         """Return a layer of which all inputs are known."""
-        why: _Unknown | None = None
+        why: _UnknownError | None = None
         for p in sorted(left):
             try:
                 return self._cell(p, left)
-            except _Unknown as error:
+            except _UnknownError as error:
                 why = why or error
-        raise why if why is not None else _Unknown("no state")
+        raise why if why is not None else _UnknownError("no state")
 
     def _cell(self, p: int, left: set[int]) -> Cell:
         after, before = self.step.ends[p].reshape(-1), self.step.starts[p].reshape(-1)
         if len(after) != len(before):
-            raise _Unknown("a state changes its shape")
+            raise _UnknownError("a state changes its shape")
         terms = self.products(after)
         factors = {len(key) for key in terms}
         if len(terms) == 1 and factors == {1} and self._kind(after) in ("TANH", "RELU"):
@@ -142,17 +142,17 @@ class _Matcher:
             if np.array_equal(self.step.ends[q].reshape(-1), inner):
                 break
         else:
-            raise _Unknown("what its output is a tanh of is no state")
+            raise _UnknownError("what its output is a tanh of is no state")
         cell = self.step.starts[q].reshape(-1)
         parts = self.products(inner)
         _ones(parts)
         kept = [key for key in parts if cell.tobytes() in key]
         added = [key for key in parts if key not in kept]
         if len(kept) != 1 or len(added) != 1 or len(kept[0]) != 2 or len(added[0]) != 2:
-            raise _Unknown("its cell state is no sum of two products")
+            raise _UnknownError("its cell state is no sum of two products")
         forget = _other(kept[0], cell)
         if self._kind(forget) != "LOGISTIC":
-            raise _Unknown("its forget gate is no sigmoid")
+            raise _UnknownError("its forget gate is no sigmoid")
         given, new = self._pair(added[0], "LOGISTIC", "TANH")
         gates = [self.sum(self._operands(gate)[0]) for gate in (given, output, forget, new)]
         return self._made("LSTM", gates, p, after, before, (p, q))
@@ -160,29 +160,27 @@ class _Matcher:
     def _gru(self, p: int, after: Numbers, before: Numbers, terms: dict[Key, Array]) -> Cell:
         h = before.tobytes()
         rest = {key: value for key, value in terms.items() if h not in key}
-        single = [key for key in rest if len(key) == 1] or [key for key in rest if len(key) == 2]
+        single: list[Key] = [key for key in rest if len(key) == 1] or [key for key in rest if len(key) == 2]
         if len(terms) != 3 or len(single) != 1:
-            raise _Unknown("its state is no mean of the last and a new one")
+            raise _UnknownError("its state is no mean of the last and a new one")
         new = next((own for own in map(_numbers, single[0]) if self._kind(own) == "TANH"), None)
         gates = {own for key in terms for own in key} - {h} - ({new.tobytes()} if new is not None else set())
         if new is None or len(gates) != 1 or self._kind(update := _numbers(gates.pop())) != "LOGISTIC":
-            raise _Unknown("its state is no mean of the last and a new one by a sigmoid")
+            raise _UnknownError("its state is no mean of the last and a new one by a sigmoid")
         n, z = new.tobytes(), update.tobytes()
-        for sign, known in (
+        forms: tuple[tuple[float, dict[Key, float]], ...] = (
             (1.0, {(h, z): 1.0, (n,): 1.0, (n, z): -1.0}),
             (-1.0, {(h,): 1.0, (h, z): -1.0, (n, z): 1.0}),
-        ):
-            wanted = {tuple(sorted(key)): value for key, value in known.items()}
-            if wanted.keys() == terms.keys() and all((terms[key] == value).all() for key, value in wanted.items()):
-                break
-        else:
-            raise _Unknown("its state is no mean of the last and a new one")
+        )
+        sign = next((sign for sign, known in forms if _same(terms, known)), None)
+        if sign is None:
+            raise _UnknownError("its state is no mean of the last and a new one")
         kept = self.sum(self._operands(update)[0])
         kept = _Sum(kept.columns, sign * kept.matrix, sign * kept.bias)  # 1 - sigmoid(a) = sigmoid(-a)
         total = self.sum(self._operands(new)[0])
         inner = np.array([c for c in total.columns.tolist() if c >= self.limit and self._kind(np.array([c])) == "MUL"])
         if not len(inner):
-            raise _Unknown("its new state has no reset gate")
+            raise _UnknownError("its new state has no reset gate")
         return self._reset(p, after, before, kept, total, inner.astype(np.int64))
 
     def _reset(self, p: int, after: Numbers, before: Numbers, kept: _Sum, total: _Sum, inner: Numbers) -> Cell:
@@ -190,30 +188,30 @@ class _Matcher:
         a, b = self._operands(inner)
         reset, other = (a, b) if self._kind(a) == "LOGISTIC" else (b, a)
         if self._kind(reset) != "LOGISTIC":
-            raise _Unknown("its reset gate is no sigmoid")
+            raise _UnknownError("its reset gate is no sigmoid")
         matrix, units, linear = total.of(inner), len(before), not np.isin(other, before).all()
         if len(inner) != units:
-            raise _Unknown("its reset gate has other units")
+            raise _UnknownError("its reset gate has other units")
         outer = _Sum(
             total.columns[~np.isin(total.columns, inner)], total.matrix[:, ~np.isin(total.columns, inner)], total.bias
         )
         if linear:
             order = np.argmax(matrix, axis=1)
             if not np.array_equal(matrix[:, order], np.eye(units)):
-                raise _Unknown("its reset gate multiplies parts of other units")
+                raise _UnknownError("its reset gate multiplies parts of other units")
             product = self.sum(other[order])
             if not np.isin(product.columns, before).all():
-                raise _Unknown("its reset gate multiplies more than its state")
+                raise _UnknownError("its reset gate multiplies more than its state")
             hidden, bias = product.of(before), product.bias
         else:
             order = np.argsort(other)
             if not np.array_equal(other[order], before):
-                raise _Unknown("its reset gate multiplies parts of other units")
+                raise _UnknownError("its reset gate multiplies parts of other units")
             hidden, bias = matrix[:, order], np.zeros(units)
         gates = [kept, self.sum(self._operands(reset[order])[0]), outer]
         made = self._made("GRU", gates, p, after, before, (p,), linear=linear)
         if made.hidden[2 * units :].any():
-            raise _Unknown("its new state reads the last one past its reset gate")
+            raise _UnknownError("its new state reads the last one past its reset gate")
         weights, biases = made.hidden.copy(), made.bias.copy()
         weights[2 * units :], biases[5 * units :] = hidden, bias
         return Cell(made.kind, made.input, weights, biases, linear, made.activation, made.columns, after, (p,))
@@ -228,21 +226,21 @@ class _Matcher:
         for result in self.results:
             known |= np.isin(given, result)
         if not known.all():
-            raise _Unknown("its gates read what is neither its input nor its state")
+            raise _UnknownError("its gates read what is neither its input nor its state")
         if not len(given):
-            raise _Unknown("it reads no input")
+            raise _UnknownError("it reads no input")
         if any(len(gate.matrix) != len(before) for gate in gates):
-            raise _Unknown("its gates have other units than its state")
+            raise _UnknownError("its gates have other units than its state")
         weights, hidden = (np.concatenate([gate.of(own) for gate in gates]) for own in (given, before))
         bias = np.concatenate([*(gate.bias for gate in gates), np.zeros(len(hidden))])
-        arrays = (array.astype(np.float32) for array in (weights, hidden, bias))
-        return Cell(kind, *arrays, linear, activation, given, after, states)
+        weights, hidden, bias = (array.astype(np.float32) for array in (weights, hidden, bias))
+        return Cell(kind, weights, hidden, bias, linear, activation, given, after, states)
 
     def _pair(self, key: Key, *kinds: str) -> tuple[Numbers, ...]:
         """Return the factors of these kinds."""
         found = {self._kind(own): own for own in map(_numbers, key)}
         if set(found) != set(kinds):
-            raise _Unknown(f"a product of {' and '.join(sorted(found)) or 'nothing'}")
+            raise _UnknownError(f"a product of {' and '.join(sorted(found)) or 'nothing'}")
         return tuple(found[kind] for kind in kinds)
 
     def products(self, elements: Numbers) -> dict[Key, Array]:
@@ -257,10 +255,11 @@ class _Matcher:
             return {(elements.tobytes(),): np.ones(size)}
         if node.kind == "NEG":
             return {key: -value for key, value in self.products(self._at(node, 0, place)).items()}
-        left, right = (
+        sides: list[dict[Key, Array]] = [
             {(): self._value(node, side, place)} if node.fixed[side] else self.products(self._at(node, side, place))
             for side in (0, 1)
-        )
+        ]
+        left, right = sides
         found: dict[Key, Array] = dict(left) if node.kind in _SUMS else {}
         if node.kind in _SUMS:
             for key, value in right.items():
@@ -272,7 +271,7 @@ class _Matcher:
                     found[both] = found.get(both, np.zeros(size)) + value * factor
         found = {key: value for key, value in found.items() if value.any()}
         if len(found) > _FEW:
-            raise _Unknown("sums of many products")
+            raise _UnknownError("sums of many products")
         return found
 
     def sum(self, elements: Numbers) -> _Sum:
@@ -359,7 +358,7 @@ class _Matcher:
         """Return what an element-wise operator computes elements from."""
         node, place = self._node(elements)
         if node is None or any(node.fixed):
-            raise _Unknown("a gate is computed from constants")
+            raise _UnknownError("a gate is computed from constants")
         return tuple(self._at(node, side, place) for side in range(len(node.operands)))
 
     def _at(self, node: Node, side: int, place: Numbers) -> Numbers:
@@ -372,7 +371,7 @@ class _Matcher:
     def _spread(self, node: Node, side: int, place: Numbers) -> Array:
         shape = np.broadcast_shapes(*(np.shape(operand) for operand in node.operands))
         if int(np.prod(shape)) != node.size:
-            raise _Unknown("operands of other shapes")
+            raise _UnknownError("operands of other shapes")
         spread: Array = np.broadcast_to(node.operands[side], shape).reshape(-1)[place]
         return spread
 
@@ -388,4 +387,10 @@ def _other(key: Key, one: Numbers) -> Numbers:
 
 def _ones(terms: dict[Key, Array]) -> None:
     if not all((value == 1).all() for value in terms.values()):
-        raise _Unknown("its products have factors")
+        raise _UnknownError("its products have factors")
+
+
+def _same(terms: dict[Key, Array], known: dict[Key, float]) -> bool:
+    """Whether a sum of products is a known one."""
+    wanted = {tuple(sorted(key)): value for key, value in known.items()}
+    return wanted.keys() == terms.keys() and all((terms[key] == value).all() for key, value in wanted.items())

@@ -126,7 +126,7 @@ def outside(loop: Loop, n: Numbering) -> dict[int, Numbers]:
 
 
 def traced(step: Step, starts: dict[int, Numbers], base: int, n: Numbering) -> Traced:
-    """Number the elements of a step that begins with these."""
+    """Return a step whose elements have numbers, which begins with these."""
     known: dict[int, Numbers] = {}
     for p, own in starts.items():
         if n.tensors[step.starts[p]].data is None:  # counters and constants have their values
