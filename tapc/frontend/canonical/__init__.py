@@ -154,7 +154,8 @@ def _asked(elements: Index, wanted: Index | None) -> Index:
     if wanted is None or wanted.ndim != elements.ndim:
         return elements
     found = elements.reshape(-1)[wanted]
-    return elements if strided(found.reshape(-1)) is None else found
+    # Loops tell an arrangement from the source's first element on.
+    return elements if found.flat[0] or strided(found.reshape(-1)) is None else found
 
 
 def _translate(
