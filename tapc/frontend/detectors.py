@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.base.boxes import BoxDetector
+from tapc.base.boxes import MOST, BoxDetector
 from tapc.base.detector import detector, detector_of, set_detector
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import Port
@@ -24,6 +24,7 @@ def name_detector(graph: onnx.ModelProto, fields: dict[str, Any] | None) -> None
     UnsupportedError
         Boxes that lie neither side by side nor apart in the canonical output.
     """
+    fields = None if fields is None else _counted(graph, fields)
     found = None if fields is None else detector_of(fields)
     set_detector(graph, found)
     detector(graph)
@@ -39,6 +40,32 @@ def name_detector(graph: onnx.ModelProto, fields: dict[str, Any] | None) -> None
             raise DataError(f"a detector's input is a picture, not {shape}; its metadata may tell the `size`")
         size = (float(shape[3]), float(shape[2]))
     set_detector(graph, replace(found, turned=turned, size=size))
+
+
+def _counted(graph: onnx.ModelProto, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a detector; of a suppression's, with as many detections as there may be.
+
+    See `tapc.frontend.onnx_detector` for what it says besides.
+    """
+    if "first" not in fields:
+        return fields
+    own = {key: value for key, value in fields.items() if key not in ("first", "surest")}
+    shapes = {port.name: port.source or port.shape for port in output_ports(graph)}
+    scores, boxes = (shapes.get(str(own[key]), ()) for key in ("scores", "boxes"))
+    scores = scores if own["classes_first"] or len(scores) != 3 else (scores[0], scores[2], scores[1])
+    if len(scores) != 3 or scores[0] != 1 or boxes != (1, scores[2], 4):
+        raise UnsupportedError(
+            f"non-maximum suppression of boxes {list(boxes)} and scores {list(scores)}: (1, boxes, 4) and (1, classes, "
+            "boxes) are known; export the model with batch 1"
+        )
+    each, classes = min(own["per_class"], scores[2]), scores[1] - own["background"]
+    if fields["first"] < each * classes and classes > 1:
+        raise UnsupportedError(
+            f"non-maximum suppression of {classes} classes, of which the first {fields['first']:g} boxes are taken "
+            "behind it, class by class; give it max_output_boxes_per_class, and end the network there"
+        )
+    most = int(min(each * classes, fields["first"], fields["surest"], MOST))
+    return {"most": max(most, 1), **own, "per_class": each}
 
 
 def _turned(port: Port, count: int, fields_first: bool) -> bool:
