@@ -13,11 +13,14 @@ from tapc.frontend.tflite_given import Collector
 from tapc.frontend.tflite_names import layer_name, tensor_names
 from tapc.frontend.tflite_onnx import OnnxBuilder, as_array
 from tapc.frontend.tflite_reader import Operator, TfliteGraph
+from tapc.frontend.tflite_values import MOVES
 from tapc.graph.rules import rules
 from tapc.graph.state import State
 
 _CLAMPS = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}
 _FUSED = {0: None, 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
+_EXACT = (*MOVES, "QUANTIZE", "DEQUANTIZE", "CAST")
+"""Operators that give constants the values that they have."""
 SHAPE_ONLY_INPUT = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 Convert = Callable[["Converter", Operator], None]
 _known: dict[str, Convert] = {}
@@ -54,6 +57,7 @@ class Converter:
         self.constants = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
         self.forms = {form.kind: (name, form) for name, rule in rules().items() if (form := rule.tflite) is not None}
         self._written: dict[int, str] = {}
+        self._fixed: set[int] = set()
         self.states = tuple(
             State(name, f"{name}.next", own.initial)
             for own, name in zip(graph.variables, self._variable_names(), strict=True)
@@ -75,6 +79,7 @@ class Converter:
                 )
             self._check(op)
             known[op.kind](self, op)
+            self._from_constants(op)
             turned = any(
                 op.options.get(flag) and i in self.constants
                 for flag, i in zip(("AdjX", "AdjY"), op.inputs, strict=False)
@@ -120,6 +125,16 @@ class Converter:
             if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
                 name = self.graph.tensors[index].name
                 raise DataError(f"tensor {name!r} holds NaN or infinite values; retrain or repair the model")
+
+    def _from_constants(self, op: Operator) -> None:
+        """Note where an operator computes integers of constants alone: folding does not round as the file says."""
+        if not all(index < 0 or index in self.constants or index in self._fixed for index in op.inputs):
+            return
+        self._fixed.update(op.outputs)
+        if op.kind not in _EXACT and any(index in self.given.tensors for index in op.outputs):
+            self.given.obstacle = self.given.obstacle or str(
+                self.unsupported(op, "it computes integers of constants alone; fold it before conversion")
+            )
 
     def unsupported(self, op: Operator, problem: str) -> UnsupportedError:
         """Build the error for an operator that cannot be converted."""

@@ -76,9 +76,11 @@ class _Inliner:
             self._infer(op)
             self.operators.append(op)
 
-    def add(self, tensor: Tensor, origin: tuple[int, int] | None = None) -> int:
-        """Add a tensor and return its index."""
+    def add(self, tensor: Tensor, origin: tuple[int, int] | None = None, *, like: int | None = None) -> int:
+        """Add a tensor, quantized as another is where it is told one, and return its index."""
         self.tensors.append(tensor)
+        if like is not None and tensor.quantization:
+            origin = self.origins.get(like, (0, like))
         if origin is not None:
             self.origins[len(self.tensors) - 1] = origin
         return len(self.tensors) - 1
@@ -212,9 +214,9 @@ class _Inliner:
     def _apart(self, index: int) -> int:
         """Return a tensor of its own for a value of a step, so that no two values are taken for one."""
         tensor = self.tensors[index]
-        if tensor.data is not None and tensor.type != "FLOAT32":
+        if tensor.data is not None and tensor.type != "FLOAT32" and not tensor.quantization:
             return index  # a counter
-        own = self.add(replace(tensor, data=None, name=f"{tensor.name}.before"))
+        own = self.add(replace(tensor, data=None, name=f"{tensor.name}.before"), like=index)
         self.operators.append(Operator(0, "RESHAPE", (index,), (own,), {}))
         return own
 

@@ -1,8 +1,8 @@
 """TFLite loops as recurrent layers of ONNX, or their results as elements of what their steps compute."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,14 @@ from tapc.frontend.tflite_cells import Cell, cells
 from tapc.frontend.tflite_reader import Operator, Tensor
 from tapc.frontend.tflite_trace import Loop, Numbering, Numbers, Traced, outside, read_values, run, traced
 
-Add = Callable[[Tensor], int]
+
+class Add(Protocol):
+    """Adds a tensor, quantized as another is where it is told one, and returns its index."""
+
+    def __call__(self, tensor: Tensor, *, like: int | None = None) -> int:
+        """Add it."""
+
+
 _NO_STEPS = "it has no steps"
 
 
@@ -60,13 +67,13 @@ class _Gatherer:
         first, flat = 0, []
         for index in which.tolist():
             size = int(np.prod(self.tensors[index].shape))
-            flat.append(self._new((size,), "flat", self.tensors[index]))
+            flat.append(self._new((size,), "flat", index))
             self.write("RESHAPE", (index,), flat[-1])
             places = np.where(found == index, places + first, places)
             first += size
         source = flat[0]
         if len(flat) > 1:
-            source = self._new((first,), "joined", self.tensors[flat[0]])
+            source = self._new((first,), "joined", int(which[0]))
             self.write("CONCATENATION", tuple(flat), source, Axis=0)
         index = self.constant_tensor(places.reshape(shape))
         self.write("GATHER", (source, index), target, Axis=0, BatchDims=0)
@@ -80,9 +87,10 @@ class _Gatherer:
         """Write an operator of one output."""
         self.operators.append(Operator(index, kind, inputs, (output,), options))
 
-    def _new(self, shape: tuple[int, ...], part: str, like: Tensor | None = None) -> int:
-        tensor = Tensor(f"{self.name}.{part}", shape, "FLOAT32", None, False) if like is None else like
-        return self.add(replace(tensor, name=f"{self.name}.{part}", shape=shape, data=None, dynamic=()))
+    def _new(self, shape: tuple[int, ...], part: str, like: int | None = None) -> int:
+        tensor = Tensor(f"{self.name}.{part}", shape, "FLOAT32", None, False) if like is None else self.tensors[like]
+        own = replace(tensor, name=f"{self.name}.{part}", shape=shape, data=None, dynamic=())
+        return self.add(own, like=like)
 
 
 def output_elements(loop: Loop, tensors: list[Tensor], add: Add) -> list[Operator]:
@@ -164,6 +172,8 @@ def recurrent_loops(loop: Loop, tensors: list[Tensor], add: Add) -> tuple[list[O
     """
     if not loop.steps:
         return None, _NO_STEPS
+    if any(tensors[i].quantization for step in loop.steps for op in step.operators for i in op.outputs):
+        return None, "its steps compute with integers"
     n = Numbering(tensors)
     given = outside(loop, n)
     apart = {p: own if p in loop.fixed else n.new(own.shape) for p, own in given.items()}

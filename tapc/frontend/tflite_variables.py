@@ -76,7 +76,12 @@ def without_variables(graph: TfliteGraph, initial: Mapping[str, NDArray[Any]]) -
     for name, index in first.items():
         before, after = graph.tensors[index], graph.tensors[now[name]]
         if index == now[name]:
-            raise UnsupportedError(f"variable {name!r} is read and never assigned: it is a constant; fold it")
+            if name in initial:
+                raise UnsupportedError(f"variable {name!r} is read and never assigned: it is a constant; fold it")
+            raise UnsupportedError(
+                f"variable {name!r} is read, but the file gives it no value, and LiteRT cannot run it either; convert it "
+                "with TFLiteConverter.from_keras_model(model), or from_concrete_functions([function]) without the model"
+            )
         if (before.shape, before.type, before.quantization) != (after.shape, after.type, after.quantization):
             raise UnsupportedError(
                 f"variable {name!r} is read as {before.type} of shape {before.shape} and assigned {after.type} of "

@@ -114,9 +114,7 @@ def of_many_steps() -> bytes:
     (without_a_number, "its number of steps is computed from the network's input"),
     (of_many_steps, "its 3000 steps would be"),
 ])  # fmt: skip
-def test_what_is_no_constant_number_of_steps_is_refused(
-    build: Callable[[], bytes], message: str, tmp_path: Path
-) -> None:
+def test_what_no_loop_can_be_made_of_is_refused(build: Callable[[], bytes], message: str, tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     path.write_bytes(build())
     result = CliRunner().invoke(
