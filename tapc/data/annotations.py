@@ -62,16 +62,21 @@ def open_voc(path: Path, shape: tuple[int, ...]) -> DataSet:
     DataError
         Damaged files, or pictures that are missing.
     """
-    lists: dict[PartName, list[str]] = {}
-    divided: tuple[PartName, ...] = ("train", "val", "test")
-    for name in divided:
-        file = path / "ImageSets" / "Main" / f"{name}.txt"
-        if file.is_file():
-            lists[name] = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    lists = lists or {"": sorted(file.stem for file in (path / "Annotations").glob("*.xml"))}
+    lists = voc_lists(path, "Main") or {"": sorted(file.stem for file in (path / "Annotations").glob("*.xml"))}
     parts = {part: [_of_voc(path, stem) for stem in stems] for part, stems in lists.items()}
     names = sorted({box[0] for pictures in parts.values() for one in pictures for box in one.boxes})
     return _data_set(path, parts, names, shape)
+
+
+def voc_lists(path: Path, folder: str) -> dict[PartName, list[str]]:
+    """Return the names of the pictures of each part, from a folder of ImageSets; none where it has no lists."""
+    lists: dict[PartName, list[str]] = {}
+    divided: tuple[PartName, ...] = ("train", "val", "test")
+    for name in divided:
+        file = path / "ImageSets" / folder / f"{name}.txt"
+        if file.is_file():
+            lists[name] = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return lists
 
 
 def _of_voc(path: Path, stem: str) -> Annotated:
@@ -155,7 +160,11 @@ def _data_set(
     most = max(1, *(len(one.boxes) for one in every))
     number = {name: index for index, name in enumerate(names)}
     made = {
-        part: Part(len(own), _reader(path, own, shape), np.stack([_rows(one, number, most, shape) for one in own]))
+        part: Part(
+            len(own),
+            resized_reader(path, [one.file for one in own], shape),
+            np.stack([_rows(one, number, most, shape) for one in own]),
+        )
         for part, own in parts.items()
         if own
     }
@@ -171,11 +180,14 @@ def _rows(one: Annotated, number: dict[str, int], most: int, shape: tuple[int, .
     return rows
 
 
-def _reader(path: Path, own: list[Annotated], shape: tuple[int, ...]) -> Callable[[NDArray[np.intp]], NDArray[Any]]:
+def resized_reader(
+    path: Path, files: Sequence[Path], shape: tuple[int, ...]
+) -> Callable[[NDArray[np.intp]], NDArray[Any]]:
+    """Return what reads pictures by their indices, (n, C, H, W), resized."""
+
     def take(index: NDArray[np.intp]) -> NDArray[Any]:
         check_memory(len(index) * shape[1] * shape[2] * shape[3], str(path))
-        files = [own[i].file for i in index]
-        pictures = [Picture(file.name, partial(read_file, file.parent, file)) for file in files]
+        pictures = [Picture(file.name, partial(read_file, file.parent, file)) for file in (files[i] for i in index)]
         return np.stack([pixels(path, picture, shape, resized=True) for picture in pictures])
 
     return take

@@ -16,6 +16,7 @@ from tapc.data.csvfile import open_csv
 from tapc.data.dataset import DataSet, labels_of
 from tapc.data.fit import fitted
 from tapc.data.limits import MEMORY, check_regular
+from tapc.data.masks import has_masks, open_masks
 from tapc.data.npz import open_npy, open_npy_folder, open_npz
 from tapc.data.samples import Samples, Split, as_ports
 from tapc.data.sequences import chosen_steps, stepwise
@@ -39,6 +40,7 @@ def load_samples(
     seed: int = 0,
     reserve: int = CALIBRATION_LIMIT,
     sequences: bool = False,
+    masks: tuple[int, int] | None = None,
 ) -> Samples:
     """Load samples from a file, a folder or arrays.
 
@@ -47,7 +49,7 @@ def load_samples(
     `pixel_scale`; floats are taken as they are, unless the units were given by the user.
     Images: CLASS/NAME.jpg, labels numbered in the sorted order of the class folders, or CCCC_NAME.jpg with
     CCCC the class; folders named train, val or test (and their like) separate the splits. CSV: one sample per row.
-    Folders of Pascal VOC and COCO have boxes, see `tapc.data.annotations`.
+    Folders of Pascal VOC and COCO have boxes, see `tapc.data.annotations`, or masks, see `tapc.data.masks`.
 
     "calibration" takes the training set and "test" the test set where both exist. From a single set,
     calibration takes the first part of a permutation drawn from `seed` (half, at most `reserve`) and test the
@@ -72,6 +74,8 @@ def load_samples(
         Most samples of a single set that are kept for calibration.
     sequences : bool
         Samples are steps that follow each other, see `tapc.data.sequences`.
+    masks : (int, int) or None
+        Height and width of the masks that a folder is read for; see `tapc.data.masks.masks_of`.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def load_samples(
     """
     units = pixel_scale if isinstance(pixel_scale, PixelUnits) else PixelUnits(pixel_scale)
     ports = as_ports(shape)
-    data = source if isinstance(source, DataSet) else open_data(source, ports, seed)
+    data = source if isinstance(source, DataSet) else open_data(source, ports, seed, masks)
     if (len(ports) > 1 or ports[0].tokens) and units.given:
         raise DataError(
             f"{data.name}: --pixel-scale, --mean and --std are for networks with one input of values; give the samples "
@@ -133,7 +137,9 @@ def load_samples(
     )
 
 
-def open_data(source: Any, shape: tuple[int, ...] | Ports, seed: int = 0) -> DataSet:
+def open_data(
+    source: Any, shape: tuple[int, ...] | Ports, seed: int = 0, masks: tuple[int, int] | None = None
+) -> DataSet:
     """Open a data set for a network's input shape or its inputs; values are read when they are wanted.
 
     Raises
@@ -155,6 +161,8 @@ def open_data(source: Any, shape: tuple[int, ...] | Ports, seed: int = 0) -> Dat
     if not there:
         raise DataError(f"{path}: no such file or folder; give {KINDS}")
     check_regular(path)
+    if has_masks(path) and (masks is not None or not is_voc(path)):
+        return open_masks(path, shape, masks)
     if is_voc(path):
         return open_voc(path, shape)
     if is_coco(path):

@@ -11,6 +11,7 @@ from tapc.data import Samples, find_data, in_order, overlap, shipped_note
 from tapc.data.choice import check_classes
 from tapc.data.doubts import few, uneven
 from tapc.data.load import open_data
+from tapc.data.masks import masks_of
 from tapc.data.metrics import Metric
 from tapc.flow.sequences import LEAST_STEPS, load_steps, metric_of, random_steps, with_states
 from tapc.frontend import FloatModel, load
@@ -109,7 +110,7 @@ def load_data(model: FloatModel, data: Any, options: Options) -> Data:
         if isinstance(file, (str, os.PathLike)) and not _there(file):
             raise DataError(f"data {file}: no such file or folder")
     # Once for both splits: what is drawn in another order each time would mix them, an iterator would be used up.
-    source = None if source is None else open_data(source, model.given_inputs, options.seed)
+    source = None if source is None else open_data(source, model.given_inputs, options.seed, masks_of(model.onnx))
     tested: Any = source if options.test_data is None else options.test_data
     tests = max(options.eval, LEAST_STEPS) if model.states else options.eval
     calibration = (

@@ -9,6 +9,7 @@ import onnx
 from tapc.base.errors import DataError
 from tapc.data import Samples, Split, load_samples, random_samples
 from tapc.data.choice import choose
+from tapc.data.masks import masks_of
 from tapc.data.metrics import Metric
 from tapc.data.units import PixelUnits
 from tapc.graph.state import given_inputs, own_outputs, states
@@ -44,7 +45,7 @@ def load_steps(
             return found
     kept = bool(states(graph))
     samples = load_samples(source, given_inputs(graph), pixel_scale=units, count=count, split=split, seed=seed,
-                           sequences=kept, **more)  # fmt: skip
+                           sequences=kept, masks=masks_of(graph), **more)  # fmt: skip
     return with_states(samples, graph)
 
 

@@ -18,6 +18,7 @@ from tapc.base.errors import DataError
 from tapc.data import Samples, load_samples
 from tapc.data.choice import choose
 from tapc.data.load import open_data
+from tapc.data.masks import masks_of
 from tapc.data.metrics import Metric
 from tapc.data.metrics import measure as measured
 from tapc.flow.balancing import balance, suited
@@ -192,7 +193,7 @@ def _divided(source: Source, model: FloatModel) -> tuple[Samples, Samples]:
         sounds = machine_sounds(count + test, source.seed)
         return Samples(sounds[:count], None, SOUNDS), Samples(sounds[count:], None, SOUNDS)
     shape, scale, seed = model.input_shape, model.units, source.seed
-    data = open_data(source.data, shape, seed)
+    data = open_data(source.data, shape, seed, masks_of(model.onnx))
     if not data.chosen("test")[1]:
         drawn = load_samples(data, shape, pixel_scale=scale, count=count, split="calibration", seed=seed)
         rest = load_samples(data, shape, pixel_scale=scale, count=test, split="test", seed=seed)
