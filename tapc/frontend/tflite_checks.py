@@ -47,13 +47,11 @@ def check_kind(model: Any, where: str, operators: dict[int, str], types: dict[in
     kinds = list(_kinds(model, operators))
     reasons = []
     if (flex := next((kind for kind in kinds if kind.startswith("Flex")), None)) is not None:
-        lists = "TensorList" in flex
-        hint = (
-            "; loops need a fixed batch and length, keras.Input(shape=(steps, features), batch_size=1)" if lists else ""
-        )
+        hint = "; loops need a fixed batch and length, keras.Input(shape=(steps, features), batch_size=1)"
         raise UnsupportedError(
             f"{where}: operator {flex} runs in TensorFlow alone, not on microcontrollers; convert the model without "
-            f"tf.lite.OpsSet.SELECT_TF_OPS and `converter._experimental_lower_tensor_list_ops = False`{hint if 'TensorList' in flex else ''}"
+            "tf.lite.OpsSet.SELECT_TF_OPS and `converter._experimental_lower_tensor_list_ops = False`"
+            + (hint if "TensorList" in flex else "")
         )
     if (layer := next((kind for kind in kinds if kind in _RECURRENT), None)) is not None:
         reasons.append(f"a recurrent layer ({layer}) is not supported")

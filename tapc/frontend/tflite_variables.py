@@ -79,8 +79,8 @@ def without_variables(graph: TfliteGraph, initial: Mapping[str, NDArray[Any]]) -
             if name in initial:
                 raise UnsupportedError(f"variable {name!r} is read and never assigned: it is a constant; fold it")
             raise UnsupportedError(
-                f"variable {name!r} is read, but the file gives it no value, and LiteRT cannot run it either; convert it "
-                "with TFLiteConverter.from_keras_model(model), or from_concrete_functions([function]) without the model"
+                f"variable {name!r} is read, but the file gives it no value, and LiteRT cannot run it either; use "
+                "TFLiteConverter.from_keras_model(model), or from_concrete_functions([function]) without the model"
             )
         if (before.shape, before.type, before.quantization) != (after.shape, after.type, after.quantization):
             raise UnsupportedError(

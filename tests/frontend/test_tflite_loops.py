@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import tapc
 from frontend.canonical_form import assert_canonical
-from frontend.tflite_builder import litert
+from frontend.tflite_builder import TfliteBuilder, litert
 from frontend.tflite_loops import (
     INPUTS,
     STEPS,
@@ -29,6 +29,7 @@ from frontend.tflite_loops import (
 )  # fmt: skip
 from tapc.cli import main
 from tapc.frontend import FloatModel, load
+from tflite_variables import VariablesBuilder
 
 EXTREMES = (0.0, 1e-6, -1.0, 1e3, -1e3, 1e30)
 
@@ -110,9 +111,25 @@ def of_many_steps() -> bytes:
     return network(own, steps=3000)
 
 
+def of_another_runtime() -> bytes:
+    b = TfliteBuilder(1, 4)
+    made = b.operator("CUSTOM", [b.input], (1, 4))
+    b.model.operatorCodes[-1].customCode = b"FlexTensorListReserve"
+    return b.finish(made)
+
+
+def without_values() -> bytes:
+    """Return what Keras 3 is converted to by `from_concrete_functions` of a function and a model."""
+    b = VariablesBuilder(TfliteBuilder(1, 4))
+    kernel = b.read(b.variable("dense/kernel", np.zeros((1, 4), np.float32)))
+    return b.net.finish(b.net.operator("ADD", [b.net.input, kernel], (1, 4), "AddOptions"))
+
+
 @pytest.mark.parametrize(("build", "message"), [
     (without_a_number, "its number of steps is computed from the network's input"),
     (of_many_steps, "its 3000 steps would be"),
+    (of_another_runtime, "operator FlexTensorListReserve runs in TensorFlow alone"),
+    (without_values, "variable 'dense/kernel' is read, but the file gives it no value"),
 ])  # fmt: skip
 def test_what_no_loop_can_be_made_of_is_refused(build: Callable[[], bytes], message: str, tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
