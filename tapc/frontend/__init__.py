@@ -110,7 +110,7 @@ def load(
             graph, given = resolve(graph, given)
         set_states(graph, [_arranged(kept, canonical.inputs) for kept in imported.states])
         check_states(graph)
-        name_detector(graph, _detector(imported))
+        name_detector(graph, imported.detector or described(imported.graph))
         inputs, outputs = input_ports(graph), output_ports(graph)
         if imported.channels_last and input_shape is not None and tuple(input_shape) != inputs[0].shape:
             raise UsageError(f"its input has shape {inputs[0].shape}, not {tuple(input_shape)}")
@@ -134,12 +134,6 @@ def load(
         dataset=imported.dataset,
         given=given,
     )
-
-
-def _detector(imported: Imported) -> dict[str, Any] | None:
-    """Return the fields of a detector; what the file's metadata say goes before what its operators do."""
-    own = described(imported.graph)
-    return own if imported.detector is None else imported.detector | (own or {})
 
 
 def _arranged(kept: State, ports: Ports) -> State:

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tapc.base.boxes import MOST, BoxDetector
+from tapc.base.boxes import MOST, BoxDetector, packed
 from tapc.base.detector import detector, detector_of, set_detector
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import Port
 from tapc.base.strides import visited
 from tapc.graph.interface import input_ports, output_ports
+
+_PICTURES = 2.0
+"""Where the middles of anchors are farther away than that, they are in pixels, not in pictures."""
 
 
 def name_detector(graph: onnx.ModelProto, fields: dict[str, Any] | None) -> None:
@@ -49,7 +52,9 @@ def _counted(graph: onnx.ModelProto, fields: dict[str, Any]) -> dict[str, Any]:
     """
     if "first" not in fields:
         return fields
-    own = {key: value for key, value in fields.items() if key not in ("first", "surest")}
+    own = {key: value for key, value in fields.items() if key not in ("first", "surest", "found")}
+    if "found" in fields:
+        own = _pictured(graph, own)
     shapes = {port.name: port.source or port.shape for port in output_ports(graph)}
     scores, boxes = (shapes.get(str(own[key]), ()) for key in ("scores", "boxes"))
     scores = scores if own["classes_first"] or len(scores) != 3 else (scores[0], scores[2], scores[1])
@@ -66,6 +71,17 @@ def _counted(graph: onnx.ModelProto, fields: dict[str, Any]) -> dict[str, Any]:
         )
     most = int(min(each * classes, fields["first"], fields["surest"], MOST))
     return {"most": max(most, 1), **own, "per_class": each}
+
+
+def _pictured(graph: onnx.ModelProto, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields with anchors in pictures; in the file they may be in pixels, or in what metadata say."""
+    shape = input_ports(graph)[0].shape
+    rows = BoxDetector("", "", anchors=fields["anchors"]).anchor_rows()
+    if len(shape) != 4:
+        return fields
+    across, down = fields.get("size") or ((1, 1) if np.abs(rows[:, :2]).max() > _PICTURES else shape[:1:-1])
+    rows *= np.array([down / shape[2], across / shape[3]] * 2)
+    return {**fields, "anchors": packed(rows), "size": (float(shape[3]), float(shape[2]))}
 
 
 def _turned(port: Port, count: int, fields_first: bool) -> bool:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, inliner
+from onnx import helper, inliner, numpy_helper
 
 from tapc.base.detector import described
 from tapc.base.errors import DataError, UnsupportedError
+from tapc.frontend.onnx_anchors import encoded
 from tapc.frontend.onnx_tail import Numbers, Tail, read, tail_of
 
 KIND = "NonMaxSuppression"
@@ -22,11 +23,12 @@ _RECIPE = (
 
 def without_suppression(
     model: onnx.ModelProto, constants: Mapping[str, float]
-) -> tuple[onnx.ModelProto, dict[str, Any] | None]:
-    """Return the network that ends in the scores and boxes that are suppressed, and the fields of `BoxDetector`.
+) -> tuple[onnx.ModelProto, dict[str, Any] | None, str]:
+    """Return the network before a suppression, the fields of `BoxDetector`, and what was assumed of its boxes.
 
-    None where there is no such node; the model is as it was. Besides these fields there are `first` and `surest`, how
-    many of what is found are taken, see `tapc.frontend.onnx_tail.Tail`.
+    None where there is no such node; the model is as it was. Metadata of the file go before what its nodes say. Besides
+    the fields there are `first` and `surest`, how many of what is found are taken, see `tapc.frontend.onnx_tail.Tail`;
+    and `found` where anchors were found, in the unit of the boxes.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ def without_suppression(
     found = [node for node in model.graph.node if node.op_type == KIND]
     inner = _inner(model.graph)
     if not found and not inner:
-        return model, None
+        return model, None, ""
     node = (found or inner)[0]
     where = f"node {node.name or node.output[0]!r} ({KIND})"
     if inner:
@@ -63,16 +65,11 @@ def without_suppression(
             f"{where}: the output {others[0]!r} stands beside what it finds; the outputs of a detector are its boxes "
             "and scores alone, export it without"
         )
-    fields = _fields(node, numbers, where) | {"first": tail.first, "surest": tail.surest}
-    return _ended(model, node, tail, numbers, fields), fields
-
-
-def told(model: onnx.ModelProto, fields: Mapping[str, Any] | None) -> str:
-    """Return what is assumed of the boxes of a file, which it does not say; nothing where its metadata say it."""
-    if fields is None or "form" in (described(model) or {}):
-        return ""
+    own = described(model) or {}
+    fields = _fields(node, numbers, where) | {"first": tail.first, "surest": tail.surest} | own
     words = "middle x, y, width, height" if fields["form"] == "xywh" else "corners y, x, y, x, as ONNX orders them"
-    return f"; boxes of its {KIND} are {words}"
+    text = "" if "form" in own else f"; boxes of its {KIND} are {words}"
+    return _ended(model, node, tail, numbers, fields), fields, text
 
 
 def _inner(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -99,6 +96,12 @@ def _ended(
             own += "_"
         fields[key] = own
         ends.append(helper.make_node("Identity", [name], [own]))
+    code = encoded(model, node.input[0], numbers, fields["form"])
+    if code is not None:
+        fields |= {"form": "anchors", "anchors": code.anchors, "scales": code.scales, "found": True}
+        order = numpy_helper.from_array(np.array(code.columns), f"{fields['boxes']}.columns")
+        copy.graph.initializer.append(order)
+        ends[1] = helper.make_node("Gather", [code.tensor, order.name], [fields["boxes"]], axis=2)
     kept = [own for own in copy.graph.node if not tail.tensors & set(own.output)]
     del copy.graph.node[:]
     copy.graph.node.extend(_needed([*kept, *ends], {fields["scores"], fields["boxes"]}))

@@ -13,7 +13,7 @@ from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported
 from tapc.frontend.onnx_checks import OLDEST_OPSET, check_kind, check_sizes, default_opset, time_major
 from tapc.frontend.onnx_constants import hold_constants
-from tapc.frontend.onnx_detector import told, without_suppression
+from tapc.frontend.onnx_detector import without_suppression
 from tapc.frontend.onnx_spellings import modern
 from tapc.frontend.quantized_onnx import is_quantized, real_graph
 from tapc.frontend.verify import onnx_runner
@@ -61,7 +61,7 @@ def read_onnx(
     except Exception as error:
         raise DataError(f"{path}: not a valid ONNX model: {first_line(error)}") from error
     pairs = pairs or {}
-    model, detector = without_suppression(model, constants or {})
+    model, detector, told = without_suppression(model, constants or {})
     if pairs:
         paired(model, pairs)
     whole = None
@@ -71,7 +71,7 @@ def read_onnx(
     held = hold_constants(model, constants or {})
     if is_quantized(model):
         kept = _quantized(path, model, input_shape, pairs)
-        return replace(kept, provenance=kept.provenance + told(model, detector), detector=detector)
+        return replace(kept, provenance=kept.provenance + told, detector=detector)
     opset, own = default_opset(model), model
     model = modern(model)
     check_kind(model)
@@ -93,7 +93,7 @@ def read_onnx(
         batch = _batch(given, pairs)  # or the steps of a sequence
     run = onnx_runner(given, batch, held, whole)  # what the file says is what is compared with
     states = tuple(State(*pair) for pair in pairs.items())
-    origin = f"onnx file {path}, checked against onnxruntime{told(model, detector)}"
+    origin = f"onnx file {path}, checked against onnxruntime{told}"
     return Imported(printable(path.stem), model, run, origin, states=states, detector=detector)
 
 

@@ -95,10 +95,15 @@ class Builder:
 X = {"x": (TensorProto.FLOAT, (1, 3, HEIGHT, WIDTH))}
 
 
-def torch_like(most: int = 4, **metadata: str) -> onnx.ModelProto:
-    """Corners x, y, x, y from anchors, softmax with a background that is taken off, and what is found looked up."""
+def torch_like(most: int = 4, cut: bool = False, **metadata: str) -> onnx.ModelProto:
+    """Corners x, y, x, y from anchors, softmax with a background that is taken off, and what is found looked up.
+
+    Where they are cut to the picture, they are no mere encodings.
+    """
     b = Builder()
     boxes = b.corners("x", (0, 1))
+    if cut:
+        boxes = b.op("Clip", [boxes, b.constant(0), b.constant(5)])
     kinds = b.part(b.op("Softmax", [b.scores("x", 1)], axis=-1), 1, 3)
     scores = b.op("Transpose", [kinds], perm=[0, 2, 1])
     found = b.suppressed(boxes, scores, (most, 0.5, 0.5))
@@ -127,10 +132,17 @@ def tf_like(first: int = 1 << 31) -> onnx.ModelProto:
     return b.model([b.op("Gather", [flat, which]), b.op("Gather", [vector, which])], given)
 
 
-def yolo_like(surest: int = 100) -> onnx.ModelProto:
-    """Middles and sides, sigmoid, and the surest of what is found by TopK."""
+def yolo_like(surest: int = 100, cells: bool = False) -> onnx.ModelProto:
+    """Middles and sides, sigmoid, and the surest of what is found by TopK.
+
+    Where a middle is a Sigmoid of a cell, its place is no encoding.
+    """
     b = Builder()
-    boxes = b.op("Concat", list(b.decoded("x", (0, 1))), axis=-1)
+    middle, sides = b.decoded("x", (0, 1))
+    if cells:
+        inside = b.op("Sigmoid", [b.part(b.sides("x"), 0, 2)])
+        middle = b.op("Add", [inside, b.constant(b.middles()[None] - 0.5)])
+    boxes = b.op("Concat", [middle, sides], axis=-1)
     scores = b.op("Transpose", [b.op("Sigmoid", [b.scores("x")])], perm=[0, 2, 1])
     found = b.suppressed(boxes, scores, (3, 0.5, 0.5), center_point_box=1)
     sure = b.op("GatherND", [scores, found])
