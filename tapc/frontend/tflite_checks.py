@@ -7,13 +7,7 @@ import tflite
 
 from tapc.base.errors import UnsupportedError
 
-_RECURRENT = (
-    "LSTM",
-    "RNN",
-    "UNIDIRECTIONAL_SEQUENCE_RNN",
-    "BIDIRECTIONAL_SEQUENCE_LSTM",
-    "BIDIRECTIONAL_SEQUENCE_RNN",
-)
+_RECURRENT = ("LSTM", "RNN")
 _CALLS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "CALL_ONCE": (tflite.CallOnceOptions, ("InitSubgraphIndex",)),
     "WHILE": (tflite.WhileOptions, ("CondSubgraphIndex", "BodySubgraphIndex")),

@@ -6,7 +6,8 @@ import onnx
 
 import tapc.frontend.tflite_moves
 import tapc.frontend.tflite_operators
-import tapc.frontend.tflite_recurrent  # noqa: F401
+import tapc.frontend.tflite_recurrent
+import tapc.frontend.tflite_sequences  # noqa: F401
 from tapc.frontend.tflite_converter import Converter
 from tapc.frontend.tflite_given import Collector
 from tapc.frontend.tflite_reader import TfliteGraph

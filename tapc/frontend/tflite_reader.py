@@ -57,6 +57,15 @@ _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
         tflite.UnidirectionalSequenceLSTMOptions,
         ("FusedActivationFunction", "CellClip", "ProjClip", "TimeMajor"),
     ),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (tflite.SequenceRNNOptions, ("FusedActivationFunction", "TimeMajor")),
+    "BIDIRECTIONAL_SEQUENCE_RNN": (
+        tflite.BidirectionalSequenceRNNOptions,
+        ("FusedActivationFunction", "MergeOutputs", "TimeMajor"),
+    ),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": (
+        tflite.BidirectionalSequenceLSTMOptions,
+        ("FusedActivationFunction", "CellClip", "ProjClip", "MergeOutputs", "TimeMajor"),
+    ),
     "SVDF": (tflite.SVDFOptions, ("FusedActivationFunction", "Rank")),
     "SOFTMAX": (tflite.SoftmaxOptions, ("Beta",)),
     "VAR_HANDLE": (tflite.VarHandleOptions, ("Container", "SharedName")),

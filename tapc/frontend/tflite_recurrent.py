@@ -11,7 +11,7 @@ from tapc.frontend.tflite_converter import Converter, converts
 from tapc.frontend.tflite_reader import Operator, TfliteGraph, Variable
 from tapc.graph.given import GivenPoint
 
-_ORDER = (0, 3, 1, 2)
+GATE_ORDER = (0, 3, 1, 2)
 """Input, forget, cell and output gate of TFLite in the order of ONNX."""
 _NONE = {
     **dict.fromkeys(range(9, 12), "peepholes, weights from the cell state to the gates"),
@@ -19,10 +19,11 @@ _NONE = {
     **dict.fromkeys(range(20, 24), "layer normalization of its gates"),
 }
 _LSTM, _HIDDEN, _CELL = "UNIDIRECTIONAL_SEQUENCE_LSTM", 18, 19
+_RNN, _PAST = "UNIDIRECTIONAL_SEQUENCE_RNN", 4
 _STEPS = 4
 """Where an SVDF has what its filters gave in the last calls."""
 _TANH = 4
-_LEAST_CLIP = 8
+LEAST_CLIP = 8
 """Of a cell state: beyond it a tanh is 1."""
 
 
@@ -39,10 +40,10 @@ def lstm(c: Converter, op: Operator) -> None:
     if c.graph.tensors[op.inputs[0]].type == "INT8":
         _integer_lstm(c, op)
         return
-    if op.options["ProjClip"] or 0 < op.options["CellClip"] < _LEAST_CLIP:
-        raise c.unsupported(op, f"it clips its cell state to {op.options['CellClip']:g}; {_LEAST_CLIP} is the least")
-    weights, hidden = (np.concatenate([c.constant(op, first + gate) for gate in _ORDER]) for first in (1, 5))
-    bias = np.concatenate([c.constant(op, 12 + gate) for gate in _ORDER])
+    if op.options["ProjClip"] or 0 < op.options["CellClip"] < LEAST_CLIP:
+        raise c.unsupported(op, f"it clips its cell state to {op.options['CellClip']:g}; {LEAST_CLIP} is the least")
+    weights, hidden = (np.concatenate([c.constant(op, first + gate) for gate in GATE_ORDER]) for first in (1, 5))
+    bias = np.concatenate([c.constant(op, 12 + gate) for gate in GATE_ORDER])
     stem = c.name(op) or c.names[op.outputs[0]]
     constants = [
         c.builder.constant(np.asarray(value, np.float32)[None], f"{stem}.{part}")
@@ -82,9 +83,9 @@ def loop(c: Converter, op: Operator) -> None:
 
 
 def with_states(graph: TfliteGraph) -> tuple[TfliteGraph, dict[int, int]]:
-    """Return a graph whose LSTMs and SVDFs write their states to tensors of their own, and what these are like.
+    """Return a graph whose LSTMs, RNNs and SVDFs write their states to tensors of their own, and what these are like.
 
-    A float LSTM of several steps begins with zeros in every call.
+    A float LSTM or RNN of several steps begins with zeros in every call.
     """
     tensors, variables, operators = list(graph.tensors), list(graph.variables), []
     alike: dict[int, int] = {}
@@ -93,6 +94,8 @@ def with_states(graph: TfliteGraph) -> tuple[TfliteGraph, dict[int, int]]:
         x = tensors[op.inputs[0]] if op.inputs else None
         if op.kind == _LSTM and len(op.inputs) > _CELL and x and (x.type == "INT8" or x.shape[:2] == (1, 1)):
             places, stem = ((_HIDDEN, "hidden"), (_CELL, "cell")), "lstm"
+        elif op.kind == _RNN and len(op.inputs) > _PAST and x and x.shape[:2] == (1, 1):
+            places, stem = ((_PAST, "hidden"),), "rnn"
         elif op.kind == "SVDF" and len(op.inputs) > _STEPS:
             places, stem = ((_STEPS, "steps"),), "svdf"
         else:
