@@ -71,3 +71,14 @@ def delays(path: Path, width: int = 4) -> Path:
     g("Add", "a", "b", to="sum")
     shape = (1, width)
     return g.save(path, dict.fromkeys(("x", "a", "b"), shape), dict.fromkeys(("y", "a_out", "b_out", "sum"), shape))
+
+
+def lstm(path: Path, n: int = 5, kept: int = 6, seed: int = 0) -> Path:
+    """Write a step of an LSTM, which reads and gives both of its states, and a dense layer of its result."""
+    g = _Nodes(seed)
+    parts = [g.weights(1, 4 * kept, n), g.weights(1, 4 * kept, kept), g.weights(1, 8 * kept)]
+    results = ["all", "hn", "cn"]
+    g.nodes.append(helper.make_node("LSTM", ["x", *parts, "", "h", "c"], results, name="lstm", hidden_size=kept))
+    g("MatMul", g("Reshape", "hn", g.constant(np.array([1, kept], np.int64))), g.weights(kept, 3), to="y")
+    states = dict.fromkeys(("h", "c"), (1, 1, kept))
+    return g.save(path, {"x": (1, 1, n), **states}, {"y": (1, 3), **dict.fromkeys(("hn", "cn"), (1, 1, kept))})

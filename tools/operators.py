@@ -37,7 +37,7 @@ def row(name: str, rule: Rule) -> str:
         output += ", clamped by a Relu or Clip behind it"
     tflite = f"`{rule.tflite.kind}`" if rule.tflite is not None else ""
     place = module.removeprefix("tapc.operators.")
-    bits = "8" if rule.only_8_bits else "4, 8"
+    bits = ("8" if rule.only_8_bits else "4, 8") + (", 16" if rule.wide else "")
     return f"| {name} | `{place}` | {text} | {bits} | {output} | {tflite} |"
 
 

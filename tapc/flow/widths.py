@@ -42,17 +42,23 @@ def widened(model: FloatModel, network: Network, calibration: Calibration, x: Fl
     UsageError
         A name of which no activation may have 16 bits, or options that do not go together.
     """
+    network, kept_narrow, why = _narrowed(network, options)
     named = _named(network, options)
     offered = WIDE_BITS in options.abits
+    back = [i for i, group in enumerate(network.groups) if group.bits == WIDE_BITS]
+    notes = [f"16-bit activations, which come back in the next call: {_listed(network, back)}"] if back else []
+    if kept_narrow:
+        notes.append(f"8-bit activations, {why}: {_listed(network, sorted(kept_narrow))}")
     if not named and not offered:
-        return Widened(network, options)
+        return Widened(network, options, tuple(notes))
     if 4 in options.abits:
         raise UsageError("activations of 4 bits beside some of 16 have no kernels; give --abits 8, 16 or 8,16")
     for option, value, usual in (("granularity", options.granularity, "layer"), ("stream", options.stream, None)):
         if value != usual:
             raise UsageError(f"--{option} {value} does not go with activations of 16 bits; leave out either")
-    open_ = [i for i, group in enumerate(network.groups) if group.wide and not group.interface and i not in named]
-    notes, chosen = [], set(named)
+    taken = {*named, *back, *kept_narrow}
+    open_ = [i for i, group in enumerate(network.groups) if group.wide and not group.outside and i not in taken]
+    chosen = set(named)
     if named:
         notes.append(f"16-bit activations as named in {options.overrides}: {_listed(network, sorted(named))}")
     if options.abits == (WIDE_BITS,):
@@ -69,7 +75,7 @@ def widened(model: FloatModel, network: Network, calibration: Calibration, x: Fl
         rest = [i for i in open_ if i not in chosen]
         if rest:
             notes.append(f"8-bit activations, which leave as much or more: {_listed(network, rest, kept)}")
-    shut = [i for i, group in enumerate(network.groups) if i not in chosen and not group.wide]
+    shut = [i for i, group in enumerate(network.groups) if i not in {*chosen, *back} and not group.wide]
     if shut and offered:
         notes.append(f"8-bit activations, since {_SHARED}: {_listed(network, shut)}")
     groups = tuple(
@@ -79,13 +85,31 @@ def widened(model: FloatModel, network: Network, calibration: Calibration, x: Fl
     return Widened(replace(network, groups=groups), replace(options, abits=(8,)), tuple(notes))
 
 
+def _narrowed(network: Network, options: Options) -> tuple[Network, set[int], str]:
+    """Return the network in which what comes back has 8 bits where something asks for it, these groups, and why."""
+    found = {i for i, group in enumerate(network.groups) if group.bits == WIDE_BITS}
+    why = "though they come back in the next call: --granularity and --stream go without 16 bits"
+    if options.granularity == "layer" and options.stream is None:
+        why = f"as named in {options.overrides}"
+        given = {} if options.overrides is None else load_overrides(options.overrides).activations
+        narrow = [name for name, bits in given.items() if bits == 8]
+        own = _groups_by_name(network).items()
+        found &= {group for name, group in own if any(fnmatchcase(name, pattern) for pattern in narrow)}
+    groups = tuple(replace(group, bits=8) if i in found else group for i, group in enumerate(network.groups))
+    return replace(network, groups=groups), found, why
+
+
+def _groups_by_name(network: Network) -> dict[str, int]:
+    known = {layer.name: layer.input_group for layer in network.layers}
+    return known | {tensor: i for i, group in enumerate(network.groups) for tensor in group.tensors}
+
+
 def _named(network: Network, options: Options) -> set[int]:
     """Return the groups that the overrides file names, by tensors, layers that read them, or patterns of either."""
     if options.overrides is None:
         return set()
     wanted = [name for name, bits in load_overrides(options.overrides).activations.items() if bits == WIDE_BITS]
-    known = {layer.name: layer.input_group for layer in network.layers}
-    known |= {tensor: i for i, group in enumerate(network.groups) for tensor in group.tensors}
+    known = _groups_by_name(network)
     found: set[int] = set()
     for pattern in wanted:
         groups = {group for name, group in known.items() if fnmatchcase(name, pattern)}

@@ -13,8 +13,9 @@ from onnx import numpy_helper, shape_inference
 
 from tapc.base.errors import DataError, UnsupportedError
 from tapc.base.ports import Port, Ports, split, typed
+from tapc.graph.groups import Use, activation_groups
 from tapc.graph.interface import input_ports
-from tapc.graph.network import Group, Layer, LayerOp, Network
+from tapc.graph.network import Layer, LayerOp, Network
 from tapc.graph.parts import joins
 from tapc.graph.places import weight_input
 from tapc.graph.rules import Rule, rule, rules
@@ -223,6 +224,10 @@ class Graph:
         limits += [None] * (2 - len(limits))
         return limits[0], limits[1]
 
+    def ending(self, node: onnx.NodeProto) -> str:
+        """Return the quantized tensor that a node ends in: its own output, or that of its fused Relu or Clip."""
+        return str((self.fused_activation(node) or node).output[0])
+
     def fused_activation(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """Return the Relu or Clip that clamps this node's output and is its only use, or None."""
         tensor = node.output[0]
@@ -295,37 +300,19 @@ def _restored(graph: Graph, node: onnx.NodeProto) -> bool:
     return any(graph.restores(user) for user in graph.consumers[node.output[0]])
 
 
-def layer_output(graph: Graph, node: onnx.NodeProto) -> str:
-    """Return the quantized tensor that a node ends in: its own output, or that of its fused Relu or Clip."""
-    return str((graph.fused_activation(node) or node).output[0])
-
-
-def _groups(graph: Graph, points: tuple[Point, ...]) -> tuple[Group, ...]:
-    parent = {point.tensor: point.tensor for point in points}
-
-    def find(tensor: str) -> str:
-        while parent[tensor] != tensor:
-            tensor = parent[tensor]
-        return tensor
-
-    fixed, narrow = {*graph.inputs, *graph.outputs}, set()
-    for node in graph.nodes:
-        # A softmax that ends the network reads 4 bits too.
-        own = graph.rule(node)
-        if not own.wide:
-            narrow |= {layer_output(graph, node), *graph.before(node)}
-        if own.only_8_bits and (len(graph.shape(node.output[0])) == 4 or not own.distribution):
-            fixed |= {layer_output(graph, node), *graph.before(node)}
-        elif graph.restores(node):
-            fixed.add(node.output[0])
-        elif (own.repeats or own.joins) and not graph.arranges(node):
-            output = layer_output(graph, node)
-            for operand in graph.before(node):
-                parent[find(operand)] = find(output)
-    members: dict[str, list[str]] = defaultdict(list)
-    for point in points:
-        members[find(point.tensor)].append(point.tensor)
-    return tuple(Group(tuple(own), not fixed.isdisjoint(own), 8, narrow.isdisjoint(own)) for own in members.values())
+def _use(graph: Graph, node: onnx.NodeProto) -> Use:
+    own, end, reads = graph.rule(node), graph.ending(node), tuple(graph.before(node))
+    restores, fixed, coupled = graph.restores(node), frozenset[str](), False
+    # A softmax that ends the network reads 4 bits too.
+    if own.only_8_bits and (len(graph.shape(node.output[0])) == 4 or not own.distribution):
+        fixed = frozenset({end, *reads})
+    elif restores:
+        fixed = frozenset(node.output[:1])
+    else:
+        coupled = (own.repeats or own.joins) and not graph.arranges(node)
+    narrow, moves = frozenset({end, *reads, graph.stored(node)}), own.repeats or (own.joins and not own.adds)
+    operands, results = tuple(graph.activations(node)), tuple(node.output)
+    return Use(reads, end, own.wide, narrow, fixed, coupled, moves, operands, results)
 
 
 def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, int]) -> Layer:
@@ -352,7 +339,7 @@ def _layer(graph: Graph, node: onnx.NodeProto, depth: int, group_of: dict[str, i
         weight_shape=tuple(weights.shape),
         macs=outputs * math.prod(weights.shape[1:]),
         input_group=group_of[node.input[0]],
-        output_group=group_of[layer_output(graph, node)],
+        output_group=group_of[graph.ending(node)],
         depth=depth,
     )
 
@@ -389,7 +376,9 @@ def analyse(onnx_model: onnx.ModelProto, name: str) -> Network:
         if (check := rule(node).check) is not None:
             check(graph, node)
     points = quantization_points(graph)
-    groups = _groups(graph, points)
+    uses = [_use(graph, node) for node in graph.nodes]
+    ports = graph.inputs + graph.outputs
+    groups = activation_groups([point.tensor for point in points], ports, graph.states, uses)
     group_of = {tensor: index for index, group in enumerate(groups) for tensor in group.tensors}
     weighted = [node for node in graph.nodes if rule(node).weighted or rule(node).nearest]
     layers = tuple(_layer(graph, node, depth, group_of) for depth, node in enumerate(weighted))

@@ -63,15 +63,18 @@ class Group:
         Holds an input or output of the network, or what a normalization, Gelu, Softmax or attention reads or writes;
         those stay at `bits`.
     bits : {8, 16}
-        16 where that was decided beforehand; it is an `interface` then.
+        16 where that was decided beforehand; it is an `interface` then. What comes back in the next call has them.
     wide : bool
         All that reads or writes it has kernels for 16 bits.
+    outside : bool
+        Holds an input that callers give or an output that they read, no state.
     """
 
     tensors: tuple[str, ...]
     interface: bool
     bits: int = 8
     wide: bool = False
+    outside: bool = False
 
 
 @dataclass(frozen=True)

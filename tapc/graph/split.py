@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tapc.graph.analysis import Graph, layer_output
+from tapc.graph.analysis import Graph
 from tapc.graph.order import depthwise, ties
 from tapc.graph.parts import JOIN, join_name, part_name
 from tapc.graph.rules import rule
@@ -71,7 +71,7 @@ def divided(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]]) -> onnx.
                 nodes.append(_renamed(activation, part_name(activation.name, index), inputs, clamped))
                 result = clamped
             parts.append(result)
-        nodes.append(helper.make_node(JOIN, parts, [layer_output(graph, node)], name=join_name(node.name), axis=1))
+        nodes.append(helper.make_node(JOIN, parts, [graph.ending(node)], name=join_name(node.name), axis=1))
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     kept = [tensor for tensor in copy.graph.initializer if tensor.name not in gone]

@@ -13,6 +13,7 @@ from tapc.base.arithmetic.gates import GATE_INTRINSICS
 from tapc.base.arithmetic.interface import Part
 from tapc.base.arithmetic.intrinsic import CLAMP, Intrinsic
 from tapc.base.arithmetic.softmax16 import SOFTMAX_INTRINSICS
+from tapc.base.arithmetic.tables16 import TABLE_INTRINSICS
 from tapc.base.arithmetic.wide import WIDE_INTRINSICS
 from tapc.kernels.box_intrinsics import BOX_INTRINSICS
 from tapc.kernels.halves import asm, halves, join, signed, smlad
@@ -286,6 +287,7 @@ INTRINSICS: tuple[Intrinsic, ...] = (
     *_of_arithmetics("normalize"),
     *GATE_INTRINSICS,
     *WIDE_INTRINSICS,
+    *TABLE_INTRINSICS,
     *SOFTMAX_INTRINSICS,
     *TRANSFORM_INTRINSICS,
     *BOX_INTRINSICS,

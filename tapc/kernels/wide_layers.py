@@ -15,7 +15,7 @@ from tapc.kernels.window import Window, clip_window, dilated, inside_taps
 
 CHUNK = {8: 127, 4: 512, 2: 1024}
 """Words of weights whose products with 16-bit codes fit 32 bits, by the weights' bits."""
-Sums = Literal["short", "wide", "long"]
+Sums = Literal["short", "wide", "long", "far"]
 """Of 32 bits, scaled by the arithmetic's own factors (`short`) or by those of 15 bits (`wide`); of 64 bits."""
 
 
@@ -29,7 +29,8 @@ class WideLayerSpec(KernelSpec):
     window : Window
     bits : {2, 4, 8}
         Of the weights.
-    sums : {"short", "wide", "long"}
+    sums : {"short", "wide", "long", "far"}
+        Of 32 bits, requantized in 32 or 64, or of 64, whose codes fit 32 before they are clamped or may not.
     mode : Mode
         Empty but where sums are short.
     """
@@ -76,7 +77,13 @@ class WideLayerSpec(KernelSpec):
             return scaled(b, self.mode, acc + b["bias"][channel], channel, b["zero"], b["low"], b["high"])
         whole = b.T.Cast("int64", acc) + b.T.Cast("int64", b["bias"][channel])
         factor = (b["s"][channel * 2 + i] for i in range(2))
-        return b.call("t_requant_long", whole, *factor, b["zero"], b["low"], b["high"])
+        function = "t_requant_far" if self.sums == "far" else "t_requant_long"
+        return b.call(function, whole, *factor, b["zero"], b["low"], b["high"])
+
+    @property
+    def long(self) -> bool:
+        """Whether sums have 64 bits."""
+        return self.sums in ("long", "far")
 
     def centre(self, b: Body, code: Any) -> Any:
         """Return a code less its zero point."""
@@ -151,7 +158,7 @@ class WideConvSpec(WideLayerSpec):
         own: Features = {
             f"wide_{form}_word_w{self.bits}": rows * self.row_words,
             f"wide_{form}_turn_w{self.bits}": rows // self.tile * self.row_words,
-            "wide_chunk": rows * chunks if self.sums == "long" else 0,
+            "wide_chunk": rows * chunks if self.long else 0,
             "wide_result": rows,
             "wide_tile": rows // self.tile,
             f"wide_gather_{part}_a{self.x.bits}": self.groups * taps * self.depth,
@@ -169,7 +176,7 @@ class WideConvSpec(WideLayerSpec):
         return {
             f"code_wide_conv_{form}": 1,
             f"code_wide_word_{form}_w{self.bits}": self.tile,
-            f"code_wide_{self.sums}": self.tile,
+            f"code_wide_{'long' if self.long else self.sums}": self.tile,
             "code_wide_border": not Im2col(self.x, self.y, self.window, self.groups, 1).inside,
         }
 
@@ -227,7 +234,7 @@ class WideConvSpec(WideLayerSpec):
             field.each_tap(b, origin, inside, outside)
 
     def _products(self, b: Body, p: Any, first: Any, total: Any) -> None:
-        long, half = self.sums == "long", 1 << (self.bits - 1)
+        long, half = self.long, 1 << (self.bits - 1)
         part = b.array("part", self.tile)
         acc = b.array("acc", self.tile, "int64") if long else part
         for u in range(self.tile):
@@ -348,51 +355,3 @@ class WideDepthwiseSpec(WideLayerSpec):
                     b.store(acc, 0, b.call("t_mac", acc[0], code, weight))
                 channel = c * multiple + j
                 y.store(b, b["y"], oy * y.width + ox, channel, self.code(b, acc[0], channel))
-
-
-_SUM = ("a_zero", "b_zero", "a_factor", "a_shift", "b_factor", "b_shift", "sum_factor", "sum_shift")
-
-
-@dataclass(frozen=True)
-class WideAddSpec(KernelSpec):
-    """A sum, or difference, of two tensors of any scales: of one shape, or `r` has one pixel, added to each."""
-
-    x: Plane
-    r: Plane
-    y: Plane
-    minus: bool = False
-
-    @property
-    def kind(self) -> str:
-        """Short name of the code shape."""
-        each = "each" if self.r.pixels < self.y.pixels else ""
-        return f"wide_{'sub' if self.minus else 'add'}{each}_a{self.x.bits}r{self.r.bits}o{self.y.bits}"
-
-    def instruction_features(self) -> Features:
-        """Count codes."""
-        return {"wide_add": self.y.pixels * self.y.channels, "call": 1}
-
-    def code_features(self) -> Features:
-        """Return the parts of the machine code."""
-        return {"code_wide_add": 1}
-
-    def kernel(self, name: str) -> Kernel:
-        """Generate the C function."""
-        planes = self.x.parameter("x"), self.r.parameter("r"), self.y.parameter("y", constant=False)
-        parameters = (*planes, *(Parameter(part, "int32") for part in _SUM), *SCALAR_RANGE)
-
-        def add(b: Body, i: Any, j: Any) -> None:
-            codes = [b.bind(plane.load(b, b[key], 0, at)) for key, plane, at in (("x", self.x, i), ("r", self.r, j))]
-            given = (b[part] for part in (*_SUM, "zero", "low", "high"))
-            self.y.store(b, b["y"], 0, i, b.call("t_sub_wide" if self.minus else "t_add_wide", *codes, *given))
-
-        def emit(b: Body) -> None:
-            channels = self.y.channels
-            if self.r.pixels == self.y.pixels:
-                with b.loop(self.y.pixels * channels) as i:
-                    add(b, i, i)
-                return
-            with b.loop(self.y.pixels) as pixel, b.loop(channels) as c:
-                add(b, pixel * channels + c, c)
-
-        return build(name, parameters, emit)

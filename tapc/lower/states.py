@@ -70,17 +70,15 @@ def _initial(program: Program, index: int) -> Ints:
 
 
 def resets(program: Program, plan: Plan) -> list[dict[str, Any]]:
-    """Return what C writes when all begins anew: for each state its place, bytes and codes, one for all or every."""
-    return [
-        {
-            "name": kept.name,
-            "offset": plan.offsets[kept.before],
-            "bytes": program.tensors[kept.before].bytes,
-            "code": kept.initial[0],
-            "rows": _rows(kept.initial) if len(kept.initial) > 1 else (),
-        }
-        for kept in program.states
-    ]
+    """Return what C writes when all begins anew: for each state its place and bytes, one for all or every."""
+    found = []
+    for index, kept in enumerate(program.states):
+        own = program.tensors[kept.before]
+        stored = _initial(program, index).astype(np.int8 if own.bits == 8 else "<i2").view(np.int8).tolist()
+        alike = len(set(stored)) == 1
+        parts = {"code": stored[0], "rows": () if alike else _rows(stored)}
+        found.append({"name": kept.name, "offset": plan.offsets[kept.before], "bytes": own.bytes, **parts})
+    return found
 
 
 def _rows(codes: Sequence[int]) -> list[str]:

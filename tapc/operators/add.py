@@ -33,8 +33,9 @@ from tapc.operators.binary import (
     variant_of,
 )
 from tapc.operators.common import as_words, keep_alike, monotone, small_shape, sums
+from tapc.operators.fixed import Fixed
 from tapc.operators.wide import wide
-from tapc.operators.wide_layers import added
+from tapc.operators.wide_binary import wide_binary
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,7 @@ def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
             if 16 in (y.bits, x[0].bits, x[1].bits):
                 alike = all(t.zero == 0 and t.quantization == y.quantization and t.bits == 16 for t in x)
                 own = wide(node.name, "sum", (a, b), x, y, key, low, high) if alike and y.bits == 16 else None
-                return own or added(node.name, (a, b), x, y, key, low, high)
+                return own or wide_binary(node.name, "add", (a, b), x, y, key, low, high)
             return Add(node.name, (a, b), key, low, high)
 
         lowering.add(node, total)
@@ -162,6 +163,9 @@ def _add(lowering: Lowering, node: onnx.NodeProto) -> None:
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
         values = codes[0].transpose(1, 2, 0).astype(np.int8)
+        if 16 in (lowering.tensors[source].bits, y.bits):
+            fixed = Fixed(values, scale, 0, other == node.input[1])
+            return wide_binary(node.name, "add", (source,), [lowering.tensors[source]], y, key, low, high, fixed)
         return AddConstant(node.name, (source,), key, values, scale, low, high)
 
     lowering.add(node, make)
@@ -174,7 +178,7 @@ def _torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
 def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:
     shapes = [graph.constants[n].shape if n in graph.constants else graph.shape(n) for n in node.input]
     if set(shapes) == {graph.shape(node.output[0])} and all(value.size > 1 for value in constants_of(graph, node)):
-        return replace(_SAME_SHAPE, wide=not constants_of(graph, node))
+        return _SAME_SHAPE
     return variant_of(replace(_SAME_SHAPE, joins=False, adds=False, scales=False), graph, node)
 
 
@@ -215,6 +219,7 @@ _SAME_SHAPE = Rule(
     joins=True,
     adds=True,
     maps=True,
+    wide=True,
     scales=True,
     any_size=True,
     variant=_variant,

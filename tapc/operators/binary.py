@@ -25,39 +25,11 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.binary import BinarySpec, Operation
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import LARGEST, Scalars, as_words, check_ratios, clamp, factors, quick, small_shape, sums
+from tapc.operators.fixed import Fixed
 from tapc.operators.lookup import lower_function
-from tapc.operators.wide_layers import of_two
+from tapc.operators.wide_binary import wide_binary
 
 _SUMS: tuple[Operation, ...] = ("add", "sub")
-
-
-@dataclass(frozen=True, eq=False)
-class Fixed:
-    """A constant operand.
-
-    Attributes
-    ----------
-    codes : ndarray of int8, shape (H, W, C)
-        Extents of 1 are repeated.
-    scale : float
-    zero : int
-    first : bool
-        It is the first operand.
-    """
-
-    codes: NDArray[np.int8]
-    scale: float
-    zero: int
-    first: bool
-
-    @property
-    def tensor(self) -> Tensor:
-        """What a kernel takes it for."""
-        height, width, channels = self.codes.shape
-        return Tensor("", (height, width, channels), 8, self.scale, self.zero)
-
-    def __str__(self) -> str:
-        return f"int8{list(self.codes.shape)} * {self.scale:.8g}{' first' if self.first else ''}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,8 +214,13 @@ def lower_binary(lowering: Lowering, node: onnx.NodeProto, operation: Operation,
     if mapped:
         codes, scale, zero = constant_codes(lowering, node.input[mapped[0]])
         fixed = Fixed(_nhwc(codes, len(graph.shapes[node.output[0]])), scale, zero, mapped[0] == 0)
-    lowering.add(node, lambda y, key, low, high: of_two(
-        Binary(node.name, inputs, key, operation, low, high, fixed), operation, low, high, y, *own))  # fmt: skip
+
+    def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        if 16 in (y.bits, *(t.bits for t in own)):
+            return wide_binary(node.name, operation, inputs, own, y, key, low, high, fixed)
+        return Binary(node.name, inputs, key, operation, low, high, fixed)
+
+    lowering.add(node, make)
 
 
 def constant_codes(lowering: Lowering, name: str) -> tuple[NDArray[Any], float, int]:
@@ -350,6 +327,8 @@ def register_binary(
     function: Function,
     tflite: TfliteForm,
     in_torch: str | None = None,
+    *,
+    wide: bool = False,
 ) -> None:
     """Register an operator of two operands.
 
@@ -363,6 +342,8 @@ def register_binary(
         What it does, of two arrays, and of two tensors of torch unless torch's has the name `in_torch`.
     tflite : TfliteForm
     in_torch : str, optional
+    wide : bool
+        As a rule has it.
     """
 
     def of_torch(graph: Graph, node: onnx.NodeProto, dtype: Any) -> TorchStep:
@@ -379,6 +360,7 @@ def register_binary(
         reach_by_corners(function),
         clamped=True,
         maps=True,
+        wide=wide,
         any_size=True,
         variant=variant,
         check=check_operands,

@@ -145,4 +145,4 @@ def _example(e: Example, op: str) -> str:
     return e.node(op, *parts, axis=e.pick(axis, axis - 4))
 
 
-register(Rule(_concat, _torch, _reach, joins=True, any_size=True, example=_example), "Concat")
+register(Rule(_concat, _torch, _reach, joins=True, wide=True, any_size=True, example=_example), "Concat")

@@ -177,6 +177,7 @@ for _name, _function in FUNCTIONS.items():
             _torch,
             _reach,
             only_8_bits=True,
+            wide=True,
             output=_function.output,
             elementwise=True,
             any_size=True,

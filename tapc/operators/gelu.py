@@ -41,4 +41,4 @@ def _example(e: Example, op: str) -> str:
     return e.node(op, e.any(), approximate=e.pick("none", "tanh"))
 
 
-register(Rule(_gelu, _torch, only_8_bits=True, elementwise=True, any_size=True, example=_example), "Gelu")
+register(Rule(_gelu, _torch, only_8_bits=True, wide=True, elementwise=True, any_size=True, example=_example), "Gelu")

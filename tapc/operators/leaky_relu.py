@@ -7,13 +7,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tapc.base.errors import UnsupportedError
+from tapc.base.arithmetic import Mode, Ratios
 from tapc.graph.analysis import Graph, attribute
 from tapc.graph.example import Example
 from tapc.graph.reach import Reach
 from tapc.graph.rules import Rule, TfliteForm, TorchStep, register
 from tapc.ir.lowering import Lowering
 from tapc.ir.program import Op, Tensor
+from tapc.operators.common import check_ratios
 from tapc.operators.lookup import lower_function
 from tapc.operators.wide import Wide
 from tapc.operators.wide_leaky import WideLeaky, leaky_ratios
@@ -43,15 +44,21 @@ def _leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> None:
 
         lowering.add(node, make)
         return
-    if x.bits == 16:
-        y = lowering.result(node)[0]
-        if y.bits != 16:
-            raise UnsupportedError(f"node {node.name!r}: of 16-bit codes LeakyRelu gives 16 bits alone")
-        source, alpha = lowering.graph.quantized(node.input[0]), _alpha(node)
-        lowering.add(node, lambda own, key, low, high: WideLeaky(
-            node.name, (source,), key, leaky_ratios(x.scale, own.scale, alpha), low, high))  # fmt: skip
+    y, alpha = lowering.result(node)[0], _alpha(node)
+    ratios = leaky_ratios(x.scale, y.scale, alpha)
+    if x.bits == 16 and y.bits == 16 and (lowering.exact.kept or _expressible(ratios, lowering.mode)):
+        source = lowering.graph.quantized(node.input[0])
+        lowering.add(node, lambda own, key, low, high: WideLeaky(node.name, (source,), key, ratios, low, high))
         return
     lower_function(lowering, node, lambda x: _values(x, _alpha(node)), "leaky relu", alpha=_alpha(node))
+
+
+def _expressible(ratios: Ratios, mode: Mode) -> bool:
+    try:
+        check_ratios(ratios, mode)
+    except ValueError:
+        return False
+    return True
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
@@ -81,6 +88,7 @@ register(
         _torch,
         _reach,
         only_8_bits=True,
+        wide=True,
         scales=True,
         keeps_sign=True,
         elementwise=True,

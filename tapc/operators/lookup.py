@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tapc.base.arithmetic import Ints, Values, arithmetic_of
 from tapc.base.arithmetic.tflite_functions import UNBOUNDED, UNIT, affine
+from tapc.base.errors import UnsupportedError
 from tapc.ir.bands import ROW, RowWindow
 from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
@@ -20,6 +21,7 @@ from tapc.kernels.lookup import LookupSpec
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import as_words
 from tapc.operators.wide import wide_gate
+from tapc.operators.wide_table import wide_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +111,15 @@ def lower_function(
     x, source = lowering.source(node, index), lowering.graph.quantized(node.input[index])
 
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        if (found := wide_gate(node.name, name, source, x, y, key)) is not None:
-            return found
+        if 16 in (x.bits, y.bits):
+            whole = (low, high) == (y.low, y.high)
+            gate = wide_gate(node.name, name, source, x, y, key) if whole else None
+            if gate is None and lowering.exact.kept:
+                raise UnsupportedError(
+                    f"node {node.name!r}: {node.op_type} of {x.bits}-bit codes of scale {x.scale:.3g} to {y.bits} bits "
+                    f"of scale {y.scale:.3g} has no kernel with the source's integers; pass the float32 or int8 network"
+                )
+            return gate or wide_table(node.name, function, source, x, y, key, low, high)
         given, known = np.arange(-128, 128), own.functions.get(name)
         codes: Any = known and known(given, x.quantization, y.quantization, **attributes)
         named = "" if codes is None or (low, high) != (y.low, y.high) else name

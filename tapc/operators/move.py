@@ -1,7 +1,7 @@
 """Moves: any chain of nodes that only bring elements into another order, as one copy, or none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -248,6 +248,6 @@ def _example(e: Example, op: str) -> str:
     return e.node(op, x, *(e.constant(np.array(part)) for part in parts))
 
 
-_MOVE = Rule(lower_move, _torch_slice, repeats=True, arranges=True, keeps_sign=True, example=_example)
+_MOVE = Rule(lower_move, _torch_slice, repeats=True, arranges=True, keeps_sign=True, wide=True, example=_example)
 register(_MOVE, "Slice")
-register(Rule(lower_move, _torch_gather, repeats=True, arranges=True, keeps_sign=True, example=_example), "Gather")
+register(replace(_MOVE, torch=_torch_gather), "Gather")

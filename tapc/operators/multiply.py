@@ -7,13 +7,11 @@ import onnx
 from tapc.graph.rules import TfliteForm
 from tapc.ir.lowering import Lowering
 from tapc.operators.binary import lower_binary, register_binary
-from tapc.operators.wide import lower_wide_product
 
 
 def _multiply(lowering: Lowering, node: onnx.NodeProto) -> None:
-    if not lower_wide_product(lowering, node):
-        lower_binary(lowering, node, "mul", operator.mul)
+    lower_binary(lowering, node, "mul", operator.mul)
 
 
 _FORM = TfliteForm("MUL", ("mul", "Mul", "multiply"), "MulOptions", ("FusedActivationFunction",))
-register_binary("Mul", _multiply, operator.mul, _FORM)
+register_binary("Mul", _multiply, operator.mul, _FORM, wide=True)

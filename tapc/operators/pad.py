@@ -168,10 +168,19 @@ def _example(e: Example, op: str) -> str:
 
 def _variant(graph: Graph, node: onnx.NodeProto) -> Rule:
     value, plain = _value(node, graph.constants), not any(_channels(graph, node))
-    return replace(_PAD, repeats=not value, scales=plain and not value, keeps_sign=value >= 0)
+    return replace(_PAD, repeats=not value, wide=not value, scales=plain and not value, keeps_sign=value >= 0)
 
 
 _PAD = Rule(
-    _pad, _torch, _reach, repeats=True, scales=True, keeps_sign=True, any_size=True, example=_example, variant=_variant
+    _pad,
+    _torch,
+    _reach,
+    repeats=True,
+    scales=True,
+    keeps_sign=True,
+    wide=True,
+    any_size=True,
+    example=_example,
+    variant=_variant,
 )
 register(_PAD, "Pad")

@@ -44,4 +44,4 @@ def _example(e: Example, op: str) -> str:
     return e.node(op, x, e.constant(np.array(exponent, np.float32).reshape(e.pick((), (1,)))))
 
 
-register(Rule(_power, _torch, only_8_bits=True, any_size=True, check=_check, example=_example), "Pow")
+register(Rule(_power, _torch, only_8_bits=True, wide=True, any_size=True, check=_check, example=_example), "Pow")

@@ -42,6 +42,7 @@ register(
         _torch,
         _reach,
         only_8_bits=True,
+        wide=True,
         output=(0.0, 1.0),
         elementwise=True,
         any_size=True,

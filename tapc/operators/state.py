@@ -185,8 +185,6 @@ def _codes(initial: Sequence[float], t: Tensor) -> tuple[int, ...]:
     """Return the codes that a state begins with, as it is stored: (H, W, C), or one for all of them."""
     values = np.array(initial, np.float32)
     codes = np.clip(np.rint(values / np.float32(t.scale)) + t.zero, t.low, t.high).astype(np.int64)
-    if t.bits == 16 and codes.any():
-        raise UnsupportedError(f"state {t.name!r} has 16 bits and begins with other values than 0")
     if codes.size == 1 or (codes == codes[0]).all():
         return (int(codes[0]),)
     height, width, channels = t.shape

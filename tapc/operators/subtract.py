@@ -14,4 +14,4 @@ def _subtract(lowering: Lowering, node: onnx.NodeProto) -> None:
 
 
 _FORM = TfliteForm("SUB", ("sub", "Sub"), "SubOptions", ("FusedActivationFunction",))
-register_binary("Sub", _subtract, operator.sub, _FORM)
+register_binary("Sub", _subtract, operator.sub, _FORM, wide=True)

@@ -5,19 +5,17 @@ give codes of 2^-15. Zero points of their 16-bit codes are 0. Changes of scale a
 softmax have any zero points.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of
 from tapc.base.arithmetic.gates import INPUT_BITS, OUTPUT_BITS, PLAIN, gate_scalars, gate_words, sigmoid16, tanh16
 from tapc.base.errors import UnsupportedError
-from tapc.ir.lowering import Lowering
 from tapc.ir.overlap import Overlap
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
@@ -29,6 +27,8 @@ from tapc.operators.common import LARGEST, check_ratios, clamp, factors, quick
 from tapc.operators.products import coarser
 
 _TABLE = Constant("t", 256, gate_words)
+_LEAST, _MOST = 2.0**-20, 2.0**-4
+"""Scales of what gates are taken of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,20 +240,9 @@ def wide_filter(name: str, source: str, x: Tensor, y: Tensor, key: str, weights:
     return WideFilter(name, (source,), key, codes, bias.astype(np.int32), ratios, low, high)
 
 
-def narrow(op: Op, *tensors: Tensor) -> Op:
-    """Return an operator of two operands that has no kernel for 16-bit codes.
-
-    Raises
-    ------
-    UnsupportedError
-        One of its tensors has 16 bits.
-    """
-    if any(t.bits == 16 for t in tensors):
-        raise UnsupportedError(
-            f"node {op.name!r}: 16-bit codes are added and multiplied, as two tensors of one shape; for "
-            f"{op.kind(KernelSpec())} of {len(op.inputs)} tensors there is no such kernel"
-        )
-    return op
+def plain_product(x: Sequence[Tensor], y: Tensor) -> bool:
+    """Whether a product is one of `Wide`."""
+    return all(t.bits == 16 and t.zero == 0 and t.shape == y.shape for t in x) and not (y.bits == 16 and y.zero)
 
 
 def wide(name: str, work: Work, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, key: str,
@@ -274,7 +263,7 @@ def wide(name: str, work: Work, inputs: tuple[str, ...], x: tuple[Tensor, ...], 
     elif work == "product":
         fits = fits and (y.bits == 8 or (y.bits == 16 and y.zero == 0))
     else:
-        fits = fits and y.bits == 16 and y.quantization == (one, 0) and 2.0**-20 < x[0].scale < 2.0**-4
+        fits = fits and y.bits == 16 and y.quantization == (one, 0) and _LEAST < x[0].scale < _MOST
     if not fits:
         found = ", ".join(f"{'x'.join(map(str, t.shape))} of {t.bits} bits, scale {t.scale:.3g}" for t in (*x, y))
         raise UnsupportedError(f"node {name!r}: no kernel for 16-bit codes of these shapes and scales: {found}")
@@ -298,7 +287,7 @@ def _sample_scale(s: Sampler) -> None:
     s.add(Wide(s.name, (x.name,), y.name, "scale", y.low, y.high))
 
 
-@samples("wide", 1.4)
+@samples("wide", 2.2)
 def _sample_filter(s: Sampler) -> None:
     units, rank, steps = s.pick(1, 3, 8, 8, 16, 20, 20, 64), s.pick(1, 1, 2), s.pick(2, 8, 8, 10, 10, 32)
     x, y = s.tensor((steps, 1, units * rank), 16, zero=0), s.tensor((1, 1, units), 8)
@@ -307,7 +296,7 @@ def _sample_filter(s: Sampler) -> None:
     s.add(WideFilter(s.name, (x.name,), y.name, weights, np.zeros(units, np.int32), ratios, y.low, y.high))
 
 
-@samples("wide", 1.0)
+@samples("wide", 1.2)
 def _sample_dense(s: Sampler) -> None:
     outputs, depth, bits = s.pick(1, 3, 8, 20, 64), s.pick(1, 7, 16, 40, 129), s.pick(2, 4, 8)
     half = 1 << (bits - 1)
@@ -318,26 +307,8 @@ def _sample_dense(s: Sampler) -> None:
 
 
 def wide_gate(name: str, function: str, source: str, x: Tensor, y: Tensor, key: str) -> Op | None:
-    """Return a gate of 16-bit codes by the name of its function; None where all have 8 bits or fewer."""
-    if x.bits != 16 and y.bits != 16:
+    """Return a gate of 16-bit codes by its function's name; None for others, or for codes that gates do not take."""
+    alike = x.bits == y.bits == 16 and x.zero == 0 and y.quantization == (2.0**-OUTPUT_BITS, 0)
+    if function not in ("sigmoid", "tanh") or not alike or not _LEAST < x.scale < _MOST:
         return None
-    if function not in ("sigmoid", "tanh"):
-        raise UnsupportedError(f"node {name!r}: of 16-bit codes only sigmoid and tanh have kernels")
     return wide(name, "sigmoid" if function == "sigmoid" else "tanh", (source,), (x,), y, key, y.low, y.high)
-
-
-def lower_wide_product(lowering: Lowering, node: onnx.NodeProto) -> bool:
-    """Lower a product of 16-bit codes; False for any other."""
-    known = [lowering.graph.quantized(name) for name in node.input if name in lowering.graph.producer]
-    inputs = tuple(name for name in known if name in lowering.tensors)
-    x = tuple(lowering.tensors[name] for name in inputs)
-    if len(inputs) != 2 or all(t.bits != 16 for t in x):
-        return False
-
-    def make(y: Tensor, key: str, low: int, high: int) -> Op:
-        found = wide(node.name, "product", inputs, x, y, key, low, high)
-        assert found is not None
-        return found
-
-    lowering.add(node, make)
-    return True

@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 
 from tapc.base import arithmetic
 from tapc.base.arithmetic import Ints, Mode, Ratios, arithmetic_of
-from tapc.base.arithmetic.wide import long_multipliers, long_requantize, long_words, wide_add, wide_sum
-from tapc.base.errors import RangeError, UnsupportedError
+from tapc.base.arithmetic.wide import long_multipliers, long_requantize, long_words
+from tapc.base.errors import RangeError
 from tapc.ir.overlap import Overlap, window_distance
 from tapc.ir.program import Constant, Op, Program, Step, Tensor
 from tapc.ir.sampling import Sampler, samples
 from tapc.kernels.packing import linear_words, pair_words, weights_per_word
 from tapc.kernels.schedule import Schedule
 from tapc.kernels.spec import KernelSpec
-from tapc.kernels.wide_layers import Sums, WideAddSpec, WideConvSpec, WideDepthwiseSpec
+from tapc.kernels.wide_layers import Sums, WideConvSpec, WideDepthwiseSpec
 from tapc.kernels.window import Window
 from tapc.operators.common import check_ratios, clamp, factors, largest_code
 from tapc.operators.products import accumulate, coarser
-from tapc.operators.wide import narrow
 
 _LIMIT = 2**31
 
@@ -80,10 +79,17 @@ class WideLayer(Op):
 
     def sums(self, x: Tensor) -> Sums:
         """Return how many bits sums take, and what makes codes of them."""
-        most = int(np.abs(self.weights.astype(np.int64)).reshape(len(self.weights), -1).sum(axis=1).max())
         if self.long:
-            return "wide" if most * largest_code(x) < _LIMIT else "long"
+            results = (self._most(x) + np.abs(self.bias.astype(np.int64))) * np.asarray(self.ratios, np.float64)
+            if results.max() >= _LIMIT - 2**16:
+                return "far"
+            return "wide" if self._most(x).max() < _LIMIT else "long"
         return "short"
+
+    def _most(self, x: Tensor) -> Ints:
+        """Return how large the sums of products may be, shape (outputs,)."""
+        magnitude: Ints = np.abs(self.weights.astype(np.int64)).reshape(len(self.weights), -1).sum(axis=1)
+        return magnitude * largest_code(x)
 
     def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
         x = tensors[self.inputs[0]]
@@ -91,11 +97,10 @@ class WideLayer(Op):
             long_multipliers(self.ratios)
         else:
             check_ratios(self.ratios, mode)
-            magnitude = np.abs(self.weights.astype(np.int64)).reshape(len(self.weights), -1).sum(axis=1)
-            if (magnitude * largest_code(x) + np.abs(self.bias.astype(np.int64))).max() >= _LIMIT:
+            if (self._most(x) + np.abs(self.bias.astype(np.int64))).max() >= _LIMIT:
                 raise RangeError("its sums may take more than 32 bits, which biases of 32 bits do not allow")
-        if self.depthwise(x) and self.sums(x) == "long":
-            raise RangeError("the sums of a depthwise filter may take more than 32 bits")
+        if self.depthwise(x) and self.sums(x) in ("long", "far"):
+            raise RangeError("the sums or results of a depthwise filter may take more than 32 bits")
 
     def depthwise(self, x: Tensor) -> bool:
         """Whether each result reads one of several channels."""
@@ -147,77 +152,6 @@ class WideLayer(Op):
         return pair_words(rows + (1 << (self.w_bits - 1) if self.w_bits < 8 else 0), self.w_bits).reshape(-1)
 
 
-@dataclass(frozen=True, eq=False)
-class WideAdd(Op):
-    """A sum or difference of two tensors of any scales, of which some have 16 bits, clamped.
-
-    They have one shape, or the second has one pixel, for all pixels of the first.
-    """
-
-    low: int
-    high: int
-    minus: bool = False
-
-    def kind(self, spec: KernelSpec) -> str:
-        return "subtract16" if self.minus else "add16"
-
-    def check(self, tensors: Mapping[str, Tensor], mode: Mode) -> None:
-        a, b, y = (tensors[name].quantization for name in (*self.inputs, self.output))
-        wide_sum(a, b, y)
-
-    def reference(self, program: Program, x: list[Ints]) -> Ints:
-        a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
-        return wide_add(
-            x[0], x[1], wide_sum(a.quantization, b.quantization, y.quantization), y.zero, self.low, self.high,
-            minus=self.minus,
-        )  # fmt: skip
-
-    def steps(self, program: Program, schedules: Mapping[str, Schedule]) -> list[Step]:
-        a, b, y = (program.tensors[name] for name in (*self.inputs, self.output))
-        spec = WideAddSpec(a.plane, b.plane, y.plane, self.minus)
-        scalars = wide_sum(a.quantization, b.quantization, y.quantization).scalars()
-        tensors = {"x": self.inputs[0], "r": self.inputs[1], "y": self.output}
-        near = {
-            name: Overlap(0) for name in self.inputs
-            if program.tensors[name].bits >= y.bits and program.tensors[name].shape == y.shape
-        }  # fmt: skip
-        distance = near if len(set(self.inputs)) == 2 else {}
-        return [Step(self, spec, tensors, {}, {**scalars, **clamp(y, self.low, self.high)}, distance)]
-
-
-def added(name: str, inputs: tuple[str, ...], x: tuple[Tensor, ...], y: Tensor, key: str, low: int, high: int,
-          minus: bool = False) -> Op:  # fmt: skip
-    """Return a sum, or difference, of which some codes have 16 bits.
-
-    Raises
-    ------
-    UnsupportedError
-        Of other shapes, or of 4-bit codes.
-    """
-    if not minus and x[0].shape != y.shape:
-        inputs, x = inputs[::-1], x[::-1]
-    alike = x[0].shape == y.shape and x[1].shape in (y.shape, (1, 1, y.shape[2]))
-    if not alike or 4 in (y.bits, *(t.bits for t in x)):
-        raise UnsupportedError(
-            f"node {name!r}: sums of 16-bit codes are of two tensors of one shape, or of one pixel for all of another, "
-            "of 8 or 16 bits"
-        )
-    return WideAdd(name, inputs, key, low, high, minus)
-
-
-def of_two(op: Op, operation: str, low: int, high: int, y: Tensor, *x: Tensor) -> Op:
-    """Return an operator of two operands: as it is without 16-bit codes, a sum or difference as one of them.
-
-    Raises
-    ------
-    UnsupportedError
-        Other operators of 16-bit codes.
-    """
-    if operation in ("add", "sub") and len(x) == 2 and any(t.bits == 16 for t in (*x, y)):
-        return added(op.name, op.inputs, x, y, op.output, low, high, minus=operation == "sub")
-    return narrow(op, y, *x)
-
-
 def _layer(
     s: Sampler, x: Tensor, y: Tensor, weights: tuple[int, ...], bits: int, stride: int, pad: int, groups: int
 ) -> None:
@@ -265,12 +199,3 @@ def _sample_depthwise(s: Sampler) -> None:
     extent, (x_bits, y_bits), outputs = (side + 2 * pad - size) // stride + 1, _bits(s), channels * multiple
     x = s.tensor((side, side, channels), x_bits, **({"zero": 0} if x_bits == 16 else {}))
     _layer(s, x, s.tensor((extent, extent, outputs), y_bits), (outputs, size, size, 1), bits, stride, pad, channels)
-
-
-@samples("codes16", 0.7)
-def _sample_add(s: Sampler) -> None:
-    shape, bits = (1, s.pick(1, 3), s.pick(*range(2, 100))), _bits(s)
-    a = s.tensor(shape, bits[0])
-    b = s.tensor(shape if shape[2] % 5 else (1, 1, shape[2]), s.pick(8, 16))
-    s.add(WideAdd(s.name, (a.name, b.name), (y := s.tensor(shape, 16)).name, y.low, y.high,
-                  shape[2] % 3 == 0))  # fmt: skip

@@ -53,7 +53,7 @@ def keep(model: HasGraph, network: Network, given: Given, x: Float | None = None
     layers = {layer.name: _layer(graph, layer.name, given, parameters) for layer in network.layers}
     exported = export_qdq(graph, layers, parameters, {name: name for name in parameters}, given.constants)
     single, short = ([name for name in layers if getattr(given.layers[name], way)] for way in ("single", "short"))
-    set_exact(exported, single, wide, short)
+    set_exact(exported, single, wide, short, kept=any(own.bits == 16 for own in given.points.values()))
     return QuantizedModel(exported, given_bits(network, given), parameters, layers, dict.fromkeys(layers, KEPT))
 
 

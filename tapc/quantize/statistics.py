@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tapc.base import worker
-from tapc.graph.analysis import Graph, attribute, layer_output
+from tapc.graph.analysis import Graph, attribute
 from tapc.graph.layers import layer_weights, result_of
 from tapc.graph.network import Layer, Network
 from tapc.graph.rules import rule
@@ -115,7 +115,7 @@ def _architecture(graph: Graph, node: onnx.NodeProto, layer: Layer, network: Net
         "output_width": int(shape[3]) if spatial else 1,
         "first": int(layer.depth == 0),
         "last": int(layer.depth == count - 1),
-        "residual": int(any(graph.rule(n).adds for n in graph.consumers[layer_output(graph, node)])),
+        "residual": int(any(graph.rule(n).adds for n in graph.consumers[graph.ending(node)])),
         "relu": int(graph.fused_activation(node) is not None),
     }
     return row

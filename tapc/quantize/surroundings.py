@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from tapc.graph.analysis import Graph, attribute, layer_output
+from tapc.graph.analysis import Graph, attribute
 from tapc.graph.network import Layer
 from tapc.graph.rules import rule
 from tapc.proxy.columns import Row
@@ -61,7 +61,7 @@ def _row(
     graph: Graph, node: onnx.NodeProto, layers: dict[str, Layer], powers: Powers, gains: dict[str, float],
     distances: dict[str, int],
 ) -> Row:  # fmt: skip
-    tensor, output = str(node.output[0]), layer_output(graph, node)
+    tensor, output = str(node.output[0]), graph.ending(node)
     users = graph.consumers[output]
     behind = [layers[n.name] for n in _layers_behind(graph, tensor) if n.name in layers]
     before = [layers[n.name] for n in _layers_before(graph, node) if n.name in layers]

@@ -53,10 +53,11 @@ def test_every_layer_of_several_steps_is_proved(result: tapc.Result) -> None:
     assert report.exact
     assert report.exact_samples == 8
     assert report.accuracy.samples == 24
-    assert [(own.name, own.bytes) for own in report.states] == [("h_in", 6)]
+    assert [(own.name, own.bytes) for own in report.states] == [("h_in", 12)]
     assert report.memory.arena.measured == report.memory.arena.predicted
-    assert "6 B of the arena between calls" in (result.output / "report.html").read_text()
-    assert "state: 6 B of the arena between calls (h_in 6); gate_reset() begins anew" in describe(result.output, "plan")
+    assert "12 B of the arena between calls" in (result.output / "report.html").read_text()
+    plan = describe(result.output, "plan")
+    assert "state: 12 B of the arena between calls (h_in 12); gate_reset() begins anew" in plan
     assert "keeps 'h_in' between calls" in report.without_tflite
     assert "accuracy" in report.accuracy.scores["device"] or "top1" in report.accuracy.scores["device"]
 

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from graph_builder import Builder, Model, everything, residual
 from tapc.base.errors import DataError, UnsupportedError
-from tapc.graph.analysis import Graph, analyse, layer_output, quantization_points
+from tapc.graph.analysis import Graph, analyse, quantization_points
 from tapc.graph.rules import rule
 from tapc.quantize.runtime import session
 
@@ -107,7 +107,7 @@ def test_groups_partition_the_points_and_respect_coupling(model: Model) -> None:
     group_of = {tensor: index for index, group in enumerate(network.groups) for tensor in group.tensors}
     for node in graph.nodes:
         if rule(node).joins or rule(node).repeats:
-            tensors = [*graph.activations(node), layer_output(graph, node)]
+            tensors = [*graph.activations(node), graph.ending(node)]
             assert len({group_of[tensor] for tensor in tensors}) == 1
         # What any operator reads is quantized, save a fused activation's operand.
         for tensor in graph.activations(node):
@@ -118,7 +118,7 @@ def test_groups_partition_the_points_and_respect_coupling(model: Model) -> None:
     for layer in network.layers:
         node = next(node for node in graph.nodes if node.name == layer.name)
         assert layer.input_group == group_of[node.input[0]]
-        assert layer.output_group == group_of[layer_output(graph, node)]
+        assert layer.output_group == group_of[graph.ending(node)]
 
 
 def test_macs_match_an_all_ones_network() -> None:

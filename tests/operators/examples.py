@@ -15,7 +15,7 @@ from tapc.base.ports import split, typed
 from tapc.graph.analysis import analyse
 from tapc.graph.example import Example, network
 from tapc.graph.interface import input_ports
-from tapc.graph.network import Bits
+from tapc.graph.network import Bits, Group
 from tapc.graph.rules import rules
 from tapc.ir.program import Op
 from tapc.quantize.activations import activation_parameters
@@ -25,6 +25,8 @@ from tapc.quantize.runtime import batched, session
 
 OPERATORS = tuple(name for name, rule in rules().items() if rule.example is not None)
 SAMPLES = 16
+WIDE = 3
+"""Of so many numbers one has activations of 16 bits, where there are kernels for them."""
 _OF_TFLITE = {"LogSoftmax": (1 / 16, 127), "LpNormalization": (1 / 128, 0)}
 """Scales and zero points that TFLite gives results, and has integers for."""
 _LEVELS = {8: (-128, 127), 4: (0, 15)}
@@ -119,14 +121,21 @@ def case(instances: Sequence[Instance], abits: Sequence[int] = (4, 8)) -> Case:
     if len(model.graph.input) == 1:
         x = x.reshape(SAMPLES, *(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:]))
     net = analyse(model, "example")
-    draws = {instance: instance.rng(2) for instance in instances}
+    draws, wide = ({instance: instance.rng(what) for instance in instances} for what in (2, 3))
+
+    def width_of(group: Group) -> int:
+        own = owner(group.tensors[0])
+        usual = 8 if group.interface else int(draws[own].choice(abits))
+        if own.number % WIDE < WIDE - 1:
+            return usual
+        return int(wide[own].choice([8, 16, 16])) if group.wide else 8
+
     bits = Bits(
         {layer.name: int(draws[owner(layer.name)].choice([2, 4, 8])) for layer in net.layers},
-        {
-            i: 8 if group.interface else int(draws[owner(group.tensors[0])].choice(abits))
-            for i, group in enumerate(net.groups)
-        },
+        {i: width_of(group) for i, group in enumerate(net.groups)},
     )
+    groups = [replace(g, bits=16, interface=True) if bits.activations[i] == 16 else g for i, g in enumerate(net.groups)]
+    net = replace(net, groups=tuple(groups))
     width = {tensor: bits.activations[i] for i, group in enumerate(net.groups) for tensor in group.tensors}
     found = calibrate(Model(model), x, seed=0)
     tensors = {
@@ -145,6 +154,9 @@ def _ranged(values: TensorStatistics, bits: int, rng: np.random.Generator) -> Te
     """
     if values.point.fixed is not None or values.low == values.high == 0:
         return values
+    if bits == 16:
+        largest = max(-values.low, values.high) * float(rng.choice([0.53, 0.91, 1, 1, 1.13, 1.87]))
+        return replace(values, point=replace(values.point, fixed=(-largest, largest)))
     first, last = _LEVELS[bits]
     low, high = (end * rng.choice([0.53, 0.91, 1, 1, 1.13, 1.87]) for end in (min(values.low, 0), max(values.high, 0)))
     scale = float(np.float32((high - low) / (last - first)))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kernels.twin import run_twin
 from quantize.test_keep_lstm import kept
 from quantize.test_keep_svdf import INT16, micro
+from tapc.base.errors import UnsupportedError
 from tapc.device.verify import device_inputs, verify
 from tapc.hardware.board import load_board
 from tapc.hardware.target import load_target
@@ -159,6 +160,8 @@ OPERATORS: dict[str, Callable[[Builder], int]] = {
     "slice": of_input("SLICE", (1, 4, 5, 2), 0.0003, "SliceOptions", [0, 1, 0, 2], [1, 4, 5, 2]),
     "transpose": of_input("TRANSPOSE", (1, 5, 6, 4), 0.0003, "TransposeOptions", [0, 2, 1, 3]),
     "product": pair("MUL", 0.001, "MulOptions"),
+    "product of each": with_mean("MUL", 0.001, "MulOptions"),
+    "product with each": with_mean("MUL", 0.0008, "MulOptions", first=False),
     "product, clamped": pair("MUL", 0.0007, "MulOptions", fusedActivationFunction=1),
     "average": of_input("AVERAGE_POOL_2D", (1, 3, 3, 4), 0.0003, "Pool2DOptions", padding=0, **POOL),
     "maximum": of_input("MAX_POOL_2D", (1, 2, 2, 4), 0.0003, "Pool2DOptions", padding=1, **POOL),
@@ -214,6 +217,14 @@ def test_networks_equal_tflite_micro(seed: int, tmp_path: Path) -> None:
     b, outputs = network(tmp_path, seed)
     expected = check(b, outputs, tmp_path)
     assert len(np.unique(expected[:, :9])) > 50
+
+
+@pytest.mark.parametrize("kind", ["LOGISTIC", "TANH"])
+def test_functions_are_no_tables_of_its_own(kind: str, tmp_path: Path) -> None:
+    b = Builder(*MAP)
+    (tmp_path / "net.tflite").write_bytes(b.finish(b.make(kind, [b.input], MAP, 2.0**-14)))
+    with pytest.raises(UnsupportedError, match="no kernel with the source's integers"):
+        kept(tmp_path / "net.tflite")
 
 
 def long_sums(seed: int) -> tuple[Builder, list[int]]:

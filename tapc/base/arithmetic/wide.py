@@ -16,6 +16,7 @@ from tapc.base.errors import RangeError
 
 LEFT = 15  # fractional bits of an addition's operands
 _MOST, _LONGEST = 0x7FFF0000, 46
+_FAR = 1 << 30  # what is further is clamped anyway, and a zero point may be added to it
 LONG = "long"
 """What features and factors of these long sums are called by, as others are by their arithmetic."""
 
@@ -33,7 +34,7 @@ def long_multipliers(ratios: Ratios) -> Multipliers:
         if not (np.isfinite(ratio) and ratio > 0):
             raise RangeError("requantization ratios must be positive and finite")
         whole, right = encoded(float(ratio))
-        if not 8 <= right - 16 <= _LONGEST:
+        if not 1 <= right - 16 <= _LONGEST:
             raise RangeError(f"a ratio of scales of {ratio:.3g} is beyond what 15 bits and a shift express")
         factors.append((whole + (1 << 15)) >> 16 if whole < _MOST else 0x7FFF)
         shifts.append(right - 16)
@@ -105,6 +106,13 @@ WIDE_INTRINSICS: tuple[Intrinsic, ...] = (
     Intrinsic(
         "t_requant_long", "int32_t", ("int64_t acc", "int32_t factor", "int32_t shift", *_RANGE), None,
         "int32_t q = (int32_t)((acc * factor + ((int64_t)1 << (shift - 1))) >> shift) + zero; " + CLAMP,
+        called=True,
+    ),
+    Intrinsic(
+        "t_requant_far", "int32_t", ("int64_t acc", "int32_t factor", "int32_t shift", *_RANGE), None,
+        "int64_t v = (acc * factor + ((int64_t)1 << (shift - 1))) >> shift; int32_t q = (int32_t)v;"
+        f" if (q != v) q = v < 0 ? -{_FAR} : {_FAR}; if (q > {_FAR}) q = {_FAR}; if (q < -{_FAR}) q = -{_FAR};"
+        " q += zero; " + CLAMP,
         called=True,
     ),
     *(Intrinsic(
