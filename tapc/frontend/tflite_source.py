@@ -19,6 +19,7 @@ from tapc.frontend.tflite_given import Collector, Integers, integers
 from tapc.frontend.tflite_inline import Inlined, without_loops
 from tapc.frontend.tflite_reader import TfliteGraph, initializer, parse, subgraphs
 from tapc.frontend.tflite_recurrent import with_states
+from tapc.frontend.tflite_tokens import without_negative_tokens
 from tapc.frontend.tflite_variables import initial_values, without_variables
 from tapc.frontend.verify import onnx_runner
 
@@ -49,7 +50,7 @@ def read_tflite(path: Path) -> Imported:
         known = {} if once is None else initial_values(once.tensors, once.operators)
         graphs = subgraphs(blob, graph, str(path))
         graph = plain = without_variables(graph, known)
-        inlined = without_loops(graph, graphs, str(path))
+        inlined = without_loops(without_negative_tokens(graph), graphs, str(path))
         graph, count = inlined.graph, len(inlined.graph.tensors)
         graph, alike = with_states(graph)
         known_integers = _integers(blob, inlined)

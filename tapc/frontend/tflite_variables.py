@@ -1,6 +1,6 @@
 """Variables of TFLite files: what is read before it is assigned in a call lives from one call to the next."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,10 +88,27 @@ def without_variables(graph: TfliteGraph, initial: Mapping[str, NDArray[Any]]) -
                 f"shape {after.shape}, or at another scale; convert the model with one type and scale for it"
             )
     outputs = tuple(same.get(index, index) for index in graph.outputs)
+    seen = _seen(kept, outputs, {name: (index, now[name]) for name, index in first.items()})
     variables = tuple(
-        Variable(name, index, now[name], _initial(name, graph, index, initial)) for name, index in first.items()
+        Variable(name, index, now[name], _initial(name, graph, index, initial))
+        for name, index in first.items()
+        if name in seen
     )
     return replace(graph, operators=tuple(kept), outputs=outputs, variables=variables)
+
+
+def _seen(operators: Sequence[Operator], outputs: Sequence[int], pairs: Mapping[str, tuple[int, int]]) -> set[str]:
+    """Return the variables that outputs depend on; others, such as the state of a random generator, are left out."""
+    needed, seen = set(outputs), set[str]()
+    while True:
+        for op in reversed(operators):
+            if needed.intersection(op.outputs):
+                needed.update(op.inputs)
+        found = {name for name, (before, _) in pairs.items() if before in needed} - seen
+        if not found:
+            return seen
+        seen |= found
+        needed |= {pairs[name][1] for name in found}
 
 
 def _handle(op: Operator, handles: Mapping[int, str]) -> str:
