@@ -35,7 +35,22 @@ def modern(model: onnx.ModelProto) -> onnx.ModelProto:
     if opset is not None and opset < OLDEST_OPSET:
         model = _raised(model, opset)
         opset = OLDEST_OPSET
-    return _standard(model, opset or _TARGET)
+    return _standard(_one_sided(model), opset or _TARGET)
+
+
+def _one_sided(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write what STFT is unless it says otherwise, since onnx infers the shape of a two-sided one there."""
+
+    def silent(node: onnx.NodeProto) -> bool:
+        return node.op_type == "STFT" and all(item.name != "onesided" for item in node.attribute)
+
+    if not any(map(silent, model.graph.node)):
+        return model
+    copy = _copied(model)
+    for node in filter(silent, copy.graph.node):
+        node.attribute.append(helper.make_attribute("onesided", 1))
+    del copy.graph.value_info[:]
+    return copy
 
 
 def _copied(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,6 +7,7 @@ from tapc.frontend.canonical.translate import (  # noqa: F401 - they register th
     normalization,
     recurrent,
     reductions,
+    spectra,
     views,
 )
 
