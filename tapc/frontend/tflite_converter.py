@@ -72,7 +72,7 @@ class Converter:
             self.values[index] = self._marked(index, self.names[index])
         for own, state in zip(self.graph.variables, self.states, strict=True):
             self.values[own.before] = self._marked(own.before, state.input)
-        for op in _live(self.graph):
+        for op in live(self.graph):
             if op.kind not in known:
                 raise self.unsupported(
                     op, f"operator {op.kind} is not supported; supported: {', '.join(sorted(known))}"
@@ -240,11 +240,11 @@ def elementwise(c: Converter, op: Operator) -> None:
     c.emit(op, c.builder.node(name, operands, c.name(op), **form.attributes(op.options)))
 
 
-def _live(graph: TfliteGraph) -> tuple[Operator, ...]:
+def live(graph: TfliteGraph) -> tuple[Operator, ...]:
     """Return the operators that the outputs depend on; target shapes are static, so what computes them is dead."""
-    needed, live = {*graph.outputs, *(own.after for own in graph.variables)}, []
+    needed, found = {*graph.outputs, *(own.after for own in graph.variables)}, []
     for op in reversed(graph.operators):
         if needed.intersection(op.outputs):
-            live.append(op)
+            found.append(op)
             needed.update(op.inputs[:1] if op.kind in SHAPE_ONLY_INPUT else op.inputs)
-    return tuple(reversed(live))
+    return tuple(reversed(found))

@@ -26,6 +26,7 @@ _TYPES: dict[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.INT32: ("INT32", np.int32),
     tflite.TensorType.INT64: ("INT64", np.int64),
     tflite.TensorType.BOOL: ("BOOL", np.bool_),
+    tflite.TensorType.COMPLEX64: ("COMPLEX64", np.complex64),
 }
 _WINDOW = ("Padding", "StrideH", "StrideW", "FusedActivationFunction")
 _OPTIONS: dict[str, tuple[type[Any], tuple[str, ...]]] = {

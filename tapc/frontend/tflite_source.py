@@ -13,6 +13,7 @@ from tapc.base.ports import Port, joined, split
 from tapc.frontend.boundary import check_file, first_line, printable
 from tapc.frontend.given import without_marks
 from tapc.frontend.model import Imported, Runner, one_by_one
+from tapc.frontend.tflite_complex import without_complex
 from tapc.frontend.tflite_convert import converted
 from tapc.frontend.tflite_detector import without_post_processing
 from tapc.frontend.tflite_given import Collector, Integers, integers
@@ -51,7 +52,8 @@ def read_tflite(path: Path) -> Imported:
         graphs = subgraphs(blob, graph, str(path))
         graph = plain = without_variables(graph, known)
         inlined = without_loops(without_negative_tokens(graph), graphs, str(path))
-        graph, count = inlined.graph, len(inlined.graph.tensors)
+        graph = without_complex(inlined.graph)
+        count = len(graph.tensors)
         graph, alike = with_states(graph)
         known_integers = _integers(blob, inlined)
         known_integers |= {new: known_integers[old] for new, old in alike.items() if old in known_integers}
@@ -129,8 +131,8 @@ def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
     def run(x: NDArray[Any]) -> NDArray[Any]:
         try:
             for name, value in split(ports, x).items():
-                kind = inlets[int(name)]["dtype"]
-                interpreter.set_tensor(int(name), np.ascontiguousarray(value, kind))
+                inlet = inlets[int(name)]
+                interpreter.set_tensor(int(name), np.ascontiguousarray(value, inlet["dtype"]).reshape(inlet["shape"]))
             interpreter.reset_all_variables()
             interpreter.invoke()
         except Exception as error:
@@ -138,7 +140,10 @@ def litert_runner(blob: bytes, graph: TfliteGraph) -> Runner:
         found = [np.array(interpreter.get_tensor(index)) for index in graph.outputs]
         return found[0] if len(found) == 1 else joined([y.reshape(1, -1) for y in found])
 
-    return one_by_one(run)
+    each = one_by_one(run)
+    if len(ports) > 1:
+        return each
+    return lambda x: each(x.reshape(-1, *ports[0].shape))  # networks may have no batch
 
 
 def one_step(blob: bytes, graph: TfliteGraph) -> tuple[bytes, TfliteGraph]:

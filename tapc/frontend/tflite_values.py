@@ -81,6 +81,7 @@ _MOVES: dict[str, tuple[tuple[int, ...], _Move]] = {
     "REVERSE_V2": ((0,), lambda x, o, shape: [np.flip(x[0], tuple(x[1].reshape(-1).tolist()))]),
     "TILE": ((0,), lambda x, o, shape: [np.tile(x[0], x[1].reshape(-1).tolist())]),
     "BROADCAST_TO": ((0,), lambda x, o, shape: [np.broadcast_to(x[0], x[1].reshape(-1).tolist())]),
+    "PAD": ((0,), lambda x, o, shape: [np.pad(x[0], x[1].tolist())]),
     "DYNAMIC_UPDATE_SLICE": ((0, 1), _updated),
 }
 _JOINS: dict[str, _Move] = {
