@@ -105,7 +105,7 @@ def values(model: onnx.ModelProto, names: Sequence[str], x: NDArray[np.float32])
     return dict(zip(names, found, strict=True))
 
 
-def case(instances: Sequence[Instance], abits: Sequence[int] = (4, 8)) -> Case:
+def case(instances: Sequence[Instance], abits: Sequence[int] = (4, 8, 16)) -> Case:
     """Build instances into one network; bits, ranges and samples are random."""
     built = [instance.build() for instance in instances]
     model = network([e for e, _ in built], [output for _, output in built])
@@ -125,8 +125,8 @@ def case(instances: Sequence[Instance], abits: Sequence[int] = (4, 8)) -> Case:
 
     def width_of(group: Group) -> int:
         own = owner(group.tensors[0])
-        usual = 8 if group.interface else int(draws[own].choice(abits))
-        if own.number % WIDE < WIDE - 1:
+        usual = 8 if group.interface else int(draws[own].choice([bits for bits in abits if bits < 16]))
+        if 16 not in abits or own.number % WIDE < WIDE - 1:
             return usual
         return int(wide[own].choice([8, 16, 16])) if group.wide else 8
 
