@@ -87,8 +87,9 @@ class _Writer:
             )
 
     def _magnitude(self, op: Operator, two: tuple[int, int]) -> None:
-        squares = [
-            self._then(op, "SQUARE", (source,), f".{name}", {}) for source, name in zip(two, _PARTS, strict=True)
+        squares = [  # products of 16-bit codes are exact, a table of squares is not
+            self._then(op, "MUL", (source, source), f".{name}", _NO_ACTIVATION)
+            for source, name in zip(two, _PARTS, strict=True)
         ]
         power = self._then(op, "ADD", tuple(squares), ".power", _NO_ACTIVATION)
         self.operators.append(Operator(op.index, "SQRT", (power,), op.outputs, {}))
