@@ -98,6 +98,16 @@ def test_a_signal_without_a_batch(tmp_path: Path) -> None:
     assert loaded.source_error < 1e-5
 
 
+def test_bands_that_the_file_computes_of_constants(tmp_path: Path) -> None:
+    """The converter leaves the row of zeros to the file that the mel matrix begins with."""
+    b = SpectrumBuilder(1, 2, 1, 16)
+    size = b.reshape(b.part("COMPLEX_ABS", b.rfft(b.input, 16)), 2, 9)
+    turned = b.operator("TRANSPOSE", [b.padded(b.weights(8, 5), (1, 0), (0, 0)), b.integers(1, 0)], (5, 9))
+    options = {"table": "FullyConnectedOptions"}
+    blob = b.finish(b.reshape(b.operator("FULLY_CONNECTED", [size, turned, b.weights(5)], (2, 5), **options), 1, 2, 5))
+    compare(blob, tmp_path, 1, 2, 1, 16)
+
+
 def product() -> bytes:
     b = SpectrumBuilder(1, 1, 16)
     s = b.rfft(b.input, 16)
