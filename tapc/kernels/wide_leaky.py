@@ -42,7 +42,7 @@ class WideLeakySpec(KernelSpec):
         def emit(b: Body) -> None:
             with b.loop(self.y.pixels * self.y.channels) as i:
                 x = b.bind(self.x.load(b, b["x"], 0, i) - b["start"])
-                side = b.bind(b.T.if_then_else(x < 0, 1, 0))
+                side = b.T.bitwise_and(b.T.shift_right(x, b.T.int32(31)), b.T.int32(1))
                 code = scaled(b, self.mode, x, side, b["zero"], b["low"], b["high"])
                 self.y.store(b, b["y"], 0, i, code)
 

@@ -66,10 +66,10 @@ class WideTableSpec(KernelSpec):
         if self.form == "lines":
             found = b.call("t_lines16", x, b.address(b["table"], 0))
         else:
-            size = b.bind(b.T.min(b.T.if_then_else(x < 0, -x, x), 32767))
-            first = b.bind(b.T.if_then_else(x < 0, SIDE, 0)) if self._signed else 0
+            size = b.T.min(b.T.max(x, 0 - x), 32767)
+            first = b.T.bitwise_and(b.T.shift_right(x, b.T.int32(31)), b.T.int32(SIDE)) if self._signed else 0
             found = b.call("t_octaves16", size, b.address(b["table"], first))
             if not self._signed:
-                found = b.T.if_then_else(x < 0, b.T.Cast("int32", b["table"][SIDE]), found)
+                found = b.T.Select(x < 0, b.T.Cast("int32", b["table"][SIDE]), found)
         found = b.bind(found)
         return found if self.y.bits == 16 else b.T.shift_right(found + 128, b.T.int32(8))

@@ -150,7 +150,8 @@ def _argument(
 ) -> str:
     if name in symbols:
         # Constants are arrays of words; some kernels read them as bytes.
-        return f"(const int8_t *)(const void *){symbols[name]}" if dtype == "int8" else symbols[name]
+        narrow = dtype in ("int8", "int16")
+        return f"(const {C_TYPES[dtype]} *)(const void *){symbols[name]}" if narrow else symbols[name]
     if name in step.scalars:
         value = step.scalars[name]
         return c_float(value) if dtype == "float32" else str(value)

@@ -1,7 +1,7 @@
 """Concatenation along channels, rows or columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from tapc.ir.sampling import Sampler, samples
 from tapc.ir.tflite import TfliteFile, write
 from tapc.kernels.schedule import Schedule
 from tapc.operators.common import check_ratios, keep_alike, monotone, move, rescaled, scale_ratio, small_shape
+from tapc.operators.wide import Wide
 
 # ONNX axes as those of (N, H, W, C), and what a copy calls the place where a part begins.
 _AXES = {1: 3, 2: 1, 3: 2}
@@ -94,11 +95,27 @@ def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
     inputs = tuple(lowering.graph.quantized(name) for name in node.input)
     axis = _AXES[_axis(node, len(lowering.graph.shapes[node.output[0]]))]
 
+    y, key, low, high = lowering.result(node)
+    if y.bits == 16 and not lowering.exact.kept:  # copies of codes alone join these
+        inputs = tuple(_alike(lowering, node, i, y, f"{key}.{i}", (low, high)) for i in range(len(inputs)))
+
     def make(y: Tensor, key: str, low: int, high: int) -> Op:
+        if y.bits == 16:
+            low, high = y.low, y.high
         ratios = tuple(scale_ratio(lowering.tensors[n], y, lowering.mode) for n in inputs)
         return Concat(node.name, inputs, key, ratios, low, high, axis)
 
     lowering.add(node, make)
+
+
+def _alike(lowering: Lowering, node: onnx.NodeProto, index: int, y: Tensor, key: str, ends: tuple[int, int]) -> str:
+    """Return an operand with the scale of the result, between these bounds."""
+    source, x = lowering.graph.quantized(node.input[index]), lowering.source(node, index)
+    if (x.bits, x.quantization, ends) == (y.bits, y.quantization, (y.low, y.high)):
+        return source
+    lowering.tensors[key] = replace(y, name=key, shape=x.shape)
+    lowering.ops.append(Wide(f"{node.name}.{index}", (source,), key, "scale", *ends))
+    return key
 
 
 def _reach(graph: Graph, node: onnx.NodeProto, operands: list[Reach]) -> Reach:
