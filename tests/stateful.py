@@ -73,6 +73,15 @@ def delays(path: Path, width: int = 4) -> Path:
     return g.save(path, dict.fromkeys(("x", "a", "b"), shape), dict.fromkeys(("y", "a_out", "b_out", "sum"), shape))
 
 
+def joined(path: Path, n: int = 5, kept: int = 6, seed: int = 0) -> Path:
+    """Write h' = tanh(W [x, h] + b), y = Vh'."""
+    g = _Nodes(seed)
+    whole = g("Concat", "x", "h", axis=1)
+    g("Tanh", g("Gemm", whole, g.weights(n + kept, kept), g.weights(kept)), to="h_out")
+    g("MatMul", "h_out", g.weights(kept, 3), to="y")
+    return g.save(path, {"x": (1, n), "h": (1, kept)}, {"y": (1, 3), "h_out": (1, kept)})
+
+
 def lstm(path: Path, n: int = 5, kept: int = 6, seed: int = 0) -> Path:
     """Write a step of an LSTM, which reads and gives both of its states, and a dense layer of its result."""
     g = _Nodes(seed)

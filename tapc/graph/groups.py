@@ -74,16 +74,18 @@ def activation_groups(
     fixed = {*ports, *(name for use in uses for name in use.fixed)}
     outside = set(ports) - {name for state in states for name in (state.input, state.output)}
     narrow = {name for use in uses if not use.wide for name in use.narrow}
+    back = returning(states, uses)
     for use in uses:
+        # What joins a state from outside, as the input of a cell, does not become wide with it.
+        apart = set(use.reads) - back if use.moves and use.ends in back else set()
         if use.coupled:
-            for operand in use.reads:
+            for operand in (name for name in use.reads if name not in apart):
                 parent[find(operand)] = find(use.ends)
     for state in states:  # keeping it only moves codes
         parent[find(state.input)] = find(state.output)
     members: dict[str, list[str]] = defaultdict(list)
     for tensor in parent:
         members[find(tensor)].append(tensor)
-    back = returning(states, uses)
     held = {name for own in members.values() if not back.isdisjoint(own) and narrow.isdisjoint(own) for name in own}
     for use in uses:
         ends = {use.ends, *use.reads}

@@ -67,6 +67,21 @@ def test_states_gates_and_what_they_make_have_16_bits(model: FloatModel, samples
     assert set(widths(model, samples, tapc.Options(granularity="channel")).values()) == {8}
 
 
+def test_an_input_that_is_joined_with_a_state_stays_narrow(tmp_path: Path) -> None:
+    path = stateful.joined(tmp_path / "joined.onnx")
+    model = load(path, state={"h": "h_out"})
+    found = {name: group.bits for group in analyse(model.onnx, "n").groups for name in group.tensors}
+    assert (found["x"], found["h"], found["h_out"], found["y"]) == (8, 16, 16, 8)
+    samples = with_states(random_steps(model.onnx, STEPS, 0, -2.0, 2.0), model.onnx)
+    np.savez(tmp_path / "d.npz", x=samples.x[:40, :5].reshape(2, 20, 5), y=np.array([0, 1]))
+    options = few(tapc.Options(), "pico", calibration=20, eval=12)
+    report = tapc.compile(
+        path, board="pico", data=tmp_path / "d.npz", state=["h=h_out"], output=tmp_path / "b", options=options
+    ).report
+    assert report.exact
+    assert "requantize16" in {layer.op for layer in report.layers}
+
+
 def test_nothing_drifts_away_over_many_steps(model: FloatModel, samples: Samples) -> None:
     calibration, network = calibrate(model, samples.x, seed=0), analyse(model.onnx, "lstm")
     made = quantize(model, network, uniform_bits(network, 8, 8), calibration, x=samples.x)
