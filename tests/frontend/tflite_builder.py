@@ -1,10 +1,14 @@
 """Write small TFLite files with the schema that LiteRT carries, and run them there."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
+
+from tapc.cli import main
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
 
@@ -119,3 +123,16 @@ def litert(blob: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
     return np.array(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+
+
+def check_refused(blob: bytes, message: str, folder: Path) -> None:
+    """Assert that the command line refuses a file as unsupported, says why, and leaves nothing behind."""
+    path = folder / "net.tflite"
+    path.write_bytes(blob)
+    result = CliRunner().invoke(
+        main, ["compile", str(path), "--board", "stm32h7", "--data", "random", "--output", str(folder / "b")]
+    )
+    assert result.exit_code == 3
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (folder / "b").exists()
