@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tapc
 from frontend.canonical_form import assert_canonical
-from frontend.tflite_builder import TfliteBuilder, litert
+from frontend.tflite_builder import TfliteBuilder, check_steps, litert
 from tapc.base.errors import UnsupportedError
 from tapc.frontend import load
-from tapc.quantize.runtime import carried
 
 STEPS, INPUTS, UNITS = 6, 5, 7
 TANH, RELU = 4, 1
@@ -93,14 +91,7 @@ def test_an_rnn_of_one_step_keeps_its_state(tmp_path: Path) -> None:
     loaded = load(str(path))
     assert [state.input for state in loaded.states] == ["rnn_0.hidden"]
     x = np.random.default_rng(0).normal(size=(8, INPUTS)).astype(np.float32)
-    _, found = carried(loaded.onnx, x, len(x), optimized=False)
-    interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    interpreter.allocate_tensors()
-    for step, own in zip(x, found, strict=True):
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], step.reshape(1, 1, INPUTS))
-        interpreter.invoke()
-        expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
-        np.testing.assert_allclose(own[:UNITS], expected, atol=1e-5)
+    check_steps(loaded.onnx, path, x[:, None, None], UNITS)
 
 
 @pytest.mark.parametrize(("kind", "given", "message"), [

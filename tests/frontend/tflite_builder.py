@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from tapc.cli import main
+from tapc.quantize.runtime import carried
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
 
@@ -136,3 +138,17 @@ def check_refused(blob: bytes, message: str, folder: Path) -> None:
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert not (folder / "b").exists()
+
+
+def check_steps(model: onnx.ModelProto, path: Path, x: NDArray[np.float32], size: int) -> None:
+    """Assert that a sequence of inputs gives LiteRT's first outputs, with what both keep between the steps."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    _, found = carried(model, x.reshape(len(x), -1), len(x), optimized=False)
+    interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    for step, own in zip(x, found, strict=True):
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], step)
+        interpreter.invoke()
+        expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
+        np.testing.assert_allclose(own[:size], expected, atol=1e-5)
